@@ -1,0 +1,182 @@
+package flow
+
+import (
+	"net/netip"
+
+	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
+	"google.golang.org/protobuf/proto"
+)
+
+// MaxEnds bounds how many address fields of one record can be mapped to
+// Kubernetes objects.
+const MaxEnds = 8
+
+// Record is one decoded flow on its way from the wire to the outputs.
+//
+// A record belongs to the worker that decoded it and is valid until the
+// handler it was given to returns: byte slices alias the worker's buffers.
+// Whoever keeps a record makes a [Record.Clone].
+type Record struct {
+	// Msg is goflow2's message, filled by goflow2's producer and then amended
+	// where that producer drops or misreads what the exporter sent.
+	Msg protoproducer.ProtoProducerMessage
+	// Extra is what exporters send and goflow2's message has no field for.
+	Extra Extra
+	// Ends holds, per entry of the mapping, who owned the address when the
+	// flow ran. Entries that the enricher does not use are zero.
+	Ends [MaxEnds]End
+	// Line is set for a record that was read as a line of text (pipe mode);
+	// nil for records decoded from the wire. Encoders that write the same
+	// format keep the line byte for byte and only add to it.
+	Line *Line
+}
+
+// Line is the text form of a record read in pipe mode.
+type Line struct {
+	// Text is the line without its newline.
+	Text []byte
+	// Close is the offset in Text of the closing brace of the object, or -1
+	// if Text is not one JSON object and must be passed through unchanged.
+	Close int
+	// Empty says that the object has no members, so no comma goes before the
+	// first generated one.
+	Empty bool
+	// Snake says that the line's keys are in goflow2 v2's snake_case style.
+	Snake bool
+	// Keys lists the line's top-level keys that a generated field could
+	// collide with; such a field is not added again.
+	Keys []string
+}
+
+// End is the owner of one address of a record.
+type End struct {
+	// Object is immutable and shared; nil if nobody is known to own the address.
+	Object *Object
+	// Status says how the object was found.
+	Status Status
+}
+
+// Status says how the owner of an address was found. It is the value of the
+// opt-in field PStatus and of the label result of lookups_total.
+type Status uint8
+
+// The values of Status.
+const (
+	StatusNone      Status = iota // nobody is known to own the address
+	StatusLive                    // a pod that still owns it
+	StatusRetained                // a pod that owned it when the flow ran
+	StatusAmbiguous               // several pods or services; the better one is named
+	StatusService
+	StatusNode
+	numStatus
+)
+
+// NumStatus is the number of values of Status.
+const NumStatus = int(numStatus)
+
+var statusNames = [numStatus]string{"none", "live", "retained", "ambiguous", "service", "node"}
+
+// String returns the value as PStatus shows it.
+func (s Status) String() string {
+	if s < numStatus {
+		return statusNames[s]
+	}
+	return "none"
+}
+
+// Extra holds what goflow2's message has no field for. Its zero value means
+// that the exporter sent none of it. Slices alias the worker's buffers.
+type Extra struct {
+	// HasStart and HasEnd say that the exporter sent a start or end time, as
+	// told from the template. Without them the message's times are goflow2's
+	// default, the export time.
+	HasStart, HasEnd bool
+
+	BiFlowDirection uint8  // IE 239
+	FlowDirection   uint8  // IE 61
+	FlowEndReason   uint8  // IE 136
+	IngressVrfID    uint32 // IE 234
+	EgressVrfID     uint32 // IE 235
+	InIfName        []byte // IE 82, of the ingress interface
+	OutIfName       []byte // IE 82, of the egress interface
+
+	TunnelType    uint8  // enterprise 6876, element 891: 1 VXLAN, 2 GRE, 7 Geneve
+	TunnelProto   uint8  // 6876/895
+	TunnelSrcPort uint16 // 6876/896
+	TunnelDstPort uint16 // 6876/897
+	TunnelKey     uint64 // 6876/892
+	TunnelSrcAddr []byte // 6876/893, 4 bytes
+	TunnelDstAddr []byte // 6876/894, 4 bytes
+}
+
+// Reset empties the record for the next flow. Ends are left alone: the
+// enricher overwrites those it uses.
+func (r *Record) Reset() {
+	r.Msg.Reset()
+	r.Extra = Extra{}
+	r.Line = nil
+}
+
+// Clone returns a deep copy that shares nothing with the worker's buffers but
+// the immutable objects.
+func (r *Record) Clone() *Record {
+	c := &Record{Extra: r.Extra, Ends: r.Ends}
+	proto.Merge(&c.Msg.FlowMessage, &r.Msg.FlowMessage)
+	c.Extra.InIfName = clone(r.Extra.InIfName)
+	c.Extra.OutIfName = clone(r.Extra.OutIfName)
+	c.Extra.TunnelSrcAddr = clone(r.Extra.TunnelSrcAddr)
+	c.Extra.TunnelDstAddr = clone(r.Extra.TunnelDstAddr)
+	if r.Line != nil {
+		l := *r.Line
+		l.Text = clone(l.Text)
+		l.Keys = append([]string(nil), l.Keys...)
+		c.Line = &l
+	}
+	return c
+}
+
+func clone(b []byte) []byte {
+	if b == nil {
+		return nil
+	}
+	return append(make([]byte, 0, len(b)), b...)
+}
+
+// Interval returns the time over which the flow ran, in Unix nanoseconds,
+// from <= to. Where the exporter sent no time, or one more than a day from the
+// time of receipt (exporters without a clock), the time of receipt stands in.
+func (r *Record) Interval() (from, to int64) {
+	received := int64(r.Msg.TimeReceivedNs)
+	from, to = received, received
+	if r.Extra.HasEnd {
+		to = plausible(int64(r.Msg.TimeFlowEndNs), received)
+	}
+	switch {
+	case r.Extra.HasStart:
+		from = plausible(int64(r.Msg.TimeFlowStartNs), received)
+		if !r.Extra.HasEnd {
+			to = from
+		}
+	case r.Extra.HasEnd:
+		from = to
+	}
+	if from > to {
+		from = to
+	}
+	return from, to
+}
+
+func plausible(t, received int64) int64 {
+	const day = 24 * 60 * 60 * 1e9
+	if t < received-day || t > received+day {
+		return received
+	}
+	return t
+}
+
+// Addr returns the address in one of the record's address fields, unmapped
+// (IPv4-mapped IPv6 is IPv4), and whether the field holds one.
+func (r *Record) Addr(id FieldID) (netip.Addr, bool) {
+	a, ok := netip.AddrFromSlice(r.Bytes(id))
+	return a.Unmap(), ok
+}
