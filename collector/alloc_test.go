@@ -1,0 +1,102 @@
+package collector
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// TestAllocations gates the hot path: no allocation for a record of any
+// exporter whose records goflow2 itself needs none for.
+func TestAllocations(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	for name, limit := range map[string]float64{
+		"ovs-ipfix": 0, "ovs-ipfix-nocache": 0, "ovs-ipfix-2node-geneve": 0, "softflowd-v10": 0, "softflowd-v10-milli": 0,
+		"pmacctd-v10": 0, "softflowd-v9": 0, "softflowd-v9-sampled10": 0, "softflowd-v5": 0, "fprobe-v5": 0, "ovs-netflow5": 0,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := newTestCollector(t)
+			records := 0
+			d := c.newDecoder(&sink{f: func(*flow.Record) { records++ }})
+			all := readCapture(t, name)
+			var data []datagram // of records alone: templates and options may allocate
+			for _, g := range all {
+				templates := d.metrics.sets[setNoTemplate].Load()
+				before := records
+				d.contained(g.source, AnyFlow, g.payload, g.received)
+				if records > before && d.metrics.sets[setNoTemplate].Load() == templates && onlyData(g.payload) {
+					data = append(data, g)
+				}
+			}
+			if len(data) == 0 {
+				t.Fatal("no datagram of records alone")
+			}
+			run := func() {
+				for _, g := range data {
+					d.contained(g.source, AnyFlow, g.payload, g.received)
+				}
+			}
+			run()
+			records = 0
+			run()
+			perRun := records
+			if got := testing.AllocsPerRun(20, run) / float64(perRun); got > limit {
+				t.Errorf("%.3f allocations a record in %d datagrams of %d records, want at most %v", got, len(data), perRun, limit)
+			}
+		})
+	}
+}
+
+// onlyData tells whether a datagram has data sets alone.
+func onlyData(b []byte) bool {
+	switch protocolOf(b) {
+	case protoIPFIX:
+		b = b[16:]
+	case protoNetFlow9:
+		b = b[20:]
+	default:
+		return true
+	}
+	for len(b) >= 4 {
+		id, n := int(b[0])<<8|int(b[1]), int(b[2])<<8|int(b[3])
+		if id < 256 || n < 4 || n > len(b) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}
+
+// ovsTemplate is the template of Open vSwitch for TCP over IPv4.
+func ovsFields() []ie {
+	return []ie{{138, 4, 0}, {61, 1, 0}, {56, 6, 0}, {80, 6, 0}, {256, 2, 0}, {240, 1, 0}, {10, 4, 0}, {60, 1, 0}, {192, 1, 0}, {4, 1, 0},
+		{195, 1, 0}, {8, 4, 0}, {12, 4, 0}, {7, 2, 0}, {11, 2, 0}, {158, 4, 0}, {159, 4, 0}, {1, 8, 0}, {2, 8, 0}, {136, 1, 0}, {352, 8, 0}, {85, 8, 0}, {86, 8, 0}}
+}
+
+func ovsRecord(src, dst netip.Addr, port uint16) []byte {
+	return be(uint32(0), uint8(0), "\x0a\x58\x0a\xf4\x00\x05", "\x0a\x58\x0a\xf4\x00\x01", uint16(0x800), uint8(14), uint32(6), uint8(4), uint8(64), uint8(6),
+		uint8(0), src, dst, port, uint16(443), uint32(2_000_000), uint32(1_000), uint64(104844), uint64(93), uint8(2), uint64(106146), uint64(255892), uint64(305))
+}
+
+func BenchmarkDecode(b *testing.B) {
+	for name, n := range map[string]int{"ipfix/1": 1, "ipfix/25": 25} {
+		b.Run(name, func(b *testing.B) {
+			c, _ := newTestCollector(b)
+			d := c.newDecoder(&sink{f: func(*flow.Record) {}})
+			d.contained(testSource, AnyFlow, ipfixMessage(0, 0, set(2, templateRecord(256, ovsFields()...))), testTime)
+			var records []byte
+			for i := range n {
+				records = append(records, ovsRecord(netip.AddrFrom4([4]byte{10, 244, 0, byte(i)}), netip.AddrFrom4([4]byte{10, 96, 0, 1}), 40000)...)
+			}
+			g := ipfixMessage(0, 0, set(256, records))
+			b.ReportAllocs()
+			for b.Loop() {
+				d.contained(testSource, AnyFlow, g, testTime)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/record")
+		})
+	}
+}

@@ -1,0 +1,186 @@
+// Package capture reads the UDP datagrams of packet captures: pcap and pcapng
+// files as tcpdump, Wireshark and their kin write them, plain or compressed
+// with gzip.
+//
+// The readers are the package's own, and small, because a capture is hostile
+// input whose lengths must not size anything, because a damaged one is to be
+// read up to the damage and the damage named by its offset, and because the
+// clock of everything that follows is the capture's: pcapng times of any
+// resolution are exact. The tests hold them to gopacket's readers.
+package capture
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"time"
+)
+
+// Datagram is one UDP datagram of a capture, whole or reassembled from its
+// fragments.
+type Datagram struct {
+	// Time is when it was captured, in UTC; of a fragmented datagram, the
+	// fragment that completed it.
+	Time time.Time
+	// Src and Dst are as in the packet: IPv4-mapped IPv6 stays what it is.
+	Src, Dst netip.AddrPort
+	// Payload is what follows the UDP header. It is valid until the function
+	// that was given the datagram returns.
+	Payload []byte
+	// Truncated says that the capture's snap length cut the payload.
+	Truncated bool
+}
+
+// Stats counts the packets of a capture. Each is in exactly one of the other
+// counters but Reassembled, which counts datagrams:
+//
+//	Packets = Whole + Fragments + NotUDP + Malformed + UnknownLink
+type Stats struct {
+	Packets     uint64 // read from the capture
+	Whole       uint64 // UDP datagrams of one packet
+	Reassembled uint64 // UDP datagrams of several packets
+	Fragments   uint64 // fragments of UDP datagrams, or of what may be one
+	NotUDP      uint64 // other protocols
+	Malformed   uint64 // headers that are cut or contradict themselves
+	UnknownLink uint64 // captured on a kind of link that is not known here
+}
+
+// Datagrams returns how many datagrams were handed on.
+func (s *Stats) Datagrams() uint64 { return s.Whole + s.Reassembled }
+
+// maxPacket is the longest packet that is read: libpcap's and Wireshark's own
+// limit on what a network captures.
+const maxPacket = 256 << 10
+
+// Read calls fn with every UDP datagram of the capture file path, in order. It
+// knows pcap (of micro- and nanoseconds) and pcapng in either byte order, told
+// by their content, as is gzip.
+//
+// If the file is damaged or cut, fn has got everything before the damage, and
+// the error names the file and the offset of the packet or block that could
+// not be read; in a compressed file, of the uncompressed capture. The count of
+// what was read is right then too. When ctx ends, reading does, with its error.
+func Read(ctx context.Context, path string, fn func(*Datagram)) (Stats, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		// The error of os.Open names the file.
+		return Stats{}, fmt.Errorf("read capture: %w", err)
+	}
+	defer f.Close()
+	start := time.Unix(0, 0)
+	if info, err := f.Stat(); err == nil {
+		start = info.ModTime()
+	}
+	stats, err := read(ctx, f, start, fn)
+	if err != nil {
+		err = fmt.Errorf("read capture %s: %w", path, err)
+	}
+	return stats, err
+}
+
+// read reads a capture. start is the time of packets before the first one that
+// has a time.
+func read(ctx context.Context, file io.Reader, start time.Time, fn func(*Datagram)) (Stats, error) {
+	in := input{r: bufio.NewReaderSize(file, maxPacket)}
+	if magic, _ := in.r.Peek(2); string(magic) == "\x1f\x8b" {
+		unzipped, err := gzip.NewReader(in.r)
+		if err != nil {
+			return Stats{}, in.errorf("%w", err)
+		}
+		in = input{r: bufio.NewReaderSize(unzipped, maxPacket), gzip: true}
+	}
+	p := parser{fn: fn, last: start.UTC()}
+	err := readPackets(ctx, &in, &p)
+	if err == nil && p.stats.Packets > 0 && p.stats.UnknownLink == p.stats.Packets {
+		err = fmt.Errorf("link type %d is not supported", p.unknown)
+	}
+	return p.stats, err
+}
+
+// readPackets hands every packet of a capture to p.
+func readPackets(ctx context.Context, in *input, p *parser) error {
+	magic, err := in.peek(4)
+	if err != nil {
+		return err
+	}
+	switch binary.BigEndian.Uint32(magic) {
+	case pcapMicro, pcapNano:
+		return readPcap(ctx, in, binary.BigEndian, p)
+	case ngSectionHeader:
+		return readPcapng(ctx, in, p)
+	}
+	switch binary.LittleEndian.Uint32(magic) {
+	case pcapMicro, pcapNano:
+		return readPcap(ctx, in, binary.LittleEndian, p)
+	}
+	return in.errorf("neither pcap nor pcapng: it begins with %x", magic)
+}
+
+// input reads a file and knows where it is.
+type input struct {
+	r      *bufio.Reader
+	offset int64 // of the next byte to be read
+	block  int64 // of the packet or block that is being read
+	gzip   bool
+}
+
+// begin notes that a packet or block begins here. It returns io.EOF at the end
+// of the file.
+func (in *input) begin() error {
+	in.block = in.offset
+	if _, err := in.r.Peek(1); err == io.EOF {
+		return io.EOF
+	}
+	return nil // others are met again, and reported, by the next read
+}
+
+// peek returns the next n bytes, at most maxPacket, without consuming them.
+// They are valid until the next call.
+func (in *input) peek(n int) ([]byte, error) {
+	b, err := in.r.Peek(n)
+	if err != nil {
+		return nil, in.failed(err)
+	}
+	return b, nil
+}
+
+// skip consumes n bytes.
+func (in *input) skip(n int64) error {
+	for n > 0 {
+		// Discard takes an int, which has 32 bits on some machines.
+		done, err := in.r.Discard(int(min(n, 1<<30)))
+		in.offset += int64(done)
+		n -= int64(done)
+		if err != nil {
+			return in.failed(err)
+		}
+	}
+	return nil
+}
+
+// failed makes an error of one that reading returned.
+func (in *input) failed(err error) error {
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	// os.PathError repeats the name of the file.
+	if pe := (*os.PathError)(nil); errors.As(err, &pe) {
+		err = pe.Err
+	}
+	return in.errorf("%w", err)
+}
+
+// errorf makes an error that says where.
+func (in *input) errorf(format string, args ...any) error {
+	where := "at offset %d: "
+	if in.gzip {
+		where = "at offset %d of the uncompressed capture: "
+	}
+	return fmt.Errorf(where+format, append([]any{in.block}, args...)...)
+}

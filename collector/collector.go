@@ -1,0 +1,244 @@
+// Package collector receives NetFlow v5, v9, IPFIX and sFlow v5, from UDP
+// sockets or from packet captures, and decodes it with goflow2 into records.
+//
+// The wire is taken for hostile: goflow2's decoders run behind guards that
+// check every count against the bytes that remain, each set of a datagram is
+// decoded by itself, and whatever an exporter makes us remember is bounded.
+package collector
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+)
+
+// Config says where to listen and what to bound.
+type Config struct {
+	Listeners []Listener
+	// MaxExporters bounds how many exporters are remembered; 0 is 4096. The one
+	// not heard from for longest makes room.
+	MaxExporters int
+	// DrainTimeout bounds how long Run reads what reached the sockets before it
+	// was told to stop; 0 is 5 s.
+	DrainTimeout time.Duration
+}
+
+// Collector receives and decodes.
+type Collector struct {
+	cfg        Config
+	newHandler func(worker int) Handler
+	log        logrus.FieldLogger
+	exporters  *exporters
+	faults     *faultLog
+
+	bound  atomic.Bool
+	inputs map[string]*atomic.Uint64
+
+	mu      sync.Mutex
+	workers []*workerMetrics
+}
+
+// inputFormats are the values of the label protocol for records that were read
+// from standard input rather than decoded from datagrams.
+var inputFormats = []string{"json", "protobuf"}
+
+// New makes a collector. newHandler is called once for each worker, from Run or
+// ReadCapture; the handler is then called by that worker only. Metrics are
+// registered with reg.
+func New(cfg Config, newHandler func(worker int) Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Collector, error) {
+	if cfg.MaxExporters == 0 {
+		cfg.MaxExporters = defaultMaxExporters
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 5 * time.Second
+	}
+	c := &Collector{
+		cfg:        cfg,
+		newHandler: newHandler,
+		log:        log,
+		exporters:  newExporters(cfg.MaxExporters),
+		faults:     &faultLog{log: log},
+		inputs:     make(map[string]*atomic.Uint64),
+	}
+	for _, f := range inputFormats {
+		c.inputs[f] = new(atomic.Uint64)
+	}
+	if err := reg.Register(newMetrics(c)); err != nil {
+		return nil, fmt.Errorf("register the collector's metrics: %w", err)
+	}
+	return c, nil
+}
+
+// CountInput counts n records that were read from standard input in the given
+// format, json or protobuf, under records_received_total.
+func (c *Collector) CountInput(format string, n int) {
+	if counter := c.inputs[format]; counter != nil {
+		counter.Add(uint64(n))
+	}
+}
+
+// Ready returns nil when all sockets are bound, else what is missing.
+func (c *Collector) Ready() error {
+	if !c.bound.Load() {
+		return errors.New("sockets are not bound")
+	}
+	return nil
+}
+
+func (c *Collector) newDecoder(h Handler) *Decoder {
+	m := new(workerMetrics)
+	c.mu.Lock()
+	c.workers = append(c.workers, m)
+	c.mu.Unlock()
+	return &Decoder{
+		exporters: c.exporters,
+		metrics:   m,
+		faults:    c.faults,
+		handler:   h,
+		peers:     make(map[netip.AddrPort]*peer),
+	}
+}
+
+func (c *Collector) allMetrics() []*workerMetrics {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.workers)
+}
+
+// Run binds the sockets and receives until ctx ends. It then refuses new
+// datagrams, reads what had reached the sockets, and returns when the workers
+// have handed on all of it.
+func (c *Collector) Run(ctx context.Context) error {
+	var sockets []*socket
+	defer func() {
+		for _, s := range sockets {
+			s.close()
+		}
+	}()
+	for _, l := range c.cfg.Listeners {
+		group, err := listen(ctx, l, c.log)
+		sockets = append(sockets, group...)
+		if err != nil {
+			return err
+		}
+	}
+	c.bound.Store(true)
+	defer c.bound.Store(false)
+	var wg sync.WaitGroup
+	for i, s := range sockets {
+		d := c.newDecoder(c.newHandler(i))
+		wg.Go(func() { c.work(s, d) })
+	}
+	stop := context.AfterFunc(ctx, func() {
+		deadline := time.Now().Add(c.cfg.DrainTimeout)
+		for _, s := range sockets {
+			s.stop(deadline)
+		}
+	})
+	wg.Wait()
+	stop()
+	if ctx.Err() == nil {
+		return errors.New("receive: all sockets failed")
+	}
+	return nil
+}
+
+// work receives and decodes on one socket until it is stopped and drained.
+func (c *Collector) work(s *socket, d *Decoder) {
+	for {
+		n, err := s.receive()
+		now := time.Now().UnixNano()
+		s.countKernelDrops(d.metrics)
+		for i := range n {
+			b, source, truncated := s.datagram(i)
+			if truncated {
+				d.metrics.received(protoUnknown, len(b))
+				d.received = now
+				d.drop(dropTruncated, source, b)
+				continue
+			}
+			d.contained(source, s.protocols, b, now)
+		}
+		switch {
+		case errors.Is(err, errDrained):
+			d.handler.Idle()
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.wakeAfter(d.handler.Idle())
+		case err != nil:
+			c.log.WithError(err).WithField("address", s.address).Error("receiving failed; this socket is given up")
+			d.handler.Idle()
+			return
+		case n < batchSize:
+			s.wakeAfter(d.handler.Idle())
+		}
+	}
+}
+
+// contained decodes a datagram so that a panic costs that datagram only.
+func (d *Decoder) contained(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.faults.log.WithFields(logrus.Fields{"panic": fmt.Sprint(r), "stack": string(debug.Stack())}).Debug("decoding panicked")
+			d.drop(dropPanic, source, b)
+			delete(d.peers, source)
+		}
+	}()
+	d.datagram(source, allowed, b, received)
+}
+
+// WriteTemplates writes the known templates in the form of goflow2's /templates:
+// a JSON object by exporter, then by goflow2's template key.
+func (c *Collector) WriteTemplates(w io.Writer) error {
+	all := make(map[string]netflow.FlowBaseTemplateSet)
+	for _, e := range c.exporters.all() {
+		e.mu.Lock()
+		for k, l := range e.templates {
+			source := netip.AddrPortFrom(e.addr, l.port).String()
+			if all[source] == nil {
+				all[source] = make(netflow.FlowBaseTemplateSet)
+			}
+			key := uint64(k.version)<<48 | uint64(k.domain)<<16 | uint64(k.id)
+			all[source][key] = l.goflow2()
+		}
+		e.mu.Unlock()
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(all); err != nil {
+		return fmt.Errorf("write templates: %w", err)
+	}
+	return nil
+}
+
+// goflow2 returns the template in the type that goflow2 keeps it in.
+func (t *template) goflow2() any {
+	scopes, options := t.fields[:t.scopes], t.fields[t.scopes:]
+	switch {
+	case !t.options:
+		return netflow.TemplateRecord{TemplateId: t.key.id, FieldCount: uint16(len(t.fields)), Fields: t.fields}
+	case t.key.version == 9:
+		return netflow.NFv9OptionsTemplateRecord{
+			TemplateId: t.key.id, ScopeLength: uint16(4 * len(scopes)), OptionLength: uint16(4 * len(options)),
+			Scopes: scopes, Options: options,
+		}
+	default:
+		return netflow.IPFIXOptionsTemplateRecord{
+			TemplateId: t.key.id, FieldCount: uint16(len(t.fields)), ScopeFieldCount: uint16(len(scopes)),
+			Scopes: scopes, Options: options,
+		}
+	}
+}

@@ -1,0 +1,161 @@
+package collector
+
+import (
+	"cmp"
+	"slices"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type protocol uint8
+
+const (
+	protoUnknown protocol = iota
+	protoSFlow
+	protoNetFlow5
+	protoNetFlow9
+	protoIPFIX
+	numProtocols
+)
+
+var protocolNames = [numProtocols]string{"unknown", "sflow_5", "netflow_v5", "netflow_v9", "ipfix"}
+
+// dropReason says why a datagram was dropped; dropMalformedSet only names a
+// kind of log line.
+type dropReason uint8
+
+const (
+	dropKernel          dropReason = iota // the socket's buffer was full
+	dropNotAllowed                        // the source is not in the allow-list
+	dropTruncated                         // longer than the receive buffer
+	dropMalformed                         // nothing could be made of it
+	dropUnknownProtocol                   // no version that the socket's scheme admits
+	dropPanic                             // a fault of ours
+	numDropReasons
+	dropMalformedSet
+	dropNoTemplate
+	numFaults
+)
+
+var dropNames = [numDropReasons]string{"kernel", "not_allowed", "truncated", "malformed", "unknown_protocol", "panic"}
+
+type setReason uint8
+
+const (
+	setMalformed  setReason = iota // its length or content is not what its header or template says
+	setNoTemplate                  // its template is unknown
+	numSetReasons
+)
+
+var setNames = [numSetReasons]string{"malformed", "no_template"}
+
+// workerMetrics are the counters of one worker: no other writes to them.
+type workerMetrics struct {
+	_                 [64]byte // no cache line is shared with another worker's
+	datagrams         [numProtocols]atomic.Uint64
+	bytes             [numProtocols]atomic.Uint64
+	records           [numProtocols]atomic.Uint64
+	drops             [numDropReasons]atomic.Uint64
+	sets              [numSetReasons]atomic.Uint64
+	templatesRejected atomic.Uint64
+	_                 [64]byte
+}
+
+func (m *workerMetrics) received(p protocol, bytes int) {
+	m.datagrams[p].Add(1)
+	m.bytes[p].Add(uint64(bytes))
+}
+
+func (m *workerMetrics) drop(r dropReason)   { m.drops[r].Add(1) }
+func (m *workerMetrics) dropSet(r setReason) { m.sets[r].Add(1) }
+func (m *workerMetrics) record(p protocol)   { m.records[p].Add(1) }
+
+const namespace = "kube_enricher_"
+
+// metrics exports the sums of all workers' counters.
+type metrics struct {
+	c *Collector
+
+	datagrams, bytes, records, drops, sets, rejected *prometheus.Desc
+	templates, exporters, lastSeen                   *prometheus.Desc
+}
+
+func newMetrics(c *Collector) *metrics {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(namespace+name, help, labels, nil)
+	}
+	return &metrics{
+		c:         c,
+		datagrams: desc("datagrams_received_total", "Datagrams received, dropped ones included unless the kernel dropped them.", "protocol"),
+		bytes:     desc("datagram_bytes_received_total", "Bytes of the datagrams received.", "protocol"),
+		records:   desc("records_received_total", "Flow records received: decoded from datagrams, or read from the input.", "protocol"),
+		drops:     desc("datagrams_dropped_total", "Datagrams of which nothing was used.", "reason"),
+		sets:      desc("sets_dropped_total", "Data sets and sFlow samples that never became records.", "reason"),
+		rejected:  desc("templates_rejected_total", "Templates received that describe no record, such as withdrawals."),
+		templates: desc("templates", "NetFlow v9 and IPFIX templates known."),
+		exporters: desc("exporters", "Exporters known, by address."),
+		lastSeen:  desc("exporter_last_seen_timestamp_seconds", "When the last datagram of the exporter was received.", "exporter"),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.templates, m.exporters, m.lastSeen} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	workers := m.c.allMetrics()
+	sum := func(of func(*workerMetrics) *atomic.Uint64) float64 {
+		var n uint64
+		for _, w := range workers {
+			n += of(w).Load()
+		}
+		return float64(n)
+	}
+	counter := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	for p := range numProtocols {
+		counter(m.datagrams, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.datagrams[p] }), protocolNames[p])
+		counter(m.bytes, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.bytes[p] }), protocolNames[p])
+		if p != protoUnknown {
+			counter(m.records, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.records[p] }), protocolNames[p])
+		}
+	}
+	for _, format := range inputFormats {
+		counter(m.records, float64(m.c.inputs[format].Load()), format)
+	}
+	for r := range numDropReasons {
+		counter(m.drops, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.drops[r] }), dropNames[r])
+	}
+	for r := range numSetReasons {
+		counter(m.sets, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.sets[r] }), setNames[r])
+	}
+	counter(m.rejected, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.templatesRejected }))
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	gauge(m.templates, float64(m.c.exporters.numTemplates.Load()))
+	all := m.c.exporters.all()
+	gauge(m.exporters, float64(len(all)))
+	m.collectLastSeen(all, gauge)
+}
+
+// maxExporterLabels bounds the values of the label exporter; those heard from
+// longest ago are summed up as "other".
+const maxExporterLabels = 1000
+
+func (m *metrics) collectLastSeen(all []*exporter, gauge func(*prometheus.Desc, float64, ...string)) {
+	slices.SortFunc(all, func(a, b *exporter) int { return cmp.Compare(b.lastSeen.Load(), a.lastSeen.Load()) })
+	for i, e := range all {
+		if i == maxExporterLabels {
+			gauge(m.lastSeen, float64(e.lastSeen.Load()), "other")
+			return
+		}
+		gauge(m.lastSeen, float64(e.lastSeen.Load()), e.addr.String())
+	}
+}

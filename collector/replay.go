@@ -1,0 +1,64 @@
+package collector
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
+)
+
+// ReadCapture decodes the exporter datagrams in a packet capture, in order, at
+// the capture's own times: UDP payloads to the ports of the listeners, and to
+// any port where the payload is one of the protocols. What could be read has
+// been handed on also when it returns an error.
+func (c *Collector) ReadCapture(ctx context.Context, path string, h Handler) error {
+	d := c.newDecoder(h)
+	ports := make(map[uint16]Protocols)
+	for _, l := range c.cfg.Listeners {
+		ports[l.Port] |= l.Protocols
+	}
+	stats, err := capture.Read(ctx, path, func(g *capture.Datagram) {
+		allowed, ok := ports[g.Dst.Port()]
+		if !ok {
+			if !wholeMessage(g.Payload) {
+				return
+			}
+			allowed = AnyFlow
+		}
+		d.contained(g.Src, allowed, g.Payload, g.Time.UnixNano())
+	})
+	h.Idle()
+	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
+	return err
+}
+
+// wholeMessage tells whether a payload sent to a port that is not ours is one
+// of the protocols after all: its version and its lengths must agree.
+func wholeMessage(b []byte) bool {
+	be := binary.BigEndian
+	switch protocolOf(b) {
+	case protoNetFlow5:
+		return len(b) >= netflow5HeaderLen && len(b) == netflow5HeaderLen+int(be.Uint16(b[2:]))*netflow5RecordLen && be.Uint16(b[2:]) > 0
+	case protoNetFlow9:
+		return len(b) > 20 && be.Uint16(b[2:]) > 0 && wholeSets(b[20:])
+	case protoIPFIX:
+		return len(b) >= 16 && int(be.Uint16(b[2:])) == len(b) && wholeSets(b[16:])
+	case protoSFlow:
+		return len(b) >= 28 && (be.Uint32(b[4:]) == 1 || be.Uint32(b[4:]) == 2) && len(b)%4 == 0
+	}
+	return false
+}
+
+func wholeSets(b []byte) bool {
+	for len(b) >= 4 {
+		n := int(binary.BigEndian.Uint16(b[2:]))
+		if n < 4 || n > len(b) {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}

@@ -1,0 +1,127 @@
+package collector
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/netsampler/goflow2/v2/decoders/sflow"
+	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
+)
+
+const (
+	sflowFlowSample         = 1
+	sflowExpandedFlowSample = 3
+	// maxSamples is goflow2's bound on the samples of a datagram and on the
+	// records of a sample.
+	maxSamples = 1000
+	// interfaceFormat are the bits of an interface number that say what kind of
+	// number it is (sFlow v5, 5.3: index, reason of a discard, count).
+	interfaceFormat = 0xc0000000
+)
+
+// sflow5 decodes an sFlow v5 datagram (sflow.org, version 5) sample by sample: a
+// bad one is counted and costs no other. It returns false if nothing could be
+// made of the datagram.
+func (d *Decoder) sflow5(b []byte) bool {
+	be := binary.BigEndian
+	addrLen := 0
+	if len(b) >= 8 {
+		switch be.Uint32(b[4:]) {
+		case 1:
+			addrLen = 4
+		case 2:
+			addrLen = 16
+		}
+	}
+	if addrLen == 0 || len(b) < 8+addrLen+16 {
+		return false
+	}
+	agent := b[8 : 8+addrLen : 8+addrLen]
+	rest := b[8+addrLen:]
+	sequence, count := be.Uint32(rest[4:]), be.Uint32(rest[12:])
+	if count > maxSamples {
+		return false
+	}
+	b = rest[16:]
+	good, bad := 0, 0
+	for range count {
+		if len(b) < 8 || uint64(be.Uint32(b[4:])) > uint64(len(b)-8) {
+			bad++
+			break
+		}
+		format, length := be.Uint32(b), int(be.Uint32(b[4:]))
+		sample := b[8 : 8+length]
+		b = b[8+length:]
+		if format != sflowFlowSample && format != sflowExpandedFlowSample {
+			good++ // counters and discarded packets are no flows
+			continue
+		}
+		if d.flowSample(format, sample, sequence, agent) {
+			good++
+		} else {
+			bad++
+		}
+	}
+	if bad > 0 && good == 0 {
+		return false
+	}
+	for range bad {
+		d.metrics.dropSet(setMalformed)
+		d.faults.report(dropMalformedSet, d.peer.source, nil, d.received)
+	}
+	return true
+}
+
+// sampleHeaderLen is where the count of a sample's records stands.
+func sampleHeaderLen(format uint32) int {
+	if format == sflowExpandedFlowSample {
+		return 40
+	}
+	return 28
+}
+
+// flowSample decodes one flow sample with goflow2, whose expanded samples lack
+// the cap on records: the count is checked here against the bytes.
+func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []byte) bool {
+	n := sampleHeaderLen(format)
+	if len(b) < n+4 {
+		return false
+	}
+	records := binary.BigEndian.Uint32(b[n:])
+	if records > maxSamples || int(records) > (len(b)-n-4)/8 {
+		return false
+	}
+	h := sflow.SampleHeader{Format: format, Length: uint32(len(b))}
+	sample, err := sflow.DecodeSample(&h, bytes.NewBuffer(b))
+	if err != nil {
+		return false
+	}
+	d.rec.Reset()
+	m := &d.rec.Msg
+	if err := protoproducer.SearchSFlowSampleConfig(m, sample, packetMapper{}); err != nil {
+		return false
+	}
+	var list []sflow.FlowRecord
+	switch s := sample.(type) {
+	case sflow.FlowSample:
+		list = s.Records
+		m.InIf &^= interfaceFormat
+		m.OutIf &^= interfaceFormat
+	case sflow.ExpandedFlowSample:
+		list = s.Records
+	}
+	for i := range list {
+		if s, ok := list[i].Data.(sflow.SampledHeader); ok {
+			switch s.Protocol {
+			case 11:
+				parseIP(m, 0x0800, s.HeaderData)
+			case 12:
+				parseIP(m, 0x86dd, s.HeaderData)
+			}
+		}
+	}
+	m.TimeFlowStartNs, m.TimeFlowEndNs = uint64(d.received), uint64(d.received)
+	d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
+	d.emit(protoSFlow, sequence, agent)
+	return true
+}

@@ -1,0 +1,96 @@
+package collector
+
+import (
+	"slices"
+
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+)
+
+const (
+	// variableLength says that the length is in the record (RFC 7011, 7). Some
+	// NetFlow v9 exporters use it too.
+	variableLength = 0xffff
+	// maxTemplateFields bounds a template's size; real ones have less than 100
+	// fields, and a datagram of Ethernet's size holds at most 360.
+	maxTemplateFields = 1024
+	// maxRecordLen is the longest record that fits a UDP datagram.
+	maxRecordLen = 65535
+)
+
+// templateKey identifies a template within one exporter.
+type templateKey struct {
+	domain  uint32 // observation domain, or v9 source id
+	version uint16 // 9 or 10
+	id      uint16
+}
+
+// template is one template as received, checked and immutable.
+type template struct {
+	key     templateKey
+	fields  []netflow.Field // scopes first where options is true
+	scopes  int
+	options bool
+	// minLen is the length of the shortest record, in bytes, never 0.
+	// Without variable fields it is every record's length.
+	minLen   int
+	variable bool
+}
+
+// newTemplate checks a template that was received. It returns nil for one that
+// cannot describe a record: no fields (an IPFIX withdrawal, which RFC 7011, 8.4
+// forbids over UDP), no length, or longer than any datagram.
+func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) *template {
+	t := &template{key: key, scopes: len(scopes), options: options}
+	t.fields = slices.Concat(scopes, fields)
+	if len(t.fields) == 0 || len(t.fields) > maxTemplateFields || key.id < 256 {
+		return nil
+	}
+	for i := range t.fields {
+		f := &t.fields[i]
+		if f.PenProvided {
+			// goflow2 clears the enterprise bit in templates, but not in
+			// options templates.
+			f.Type &= 0x7fff
+		}
+		if f.Length == variableLength {
+			t.variable = true
+			t.minLen++
+		} else {
+			t.minLen += int(f.Length)
+		}
+	}
+	if t.minLen == 0 || t.minLen > maxRecordLen {
+		return nil
+	}
+	return t
+}
+
+// sameShape tells whether two templates describe the same records.
+func (t *template) sameShape(o *template) bool {
+	return t.key == o.key && t.options == o.options && t.scopes == o.scopes && slices.Equal(t.fields, o.fields)
+}
+
+// has tells whether the template has the IANA element typ.
+func (t *template) has(typ uint16) bool {
+	return slices.ContainsFunc(t.fields, func(f netflow.Field) bool { return !f.PenProvided && f.Type == typ })
+}
+
+// nextField returns the length of a field at the start of b, and how many
+// bytes of b come before its value (the length prefix of RFC 7011, 7). ok is
+// false if b does not hold the whole field.
+func nextField(f *netflow.Field, b []byte) (prefix, length int, ok bool) {
+	length = int(f.Length)
+	if f.Length == variableLength {
+		if len(b) < 1 {
+			return 0, 0, false
+		}
+		prefix, length = 1, int(b[0])
+		if length == 0xff {
+			if len(b) < 3 {
+				return 0, 0, false
+			}
+			prefix, length = 3, int(b[1])<<8|int(b[2])
+		}
+	}
+	return prefix, length, prefix+length <= len(b)
+}
