@@ -24,10 +24,10 @@ func TestAllocations(t *testing.T) {
 			all := readCapture(t, name)
 			var data []datagram // of records alone: templates and options may allocate
 			for _, g := range all {
-				templates := d.metrics.sets[setNoTemplate].Load()
+				templates := d.metrics.sets[setTimeout].Load()
 				before := records
 				d.contained(g.source, AnyFlow, g.payload, g.received)
-				if records > before && d.metrics.sets[setNoTemplate].Load() == templates && onlyData(g.payload) {
+				if records > before && d.metrics.sets[setTimeout].Load() == templates && onlyData(g.payload) {
 					data = append(data, g)
 				}
 			}

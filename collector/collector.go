@@ -31,9 +31,50 @@ type Config struct {
 	// MaxExporters bounds how many exporters are remembered; 0 is 4096. The one
 	// not heard from for longest makes room.
 	MaxExporters int
+	// TemplatesFile is where templates and sampling rates are kept across
+	// restarts; empty for nowhere.
+	TemplatesFile string
+	// TemplatesHold is how long data sets wait for their template; 0 for not at all.
+	TemplatesHold time.Duration
+	// Allow lists who may export to us; empty for everyone.
+	Allow []netip.Prefix
+	// Sampling gives a sampling rate to exporters that send none. The longest
+	// prefix that holds the exporter counts.
+	Sampling []SamplingRule
 	// DrainTimeout bounds how long Run reads what reached the sockets before it
 	// was told to stop; 0 is 5 s.
 	DrainTimeout time.Duration
+}
+
+// SamplingRule gives the exporters of a network a sampling rate.
+type SamplingRule struct {
+	Exporters netip.Prefix
+	Rate      uint64 // one in how many packets
+}
+
+// policy is what the configuration says of exporters by their address.
+type policy struct {
+	allow    []netip.Prefix
+	sampling []SamplingRule // longest prefix first
+}
+
+func newPolicy(cfg *Config) *policy {
+	p := &policy{allow: cfg.Allow, sampling: slices.Clone(cfg.Sampling)}
+	slices.SortStableFunc(p.sampling, func(a, b SamplingRule) int { return b.Exporters.Bits() - a.Exporters.Bits() })
+	return p
+}
+
+func (p *policy) allows(a netip.Addr) bool {
+	return len(p.allow) == 0 || slices.ContainsFunc(p.allow, func(n netip.Prefix) bool { return n.Contains(a) })
+}
+
+func (p *policy) samplingRate(a netip.Addr) uint64 {
+	for _, r := range p.sampling {
+		if r.Exporters.Contains(a) {
+			return r.Rate
+		}
+	}
+	return 0
 }
 
 // Collector receives and decodes.
@@ -43,6 +84,8 @@ type Collector struct {
 	log        logrus.FieldLogger
 	exporters  *exporters
 	faults     *faultLog
+	policy     *policy
+	own        *workerMetrics // of what no worker does
 
 	bound  atomic.Bool
 	inputs map[string]*atomic.Uint64
@@ -69,10 +112,13 @@ func New(cfg Config, newHandler func(worker int) Handler, log logrus.FieldLogger
 		cfg:        cfg,
 		newHandler: newHandler,
 		log:        log,
-		exporters:  newExporters(cfg.MaxExporters),
 		faults:     &faultLog{log: log},
+		policy:     newPolicy(&cfg),
+		own:        new(workerMetrics),
 		inputs:     make(map[string]*atomic.Uint64),
 	}
+	c.exporters = newExporters(cfg.MaxExporters, cfg.TemplatesHold, c.own)
+	c.workers = []*workerMetrics{c.own}
 	for _, f := range inputFormats {
 		c.inputs[f] = new(atomic.Uint64)
 	}
@@ -107,6 +153,7 @@ func (c *Collector) newDecoder(h Handler) *Decoder {
 		exporters: c.exporters,
 		metrics:   m,
 		faults:    c.faults,
+		policy:    c.policy,
 		handler:   h,
 		peers:     make(map[netip.AddrPort]*peer),
 	}
@@ -135,9 +182,12 @@ func (c *Collector) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	templates := c.restoreTemplates()
 	c.bound.Store(true)
 	defer c.bound.Store(false)
-	var wg sync.WaitGroup
+	var wg, house sync.WaitGroup
+	drained := make(chan struct{})
+	house.Go(func() { c.keepHouse(templates, drained) })
 	for i, s := range sockets {
 		d := c.newDecoder(c.newHandler(i))
 		wg.Go(func() { c.work(s, d) })
@@ -149,6 +199,8 @@ func (c *Collector) Run(ctx context.Context) error {
 		}
 	})
 	wg.Wait()
+	close(drained)
+	house.Wait()
 	stop()
 	if ctx.Err() == nil {
 		return errors.New("receive: all sockets failed")
@@ -174,18 +226,25 @@ func (c *Collector) work(s *socket, d *Decoder) {
 		}
 		switch {
 		case errors.Is(err, errDrained):
+			d.tick(now, true)
 			d.handler.Idle()
 			return
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			s.wakeAfter(d.handler.Idle())
+			s.wakeAfter(d.idle(now))
 		case err != nil:
 			c.log.WithError(err).WithField("address", s.address).Error("receiving failed; this socket is given up")
 			d.handler.Idle()
 			return
 		case n < batchSize:
-			s.wakeAfter(d.handler.Idle())
+			s.wakeAfter(d.idle(now))
 		}
 	}
+}
+
+// idle does what waits for a pause, and tells whether to be called again soon.
+func (d *Decoder) idle(now int64) (pending bool) {
+	pending = d.tick(now, false)
+	return d.handler.Idle() || pending
 }
 
 // contained decodes a datagram so that a panic costs that datagram only.

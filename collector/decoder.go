@@ -29,15 +29,21 @@ type Decoder struct {
 	exporters *exporters
 	metrics   *workerMetrics
 	faults    *faultLog
+	policy    *policy
 	handler   Handler
 
 	rec   flow.Record
 	addrs [12]byte // of a v5 record
 	peers map[netip.AddrPort]*peer
+	gaps  []openGap
 
 	// of the datagram at hand
 	peer     *peer
 	received int64 // Unix nanoseconds
+	// units counts the data records of an IPFIX message, as its sequence number
+	// does; unitsKnown says that all could be counted.
+	units      units
+	unitsKnown bool
 }
 
 // peer is what a worker keeps of one source.
@@ -47,6 +53,9 @@ type peer struct {
 	address  []byte // SamplerAddress: 4 or 16 bytes
 	plans    map[templateKey]*plan
 	fields   int // of all plans
+	// sampling is the rate that -sampling gives to exporters that send none.
+	sampling  uint64
+	sequences sequences
 }
 
 // datagram decodes one datagram that arrived from source at the given time
@@ -54,6 +63,11 @@ type peer struct {
 func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
 	source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
 	d.received = received
+	if !d.policy.allows(source.Addr()) {
+		d.metrics.received(protoUnknown, len(b))
+		d.drop(dropNotAllowed, source, b)
+		return
+	}
 	switch proto := protocolOf(b); {
 	case proto == protoUnknown, proto == protoSFlow && allowed&SFlow == 0, proto != protoSFlow && allowed&NetFlow == 0:
 		d.metrics.received(protoUnknown, len(b))
@@ -108,7 +122,7 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	now := d.received / 1e9
 	p := d.peers[source]
 	if p != nil && !p.exporter.evicted.Load() {
-		if p.exporter.lastSeen.Load() != now {
+		if p.exporter.lastSeen.Load() < now {
 			p.exporter.lastSeen.Store(now)
 		}
 		return p
@@ -121,6 +135,7 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		source:   source,
 		address:  source.Addr().AsSlice(),
 		plans:    make(map[templateKey]*plan),
+		sampling: d.policy.samplingRate(source.Addr()),
 	}
 	d.peers[source] = p
 	return p
@@ -155,6 +170,11 @@ func (d *Decoder) netflow5(b []byte) bool {
 	uptime, seconds, nanos, sequence := be.Uint32(b[4:]), be.Uint32(b[8:]), be.Uint32(b[12:]), be.Uint32(b[16:])
 	sampling := be.Uint16(b[22:]) & 0x3fff
 	base := uint64(seconds)*1e9 + uint64(nanos)
+	d.follow(stream{protoNetFlow5, uint32(be.Uint16(b[20:]))}, sequence, units{flows: uint32(count)}, true, uptime)
+	rate := uint64(sampling)
+	if rate == 0 {
+		rate = d.peer.sampling
+	}
 	whole := min(count, (len(b)-netflow5HeaderLen)/netflow5RecordLen)
 	for i := range whole {
 		r := b[netflow5HeaderLen+i*netflow5RecordLen:][:netflow5RecordLen]
@@ -173,7 +193,7 @@ func (d *Decoder) netflow5(b []byte) bool {
 		m.TcpFlags, m.Proto, m.IpTos = uint32(r[37]), uint32(r[38]), uint32(r[39])
 		m.SrcAs, m.DstAs = uint32(be.Uint16(r[40:])), uint32(be.Uint16(r[42:]))
 		m.SrcNet, m.DstNet = uint32(r[44]), uint32(r[45])
-		m.SamplingRate = uint64(sampling)
+		m.SamplingRate = rate
 		d.emit(protoNetFlow5, sequence, d.peer.address)
 	}
 	return whole == count && count > 0
@@ -195,10 +215,12 @@ func (d *Decoder) netflow9(b []byte) bool {
 		return false
 	}
 	be := binary.BigEndian
-	return d.sets(b[headerLen:], &header{
+	h := header{
 		proto: protoNetFlow9, version: 9,
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
-	})
+	}
+	d.follow(stream{protoNetFlow9, h.domain}, h.sequence, units{flows: 1}, true, h.uptime)
+	return d.sets(b[headerLen:], &h)
 }
 
 func (d *Decoder) ipfix(b []byte) bool {
@@ -211,11 +233,15 @@ func (d *Decoder) ipfix(b []byte) bool {
 	if length < headerLen {
 		return false
 	}
-	// A length beyond the datagram leaves its last set cut, which sets counts.
-	return d.sets(b[headerLen:min(length, len(b))], &header{
+	h := header{
 		proto: protoIPFIX, version: 10,
 		exportTime: be.Uint32(b[4:]), sequence: be.Uint32(b[8:]), domain: be.Uint32(b[12:]),
-	})
+	}
+	d.units, d.unitsKnown = units{}, true
+	// A length beyond the datagram leaves its last set cut, which sets counts.
+	ok := d.sets(b[headerLen:min(length, len(b))], &h)
+	d.follow(stream{protoIPFIX, h.domain}, h.sequence, d.units, d.unitsKnown && length <= len(b), 0)
+	return ok
 }
 
 // sets decodes the sets of a NetFlow v9 or IPFIX message, each by itself: a bad
@@ -249,6 +275,7 @@ func (d *Decoder) sets(b []byte, h *header) bool {
 			good++
 		} else {
 			bad++
+			d.unitsKnown = false
 		}
 	}
 	if bad > 0 && good == 0 {
@@ -309,6 +336,7 @@ func (d *Decoder) learn(h *header, id uint16, scopes, fields []netflow.Field, op
 		return
 	}
 	d.peer.exporter.addTemplate(t, d.peer.source.Port(), d.received/1e9)
+	d.release(t.key)
 }
 
 func (d *Decoder) templateSet(b []byte, h *header) bool {
@@ -384,10 +412,17 @@ func (p *plan) relative() bool {
 func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 	p := d.planFor(templateKey{h.domain, h.version, id})
 	if p == nil {
-		d.metrics.dropSet(setNoTemplate)
+		d.unitsKnown = false
+		d.hold(id, b, h)
 		d.faults.report(dropNoTemplate, d.peer.source, nil, d.received)
 		return true
 	}
+	return d.records(p, b, h)
+}
+
+// records decodes the records of a data set. It returns false if it ends with
+// something else.
+func (d *Decoder) records(p *plan, b []byte, h *header) bool {
 	// What follows the last byte that is not 0 is padding, or the tail of zeros
 	// that some exporters fill their datagrams with, if no record reaches into it.
 	tail := len(b)
@@ -401,8 +436,10 @@ func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 		}
 		if p.tmpl.options {
 			d.option(p, b[:n])
+			d.units.options++
 		} else {
 			d.dataRecord(p, b[:n], h)
+			d.units.flows++
 		}
 		b, tail = b[n:], tail-n
 	}
@@ -439,6 +476,9 @@ func (d *Decoder) half(p *plan, dir *direction, b []byte, h *header, rate uint64
 		// leaves out; should it find another reason, the record is lost alone.
 		d.metrics.dropSet(setMalformed)
 		return
+	}
+	if rate == 0 {
+		rate = d.peer.sampling
 	}
 	d.rec.Msg.SamplingRate = rate
 	d.rec.Msg.ObservationDomainId = h.domain

@@ -99,7 +99,7 @@ func TestHostile(t *testing.T) {
 			}{
 				{"malformed datagrams", m.drops[dropMalformed].Load(), tc.datagramsMalformed},
 				{"malformed sets", m.sets[setMalformed].Load(), tc.setsMalformed},
-				{"sets without template", m.sets[setNoTemplate].Load(), tc.setsUnknown},
+				{"sets without template", m.sets[setTimeout].Load(), tc.setsUnknown},
 				{"rejected templates", m.templatesRejected.Load(), tc.templatesRejected},
 				{"datagrams of unknown protocol", m.drops[dropUnknownProtocol].Load(), tc.unknownProtocol},
 				{"panics", m.drops[dropPanic].Load(), 0},
@@ -250,7 +250,7 @@ func TestTemplatesAcrossPorts(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if n := d.metrics.sets[setNoTemplate].Load(); n != 0 {
+	if n := d.metrics.sets[setTimeout].Load(); n != 0 {
 		t.Errorf("%d sets without template", n)
 	}
 }
@@ -274,7 +274,7 @@ func TestBounds(t *testing.T) {
 	if len(d.peers) > maxPeers {
 		t.Errorf("%d peers", len(d.peers))
 	}
-	if n := d.metrics.sets[setNoTemplate].Load(); n != 0 {
+	if n := d.metrics.sets[setTimeout].Load(); n != 0 {
 		t.Errorf("the flood pushed out an exporter that has templates: %d of its sets are lost", n)
 	}
 	var fields []ie

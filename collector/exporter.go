@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Bounds on what peers can make the collector remember.
@@ -20,17 +21,28 @@ const (
 // when they meet a source that is new to them.
 type exporters struct {
 	max int
+	// holdFor is how long data sets wait for their template; holdExporter and
+	// holdTotal bound what they take, in bytes.
+	holdFor                 time.Duration
+	holdExporter, holdTotal int64
+	metrics                 *workerMetrics // of what no worker does
 
 	mu     sync.Mutex
 	byAddr map[netip.Addr]*exporter
 
 	// numTemplates and numFields count what all exporters hold together.
 	numTemplates, numFields atomic.Int64
-	evictions               atomic.Uint64
+	// heldBytes and numHeld are of the data sets that wait for a template.
+	heldBytes, numHeld atomic.Int64
+	// changes counts what is worth writing to the templates file.
+	changes atomic.Uint64
 }
 
-func newExporters(limit int) *exporters {
-	return &exporters{max: limit, byAddr: make(map[netip.Addr]*exporter)}
+func newExporters(limit int, hold time.Duration, m *workerMetrics) *exporters {
+	return &exporters{
+		max: limit, holdFor: hold, holdExporter: defaultHoldExporter, holdTotal: defaultHoldTotal,
+		metrics: m, byAddr: make(map[netip.Addr]*exporter),
+	}
 }
 
 // exporter is what is known of one exporter's address: templates, sampling
@@ -40,8 +52,9 @@ type exporter struct {
 	table *exporters
 	addr  netip.Addr
 
-	lastSeen atomic.Int64 // Unix seconds
-	evicted  atomic.Bool
+	lastSeen     atomic.Int64 // Unix seconds
+	evicted      atomic.Bool
+	sequenceLost atomic.Uint64
 
 	// generation changes when a template, sampling rate or boot time does.
 	// Workers keep what they derived until then, and take no lock.
@@ -57,6 +70,10 @@ type exporter struct {
 	// bootTime is the Unix time in milliseconds that relative times of IPFIX
 	// count from (IE 160 in options data), by observation domain.
 	bootTime map[uint32]uint64
+	// held are the data sets that wait for a template, oldest first.
+	held      []heldSet
+	heldBytes int64
+	numHeld   atomic.Int64
 }
 
 type portKey struct {
@@ -91,7 +108,7 @@ func (t *exporters) get(addr netip.Addr, now int64) *exporter {
 		e.generation.Store(1)
 		t.byAddr[addr] = e
 	}
-	e.lastSeen.Store(now)
+	e.lastSeen.Store(max(now, e.lastSeen.Load()))
 	return e
 }
 
@@ -117,7 +134,9 @@ func (t *exporters) evictLocked() {
 		return
 	}
 	delete(t.byAddr, victim.addr)
-	t.evictions.Add(1)
+	for range victim.take(func(*heldSet) bool { return true }) {
+		t.metrics.dropSet(setHoldFull)
+	}
 	victim.mu.Lock()
 	t.numTemplates.Add(-int64(len(victim.templates)))
 	t.numFields.Add(-int64(victim.numFields))
@@ -165,7 +184,7 @@ func (e *exporter) addTemplate(tmpl *template, port uint16, now int64) {
 		cur.refreshed = now
 		if _, ok := e.templates[own]; ok {
 			e.remove(own)
-			e.generation.Add(1)
+			e.changed()
 		}
 	case cur.port == port:
 		e.put(shared, tmpl, port, now)
@@ -176,6 +195,12 @@ func (e *exporter) addTemplate(tmpl *template, port uint16, now int64) {
 			e.put(own, tmpl, port, now)
 		}
 	}
+}
+
+// changed makes the workers look again at what they derived. The lock is held.
+func (e *exporter) changed() {
+	e.generation.Add(1)
+	e.table.changes.Add(1)
 }
 
 func (e *exporter) put(k portKey, tmpl *template, port uint16, now int64) {
@@ -191,7 +216,7 @@ func (e *exporter) put(k portKey, tmpl *template, port uint16, now int64) {
 	e.numFields += len(tmpl.fields)
 	e.table.numTemplates.Add(1)
 	e.table.numFields.Add(int64(len(tmpl.fields)))
-	e.generation.Add(1)
+	e.changed()
 }
 
 func (e *exporter) remove(k portKey) {
@@ -248,7 +273,7 @@ func (e *exporter) setSampling(k samplerKey, rate uint64) {
 	}
 	next[k] = rate
 	e.sampling.Store(&next)
-	e.generation.Add(1)
+	e.changed()
 }
 
 // samplingRate returns the rate of a sampler, else the one of its domain, else 0.
@@ -271,7 +296,7 @@ func (e *exporter) setBootTime(domain uint32, ms uint64) {
 		return
 	}
 	e.bootTime[domain] = ms
-	e.generation.Add(1)
+	e.changed()
 }
 
 func (e *exporter) boot(domain uint32) uint64 {

@@ -30,7 +30,7 @@ var faultTexts = [numFaults]string{
 	dropUnknownProtocol: "datagram dropped: neither NetFlow v5, v9, IPFIX nor sFlow v5, or not what its port is for",
 	dropPanic:           "datagram dropped: decoding it failed by a fault of this program; please report it",
 	dropMalformedSet:    "a set in a datagram is malformed; the others are used",
-	dropNoTemplate:      "data set dropped: its template has not been received; exporters repeat templates every few minutes",
+	dropNoTemplate:      "a data set waits for its template, which exporters repeat every few minutes",
 }
 
 // report logs a fault of a datagram that arrived at the given time (Unix

@@ -43,12 +43,14 @@ var dropNames = [numDropReasons]string{"kernel", "not_allowed", "truncated", "ma
 type setReason uint8
 
 const (
-	setMalformed  setReason = iota // its length or content is not what its header or template says
-	setNoTemplate                  // its template is unknown
+	setMalformed setReason = iota // its length or content is not what its header or template says
+	setTimeout                    // its template did not come in time
+	setHoldFull                   // there was no room for it to wait
+	setShutdown                   // it waited when the program ended
 	numSetReasons
 )
 
-var setNames = [numSetReasons]string{"malformed", "no_template"}
+var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown"}
 
 // workerMetrics are the counters of one worker: no other writes to them.
 type workerMetrics struct {
@@ -58,6 +60,7 @@ type workerMetrics struct {
 	records           [numProtocols]atomic.Uint64
 	drops             [numDropReasons]atomic.Uint64
 	sets              [numSetReasons]atomic.Uint64
+	sequenceLost      [numProtocols]atomic.Uint64
 	templatesRejected atomic.Uint64
 	_                 [64]byte
 }
@@ -79,6 +82,7 @@ type metrics struct {
 
 	datagrams, bytes, records, drops, sets, rejected *prometheus.Desc
 	templates, exporters, lastSeen                   *prometheus.Desc
+	held, sequenceLost                               *prometheus.Desc
 }
 
 func newMetrics(c *Collector) *metrics {
@@ -86,22 +90,24 @@ func newMetrics(c *Collector) *metrics {
 		return prometheus.NewDesc(namespace+name, help, labels, nil)
 	}
 	return &metrics{
-		c:         c,
-		datagrams: desc("datagrams_received_total", "Datagrams received, dropped ones included unless the kernel dropped them.", "protocol"),
-		bytes:     desc("datagram_bytes_received_total", "Bytes of the datagrams received.", "protocol"),
-		records:   desc("records_received_total", "Flow records received: decoded from datagrams, or read from the input.", "protocol"),
-		drops:     desc("datagrams_dropped_total", "Datagrams of which nothing was used.", "reason"),
-		sets:      desc("sets_dropped_total", "Data sets and sFlow samples that never became records.", "reason"),
-		rejected:  desc("templates_rejected_total", "Templates received that describe no record, such as withdrawals."),
-		templates: desc("templates", "NetFlow v9 and IPFIX templates known."),
-		exporters: desc("exporters", "Exporters known, by address."),
-		lastSeen:  desc("exporter_last_seen_timestamp_seconds", "When the last datagram of the exporter was received.", "exporter"),
+		c:            c,
+		datagrams:    desc("datagrams_received_total", "Datagrams received, dropped ones included unless the kernel dropped them.", "protocol"),
+		bytes:        desc("datagram_bytes_received_total", "Bytes of the datagrams received.", "protocol"),
+		records:      desc("records_received_total", "Flow records received: decoded from datagrams, or read from the input.", "protocol"),
+		drops:        desc("datagrams_dropped_total", "Datagrams of which nothing was used.", "reason"),
+		sets:         desc("sets_dropped_total", "Data sets and sFlow samples that never became records.", "reason"),
+		rejected:     desc("templates_rejected_total", "Templates received that describe no record, such as withdrawals."),
+		templates:    desc("templates", "NetFlow v9 and IPFIX templates known."),
+		exporters:    desc("exporters", "Exporters known, by address."),
+		held:         desc("sets_held", "Data sets that wait for their template."),
+		sequenceLost: desc("sequence_lost_total", "What sequence numbers say was lost on the way: records of IPFIX and NetFlow v5, datagrams of NetFlow v9 and sFlow.", "protocol"),
+		lastSeen:     desc("exporter_last_seen_timestamp_seconds", "When the last datagram of the exporter was received.", "exporter"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.templates, m.exporters, m.lastSeen} {
+	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.templates, m.exporters, m.lastSeen, m.held, m.sequenceLost} {
 		ch <- d
 	}
 }
@@ -124,6 +130,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(m.bytes, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.bytes[p] }), protocolNames[p])
 		if p != protoUnknown {
 			counter(m.records, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.records[p] }), protocolNames[p])
+			counter(m.sequenceLost, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.sequenceLost[p] }), protocolNames[p])
 		}
 	}
 	for _, format := range inputFormats {
@@ -139,6 +146,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
+	gauge(m.held, float64(m.c.exporters.numHeld.Load()))
 	gauge(m.templates, float64(m.c.exporters.numTemplates.Load()))
 	all := m.c.exporters.all()
 	gauge(m.exporters, float64(len(all)))

@@ -20,6 +20,7 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h Handler) err
 	for _, l := range c.cfg.Listeners {
 		ports[l.Port] |= l.Protocols
 	}
+	var checked int64
 	stats, err := capture.Read(ctx, path, func(g *capture.Datagram) {
 		allowed, ok := ports[g.Dst.Port()]
 		if !ok {
@@ -28,8 +29,16 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h Handler) err
 			}
 			allowed = AnyFlow
 		}
-		d.contained(g.Src, allowed, g.Payload, g.Time.UnixNano())
+		now := g.Time.UnixNano()
+		if now-checked >= 1e9 {
+			checked = now
+			d.tick(now, false)
+			c.exporters.expireHeld(now, c.own)
+		}
+		d.contained(g.Src, allowed, g.Payload, now)
 	})
+	d.tick(0, true)
+	c.exporters.expireHeld(0, c.own)
 	h.Idle()
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
 	return err

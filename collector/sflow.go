@@ -42,6 +42,7 @@ func (d *Decoder) sflow5(b []byte) bool {
 	if count > maxSamples {
 		return false
 	}
+	d.follow(stream{protoSFlow, be.Uint32(rest)}, sequence, units{flows: 1}, true, be.Uint32(rest[8:]))
 	b = rest[16:]
 	good, bad := 0, 0
 	for range count {
@@ -119,6 +120,9 @@ func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []b
 				parseIP(m, 0x86dd, s.HeaderData)
 			}
 		}
+	}
+	if m.SamplingRate == 0 {
+		m.SamplingRate = d.peer.sampling
 	}
 	m.TimeFlowStartNs, m.TimeFlowEndNs = uint64(d.received), uint64(d.received)
 	d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
