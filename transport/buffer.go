@@ -1,0 +1,395 @@
+package transport
+
+import (
+	"sync"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// reason says why a record was not written.
+type reason uint8
+
+const (
+	outputFull  reason = iota // the buffer was full: the newest record is the one that goes
+	outputError               // the write failed
+	shutdown                  // the program ended first
+	filter                    // the user did not want it
+	numReasons
+)
+
+var reasonNames = [numReasons]string{"output_full", "output_error", "shutdown", "filter"}
+
+const (
+	maxChunk = 64 << 10
+	minChunk = 16 << 10
+	// chunkSlack is left free at the end of a chunk, so that the last record
+	// usually fits without making the chunk grow.
+	chunkSlack = 8 << 10
+	// chunkRecords bounds the records of a chunk, however short they are.
+	chunkRecords = 1024
+	// minBuffer is the smallest buffer that makes sense, in bytes.
+	minBuffer = 4 * minChunk
+	// keepFree is how many chunks are kept for reuse when nothing stalls.
+	keepFree = 16
+)
+
+// chunk holds encoded records on their way from a worker to the output.
+type chunk struct {
+	next *chunk
+	buf  []byte
+	ends []int32 // offset behind each record in buf
+	size int     // of buf, as accounted for
+}
+
+// buffer is what lies between the workers and the goroutine that writes. Each
+// worker encodes into a chunk of its own; full chunks queue up. The memory of
+// all is bounded. It keeps the ledger: every record that a writer took is
+// counted as written or dropped once, and held until then.
+//
+// The locks are held for moments only, never during a write. A writer's lock
+// is taken before the buffer's.
+type buffer struct {
+	enc      Encoder
+	limit    int // bytes
+	chunkLen int
+	block    bool // writers wait for a chunk instead of dropping records
+	// wake tells the goroutine that writes that there is something to do. It
+	// is not needed while that goroutine is busy.
+	wake chan struct{}
+
+	mu         sync.Mutex
+	freed      sync.Cond // with block: signals that a chunk may be had, or that the buffer is closed
+	free       *chunk    // last in, first out: what is in the CPU's cache is used first
+	numFree    int
+	head, tail *chunk // full chunks, oldest first
+	busy       bool   // next gave out a chunk and has not been called again
+	allocated  int    // bytes of all chunks
+	queued     int    // bytes in chunks handed over and not yet released
+	writers    []*writer
+	closed     bool
+	closedFor  reason
+
+	written   uint64
+	dropped   [numReasons]uint64
+	abandoned bool // all records are settled
+}
+
+func newBuffer(enc Encoder, limit int, block bool) *buffer {
+	b := &buffer{
+		enc: enc, limit: limit, block: block,
+		chunkLen: min(max(limit/16, minChunk), maxChunk),
+		wake:     make(chan struct{}, 1),
+	}
+	b.freed.L = &b.mu
+	return b
+}
+
+// writer takes one worker's records.
+type writer struct {
+	b *buffer
+
+	mu    sync.Mutex // shared with the goroutine that writes, not with other workers
+	chunk *chunk
+	flush bool // the chunk is to be written as soon as the output is free
+	// closed says that records are dropped, as those of b.closedFor.
+	closed  bool
+	handed  uint64 // records taken, dropped ones included
+	dropped [numReasons]uint64
+
+	_ [64]byte // keeps the workers' writers out of each other's cache lines
+}
+
+func (b *buffer) newWriter() *writer {
+	w := &writer{b: b}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w.closed = b.closed
+	b.writers = append(b.writers, w)
+	return w
+}
+
+// HandleFlow implements [Writer].
+func (w *writer) HandleFlow(r *flow.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock() // also when the encoder panics
+	c := w.chunk
+	if c == nil {
+		if c = w.newChunk(); c == nil {
+			return
+		}
+	}
+	c.buf = w.b.enc.AppendRecord(c.buf, r)
+	c.ends = append(c.ends, int32(len(c.buf)))
+	w.handed++
+	if len(c.buf) > w.b.chunkLen-chunkSlack || len(c.ends) == chunkRecords {
+		w.chunk, w.flush = nil, false
+		w.b.push(c)
+	}
+}
+
+// newChunk gives the writer a chunk. If there is none, the record is counted
+// as dropped.
+func (w *writer) newChunk() *chunk {
+	var c *chunk
+	if !w.closed {
+		if c = w.b.get(false); c == nil && w.b.block {
+			w.mu.Unlock()
+			c = w.b.get(true)
+			w.mu.Lock()
+			if c != nil && w.closed {
+				w.b.release(c)
+				c = nil
+			}
+		}
+	}
+	if c == nil {
+		why := outputFull
+		if w.closed {
+			why = w.b.closedFor
+		}
+		w.handed++
+		w.dropped[why]++
+		return nil
+	}
+	w.chunk = c
+	return c
+}
+
+// Idle implements [Writer].
+func (w *writer) Idle() (pending bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.chunk == nil {
+		return false
+	}
+	// While the output is busy the chunk had better fill up further: a buffer
+	// of chunks with a record each would hold next to nothing.
+	if w.b.offer(w.chunk) {
+		w.chunk, w.flush = nil, false
+	} else {
+		w.flush = true
+	}
+	return false
+}
+
+// get returns an empty chunk, nil if the buffer is full. With wait it returns
+// nil only when the buffer is closed.
+func (b *buffer) get(wait bool) *chunk {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for !b.closed {
+		if c := b.free; c != nil {
+			b.free, c.next = c.next, nil
+			b.numFree--
+			return c
+		}
+		if b.allocated+b.chunkLen <= b.limit {
+			b.allocated += b.chunkLen
+			return &chunk{
+				buf:  make([]byte, 0, b.chunkLen),
+				ends: make([]int32, 0, chunkRecords),
+				size: b.chunkLen,
+			}
+		}
+		if !wait {
+			break
+		}
+		b.freed.Wait()
+	}
+	return nil
+}
+
+// push queues a chunk for writing.
+func (b *buffer) push(c *chunk) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pushLocked(c)
+}
+
+// offer queues a chunk if the output has nothing else to do.
+func (b *buffer) offer(c *chunk) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy || b.head != nil {
+		return false
+	}
+	b.pushLocked(c)
+	return true
+}
+
+func (b *buffer) pushLocked(c *chunk) {
+	// A record larger than the chunk has made it grow.
+	b.allocated += cap(c.buf) - c.size
+	c.size = cap(c.buf)
+	b.queued += len(c.buf)
+	if b.tail == nil {
+		b.head = c
+	} else {
+		b.tail.next = c
+	}
+	b.tail = c
+	if !b.busy {
+		select {
+		case b.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// next returns the oldest chunk of the queue, nil if there is none. The caller
+// gives it back by release.
+func (b *buffer) next() *chunk {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.head
+	b.busy = c != nil
+	if c == nil {
+		return nil
+	}
+	if b.head = c.next; b.head == nil {
+		b.tail = nil
+	}
+	c.next = nil
+	return c
+}
+
+// release takes a chunk back whose records are settled.
+func (b *buffer) release(c *chunk) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.abandoned {
+		return
+	}
+	b.queued -= len(c.buf)
+	if cap(c.buf) > 2*b.chunkLen {
+		b.allocated -= c.size
+	} else {
+		c.buf, c.ends = c.buf[:0], c.ends[:0]
+		c.next, b.free = b.free, c
+		b.numFree++
+	}
+	b.freed.Signal()
+}
+
+// trim frees a chunk if more are idle than are needed when nothing stalls.
+func (b *buffer) trim() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c := b.free; b.numFree > keepFree {
+		b.free = c.next
+		b.numFree--
+		b.allocated -= c.size
+	}
+}
+
+// sweep queues the chunks of writers that have asked for it, or of all, and
+// tells whether there were any.
+func (b *buffer) sweep(all bool) bool {
+	found := false
+	for _, w := range b.allWriters() {
+		w.mu.Lock()
+		if c := w.chunk; c != nil && (all || w.flush) {
+			w.chunk, w.flush = nil, false
+			b.push(c)
+			found = true
+		}
+		w.mu.Unlock()
+	}
+	return found
+}
+
+func (b *buffer) allWriters() []*writer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.writers // only ever appended to
+}
+
+// close queues what the writers hold and makes them drop, for the given
+// reason, what they are handed from now on. The first reason counts.
+func (b *buffer) close(why reason) {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed, b.closedFor = true, why
+		b.freed.Broadcast()
+	}
+	ws := b.writers
+	b.mu.Unlock()
+	for _, w := range ws {
+		w.mu.Lock()
+		w.closed = true
+		if c := w.chunk; c != nil {
+			w.chunk = nil
+			b.push(c)
+		}
+		w.mu.Unlock()
+	}
+}
+
+// settle counts records as written and dropped. It returns false if they have
+// been counted already, by abandon.
+func (b *buffer) settle(written, dropped int, why reason) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.abandoned {
+		return false
+	}
+	b.written += uint64(written)
+	b.dropped[why] += uint64(dropped)
+	return true
+}
+
+// abandon closes the buffer and counts all records that are not settled as
+// dropped. It returns how many they were.
+func (b *buffer) abandon(why reason) uint64 {
+	b.close(why)
+	l := b.ledger()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.abandoned {
+		return 0
+	}
+	b.abandoned = true
+	// Between the two locks records may have been settled.
+	held := l.handed - l.fromWriters - b.written
+	for _, n := range b.dropped {
+		held -= n
+	}
+	b.dropped[why] += held
+	b.head, b.tail, b.queued = nil, nil, 0
+	return held
+}
+
+// ledger is one look at the counters: handed = written + dropped + held.
+type ledger struct {
+	handed, written uint64
+	dropped         [numReasons]uint64
+	held            uint64
+	buffered        int // bytes
+	fromWriters     uint64
+}
+
+func (b *buffer) ledger() ledger {
+	b.mu.Lock()
+	l := ledger{written: b.written, dropped: b.dropped, buffered: b.queued}
+	ws := b.writers
+	b.mu.Unlock()
+	// What the writers took is counted later than what became of it, so that
+	// held is never less than nothing.
+	for _, w := range ws {
+		w.mu.Lock()
+		l.handed += w.handed
+		for i, n := range w.dropped {
+			l.dropped[i] += n
+			l.fromWriters += n
+		}
+		if w.chunk != nil {
+			l.buffered += len(w.chunk.buf)
+		}
+		w.mu.Unlock()
+	}
+	l.held = l.handed - l.written
+	for _, n := range l.dropped {
+		l.held -= n
+	}
+	return l
+}

@@ -1,0 +1,215 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// destination is an open file, pipe or terminal, or a writer of a test.
+type destination struct {
+	w    io.Writer
+	file *os.File // nil for a test's writer
+	// regular is a file that was opened by its path: nobody else writes to it,
+	// so half a record at its end may be taken back.
+	regular bool
+	// fifo is a named pipe: another reader may come.
+	fifo bool
+	// open says that the file ends in the middle of a line, left by a program
+	// that was killed.
+	open bool
+}
+
+// errNoReader says that nobody has opened a named pipe for reading yet.
+var errNoReader = errors.New("nobody reads from the named pipe")
+
+// openPath opens a file for appending. With lines, it looks whether the last
+// line of what is there already is whole.
+func openPath(path string, lines bool) (*destination, error) {
+	// O_NONBLOCK: to open a named pipe must not wait for a reader. It changes
+	// nothing for files.
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o644)
+	if err != nil {
+		if fi, e := os.Stat(path); errors.Is(err, unix.ENXIO) && e == nil && fi.Mode()&fs.ModeNamedPipe != 0 {
+			return nil, fmt.Errorf("open %s: %w", path, errNoReader)
+		}
+		return nil, err
+	}
+	fi, err := file.Stat()
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	d := &destination{file: file, regular: fi.Mode().IsRegular()}
+	if fi.Mode()&fs.ModeNamedPipe != 0 {
+		// The path may also lead to a pipe without a name (/dev/stdout), to
+		// which no reader can come back.
+		_, err := filepath.EvalSymlinks(path)
+		d.fifo = err == nil
+	}
+	if d.regular && lines && fi.Size() > 0 {
+		d.open = !endsLine(path, fi.Size())
+	}
+	if d.w, err = newFDWriter(file); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// endsLine tells whether the file's last byte ends a line. If that cannot be
+// read it hopes so.
+func endsLine(path string, size int64) bool {
+	file, err := os.Open(path)
+	if err != nil {
+		return true
+	}
+	defer file.Close()
+	var last [1]byte
+	n, _ := file.ReadAt(last[:], size-1)
+	return n == 0 || last[0] == '\n'
+}
+
+// openStdout makes standard output, or what a test has in its place, a
+// destination of our own.
+//
+// Two things would be in the way of using it as it is. Go ends the program by
+// SIGPIPE when the reader of descriptor 1 has gone, but of no other one. And a
+// write to a pipe whose reader stalls could neither be given up nor be counted
+// exactly. So a pipe is opened anew, in non-blocking mode (which on the shared
+// one would disturb other programs), and anything else is duplicated.
+func openStdout(w io.Writer) (*destination, error) {
+	if w == nil {
+		w = os.Stdout
+	}
+	stdout, ok := w.(*os.File)
+	if !ok {
+		return &destination{w: w}, nil
+	}
+	fi, err := stdout.Stat()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := stdout.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var file *os.File
+	cerr := conn.Control(func(fd uintptr) {
+		if fi.Mode()&fs.ModeNamedPipe != 0 {
+			path := fmt.Sprintf("/proc/self/fd/%d", fd)
+			if file, err = os.OpenFile(path, os.O_WRONLY|unix.O_NONBLOCK, 0); err == nil {
+				return
+			}
+			// Not on this system, or a pipe that belongs to another user.
+		}
+		var dup int
+		if dup, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3); err == nil {
+			file = os.NewFile(uintptr(dup), stdout.Name())
+		}
+	})
+	if err = errors.Join(cerr, err); err != nil {
+		return nil, fmt.Errorf("duplicate standard output: %w", err)
+	}
+	d := &destination{file: file}
+	if d.w, err = newFDWriter(file); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// interrupt makes a write that waits for a reader return, where possible.
+func (d *destination) interrupt() {
+	if d.file != nil {
+		_ = d.file.SetWriteDeadline(deadlinePast)
+	}
+}
+
+// gone tells whether the file has been removed: nobody will ever read what is
+// written to it.
+func (d *destination) gone() bool {
+	if !d.regular {
+		return false
+	}
+	fi, err := d.file.Stat()
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && st.Nlink == 0
+}
+
+// takeBack removes n bytes from the end of a file.
+func (d *destination) takeBack(n int) bool {
+	if !d.regular {
+		return false
+	}
+	fi, err := d.file.Stat()
+	return err == nil && fi.Size() >= int64(n) && d.file.Truncate(fi.Size()-int64(n)) == nil
+}
+
+func (d *destination) Close() error {
+	if d.file == nil {
+		return nil
+	}
+	return d.file.Close()
+}
+
+// fdWriter makes one write(2) a call, so that each can be accounted for. A
+// [os.File] loops until all is written.
+type fdWriter struct {
+	conn syscall.RawConn
+	try  func(fd uintptr) bool
+	name string
+
+	p   []byte
+	n   int
+	err error
+}
+
+func newFDWriter(file *os.File) (*fdWriter, error) {
+	conn, err := file.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	w := &fdWriter{conn: conn, name: file.Name()}
+	// Where the runtime cannot wait for the descriptor, a write waits by itself.
+	pollable := !errors.Is(file.SetWriteDeadline(noDeadline), os.ErrNoDeadline)
+	w.try = func(fd uintptr) bool {
+		for {
+			w.n, w.err = unix.Write(int(fd), w.p)
+			switch {
+			case w.err == unix.EINTR:
+			case w.err == unix.EAGAIN && pollable:
+				return false
+			case w.err == unix.EAGAIN:
+				// Another program has put the shared descriptor in non-blocking mode.
+				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
+			default:
+				return true
+			}
+		}
+	}
+	return w, nil
+}
+
+// Write writes p, or the beginning of it that can be written at once.
+func (w *fdWriter) Write(p []byte) (int, error) {
+	w.p = p
+	err := w.conn.Write(w.try)
+	w.p = nil
+	if err != nil {
+		return 0, err // the deadline
+	}
+	if w.err != nil {
+		return 0, &fs.PathError{Op: "write", Path: w.name, Err: w.err}
+	}
+	return w.n, nil
+}

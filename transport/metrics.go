@@ -1,0 +1,87 @@
+package transport
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const namespace = "kube_enricher"
+
+// outputStats is what an output itself counts. Records are counted by its
+// buffer.
+type outputStats struct {
+	buf       *buffer
+	transport string
+
+	batches, bytes, errors atomic.Uint64
+	seconds                prometheus.Histogram
+}
+
+// registerOutput registers the metrics of an output.
+//
+// They go into two collectors. The numbers of the ledger have to come from one
+// look at the buffer, to add up at every scrape; but records_held has a label
+// of which other packages report other values, and two collectors cannot
+// describe one metric. So the collector of the ledger describes nothing, and
+// the other one makes sure that a transport registers only once.
+func registerOutput(reg prometheus.Registerer, transport string, buf *buffer) (*outputStats, error) {
+	s := &outputStats{buf: buf, transport: transport}
+	s.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Namespace:   namespace,
+		Name:        "output_write_seconds",
+		Help:        "Time of single writes.",
+		ConstLabels: prometheus.Labels{"transport": transport},
+		Buckets:     []float64{1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10},
+	})
+	label := prometheus.Labels{"transport": transport}
+	for _, c := range []prometheus.Collector{
+		s.seconds,
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: namespace, Name: "output_batches_total", ConstLabels: label,
+			Help: "Writes of any number of records.",
+		}, func() float64 { return float64(s.batches.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: namespace, Name: "output_bytes_total", ConstLabels: label,
+			Help: "Bytes written.",
+		}, func() float64 { return float64(s.bytes.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Namespace: namespace, Name: "output_errors_total", ConstLabels: label,
+			Help: "Writes that failed, and failed attempts to open the output.",
+		}, func() float64 { return float64(s.errors.Load()) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "output_buffered_bytes", ConstLabels: label,
+			Help: "Bytes encoded and not yet written.",
+		}, func() float64 { return float64(buf.ledger().buffered) }),
+		ledgerCollector{s},
+	} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics of transport %s: %w", transport, err)
+		}
+	}
+	return s, nil
+}
+
+var (
+	writtenDesc = prometheus.NewDesc(namespace+"_records_written_total",
+		"Records written.", []string{"transport"}, nil)
+	droppedDesc = prometheus.NewDesc(namespace+"_records_dropped_total",
+		"Records that were not written, by reason.", []string{"transport", "reason"}, nil)
+	heldDesc = prometheus.NewDesc(namespace+"_records_held",
+		"Records received and not yet written or dropped, by what they wait for.", []string{"why"}, nil)
+)
+
+// ledgerCollector reports where the records are. It is unchecked.
+type ledgerCollector struct{ *outputStats }
+
+func (ledgerCollector) Describe(chan<- *prometheus.Desc) {}
+
+func (c ledgerCollector) Collect(ch chan<- prometheus.Metric) {
+	l := c.buf.ledger()
+	ch <- prometheus.MustNewConstMetric(writtenDesc, prometheus.CounterValue, float64(l.written), c.transport)
+	for i, n := range l.dropped {
+		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(n), c.transport, reasonNames[i])
+	}
+	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(l.held), "output")
+}

@@ -1,0 +1,6 @@
+//go:build !race
+
+package transport
+
+// raceEnabled tells tests that count allocations to stand back.
+const raceEnabled = false
