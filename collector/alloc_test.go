@@ -20,13 +20,13 @@ func TestAllocations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := newTestCollector(t)
 			records := 0
-			d := c.newDecoder(&sink{f: func(*flow.Record) { records++ }})
+			d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
 			all := readCapture(t, name)
 			var data []datagram // of records alone: templates and options may allocate
 			for _, g := range all {
 				templates := d.metrics.sets[setTimeout].Load()
 				before := records
-				d.contained(g.source, AnyFlow, g.payload, g.received)
+				d.Datagram(g.source, AnyFlow, g.payload, g.received)
 				if records > before && d.metrics.sets[setTimeout].Load() == templates && onlyData(g.payload) {
 					data = append(data, g)
 				}
@@ -36,7 +36,7 @@ func TestAllocations(t *testing.T) {
 			}
 			run := func() {
 				for _, g := range data {
-					d.contained(g.source, AnyFlow, g.payload, g.received)
+					d.Datagram(g.source, AnyFlow, g.payload, g.received)
 				}
 			}
 			run()
@@ -85,8 +85,8 @@ func BenchmarkDecode(b *testing.B) {
 	for name, n := range map[string]int{"ipfix/1": 1, "ipfix/25": 25} {
 		b.Run(name, func(b *testing.B) {
 			c, _ := newTestCollector(b)
-			d := c.newDecoder(&sink{f: func(*flow.Record) {}})
-			d.contained(testSource, AnyFlow, ipfixMessage(0, 0, set(2, templateRecord(256, ovsFields()...))), testTime)
+			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+			d.Datagram(testSource, AnyFlow, ipfixMessage(0, 0, set(2, templateRecord(256, ovsFields()...))), testTime)
 			var records []byte
 			for i := range n {
 				records = append(records, ovsRecord(netip.AddrFrom4([4]byte{10, 244, 0, byte(i)}), netip.AddrFrom4([4]byte{10, 96, 0, 1}), 40000)...)
@@ -94,7 +94,7 @@ func BenchmarkDecode(b *testing.B) {
 			g := ipfixMessage(0, 0, set(256, records))
 			b.ReportAllocs()
 			for b.Loop() {
-				d.contained(testSource, AnyFlow, g, testTime)
+				d.Datagram(testSource, AnyFlow, g, testTime)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/record")
 		})

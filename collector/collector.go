@@ -86,9 +86,10 @@ type Collector struct {
 	faults     *faultLog
 	policy     *policy
 	own        *workerMetrics // of what no worker does
+	sockets    []*socket
 
 	bound  atomic.Bool
-	inputs map[string]*atomic.Uint64
+	inputs map[string]prometheus.Counter // by format; exported with the other counters
 
 	mu      sync.Mutex
 	workers []*workerMetrics
@@ -115,12 +116,12 @@ func New(cfg Config, newHandler func(worker int) Handler, log logrus.FieldLogger
 		faults:     &faultLog{log: log},
 		policy:     newPolicy(&cfg),
 		own:        new(workerMetrics),
-		inputs:     make(map[string]*atomic.Uint64),
+		inputs:     make(map[string]prometheus.Counter),
 	}
 	c.exporters = newExporters(cfg.MaxExporters, cfg.TemplatesHold, c.own)
 	c.workers = []*workerMetrics{c.own}
 	for _, f := range inputFormats {
-		c.inputs[f] = new(atomic.Uint64)
+		c.inputs[f] = prometheus.NewCounter(prometheus.CounterOpts{Name: "records"})
 	}
 	if err := reg.Register(newMetrics(c)); err != nil {
 		return nil, fmt.Errorf("register the collector's metrics: %w", err)
@@ -128,13 +129,9 @@ func New(cfg Config, newHandler func(worker int) Handler, log logrus.FieldLogger
 	return c, nil
 }
 
-// CountInput counts n records that were read from standard input in the given
-// format, json or protobuf, under records_received_total.
-func (c *Collector) CountInput(format string, n int) {
-	if counter := c.inputs[format]; counter != nil {
-		counter.Add(uint64(n))
-	}
-}
+// InputCounter returns the counter of records that are read from standard input
+// in the given format, json or protobuf: records_received_total of that protocol.
+func (c *Collector) InputCounter(format string) prometheus.Counter { return c.inputs[format] }
 
 // Ready returns nil when all sockets are bound, else what is missing.
 func (c *Collector) Ready() error {
@@ -144,7 +141,9 @@ func (c *Collector) Ready() error {
 	return nil
 }
 
-func (c *Collector) newDecoder(h Handler) *Decoder {
+// NewDecoder makes a decoder that hands records to h. It is for one goroutine.
+// Its counts are part of the collector's metrics.
+func (c *Collector) NewDecoder(h Handler) *Decoder {
 	m := new(workerMetrics)
 	c.mu.Lock()
 	c.workers = append(c.workers, m)
@@ -165,36 +164,50 @@ func (c *Collector) allMetrics() []*workerMetrics {
 	return slices.Clone(c.workers)
 }
 
-// Run binds the sockets and receives until ctx ends. It then refuses new
-// datagrams, reads what had reached the sockets, and returns when the workers
-// have handed on all of it.
-func (c *Collector) Run(ctx context.Context) error {
-	var sockets []*socket
-	defer func() {
-		for _, s := range sockets {
-			s.close()
-		}
-	}()
+// Open binds the sockets, so that what arrives from then on is received by Run.
+// It is called at most once.
+func (c *Collector) Open(ctx context.Context) error {
 	for _, l := range c.cfg.Listeners {
 		group, err := listen(ctx, l, c.log)
-		sockets = append(sockets, group...)
+		c.sockets = append(c.sockets, group...)
 		if err != nil {
+			c.closeSockets()
 			return err
 		}
 	}
+	return nil
+}
+
+func (c *Collector) closeSockets() {
+	for _, s := range c.sockets {
+		s.close()
+	}
+	c.sockets = nil
+}
+
+// Run receives until ctx ends, on the sockets that Open bound. It then refuses
+// new datagrams, reads what had reached the sockets, and returns when the
+// workers have handed on all of it.
+func (c *Collector) Run(ctx context.Context) error {
+	if c.sockets == nil {
+		if err := c.Open(ctx); err != nil {
+			return err
+		}
+	}
+	defer c.closeSockets()
 	templates := c.restoreTemplates()
 	c.bound.Store(true)
 	defer c.bound.Store(false)
 	var wg, house sync.WaitGroup
 	drained := make(chan struct{})
 	house.Go(func() { c.keepHouse(templates, drained) })
-	for i, s := range sockets {
-		d := c.newDecoder(c.newHandler(i))
+	for i, s := range c.sockets {
+		d := c.NewDecoder(c.newHandler(i))
 		wg.Go(func() { c.work(s, d) })
 	}
 	stop := context.AfterFunc(ctx, func() {
 		deadline := time.Now().Add(c.cfg.DrainTimeout)
-		for _, s := range sockets {
+		for _, s := range c.sockets {
 			s.stop(deadline)
 		}
 	})
@@ -222,7 +235,7 @@ func (c *Collector) work(s *socket, d *Decoder) {
 				d.drop(dropTruncated, source, b)
 				continue
 			}
-			d.contained(source, s.protocols, b, now)
+			d.Datagram(source, s.protocols, b, now)
 		}
 		switch {
 		case errors.Is(err, errDrained):
@@ -247,8 +260,10 @@ func (d *Decoder) idle(now int64) (pending bool) {
 	return d.handler.Idle() || pending
 }
 
-// contained decodes a datagram so that a panic costs that datagram only.
-func (d *Decoder) contained(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
+// Datagram decodes one datagram that arrived from source at the given time (Unix
+// nanoseconds), and calls the handler for each of its records. b is not kept. A
+// panic costs this datagram only.
+func (d *Decoder) Datagram(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.faults.log.WithFields(logrus.Fields{"panic": fmt.Sprint(r), "stack": string(debug.Stack())}).Debug("decoding panicked")

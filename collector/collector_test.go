@@ -155,9 +155,9 @@ func TestTruth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := newTestCollector(t)
 			var got []string
-			d := c.newDecoder(&sink{f: func(r *flow.Record) { got = append(got, tuple(r)) }})
+			d := c.NewDecoder(&sink{f: func(r *flow.Record) { got = append(got, tuple(r)) }})
 			for _, g := range readCapture(t, name) {
-				d.contained(g.source, AnyFlow, g.payload, g.received)
+				d.Datagram(g.source, AnyFlow, g.payload, g.received)
 			}
 			want := readTruth(t, name)
 			if len(got) != len(want) {

@@ -58,8 +58,6 @@ type peer struct {
 	sequences sequences
 }
 
-// datagram decodes one datagram that arrived from source at the given time
-// (Unix nanoseconds). b is not kept.
 func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
 	source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
 	d.received = received

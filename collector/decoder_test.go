@@ -17,9 +17,9 @@ func decodeAll(t *testing.T, show func(*flow.Record) string, datagrams ...[]byte
 	t.Helper()
 	c, _ := newTestCollector(t)
 	var got []string
-	d := c.newDecoder(&sink{f: func(r *flow.Record) { got = append(got, show(r)) }})
+	d := c.NewDecoder(&sink{f: func(r *flow.Record) { got = append(got, show(r)) }})
 	for _, b := range datagrams {
-		d.contained(testSource, AnyFlow, b, testTime)
+		d.Datagram(testSource, AnyFlow, b, testTime)
 	}
 	return got, d.metrics
 }
@@ -230,7 +230,7 @@ func TestShapes(t *testing.T) {
 func TestTemplatesAcrossPorts(t *testing.T) {
 	c, _ := newTestCollector(t)
 	var got []string
-	d := c.newDecoder(&sink{f: func(r *flow.Record) { got = append(got, tuple(r)) }})
+	d := c.NewDecoder(&sink{f: func(r *flow.Record) { got = append(got, tuple(r)) }})
 	from := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(testSource.Addr(), port) }
 	template := ipfixMessage(0, 1, set(2, basicTemplate(256)))
 	data := ipfixMessage(0, 1, set(256, basicRecord(40000)))
@@ -238,14 +238,14 @@ func TestTemplatesAcrossPorts(t *testing.T) {
 	otherData := ipfixMessage(0, 1, set(256, be(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"))))
 	const otherTuple = "fd00::1 fd00::2 0 0 0 0 0"
 
-	d.contained(from(1000), AnyFlow, template, testTime)
-	d.contained(from(2000), AnyFlow, data, testTime) // the exporter came back from another port
-	d.contained(from(3000), AnyFlow, other, testTime)
-	d.contained(from(3000), AnyFlow, otherData, testTime)
-	d.contained(from(1000), AnyFlow, data, testTime)
-	d.contained(from(1000), AnyFlow, other, testTime) // changed by who sent it first
-	d.contained(from(1000), AnyFlow, otherData, testTime)
-	d.contained(from(3000), AnyFlow, otherData, testTime)
+	d.Datagram(from(1000), AnyFlow, template, testTime)
+	d.Datagram(from(2000), AnyFlow, data, testTime) // the exporter came back from another port
+	d.Datagram(from(3000), AnyFlow, other, testTime)
+	d.Datagram(from(3000), AnyFlow, otherData, testTime)
+	d.Datagram(from(1000), AnyFlow, data, testTime)
+	d.Datagram(from(1000), AnyFlow, other, testTime) // changed by who sent it first
+	d.Datagram(from(1000), AnyFlow, otherData, testTime)
+	d.Datagram(from(3000), AnyFlow, otherData, testTime)
 	want := []string{basicTuple, otherTuple, basicTuple, otherTuple, otherTuple}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -259,13 +259,13 @@ func TestTemplatesAcrossPorts(t *testing.T) {
 func TestBounds(t *testing.T) {
 	c, _ := newTestCollector(t)
 	records := 0
-	d := c.newDecoder(&sink{f: func(*flow.Record) { records++ }})
-	d.contained(testSource, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), testTime)
+	d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), testTime)
 	for i := range 3 * defaultMaxExporters {
 		forged := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 2055)
-		d.contained(forged, AnyFlow, v5Message(1, v5Record(1)), testTime)
+		d.Datagram(forged, AnyFlow, v5Message(1, v5Record(1)), testTime)
 		if i%500 == 0 {
-			d.contained(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime+int64(i)*1e6)
+			d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime+int64(i)*1e6)
 		}
 	}
 	if n := c.exporters.len(); n > defaultMaxExporters {
@@ -283,7 +283,7 @@ func TestBounds(t *testing.T) {
 	}
 	for domain := range uint32(100) {
 		for id := range uint16(200) {
-			d.contained(testSource, AnyFlow, ipfixMessage(0, domain, set(2, templateRecord(256+id, fields...))), testTime)
+			d.Datagram(testSource, AnyFlow, ipfixMessage(0, domain, set(2, templateRecord(256+id, fields...))), testTime)
 		}
 	}
 	e := d.peers[testSource].exporter
@@ -305,7 +305,7 @@ func TestPanicContainment(t *testing.T) {
 	c, hook := newTestCollector(t)
 	first := true
 	n := 0
-	d := c.newDecoder(&sink{f: func(*flow.Record) {
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {
 		if first {
 			first = false
 			panic("a fault")
@@ -313,8 +313,8 @@ func TestPanicContainment(t *testing.T) {
 		n++
 	}})
 	b := ipfixMessage(0, 1, set(2, basicTemplate(256)), set(256, basicRecord(40000)))
-	d.contained(testSource, AnyFlow, b, testTime)
-	d.contained(testSource, AnyFlow, b, testTime)
+	d.Datagram(testSource, AnyFlow, b, testTime)
+	d.Datagram(testSource, AnyFlow, b, testTime)
 	if n != 1 || d.metrics.drops[dropPanic].Load() != 1 {
 		t.Errorf("%d records, %d panics", n, d.metrics.drops[dropPanic].Load())
 	}
@@ -330,10 +330,10 @@ func TestPanicContainment(t *testing.T) {
 // TestFaultLog logs one line in ten seconds for each reason.
 func TestFaultLog(t *testing.T) {
 	c, hook := newTestCollector(t)
-	d := c.newDecoder(&sink{f: func(*flow.Record) {}})
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
 	for i := range 100 {
-		d.contained(testSource, AnyFlow, []byte("garbage"), testTime+int64(i)*2e8) // 20 s
-		d.contained(testSource, AnyFlow, v5Message(9), testTime+int64(i)*2e8)
+		d.Datagram(testSource, AnyFlow, []byte("garbage"), testTime+int64(i)*2e8) // 20 s
+		d.Datagram(testSource, AnyFlow, v5Message(9), testTime+int64(i)*2e8)
 	}
 	if n := len(hook.AllEntries()); n != 4 {
 		t.Errorf("%d lines, want 2 for each of 2 reasons", n)

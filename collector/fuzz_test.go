@@ -45,7 +45,7 @@ func fuzzSequence(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, _ := newTestCollector(t)
 		records := uint64(0)
-		d := c.newDecoder(&sink{f: func(r *flow.Record) {
+		d := c.NewDecoder(&sink{f: func(r *flow.Record) {
 			records++
 			if from, to := r.Interval(); from > to {
 				t.Errorf("interval from %d to %d", from, to)
@@ -58,7 +58,7 @@ func fuzzSequence(f *testing.F) {
 			g := b[2 : 2+n : 2+n]
 			b = b[2+n:]
 			bytes += n
-			d.contained(testSource, AnyFlow, g, testTime)
+			d.Datagram(testSource, AnyFlow, g, testTime)
 		}
 		var counted uint64
 		for p := range numProtocols {
@@ -129,10 +129,10 @@ func FuzzStock(f *testing.F) {
 		g := datagram{testSource, ipfixMessage(0, 1, set(2, template), set(256, record)), testTime}
 		c, _ := newTestCollector(t)
 		var ours []*flowpb.FlowMessage
-		d := c.newDecoder(&sink{f: func(r *flow.Record) {
+		d := c.NewDecoder(&sink{f: func(r *flow.Record) {
 			ours = append(ours, proto.Clone(&r.Msg.FlowMessage).(*flowpb.FlowMessage))
 		}})
-		d.contained(g.source, AnyFlow, g.payload, g.received)
+		d.Datagram(g.source, AnyFlow, g.payload, g.received)
 		want, err := newStock(t).decode(g)
 		if err != nil {
 			return

@@ -31,18 +31,18 @@ func TestHold(t *testing.T) {
 	c, _ := newWith(t, Config{TemplatesHold: time.Minute})
 	var got []string
 	var times []uint64
-	d := c.newDecoder(&sink{f: func(r *flow.Record) {
+	d := c.NewDecoder(&sink{f: func(r *flow.Record) {
 		got = append(got, tuple(r))
 		times = append(times, r.Msg.TimeReceivedNs)
 	}})
 	other := netip.AddrPortFrom(testSource.Addr(), 9)
-	d.contained(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(1)), set(257, basicRecord(2))), testTime)
-	d.contained(other, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(3))), testTime+1e9)
-	d.contained(testSource, AnyFlow, ipfixMessage(0, 2, set(256, basicRecord(4))), testTime+2e9) // another domain
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(1)), set(257, basicRecord(2))), testTime)
+	d.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(3))), testTime+1e9)
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 2, set(256, basicRecord(4))), testTime+2e9) // another domain
 	if len(got) != 0 || c.exporters.numHeld.Load() != 4 {
 		t.Fatalf("%d records, %d sets held", len(got), c.exporters.numHeld.Load())
 	}
-	d.contained(testSource, AnyFlow, ipfixMessage(2, 1, set(2, basicTemplate(256)), set(256, basicRecord(5))), testTime+3e9)
+	d.Datagram(testSource, AnyFlow, ipfixMessage(2, 1, set(2, basicTemplate(256)), set(256, basicRecord(5))), testTime+3e9)
 	want := []string{strings.ReplaceAll(basicTuple, "40000", "1"), strings.ReplaceAll(basicTuple, "40000", "3"), strings.ReplaceAll(basicTuple, "40000", "5")}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -65,12 +65,12 @@ func TestHold(t *testing.T) {
 func TestHoldBounds(t *testing.T) {
 	c, _ := newWith(t, Config{TemplatesHold: time.Minute})
 	c.exporters.holdTotal = 2 * defaultHoldExporter
-	d := c.newDecoder(&sink{f: func(*flow.Record) {}})
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
 	sent := uint64(0)
 	for host := range byte(4) {
 		source := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, host}), 1)
 		for range 1000 {
-			d.contained(source, AnyFlow, ipfixMessage(0, 1, set(256, make([]byte, 1400))), testTime)
+			d.Datagram(source, AnyFlow, ipfixMessage(0, 1, set(256, make([]byte, 1400))), testTime)
 			sent++
 		}
 		e := d.peers[source].exporter
@@ -110,12 +110,12 @@ func TestPolicy(t *testing.T) {
 		},
 	})
 	var rates []uint64
-	d := c.newDecoder(&sink{f: func(r *flow.Record) { rates = append(rates, r.Msg.SamplingRate) }})
+	d := c.NewDecoder(&sink{f: func(r *flow.Record) { rates = append(rates, r.Msg.SamplingRate) }})
 	data := ipfixMessage(0, 1, set(2, basicTemplate(256)), set(256, basicRecord(1)))
 	for _, a := range []string{"192.0.2.1", "192.0.2.2", "::ffff:192.0.2.2", "2001:db8::1", "198.51.100.1"} {
-		d.contained(netip.AddrPortFrom(netip.MustParseAddr(a), 1), AnyFlow, data, testTime)
+		d.Datagram(netip.AddrPortFrom(netip.MustParseAddr(a), 1), AnyFlow, data, testTime)
 	}
-	d.contained(testSource, AnyFlow, v5Message(1, v5Record(1)), testTime) // has its own, 100
+	d.Datagram(testSource, AnyFlow, v5Message(1, v5Record(1)), testTime) // has its own, 100
 	if want := []uint64{400, 50, 50, 0, 100}; !slices.Equal(rates, want) {
 		t.Errorf("rates %d, want %d", rates, want)
 	}
@@ -129,7 +129,7 @@ func TestStore(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "templates")
 	now := time.Unix(0, testTime)
 	c, _ := newWith(t, Config{})
-	d := c.newDecoder(&sink{f: func(*flow.Record) {}})
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
 	other := netip.AddrPortFrom(testSource.Addr(), 9)
 	for _, b := range [][]byte{
 		ipfixMessage(0, 1, set(2, basicTemplate(256))),
@@ -137,9 +137,9 @@ func TestStore(t *testing.T) {
 		ipfixMessage(0, 1, set(2, templateRecord(257, ie{892, 0xffff, 6876}))),
 		v9Message(0, 1, set(0, basicTemplate(256))),
 	} {
-		d.contained(testSource, AnyFlow, b, testTime)
+		d.Datagram(testSource, AnyFlow, b, testTime)
 	}
-	d.contained(other, AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256, ie{27, 16, 0}))), testTime)
+	d.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256, ie{27, 16, 0}))), testTime)
 	s := &store{path: file}
 	if err := s.save(c.exporters, now, false); err != nil {
 		t.Fatal(err)
@@ -155,9 +155,9 @@ func TestStore(t *testing.T) {
 	}
 	var rate uint64
 	var got []string
-	d2 := c2.newDecoder(&sink{f: func(r *flow.Record) { rate = r.Msg.SamplingRate; got = append(got, tuple(r)) }})
-	d2.contained(netip.AddrPortFrom(testSource.Addr(), 5), AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime)
-	d2.contained(other, AnyFlow, ipfixMessage(0, 1, set(256, netip.MustParseAddr("fd00::1").AsSlice())), testTime)
+	d2 := c2.NewDecoder(&sink{f: func(r *flow.Record) { rate = r.Msg.SamplingRate; got = append(got, tuple(r)) }})
+	d2.Datagram(netip.AddrPortFrom(testSource.Addr(), 5), AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime)
+	d2.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(256, netip.MustParseAddr("fd00::1").AsSlice())), testTime)
 	if rate != 77 || !slices.Equal(got, []string{basicTuple, "fd00::1  0 0 0 0 0"}) {
 		t.Errorf("rate %d, records %q", rate, got)
 	}

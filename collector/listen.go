@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -119,4 +120,12 @@ func parseListener(s string) (Listener, error) {
 		}
 	}
 	return l, nil
+}
+
+// reason takes the address, which the caller names, out of an error of net.
+func reason(err error) error {
+	if op := (*net.OpError)(nil); errors.As(err, &op) {
+		return op.Err
+	}
+	return err
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 type protocol uint8
@@ -134,7 +135,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		}
 	}
 	for _, format := range inputFormats {
-		counter(m.records, float64(m.c.inputs[format].Load()), format)
+		var input dto.Metric
+		if err := m.c.inputs[format].Write(&input); err == nil {
+			counter(m.records, input.GetCounter().GetValue(), format)
+		}
 	}
 	for r := range numDropReasons {
 		counter(m.drops, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.drops[r] }), dropNames[r])

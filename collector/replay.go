@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/sirupsen/logrus"
@@ -15,7 +16,7 @@ import (
 // any port where the payload is one of the protocols. What could be read has
 // been handed on also when it returns an error.
 func (c *Collector) ReadCapture(ctx context.Context, path string, h Handler) error {
-	d := c.newDecoder(h)
+	d := c.NewDecoder(h)
 	ports := make(map[uint16]Protocols)
 	for _, l := range c.cfg.Listeners {
 		ports[l.Port] |= l.Protocols
@@ -35,12 +36,15 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h Handler) err
 			d.tick(now, false)
 			c.exporters.expireHeld(now, c.own)
 		}
-		d.contained(g.Src, allowed, g.Payload, now)
+		d.Datagram(g.Src, allowed, g.Payload, now)
 	})
 	d.tick(0, true)
 	c.exporters.expireHeld(0, c.own)
 	h.Idle()
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // stopped, not failed
+	}
 	return err
 }
 

@@ -129,9 +129,9 @@ func TestSequencePerProtocol(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c, _ := newTestCollector(t)
-			d := c.newDecoder(&sink{f: func(*flow.Record) {}})
+			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
 			for _, b := range tc.datagrams {
-				d.contained(testSource, AnyFlow, b, testTime)
+				d.Datagram(testSource, AnyFlow, b, testTime)
 			}
 			if d.tick(testTime+6e9, false) {
 				t.Error("gaps are open after 6 s")
@@ -148,9 +148,9 @@ func TestSequencePerProtocol(t *testing.T) {
 func TestSequenceCaptures(t *testing.T) {
 	for _, name := range captureNames(t) {
 		c, _ := newTestCollector(t)
-		d := c.newDecoder(&sink{f: func(*flow.Record) {}})
+		d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
 		for _, g := range readCapture(t, name) {
-			d.contained(g.source, AnyFlow, g.payload, g.received)
+			d.Datagram(g.source, AnyFlow, g.payload, g.received)
 		}
 		d.tick(0, true)
 		var lost uint64

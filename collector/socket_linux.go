@@ -69,7 +69,7 @@ func listen(ctx context.Context, l Listener, log logrus.FieldLogger) ([]*socket,
 	// take half of the datagrams. A plain socket tells whether the port is free.
 	probe, err := net.ListenPacket("udp", l.String())
 	if err != nil {
-		return nil, fmt.Errorf("listen on udp %s (-listen): %w", l, err)
+		return nil, fmt.Errorf("listen on udp %s (-listen): %w", l, reason(err))
 	}
 	l.Port = uint16(probe.LocalAddr().(*net.UDPAddr).Port)
 	if err := probe.Close(); err != nil {
@@ -79,7 +79,7 @@ func listen(ctx context.Context, l Listener, log logrus.FieldLogger) ([]*socket,
 	for range l.Sockets {
 		s, err := openSocket(ctx, l, log, len(sockets) == 0)
 		if err != nil {
-			return sockets, fmt.Errorf("listen on udp %s (-listen): %w", l, err)
+			return sockets, fmt.Errorf("listen on udp %s (-listen): %w", l, reason(err))
 		}
 		sockets = append(sockets, s)
 	}

@@ -39,7 +39,7 @@ type socket struct {
 func listen(ctx context.Context, l Listener, log logrus.FieldLogger) ([]*socket, error) {
 	pc, err := new(net.ListenConfig).ListenPacket(ctx, "udp", l.String())
 	if err != nil {
-		return nil, fmt.Errorf("listen on udp %s (-listen): %w", l, err)
+		return nil, fmt.Errorf("listen on udp %s (-listen): %w", l, reason(err))
 	}
 	conn := pc.(*net.UDPConn)
 	if err := conn.SetReadBuffer(l.ReceiveBuffer); err != nil {

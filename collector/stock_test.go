@@ -133,7 +133,7 @@ func TestStock(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := newTestCollector(t)
 			var ours []*flowpb.FlowMessage
-			d := c.newDecoder(&sink{f: func(r *flow.Record) {
+			d := c.NewDecoder(&sink{f: func(r *flow.Record) {
 				ours = append(ours, proto.Clone(&r.Msg.FlowMessage).(*flowpb.FlowMessage))
 			}})
 			s := newStock(t)
@@ -141,7 +141,7 @@ func TestStock(t *testing.T) {
 			seen := make(map[string]int)
 			for i, g := range readCapture(t, name) {
 				ours = ours[:0]
-				d.contained(g.source, AnyFlow, g.payload, g.received)
+				d.Datagram(g.source, AnyFlow, g.payload, g.received)
 				want, err := s.decode(g)
 				if err != nil {
 					failed++

@@ -26,7 +26,7 @@ import (
 // fragments.
 type Datagram struct {
 	// Time is when it was captured, in UTC; of a fragmented datagram, the
-	// fragment that completed it.
+	// fragment that completed it. Unix nanoseconds can hold it.
 	Time time.Time
 	// Src and Dst are as in the packet: IPv4-mapped IPv6 stays what it is.
 	Src, Dst netip.AddrPort
@@ -84,8 +84,8 @@ func Read(ctx context.Context, path string, fn func(*Datagram)) (Stats, error) {
 	return stats, err
 }
 
-// read reads a capture. start is the time of packets before the first one that
-// has a time.
+// read reads a capture. start stands in for the time of packets without one,
+// until a packet has one.
 func read(ctx context.Context, file io.Reader, start time.Time, fn func(*Datagram)) (Stats, error) {
 	in := input{r: bufio.NewReaderSize(file, maxPacket)}
 	if magic, _ := in.r.Peek(2); string(magic) == "\x1f\x8b" {
@@ -130,14 +130,12 @@ type input struct {
 	gzip   bool
 }
 
-// begin notes that a packet or block begins here. It returns io.EOF at the end
-// of the file.
-func (in *input) begin() error {
+// begin notes that a packet or block begins here, unless this is the end of the
+// file. Other errors are met again, and reported, by the next read.
+func (in *input) begin() (ok bool) {
 	in.block = in.offset
-	if _, err := in.r.Peek(1); err == io.EOF {
-		return io.EOF
-	}
-	return nil // others are met again, and reported, by the next read
+	_, err := in.r.Peek(1)
+	return !errors.Is(err, io.EOF)
 }
 
 // peek returns the next n bytes, at most maxPacket, without consuming them.
@@ -166,7 +164,7 @@ func (in *input) skip(n int64) error {
 
 // failed makes an error of one that reading returned.
 func (in *input) failed(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	// os.PathError repeats the name of the file.

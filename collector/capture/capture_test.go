@@ -91,7 +91,7 @@ func frames(t testing.TB, capture []byte) []frame {
 	var fs []frame
 	for {
 		data, ci, err := r.ReadPacketData()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fs
 		}
 		if err != nil {
@@ -224,6 +224,24 @@ func TestResolution(t *testing.T) {
 			if got := fmt.Sprintf("%d.%09d", ds[0].Time.Unix(), ds[0].Time.Nanosecond()); got != c.want {
 				t.Errorf("%s, %v: %s, want %s", c.name, order, got, c.want)
 			}
+		}
+	}
+	// Times that are none.
+	for _, c := range []struct {
+		resolution int
+		offset     int64
+		ticks      uint64
+	}{{0, 0, 1 << 63}, {6, -1 << 62, 1}, {9, 1 << 62, 1}, {0, 0, maxSeconds}} {
+		w := ng{AppendByteOrder: binary.LittleEndian}
+		w.section()
+		w.iface(f.link, 0, 9, 0)
+		w.iface(f.link, 0, c.resolution, c.offset)
+		w.packet(ngEnhancedPacket, uint64(at.UnixNano()), &f)
+		strange := f
+		strange.iface = 1
+		w.packet(ngEnhancedPacket, c.ticks, &strange)
+		if ds, _ := mustRead(t, w.b); !ds[1].Time.Equal(at) {
+			t.Errorf("%+v is taken for %v", c, ds[1].Time)
 		}
 	}
 	for _, resolution := range []int{20, 0x7f, 0xc0, 0xff} {
@@ -367,6 +385,7 @@ func TestSkipped(t *testing.T) {
 		{"length beyond packet", linkRaw, v4(func(b []byte) { b[3]++ }), Stats{Malformed: 1}},
 		{"UDP length beyond packet", linkRaw, v4(func(b []byte) { b[25]++ }), Stats{Malformed: 1}},
 		{"UDP length too short", linkRaw, v4(func(b []byte) { b[25] = 7 }), Stats{Malformed: 1}},
+		{"no UDP length", linkRaw, v4(func(b []byte) { b[25] = 0 }), Stats{Malformed: 1}},
 		{"half a UDP header", linkRaw, ip4(protoUDP, 0, 0, false, make([]byte, 7)), Stats{Malformed: 1}},
 		{"short IPv6", linkRaw, ip6(protoUDP, nil)[:39], Stats{Malformed: 1}},
 		{"IPv6 length beyond packet", linkRaw, ip6(protoUDP, udpOf(nil))[:47], Stats{Malformed: 1}},
@@ -635,8 +654,8 @@ func FuzzCapture(f *testing.F) {
 		var handed uint64
 		stats, err := read(t.Context(), bytes.NewReader(capture), at, func(d *Datagram) {
 			handed++
-			if !d.Src.IsValid() || !d.Dst.IsValid() {
-				t.Errorf("incomplete datagram %+v", d)
+			if !d.Src.IsValid() || !d.Dst.IsValid() || !time.Unix(0, d.Time.UnixNano()).Equal(d.Time) || len(d.Payload) > 65535 {
+				t.Errorf("strange datagram %+v", d)
 			}
 		})
 		if sum := stats.Whole + stats.Fragments + stats.NotUDP + stats.Malformed + stats.UnknownLink; sum != stats.Packets {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// split cuts b into fragments of size bytes, given in units of 8.
-func split(b []byte, size int, make func(offset int, more bool, data []byte) []byte) [][]byte {
+// split cuts b into fragments of size bytes, a multiple of 8.
+func split(b []byte, size int, packet func(offset int, more bool, data []byte) []byte) [][]byte {
 	var packets [][]byte
 	for offset := 0; offset < len(b); offset += size {
 		end := min(offset+size, len(b))
-		packets = append(packets, make(offset, end < len(b), b[offset:end]))
+		packets = append(packets, packet(offset, end < len(b), b[offset:end]))
 	}
 	return packets
 }

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 	"time"
 )
@@ -50,9 +51,15 @@ const (
 	unknownLink
 )
 
+// maxSeconds is where Unix nanoseconds end, in 2262. A time beyond is damage, and
+// the time of the packet before is nearer to the truth.
+const maxSeconds = math.MaxInt64 / 1_000_000_000
+
 // packet reads one packet; cut says that the snap length took its end.
 func (p *parser) packet(t time.Time, link uint16, b []byte, cut bool) {
-	p.last = t.UTC()
+	if sec := t.Unix(); sec >= 0 && sec < maxSeconds {
+		p.last = t.UTC()
+	}
 	p.d = Datagram{Time: p.last}
 	p.cut = cut
 	p.stats.Packets++
@@ -73,7 +80,7 @@ func (p *parser) packet(t time.Time, link uint16, b []byte, cut bool) {
 }
 
 func (p *parser) link(link uint16, b []byte) verdict {
-	etypeAt, header := 0, 0
+	var etypeAt, header int
 	switch link {
 	case linkEthernet:
 		etypeAt, header = 12, 14
@@ -181,7 +188,7 @@ func (p *parser) ipv6(b []byte) verdict {
 		return malformed
 	}
 	data := b[header:]
-	if length > 0 { // 0: a jumbogram, or segmentation is left to the network card
+	if length > 0 { // 0: segmentation is left to the network card
 		data = p.clip(data, length)
 	}
 	src, dst := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
@@ -249,9 +256,6 @@ func (p *parser) udp(src, dst netip.Addr, b []byte) verdict {
 		return malformed
 	}
 	length := int(binary.BigEndian.Uint16(b[4:]))
-	if length == 0 {
-		length = len(b) // a jumbogram (RFC 2675, 4)
-	}
 	if length < 8 || length > len(b) && !p.cut {
 		return malformed
 	}

@@ -3,7 +3,6 @@ package capture
 import (
 	"context"
 	"encoding/binary"
-	"io"
 	"time"
 )
 
@@ -38,7 +37,7 @@ func readPcap(ctx context.Context, in *input, order binary.ByteOrder, p *parser)
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := in.begin(); err == io.EOF {
+		if !in.begin() {
 			return nil
 		}
 		header, err := in.peek(packetHeader)

@@ -3,7 +3,6 @@ package capture
 import (
 	"context"
 	"encoding/binary"
-	"io"
 	"math/bits"
 	"time"
 )
@@ -60,7 +59,7 @@ func readPcapng(ctx context.Context, in *input, p *parser) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := in.begin(); err == io.EOF {
+		if !in.begin() {
 			return nil
 		}
 		if err := r.readBlock(); err != nil {
