@@ -1,0 +1,519 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector"
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+var update = flag.Bool("update", false, "write generated documentation anew")
+
+func TestParseDefaults(t *testing.T) {
+	c, err := parse(nil, []string{"HOME=/root", "KUBECONFIG=/root/config"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.mode != modeCollect || c.files != nil || c.stdinImplied {
+		t.Errorf("mode %v, files %q, stdinImplied %v", c.mode, c.files, c.stdinImplied)
+	}
+	if len(c.listen) != 2 || c.listen[0].Protocols != collector.NetFlow || c.listen[0].Port != 2055 || c.listen[1].Protocols != collector.SFlow || c.listen[1].Port != 6343 {
+		t.Errorf("listen %+v", c.listen)
+	}
+	if len(c.mapping) != 2 || c.mapping[0] != (flow.MapEntry{Field: flow.FieldSrcAddr, Prefix: "Src", Snake: "src"}) || c.mapping[1] != (flow.MapEntry{Field: flow.FieldDstAddr, Prefix: "Dst", Snake: "dst"}) {
+		t.Errorf("mapping %+v", c.mapping)
+	}
+	c.listen, c.mapping = nil, nil
+	want := config{
+		input: "auto", schema: "v1", fields: "default", format: "json", transport: "file",
+		kubeSyncTimeout: time.Minute, addr: ":8080", logLevel: logrus.InfoLevel,
+	}
+	if !reflect.DeepEqual(*c, want) {
+		t.Errorf("got  %+v\nwant %+v", *c, want)
+	}
+}
+
+// TestParseEverywhere gives each flag another value than its default, in each
+// of the three places.
+func TestParseEverywhere(t *testing.T) {
+	tests := map[string]struct {
+		value string
+		files []string
+		got   func(*config) bool
+	}{
+		"listen": {"flow://:9999?count=2", nil, func(c *config) bool {
+			return len(c.listen) == 1 && c.listen[0].Port == 9999 && c.listen[0].Sockets == 2
+		}},
+		"input":             {"protobuf", []string{"-"}, func(c *config) bool { return c.input == "protobuf" }},
+		"mapping":           {"next_hop=Nxt", nil, func(c *config) bool { return len(c.mapping) == 1 && c.mapping[0].Prefix == "Nxt" }},
+		"schema":            {"v1", nil, func(c *config) bool { return c.schema == "v1" }},
+		"fields":            {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *config) bool { return c.fields == "default,+TimeFlowStartNs,-SrcMac" }},
+		"format":            {"json", nil, func(c *config) bool { return c.format == "json" }},
+		"cluster":           {"züri \"1\"", nil, func(c *config) bool { return c.cluster == "züri \"1\"" }},
+		"transport":         {"file", nil, func(c *config) bool { return c.transport == "file" }},
+		"transport.file":    {"/tmp/out.json", nil, func(c *config) bool { return c.transportFile == "/tmp/out.json" }},
+		"kubeconfig":        {"/k", nil, func(c *config) bool { return c.kubeconfig == "/k" }},
+		"kube.snapshot":     {"/s", nil, func(c *config) bool { return c.kubeSnapshot == "/s" }},
+		"kube.off":          {"true", nil, func(c *config) bool { return c.kubeOff }},
+		"kube.sync-timeout": {"1m30s", nil, func(c *config) bool { return c.kubeSyncTimeout == 90*time.Second }},
+		"addr":              {"[::1]:9090", nil, func(c *config) bool { return c.addr == "[::1]:9090" }},
+		"debug.addr":        {"127.0.0.1:8081", nil, func(c *config) bool { return c.debugAddr == "127.0.0.1:8081" }},
+		"loglevel":          {"Trace", nil, func(c *config) bool { return c.logLevel == logrus.TraceLevel }},
+		"logfmt":            {"json", nil, func(c *config) bool { return c.logJSON }},
+		"check":             {"true", nil, func(c *config) bool { return c.checkOnly }},
+		"v":                 {"true", nil, func(c *config) bool { return c.showVersion }},
+		"config":            {"", nil, func(c *config) bool { return c.configFile == "" }},
+	}
+	for _, o := range options() {
+		tt, ok := tests[o.name]
+		if !ok {
+			t.Errorf("-%s is not tested", o.name)
+			continue
+		}
+		if o.name == "config" {
+			continue // TestParsePrecedence
+		}
+		check := func(where string, args, env []string) {
+			t.Helper()
+			c, err := parse(append(args, tt.files...), env, false)
+			if err != nil {
+				t.Errorf("-%s in %s: %v", o.name, where, err)
+			} else if !tt.got(c) {
+				t.Errorf("-%s in %s is not taken over: %+v", o.name, where, *c)
+			}
+		}
+		check("flags", []string{"-" + o.name + "=" + tt.value}, nil)
+		check("flags with two dashes", []string{"--" + o.name + "=" + tt.value}, nil)
+		if o.arg != "" {
+			check("flags, value apart", []string{"-" + o.name, tt.value}, nil)
+		} else {
+			check("flags as a switch", []string{"-" + o.name}, nil)
+		}
+		check("environment", nil, []string{o.env() + "=" + tt.value})
+		check("file", []string{"-config", write(t, "c.yaml", o.name+": '"+tt.value+"'\n")}, nil)
+		if group, rest, ok := strings.Cut(o.name, "."); ok {
+			check("file, nested", []string{"-config", write(t, "c.yaml", group+":\n  "+rest+": "+tt.value+"\n")}, nil)
+		}
+	}
+}
+
+func TestEnvironmentNames(t *testing.T) {
+	for _, o := range options() {
+		if !regexp.MustCompile(`^KUBE_ENRICHER_[A-Z_]+$`).MatchString(o.env()) {
+			t.Errorf("-%s: %s", o.name, o.env())
+		}
+		if serviceLink(o.env(), "udp://10.0.0.1:2055") {
+			t.Errorf("-%s: %s could be set by Kubernetes for a Service", o.name, o.env())
+		}
+	}
+}
+
+func TestParsePrecedence(t *testing.T) {
+	file := write(t, "c.yaml", "# all that can be said\ncluster: file\naddr: :1\nlogfmt: json\nkube:\n  sync-timeout: 3s\nfields:\n- default\n- +TimeFlowStartNs\n")
+	c, err := parse([]string{"-cluster", "flag"}, []string{"KUBE_ENRICHER_CONFIG=" + file, "KUBE_ENRICHER_CLUSTER=env", "KUBE_ENRICHER_ADDR=:2"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.cluster != "flag" || c.addr != ":2" || !c.logJSON || c.kubeSyncTimeout != 3*time.Second || c.fields != "default,+TimeFlowStartNs" || c.configFile != file {
+		t.Errorf("%+v", *c)
+	}
+	// What is beaten may even be wrong.
+	if _, err := parse([]string{"-loglevel", "info"}, []string{"KUBE_ENRICHER_LOGLEVEL=loud"}, false); err != nil {
+		t.Error(err)
+	}
+	// An empty value is a value.
+	c, err = parse([]string{"-addr", ""}, []string{"KUBE_ENRICHER_ADDR=:2"}, false)
+	if err != nil || c.addr != "" {
+		t.Errorf("addr %q, %v", c.addr, err)
+	}
+	// The last of several wins, as in the flag package.
+	c, err = parse([]string{"-addr", ":1", "-addr", ":2"}, nil, false)
+	if err != nil || c.addr != ":2" {
+		t.Errorf("addr %q, %v", c.addr, err)
+	}
+	for _, text := range []string{"", "# nothing\n", "---\n", "{}\n", "null\n"} {
+		if _, err := parse([]string{"-config", write(t, "c.yaml", text)}, nil, false); err != nil {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestParseMode(t *testing.T) {
+	tests := []struct {
+		name  string
+		args  []string
+		env   []string
+		pipe  bool
+		mode  mode
+		files string
+		impl  bool
+		addr  string
+	}{
+		{name: "nothing", mode: modeCollect, addr: ":8080"},
+		{name: "no probes", args: []string{"-addr="}, mode: modeCollect},
+		{name: "pipe", pipe: true, mode: modeStdin, impl: true},
+		{name: "pipe, HTTP asked for", args: []string{"-addr", ":8080"}, pipe: true, mode: modeStdin, impl: true, addr: ":8080"},
+		{name: "pipe, HTTP asked for by environment", env: []string{"KUBE_ENRICHER_ADDR=:80"}, pipe: true, mode: modeStdin, impl: true, addr: ":80"},
+		{name: "pipe and -listen", args: []string{"-listen", "flow://:2055"}, pipe: true, mode: modeCollect, addr: ":8080"},
+		{name: "pipe and listen by environment", env: []string{"KUBE_ENRICHER_LISTEN=flow://:2055"}, pipe: true, mode: modeCollect, addr: ":8080"},
+		{name: "pipe and capture", args: []string{"a.pcap"}, pipe: true, mode: modeCapture, files: "a.pcap"},
+		{name: "dash", args: []string{"-"}, mode: modeStdin},
+		{name: "dash and pipe", args: []string{"-"}, pipe: true, mode: modeStdin},
+		{name: "dash and -input", args: []string{"-input", "json", "-"}, mode: modeStdin},
+		{name: "pipe and -input", args: []string{"-input", "json"}, pipe: true, mode: modeStdin, impl: true},
+		{name: "captures", args: []string{"a.pcap", "d/b.pcapng", "c.pcap.gz", "E.PCAPNG.GZ"}, mode: modeCapture, files: "a.pcap d/b.pcapng c.pcap.gz E.PCAPNG.GZ"},
+		{name: "capture and -listen", args: []string{"-listen", "flow://:9995", "a.pcap"}, mode: modeCapture, files: "a.pcap"},
+		{name: "capture and HTTP", args: []string{"-addr", "localhost:0", "a.pcap"}, mode: modeCapture, files: "a.pcap", addr: "localhost:0"},
+		{name: "capture after --", args: []string{"--", "a.pcap"}, mode: modeCapture, files: "a.pcap"},
+		{name: "-input auto", args: []string{"-input", "auto"}, mode: modeCollect, addr: ":8080"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := parse(tt.args, tt.env, tt.pipe)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.mode != tt.mode || strings.Join(c.files, " ") != tt.files || c.stdinImplied != tt.impl || c.addr != tt.addr {
+				t.Errorf("mode %v, files %q, stdinImplied %v, addr %q", c.mode, c.files, c.stdinImplied, c.addr)
+			}
+		})
+	}
+}
+
+func TestParseServiceLinks(t *testing.T) {
+	env := strings.Fields(`KUBE_ENRICHER_SERVICE_HOST=10.96.0.7 KUBE_ENRICHER_SERVICE_PORT=2055 KUBE_ENRICHER_SERVICE_PORT_NETFLOW=2055
+		KUBE_ENRICHER_PORT=udp://10.96.0.7:2055 KUBE_ENRICHER_PORT_2055_UDP=udp://10.96.0.7:2055 KUBE_ENRICHER_PORT_2055_UDP_PROTO=udp
+		KUBE_ENRICHER_PORT_2055_UDP_PORT=2055 KUBE_ENRICHER_PORT_2055_UDP_ADDR=10.96.0.7 KUBE_ENRICHER_METRICS_SERVICE_HOST=10.96.0.8
+		KUBE_ENRICHER_METRICS_SERVICE_PORT_HTTP=8080 KUBE_ENRICHER_METRICS_PORT=tcp://10.96.0.8:8080 KUBE_ENRICHER_METRICS_PORT_8080_TCP_ADDR=10.96.0.8
+		KUBE_ENRICHER_2_PORT_1_SCTP=sctp://10.96.0.8:1 KUBE_ENRICHERS=x KUBERNETES_PORT=tcp://10.96.0.1:443`)
+	if _, err := parse(nil, env, false); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	const (
+		cfg   = "\x00" // stands for the configuration file's name in args and want
+		begin = "^"    // in want: the line begins so
+	)
+	tests := []struct {
+		name string
+		args []string
+		env  []string
+		yaml string
+		pipe bool
+		want string // with begin, else all of it
+	}{
+		// Flags.
+		{"unknown flag", []string{"-lisen", ":2055"}, nil, "", false, "unknown flag -lisen; did you mean -listen?"},
+		{"unknown flag, other case", []string{"-LogLevel=info"}, nil, "", false, "unknown flag -LogLevel; did you mean -loglevel?"},
+		{"unknown flag, dash", []string{"--kube-snapshot=x"}, nil, "", false, "unknown flag -kube-snapshot; did you mean -kube.snapshot?"},
+		{"unknown flag, last part", []string{"-snapshot=x"}, nil, "", false, "unknown flag -snapshot; did you mean -kube.snapshot?"},
+		{"unknown flag, nothing near", []string{"-produce", "raw"}, nil, "", false, "unknown flag -produce; -h lists those that are allowed"},
+		{"unknown flag, hostile", []string{"-a\nb\x1b"}, nil, "", false, `unknown flag -"a\nb\x1b"; -h lists those that are allowed`},
+		{"flag without value", []string{"-listen"}, nil, "", false, "-listen: needs a value, URL,..."},
+		{"bad syntax", []string{"---listen=x"}, nil, "", false, "bad flag syntax: ---listen=x; -h lists the flags"},
+		{"flag after FILE", []string{"a.pcap", "-kube.off"}, nil, "", false, "FILE -kube.off: flags go before the first FILE; write ./-kube.off if it is a file"},
+
+		// Values, and where they come from.
+		{"level", []string{"-loglevel", "loud"}, nil, "", false, `-loglevel: "loud" is not allowed; give one of panic, fatal, error, warning, info, debug, trace`},
+		{"level in environment", nil, []string{"KUBE_ENRICHER_LOGLEVEL=loud"}, "", false, `-loglevel (from environment variable KUBE_ENRICHER_LOGLEVEL): "loud" is not allowed; give one of panic, fatal, error, warning, info, debug, trace`},
+		{"level in file", []string{"-config", cfg}, nil, "addr: :80\nloglevel: loud\n", false, `-loglevel (from ` + cfg + `:2): "loud" is not allowed; give one of panic, fatal, error, warning, info, debug, trace`},
+		{"nested in file", []string{"-config", cfg}, nil, "kube:\n  sync-timeout: 60\n", false, `-kube.sync-timeout (from ` + cfg + `:2): "60" is not allowed; give a duration such as 60s or 2m, or 0s for none`},
+		{"empty level", []string{"-loglevel="}, nil, "", false, `-loglevel: "" is not allowed; give one of panic, fatal, error, warning, info, debug, trace`},
+		{"log format", []string{"-logfmt", "xml"}, nil, "", false, `-logfmt: "xml" is not allowed; give one of normal, json`},
+		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf`},
+		{"schema", []string{"-schema", "v3"}, nil, "", false, `-schema: "v3" is not allowed; the only value is v1`},
+		{"format", []string{"-format", "xml"}, nil, "", false, `-format: "xml" is not allowed; the only value is json`},
+		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; the only value is file`},
+		{"switch", []string{"-kube.off=maybe"}, nil, "", false, `-kube.off: "maybe" is not allowed; give true or false`},
+		{"switch in environment", nil, []string{"KUBE_ENRICHER_CHECK="}, "", false, `-check (from environment variable KUBE_ENRICHER_CHECK): "" is not allowed; give true or false`},
+		{"negative duration", []string{"-kube.sync-timeout", "-1s"}, nil, "", false, `-kube.sync-timeout: "-1s" is not allowed; give a duration such as 60s or 2m, or 0s for none`},
+		{"address without port", []string{"-addr", "localhost"}, nil, "", false, `-addr: "localhost" is not allowed; give [HOST]:PORT with a port from 0 to 65535, or an empty value for none`},
+		{"address with large port", []string{"-debug.addr", ":65536"}, nil, "", false, `-debug.addr: ":65536" is not allowed; give [HOST]:PORT with a port from 0 to 65535, or an empty value for none`},
+		{"cluster", []string{"-cluster", "a\nb"}, nil, "", false, `-cluster: "a\nb" is not allowed; give a name in UTF-8 without control characters`},
+		{"listen", []string{"-listen", "udp://:2055"}, nil, "", false, begin + "-listen: "},
+		{"listen twice", []string{"-listen", "flow://:2055,flow://:2055"}, nil, "", false, begin + "-listen: "},
+		{"listen, empty", []string{"-listen="}, nil, "", false, begin + "-listen: empty"},
+		{"listen, hostile", []string{"-listen", "flow://\n\x00:2055"}, nil, "", false, begin + "-listen: "},
+		{"mapping", []string{"-mapping", "Bytes=Src"}, nil, "", false, begin + `-mapping: "Bytes" is not an address field (one of `},
+		{"mapping, empty", []string{"-mapping="}, nil, "", false, begin + `-mapping: empty`},
+		{"fields", []string{"-fields", "default,+Colour"}, nil, "", false, begin + `-fields: no field is named "Colour"; possible are `},
+		{"fields, none left", []string{"-fields", "-all"}, nil, "", false, begin + `-fields: `},
+		{"fields in file", []string{"-config", cfg}, nil, "fields: nothing\n", false, begin + `-fields (from ` + cfg + `:1): `},
+		{"snapshot of standard input", []string{"-kube.snapshot", "-"}, nil, "", false, "-kube.snapshot: - is not allowed; give a file"},
+		{"output to dash", []string{"-transport.file", "-"}, nil, "", false, "-transport.file: - is not allowed; leave it empty for standard output"},
+		{"hostile file name", []string{"-kubeconfig", "a\x00b"}, nil, "", false, `-kubeconfig: "a\x00b" is no name of a file; give a file`},
+		{"long value", []string{"-schema", strings.Repeat("x", 100_000)}, nil, "", false, `-schema: "` + strings.Repeat("x", 200) + `"... is not allowed; the only value is v1`},
+
+		// Environment.
+		{"unknown variable", nil, []string{"KUBE_ENRICHER_LISEN=x"}, "", false, "environment variable KUBE_ENRICHER_LISEN sets no flag; did you mean KUBE_ENRICHER_LISTEN?"},
+		{"unknown variable, lower case", nil, []string{"KUBE_ENRICHER_kube_off=1"}, "", false, "environment variable KUBE_ENRICHER_kube_off sets no flag; did you mean KUBE_ENRICHER_KUBE_OFF?"},
+		{"unknown variable, nothing near", nil, []string{"KUBE_ENRICHER_COLOUR=red"}, "", false, "environment variable KUBE_ENRICHER_COLOUR sets no flag; allowed are KUBE_ENRICHER_ followed by a flag's name in upper case, with dots and dashes as _"},
+		{"variable without name", nil, []string{"KUBE_ENRICHER_=x"}, "", false, begin + "environment variable KUBE_ENRICHER_ sets no flag; "},
+		{"port by mistake", nil, []string{"KUBE_ENRICHER_PORT=2055"}, "", false, begin + "environment variable KUBE_ENRICHER_PORT sets no flag; "},
+
+		// File.
+		{"no file", []string{"-config", "/nonexistent/c.yaml"}, nil, "", false, "-config: open /nonexistent/c.yaml: no such file or directory"},
+		{"no file by environment", nil, []string{"KUBE_ENRICHER_CONFIG=/nonexistent/c.yaml"}, "", false, "-config (from environment variable KUBE_ENRICHER_CONFIG): open /nonexistent/c.yaml: no such file or directory"},
+		{"unknown key", []string{"-config", cfg}, nil, "addr: :80\nlisen: x\n", false, cfg + `:2: unknown key "lisen"; did you mean listen?`},
+		{"unknown nested key", []string{"-config", cfg}, nil, "kube:\n  of: true\n", false, cfg + `:2: unknown key "kube.of"; did you mean kube.off?`},
+		{"unknown key, nothing near", []string{"-config", cfg}, nil, "colour:\n  of: red\n", false, cfg + `:1: unknown key "colour"; allowed are the names of flags, see -h`},
+		{"environment's name as key", []string{"-config", cfg}, nil, "KUBE_OFF: true\n", false, cfg + `:1: unknown key "KUBE_OFF"; did you mean kube.off?`},
+		{"group without value", []string{"-config", cfg}, nil, "kube:\n", false, begin + cfg + `:1: unknown key "kube"; `},
+		{"mapping as value", []string{"-config", cfg}, nil, "listen:\n  a: b\n", false, cfg + `:1: key listen: is a mapping; give a value or a list of values`},
+		{"list of lists", []string{"-config", cfg}, nil, "listen: [[a]]\n", false, cfg + `:1: key listen: has a list of something else than plain values; give plain values`},
+		{"no value", []string{"-config", cfg}, nil, "listen:\n", false, cfg + `:1: key listen: has no value; write "" if it is to be empty`},
+		{"alias", []string{"-config", cfg}, nil, "cluster: &a x\ntransport.file: *a\n", false, cfg + `:2: key transport.file: is an alias; write the value out`},
+		{"merge", []string{"-config", cfg}, nil, "<<: {cluster: x}\n", false, cfg + `:1: a key is not a plain word; keys are names of flags`},
+		{"key twice", []string{"-config", cfg}, nil, "kube.off: true\nkube:\n  off: true\n", false, cfg + `:3: key kube.off: is there twice; give it once`},
+		{"file in file", []string{"-config", cfg}, nil, "config: other.yaml\n", false, cfg + `:1: key config: a configuration file cannot name another; use the flag -config`},
+		{"no mapping", []string{"-config", cfg}, nil, "- listen\n", false, cfg + `:1: -config takes a YAML mapping, such as listen: flow://:2055`},
+		{"no YAML", []string{"-config", cfg}, nil, "listen: [\n", false, begin + cfg + ":"},
+		{"tabs", []string{"-config", cfg}, nil, "kube:\n\toff: true\n", false, begin + cfg + ":2: "},
+		{"binary", []string{"-config", cfg}, nil, "\x00\x01\xff", false, begin + cfg},
+		{"two documents", []string{"-config", cfg}, nil, "addr: :80\n---\naddr: :81\n", false, cfg + `: has more than one YAML document; -config takes one`},
+
+		// FILEs.
+		{"no capture", []string{"flows.json"}, nil, "", false, `FILE "flows.json": is no capture by its name; allowed are *.pcap, *.pcapng, *.pcap.gz, *.pcapng.gz, and - for standard input`},
+		{"second is none", []string{"a.pcap", "b.gz"}, nil, "", false, begin + `FILE "b.gz": is no capture by its name; `},
+		{"empty name", []string{""}, nil, "", false, begin + `FILE "": is no capture by its name; `},
+		{"value of a switch", []string{"-kube.off", "false"}, nil, "", false, begin + `FILE "false": is no capture by its name; `},
+
+		// Contradictions.
+		{"dash and capture", []string{"-", "a.pcap"}, nil, "", false, "FILE -: standard input cannot be read together with other files; give - alone, or only captures"},
+		{"capture and dash", []string{"a.pcap", "-"}, nil, "", true, "FILE -: standard input cannot be read together with other files; give - alone, or only captures"},
+		{"dash twice", []string{"-", "-"}, nil, "", false, begin + "FILE -: "},
+		{"dash and -listen", []string{"-listen", "flow://:2055", "-"}, nil, "", false, "-listen: nothing is received when FILE is -; give one of the two"},
+		{"dash and listen by environment", []string{"-"}, []string{"KUBE_ENRICHER_LISTEN=flow://:2055"}, "", true, "-listen (from environment variable KUBE_ENRICHER_LISTEN): nothing is received when FILE is -; give one of the two"},
+		{"-input when collecting", []string{"-input", "json"}, nil, "", false, `-input: "json" is for standard input only (FILE -, or a pipe without -listen); leave it out`},
+		{"-input and -listen on a pipe", []string{"-input", "json", "-listen", "flow://:2055"}, nil, "", true, begin + `-input: "json" is for standard input only`},
+		{"-input and capture", []string{"-input", "json", "a.pcap"}, nil, "", false, begin + `-input: "json" is for standard input only`},
+		{"off and snapshot", []string{"-kube.off", "-kube.snapshot", "x"}, nil, "", false, "-kube.off: cannot be used with -kube.snapshot; give one of the two"},
+		{"off and kubeconfig", []string{"-kube.off"}, []string{"KUBE_ENRICHER_KUBECONFIG=x"}, "", false, "-kube.off: cannot be used with -kubeconfig (from environment variable KUBE_ENRICHER_KUBECONFIG); give one of the two"},
+		{"snapshot and kubeconfig", []string{"-kube.snapshot=x", "-kubeconfig=y"}, nil, "", false, "-kube.snapshot: cannot be used with -kubeconfig; a snapshot is used in place of a cluster, give one of the two"},
+		{"one address twice", []string{"-debug.addr", ":8080"}, nil, "", false, `-debug.addr: ":8080" is the address of -addr too; give another port`},
+		{"output is input", []string{"-transport.file", "./a.pcap", "a.pcap"}, nil, "", false, `-transport.file: "a.pcap" is read by this run; give another file for the records`},
+		{"output is snapshot", []string{"-transport.file", "s.yaml", "-kube.snapshot", "s.yaml"}, nil, "", false, `-transport.file: "s.yaml" is read by this run; give another file for the records`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := ""
+			if tt.yaml != "" {
+				file = write(t, "c.yaml", tt.yaml)
+			}
+			var args []string
+			for _, a := range tt.args {
+				if a == cfg {
+					a = file
+				}
+				args = append(args, a)
+			}
+			c, err := parse(args, tt.env, tt.pipe)
+			if err == nil {
+				t.Fatalf("no error, but %+v", *c)
+			}
+			if u := (*usageError)(nil); !errors.As(err, &u) {
+				t.Errorf("%T is no usage error", err)
+			}
+			want := strings.ReplaceAll(tt.want, cfg, file)
+			got := err.Error()
+			if prefix, ok := strings.CutPrefix(want, begin); ok && !strings.HasPrefix(got, prefix) || !ok && got != want {
+				t.Errorf("\ngot  %s\nwant %s", got, want)
+			}
+			oneLine(t, got)
+		})
+	}
+}
+
+func oneLine(t *testing.T, s string) {
+	t.Helper()
+	if s == "" || strings.ContainsAny(s, "\n\r\v\f\x00\x1b\u0085\u2028\u2029") {
+		t.Errorf("not one line: %q", s)
+	}
+}
+
+func TestParseHelpAndVersion(t *testing.T) {
+	for _, arg := range []string{"-h", "--help", "-help"} {
+		if _, err := parse([]string{"-kube.off", arg, "-nonsense"}, []string{"KUBE_ENRICHER_X=1"}, false); !errors.Is(err, flag.ErrHelp) {
+			t.Errorf("%s: %v", arg, err)
+		}
+	}
+	c, err := parse([]string{"-v"}, []string{"KUBE_ENRICHER_X=1"}, true)
+	if err != nil || !c.showVersion {
+		t.Errorf("-v: %+v, %v", c, err)
+	}
+	if _, err := parse([]string{"-v", "-nonsense"}, nil, false); err == nil {
+		t.Error("-v hides an unknown flag")
+	}
+}
+
+func TestVersions(t *testing.T) {
+	program, goflow2, goVersion := versions()
+	if program == "" || !regexp.MustCompile(`^v2\.\d+\.\d+$`).MatchString(goflow2) || !strings.HasPrefix(goVersion, "go1.") {
+		t.Errorf("%q, %q, %q", program, goflow2, goVersion)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	var b strings.Builder
+	if err := printUsage(&b); err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(b.String()) {
+		if len(strings.TrimRight(line, "\n")) > 80 {
+			t.Errorf("line of more than 80 columns: %s", line)
+		}
+	}
+	seen := make(map[string]bool)
+	for _, o := range options() {
+		if !strings.Contains(b.String(), "\n  -"+o.name) {
+			t.Errorf("-%s is missing", o.name)
+		}
+		if seen[o.name] {
+			t.Errorf("-%s is there twice", o.name)
+		}
+		seen[o.name] = true
+	}
+}
+
+func TestFlagsDoc(t *testing.T) {
+	const name = "../../docs/flags.md"
+	want := flagsDoc()
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("docs/flags.md is not what the flags say; run: go test ./cmd/kube-enricher -run TestFlagsDoc -update")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	there := filepath.Join(dir, "there")
+	if err := os.WriteFile(there, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := func(string) error { return nil }
+	tests := []struct {
+		name     string
+		c        config
+		snapshot func(string) error
+		want     string
+	}{
+		{"nothing", config{}, good, ""},
+		{"snapshot", config{kubeSnapshot: there}, good, ""},
+		{"bad snapshot", config{kubeSnapshot: "x"}, func(f string) error { return errors.New(f + ":3: broken\nYAML") }, "-kube.snapshot: x:3: broken YAML"},
+		{"kubeconfig", config{kubeconfig: there}, good, ""},
+		{"no kubeconfig", config{kubeconfig: filepath.Join(dir, "no")}, good, "-kubeconfig: stat " + dir + "/no: no such file or directory"},
+		{"output", config{transportFile: filepath.Join(dir, "new")}, good, ""},
+		{"output, exists", config{transportFile: there}, good, ""},
+		{"output, device", config{transportFile: os.DevNull}, good, ""},
+		{"output, no directory", config{transportFile: filepath.Join(dir, "no", "new")}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
+		{"output, is a directory", config{transportFile: dir}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
+		{"output, in a file", config{transportFile: there + "/new"}, good, `-transport.file: stat ` + there + `/new: not a directory`},
+		{"capture", config{files: []string{there}}, good, ""},
+		{"no capture", config{files: []string{there, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
+		{"capture, directory", config{files: []string{dir}}, good, `FILE "` + dir + `" is a directory; give a file`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			err := tt.c.check(tt.snapshot)
+			got := ""
+			if err != nil {
+				got = err.Error()
+				oneLine(t, got)
+			}
+			if got != tt.want {
+				t.Errorf("\ngot  %s\nwant %s", got, tt.want)
+			}
+		})
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("check left files behind: %v, %v", entries, err)
+	}
+}
+
+func TestIsPipe(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	file, err := os.Open(write(t, "f", "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	if !isPipe(r) || isPipe(null) || isPipe(file) {
+		t.Errorf("pipe %v, %s %v, file %v", isPipe(r), os.DevNull, isPipe(null), isPipe(file))
+	}
+}
+
+// write makes a file in a directory of the test's own.
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	name = filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// FuzzParse looks for command lines, environments and files that make parse
+// panic, or fail with anything but one line that names what is wrong.
+func FuzzParse(f *testing.F) {
+	f.Add("-listen\x00flow://:2055?count=2&rcvbuf=65536", "KUBE_ENRICHER_ADDR=:80", "cluster: x\n", false)
+	f.Add("-mapping=NextHop=Nxt\x00a.pcap", "KUBE_ENRICHER_PORT=udp://1.2.3.4:2055", "kube: {off: true, snapshot: \"\"}\n", true)
+	f.Add("-", "KUBE_ENRICHER_LISEN=x\x00KUBE_ENRICHER_INPUT=json", "fields: [default, -SrcMac]\n<<: *a\n", true)
+	f.Add("-h", "", "a: &a [*a]\n---\nb: c\n", true)
+	file := filepath.Join(f.TempDir(), "c.yaml")
+	f.Fuzz(func(t *testing.T, args, env, text string, pipe bool) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		environ := append(strings.Split(env, "\x00"), "KUBE_ENRICHER_CONFIG="+file)
+		c, err := parse(strings.Split(args, "\x00"), environ, pipe)
+		var u *usageError
+		switch {
+		case err == nil:
+			if c == nil || c.mode == modeStdin && c.files != nil || c.mode == modeCapture && c.files == nil {
+				t.Errorf("%+v", c)
+			}
+		case errors.Is(err, flag.ErrHelp):
+		case errors.As(err, &u):
+			oneLine(t, u.text)
+			if len(u.text) > 4096 {
+				t.Errorf("%d bytes: %s", len(u.text), u.text)
+			}
+			if !regexp.MustCompile(`^(unknown flag |bad flag syntax: |-[a-z]|environment variable |FILE |` + regexp.QuoteMeta(file) + `)`).MatchString(u.text) {
+				t.Errorf("names nothing: %s", u.text)
+			}
+		default:
+			t.Errorf("%T: %v", err, err)
+		}
+	})
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// httpServers serve probes and metrics on -addr and what tells about the
+// cluster on -debug.addr.
+type httpServers struct {
+	a         *app
+	servers   []*http.Server
+	listeners []net.Listener
+	draining  atomic.Bool
+}
+
+// listenHTTP opens the addresses, so that a port in use is known at once.
+func (a *app) listenHTTP() (*httpServers, error) {
+	h := &httpServers{a: a}
+	for _, s := range []struct {
+		flag, addr string
+		handler    http.Handler
+	}{
+		{"-addr", a.cfg.addr, h.public()},
+		{"-debug.addr", a.cfg.debugAddr, h.debug()},
+	} {
+		if s.addr == "" {
+			continue
+		}
+		l, err := net.Listen("tcp", s.addr)
+		if err != nil {
+			h.close()
+			if op := (*net.OpError)(nil); errors.As(err, &op) {
+				err = op.Err // the address is named already
+			}
+			return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", s.addr, s.flag, err)
+		}
+		h.listeners = append(h.listeners, l)
+		h.servers = append(h.servers, &http.Server{
+			Handler:           s.handler,
+			ReadHeaderTimeout: 5 * time.Second,
+			IdleTimeout:       time.Minute,
+			MaxHeaderBytes:    1 << 16,
+			ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
+		})
+		a.log.WithField("address", l.Addr().String()).Debugf("HTTP of %s is up", s.flag)
+	}
+	return h, nil
+}
+
+func (h *httpServers) close() {
+	for _, l := range h.listeners {
+		_ = l.Close()
+	}
+}
+
+// serve answers until ctx ends.
+func (h *httpServers) serve(ctx context.Context) error {
+	errs := make(chan error, len(h.servers))
+	for i, s := range h.servers {
+		go func() { errs <- s.Serve(h.listeners[i]) }()
+	}
+	<-ctx.Done()
+	shutdown, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var all error
+	for _, s := range h.servers {
+		if err := s.Shutdown(shutdown); err != nil {
+			_ = s.Close() // a scrape that takes longer has had its time
+		}
+	}
+	for range h.servers {
+		if err := <-errs; !errors.Is(err, http.ErrServerClosed) {
+			all = errors.Join(all, fmt.Errorf("serve HTTP: %w", err))
+		}
+	}
+	return all
+}
+
+// stopping makes /readyz say so.
+func (h *httpServers) stopping() { h.draining.Store(true) }
+
+func (h *httpServers) public() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "ok\n")
+	})
+	mux.HandleFunc("GET /readyz", h.ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(h.a.reg, promhttp.HandlerOpts{}))
+	return mux
+}
+
+// readiness is the body of /readyz.
+type readiness struct {
+	Ready bool `json:"ready"`
+	// Missing says what each part that is not ready lacks.
+	Missing map[string]string `json:"missing,omitempty"`
+}
+
+func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
+	missing := make(map[string]string)
+	note := func(part string, err error) {
+		if err != nil {
+			missing[part] = err.Error()
+		}
+	}
+	if h.draining.Load() {
+		missing["process"] = "stopping"
+	}
+	if h.a.cfg.mode == modeCollect {
+		note("sockets", h.a.collector.Ready())
+	}
+	if h.a.enricher != nil {
+		note("kubernetes", h.a.enricher.Ready())
+	}
+	note("output", h.a.out.Ready())
+	w.Header().Set("Content-Type", "application/json")
+	if len(missing) > 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(readiness{Ready: len(missing) == 0, Missing: missing})
+}
+
+func (h *httpServers) debug() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /templates", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = h.a.collector.WriteTemplates(w)
+	})
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	return mux
+}

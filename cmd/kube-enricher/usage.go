@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+const usageHead = `kube-enricher turns NetFlow, IPFIX and sFlow exports of a Kubernetes cluster
+into records that name pods, workloads and services.
+
+usage: kube-enricher [flags] [FILE ...]
+
+  no FILE   collect on UDP until SIGINT or SIGTERM
+  FILE      read the exporters' datagrams from a capture (*.pcap, *.pcapng, also
+            with .gz), then exit
+  -         read goflow2's output on standard input, then exit; the same when
+            standard input is a pipe and neither -listen nor FILE is given
+`
+
+const usageTail = `
+Each flag can also be given as an environment variable (KUBE_ENRICHER_ and its
+name in upper case, dots and dashes as _) or as a key of the YAML file that
+-config names. A flag beats the environment, and that beats the file.
+
+Records go to standard output, log messages to standard error. Exit codes: 0
+done, or stopped by a signal after a clean drain; 1 failed while running; 2
+wrong usage.
+`
+
+// printUsage writes what -h shows.
+func printUsage(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString(usageHead)
+	opts := options()
+	for _, g := range groups {
+		fmt.Fprintf(&b, "\n%s:\n", g)
+		for _, o := range opts {
+			if o.group != g {
+				continue
+			}
+			fmt.Fprintf(&b, "  %s\n", strings.TrimRight("-"+o.name+" "+o.arg, " "))
+			text := strings.ReplaceAll(o.usage, "`", "")
+			if o.def != "" && o.arg != "" {
+				text += " (default " + o.def + ")"
+			}
+			wrap(&b, text, "      ", 80)
+		}
+	}
+	b.WriteString(usageTail)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// wrap writes text as lines of at most width columns that begin with indent.
+func wrap(b *strings.Builder, text, indent string, width int) {
+	column := 0
+	for word := range strings.FieldsSeq(text) {
+		switch {
+		case column == 0:
+			b.WriteString(indent)
+			column = len(indent)
+		case column+1+len(word) > width:
+			b.WriteString("\n" + indent)
+			column = len(indent)
+		default:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += len(word)
+	}
+	b.WriteByte('\n')
+}
+
+const docHead = `<!-- Generated from cmd/kube-enricher/config.go; "make docs" writes it anew. -->
+
+# Flags
+
+` + "```" + `
+kube-enricher [flags] [FILE ...]
+` + "```" + `
+
+| FILE | what the program does |
+|---|---|
+| none | collects on UDP (` + "`-listen`" + `) until SIGINT or SIGTERM |
+| ` + "`*.pcap`, `*.pcapng`, also with `.gz`" + ` | reads the exporters' datagrams from the captures, then exits |
+| ` + "`-`" + ` | reads goflow2's output on standard input, then exits at its end. The same when standard input is a pipe and neither ` + "`-listen`" + ` nor FILE is given |
+
+Flags go before the first FILE. They may be written with one dash or two, and their values after a blank or ` + "`=`" + `;
+flags without a value in the tables below are switches: ` + "`-kube.off`, or `-kube.off=false`" + `.
+
+Each flag can also be given as an environment variable, or as a key of the YAML file that ` + "`-config`" + ` names.
+**A flag beats the environment, and that beats the file.** In the file, names with dots may be written as nested mappings, and
+values with commas as lists:
+
+` + "```yaml" + `
+listen: [netflow://:2055, sflow://:6343]
+fields: [default, +TimeFlowStartNs]
+kube:
+  snapshot: objects.yaml
+  sync-timeout: 30s
+transport.file: /var/log/flows.json
+` + "```" + `
+
+An unknown name, a value that is not allowed, or flags that contradict each other end the program at once with exit code 2 and one
+line that names the flag and says what is allowed. ` + "`-check`" + ` looks at the files that are named, too, and starts nothing. Variables
+that Kubernetes sets for a Service named kube-enricher (` + "`KUBE_ENRICHER_SERVICE_HOST`" + ` and the like) are no flags and do no harm.
+`
+
+// flagsDoc returns the text of docs/flags.md.
+func flagsDoc() string {
+	var b strings.Builder
+	b.WriteString(docHead)
+	opts := options()
+	for _, g := range groups {
+		fmt.Fprintf(&b, "\n## %s\n\n| flag | default | meaning | environment variable |\n|---|---|---|---|\n", g)
+		for _, o := range opts {
+			if o.group != g {
+				continue
+			}
+			def := ""
+			if o.def != "" {
+				def = "`" + o.def + "`"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | `%s` |\n", strings.TrimRight("-"+o.name+" "+o.arg, " "), def, strings.ReplaceAll(o.usage, "|", `\|`), o.env())
+		}
+	}
+	return b.String()
+}

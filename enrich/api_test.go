@@ -1,0 +1,313 @@
+package enrich
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+)
+
+// api is an API server in memory: it lists in pages, streams, watches from any
+// version that is not compacted, and refuses what it is told to.
+type api struct {
+	mu        sync.Mutex
+	version   int
+	compacted int
+	objects   map[string]map[string]map[string]any // by resource and key
+	history   []change
+	changed   chan struct{} // closed at each change
+	cut       chan struct{} // closed to cut all watches
+
+	forbidden map[string]bool // "list pods"
+	down      bool
+	old       bool     // no streaming lists
+	requests  []string // "list pods", without watches' ends
+}
+
+type change struct {
+	version  int
+	resource string
+	event    map[string]any
+}
+
+func newAPI() *api {
+	return &api{
+		version: 10, objects: map[string]map[string]map[string]any{}, forbidden: map[string]bool{},
+		changed: make(chan struct{}), cut: make(chan struct{}),
+	}
+}
+
+func (a *api) config() *rest.Config { return &rest.Config{Host: "http://api.test", Transport: a} }
+
+func resourceOf(o map[string]any) string {
+	for k := range numKinds {
+		if kinds[k].name == o["kind"] {
+			return kinds[k].resource
+		}
+	}
+	panic(fmt.Sprint("no resource for ", o["kind"]))
+}
+
+func keyOf(o map[string]any) string {
+	m := o["metadata"].(map[string]any)
+	return fmt.Sprint(m["namespace"], "/", m["name"])
+}
+
+// put creates or replaces an object given as JSON or YAML.
+func (a *api) put(t testing.TB, text string) {
+	t.Helper()
+	a.change(t, text, "")
+}
+
+func (a *api) remove(t testing.TB, text string) {
+	t.Helper()
+	a.change(t, text, "DELETED")
+}
+
+func (a *api) change(t testing.TB, text, kind string) {
+	t.Helper()
+	o := parseObject(t, text)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version++
+	o["metadata"].(map[string]any)["resourceVersion"] = strconv.Itoa(a.version)
+	resource, key := resourceOf(o), keyOf(o)
+	if a.objects[resource] == nil {
+		a.objects[resource] = map[string]map[string]any{}
+	}
+	_, there := a.objects[resource][key]
+	switch {
+	case kind == "DELETED":
+		delete(a.objects[resource], key)
+	case there:
+		kind = "MODIFIED"
+	default:
+		kind = "ADDED"
+	}
+	if kind != "DELETED" {
+		a.objects[resource][key] = o
+	}
+	a.history = append(a.history, change{a.version, resource, map[string]any{"type": kind, "object": o}})
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// interrupt cuts all watches, and makes the server unreachable or reachable.
+func (a *api) interrupt(down bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.down = down
+	close(a.cut)
+	a.cut = make(chan struct{})
+}
+
+// compact makes watches from before now impossible.
+func (a *api) compact() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.version++
+	a.compacted = a.version
+}
+
+func (a *api) forbid(what ...string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, w := range what {
+		a.forbidden[w] = true
+	}
+}
+
+func (a *api) allow(what string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.forbidden, what)
+}
+
+// asked counts the requests so far that begin with what.
+func (a *api) asked(what string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, r := range a.requests {
+		if strings.HasPrefix(r, what) {
+			n++
+		}
+	}
+	return n
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	parts = parts[slices.Index(parts, "v1")+1:]
+	namespace, name := "", ""
+	if parts[0] == "namespaces" {
+		namespace, parts = parts[1], parts[2:]
+	}
+	resource, verb := parts[0], "list"
+	if len(parts) > 1 {
+		name, verb = parts[1], "get"
+	}
+	q := r.URL.Query()
+	if q.Get("watch") != "" {
+		verb = "watch"
+	}
+	what := verb + " " + resource
+	if name != "" {
+		what += " " + name
+	}
+	if a.down {
+		return nil, errors.New("dial tcp: connection refused by test")
+	}
+	a.requests = append(a.requests, what)
+	if a.forbidden[verb+" "+resource] {
+		return status(403, metav1.StatusReasonForbidden, what+" is forbidden"), nil
+	}
+	switch verb {
+	case "get":
+		if o, ok := a.objects[resource][namespace+"/"+name]; ok {
+			return reply(200, stripped(o)), nil
+		}
+		return status(404, metav1.StatusReasonNotFound, name+" not found"), nil
+	case "list":
+		return a.list(resource, q.Get("limit"), q.Get("continue")), nil
+	}
+	return a.watch(r.Context(), resource, q.Get("resourceVersion"), q.Get("sendInitialEvents") == "true"), nil
+}
+
+// stripped is what a server makes of kinds of which only metadata is asked for.
+func stripped(o map[string]any) map[string]any {
+	switch o["kind"] {
+	case "ReplicaSet", "Job", "ReplicationController":
+		return map[string]any{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o["metadata"]}
+	}
+	return o
+}
+
+func listKind(resource string) (apiVersion, kind string) {
+	switch resource {
+	case "pods":
+		return "v1", "PodList"
+	case "services":
+		return "v1", "ServiceList"
+	case "nodes":
+		return "v1", "NodeList"
+	}
+	return "meta.k8s.io/v1", "PartialObjectMetadataList"
+}
+
+func (a *api) sorted(resource string) []map[string]any {
+	var list []map[string]any
+	keys := make([]string, 0, len(a.objects[resource]))
+	for k := range a.objects[resource] {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		list = append(list, stripped(a.objects[resource][k]))
+	}
+	return list
+}
+
+func (a *api) list(resource, limit, from string) *http.Response {
+	items := a.sorted(resource)
+	first, _ := strconv.Atoi(from)
+	n, _ := strconv.Atoi(limit)
+	meta := map[string]any{"resourceVersion": strconv.Itoa(a.version)}
+	items = items[first:]
+	if n > 0 && len(items) > n {
+		items = items[:n]
+		meta["continue"] = strconv.Itoa(first + n)
+	}
+	apiVersion, kind := listKind(resource)
+	return reply(200, map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": meta, "items": items})
+}
+
+func (a *api) watch(ctx context.Context, resource, from string, initial bool) *http.Response {
+	if initial && a.old {
+		return status(422, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
+	}
+	since, _ := strconv.Atoi(from)
+	var first []map[string]any
+	if initial {
+		since = a.version
+		for _, o := range a.sorted(resource) {
+			first = append(first, map[string]any{"type": "ADDED", "object": o})
+		}
+		apiVersion, kind := listKind(resource)
+		first = append(first, map[string]any{"type": "BOOKMARK", "object": map[string]any{
+			"apiVersion": apiVersion, "kind": strings.TrimSuffix(kind, "List"), "metadata": map[string]any{
+				"resourceVersion": strconv.Itoa(a.version), "annotations": map[string]any{metav1.InitialEventsAnnotationKey: "true"},
+			},
+		}})
+	} else if since < a.compacted {
+		return status(410, metav1.StatusReasonExpired, "too old resource version")
+	}
+	body, w := io.Pipe()
+	cut := a.cut
+	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	go func() {
+		defer stop()
+		defer w.Close()
+		e := json.NewEncoder(w)
+		for _, event := range first {
+			if e.Encode(event) != nil {
+				return
+			}
+		}
+		for {
+			a.mu.Lock()
+			changed := a.changed
+			var events []map[string]any
+			for _, c := range a.history {
+				if c.resource == resource && c.version > since {
+					events = append(events, map[string]any{"type": c.event["type"], "object": stripped(c.event["object"].(map[string]any))})
+				}
+			}
+			since = a.version
+			a.mu.Unlock()
+			for _, event := range events {
+				if e.Encode(event) != nil {
+					return
+				}
+			}
+			select {
+			case <-changed:
+			case <-cut:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: body}
+}
+
+func reply(code int, v any) *http.Response {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return &http.Response{
+		StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
+		Body: io.NopCloser(strings.NewReader(string(b))),
+	}
+}
+
+func status(code int, reason metav1.StatusReason, message string) *http.Response {
+	return reply(code, metav1.Status{
+		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Code: int32(code), Reason: reason, Message: message,
+	})
+}

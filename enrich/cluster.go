@@ -1,0 +1,455 @@
+package enrich
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/flowcontrol"
+)
+
+const (
+	pageSize     = 500
+	listTimeout  = 2 * time.Minute  // of a page
+	relistEvery  = 30 * time.Second // without the right to watch
+	askAgain     = 5 * time.Minute  // for rights that were missing
+	firstRetry   = time.Second
+	lastRetry    = 30 * time.Second
+	goodSession  = 2 * time.Minute // resets the time to the next retry
+	fetchQPS     = 10
+	fetchBurst   = 50
+	fetchTimeout = 10 * time.Second // how long the first sync waits for owners that are fetched
+)
+
+// Cluster is a [Source] that lists and watches at an API server. It asks for
+// pods, services, nodes and ReplicaSets at once, for Jobs and
+// ReplicationControllers when it sees a pod of one.
+type Cluster struct {
+	core  rest.Interface
+	meta  metadata.Interface
+	log   logrus.FieldLogger
+	quiet limiter
+
+	noWatch atomic.Bool // missing rights to watch were logged
+}
+
+// NewCluster makes a source of the cluster that config leads to. Nothing is sent
+// before [Enricher.Run].
+func NewCluster(config *rest.Config, log logrus.FieldLogger) (*Cluster, error) {
+	c := rest.CopyConfig(config)
+	if c.QPS == 0 {
+		c.QPS, c.Burst = 20, 40
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "goflow2-kube-enricher"
+	}
+	c.Timeout = 0 // it would end watches; what needs a limit has its own
+	c.WarningHandlerWithContext, c.WarningHandler = rest.NoWarnings{}, nil
+	client, err := rest.HTTPClientFor(c)
+	if err != nil {
+		return nil, fmt.Errorf("set up the connection to the cluster: %w", err)
+	}
+	metaClient, err := metadata.NewForConfigAndClient(c, client)
+	if err != nil {
+		return nil, fmt.Errorf("set up the connection to the cluster: %w", err)
+	}
+	scheme := runtime.NewScheme()
+	if err := corev1.AddToScheme(scheme); err != nil { // a scheme of all groups would cost megabytes
+		return nil, fmt.Errorf("register the types of the API: %w", err)
+	}
+	c.APIPath, c.GroupVersion = "/api", &corev1.SchemeGroupVersion
+	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
+	c.ContentType = runtime.ContentTypeProtobuf
+	c.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	core, err := rest.RESTClientForConfigAndClient(c, client)
+	if err != nil {
+		return nil, fmt.Errorf("set up the connection to the cluster: %w", err)
+	}
+	return &Cluster{core: core, meta: metaClient, log: log}, nil
+}
+
+func (c *Cluster) keeps() bool         { return false }
+func (c *Cluster) reload(*state) error { return nil }
+
+func (c *Cluster) run(ctx context.Context, st *state) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	needed := make(chan struct{}, 1)
+	fetch := func() {
+		select {
+		case needed <- struct{}{}:
+		default:
+		}
+	}
+	feed := func(k kind) {
+		w := &watcher{c: c, kind: k, st: st}
+		if k == kindReplicaSet {
+			begin := sync.OnceFunc(func() { wg.Go(func() { c.fetchOwners(ctx, st, k, needed) }) })
+			w.denied = func() { begin(); fetch() }
+		}
+		wg.Go(func() { w.run(ctx) })
+	}
+	st.mu.Lock()
+	st.fetch = fetch
+	st.start = func(k kind) {
+		st.feeds[k].started = true
+		feed(k)
+	}
+	for _, k := range []kind{kindPod, kindService, kindNode, kindReplicaSet} {
+		st.start(k)
+	}
+	st.mu.Unlock()
+	<-ctx.Done()
+}
+
+// watcher keeps one kind up to date, by a reflector: that knows how to stream
+// or to page lists, and how to resume watches. The watcher adds what is to be
+// done when rights are missing. It is the reflector's store, too.
+type watcher struct {
+	c      *Cluster
+	kind   kind
+	st     *state
+	denied func() // called whenever there are no rights to list; may be nil
+
+	listErr, watchErr error     // of this session
+	synced            bool      // in this session
+	refused           time.Time // when the right to watch was last found missing
+	warned            bool      // that rights are missing
+}
+
+func (w *watcher) run(ctx context.Context) {
+	log := w.c.log.WithField("resource", w.kind.resource())
+	r := cache.NewReflectorWithOptions(&cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch},
+		nil, w, cache.ReflectorOptions{Name: "kube-enricher", TypeDescription: w.kind.resource()})
+	r.WatchListPageSize = pageSize
+	delay := firstRetry
+	for {
+		begin := time.Now()
+		w.listErr, w.watchErr, w.synced = nil, nil, false
+		err := r.ListAndWatchWithContext(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if w.synced && time.Since(begin) > goodSession {
+			delay = firstRetry
+		}
+		next := wait.Jitter(delay, 0.5)
+		switch {
+		case missingRight(w.listErr) && w.kind.optional():
+			w.st.failed(w.kind, w.listErr)
+			w.st.deny(w.kind, w.denied != nil && !w.warned)
+			if !w.warned {
+				log.Warn(withoutKind[w.kind])
+				w.warned = true
+			}
+			if w.denied != nil {
+				w.denied()
+			}
+			next = askAgain
+		case w.listErr == nil && missingRight(w.watchErr):
+			if !w.c.noWatch.Swap(true) {
+				log.Warn("no right to watch pods, services or others: they are listed every 30s instead; grant the verb watch to see changes at once")
+			}
+			next = relistEvery
+		default:
+			w.failed(log, cmp.Or(w.listErr, err, w.watchErr))
+			delay = min(2*delay, lastRetry)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(next):
+		}
+	}
+}
+
+// failed notes and logs why a session ended, unless that is quite usual.
+func (w *watcher) failed(log *logrus.Entry, err error) {
+	if err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+		log.Debug("the watch has ended: listing again")
+		return
+	}
+	if apierrors.IsForbidden(err) {
+		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
+	}
+	w.st.failed(w.kind, err)
+	if w.c.quiet.allow(w.kind.resource()) {
+		log.WithError(err).Warnf("cannot keep %s up to date: trying again", w.kind.resource())
+	}
+}
+
+// withoutKind says what is lost without a kind, and how to get it.
+var withoutKind = [numKinds]string{
+	kindNode:                  "no right to list nodes: addresses of nodes and zones are not named; grant it to the service account",
+	kindReplicaSet:            "no right to list replicasets: they are fetched one by one if that is allowed, else they stand in for Deployments; grant it to the service account",
+	kindJob:                   "no right to list jobs: they stand in for CronJobs; grant it to the service account",
+	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
+}
+
+// missingRight also holds for kinds that the server does not have.
+func missingRight(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }
+
+// list gets a page.
+func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+	if opts.Continue == "" {
+		// Always the newest: the older states that a reflector is content with
+		// cannot be had in pages.
+		opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	page, err := w.page(ctx, opts)
+	if err != nil {
+		w.listErr = err
+		w.st.metrics.failures[w.kind].Inc()
+		return nil, err
+	}
+	w.listErr = nil
+	m, err := meta.ListAccessor(page)
+	if err != nil {
+		return nil, err
+	}
+	l := &itemList{Items: make([]runtime.Object, 0, meta.LenList(page))}
+	l.ResourceVersion, l.Continue = m.GetResourceVersion(), m.GetContinue()
+	err = meta.EachListItem(page, func(o runtime.Object) error {
+		it, err := strip(w.kind, o)
+		if err == nil {
+			l.Items = append(l.Items, it)
+		}
+		return err
+	})
+	return l, err
+}
+
+func (w *watcher) page(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+	if r, ok := w.metadata(); ok {
+		return r.List(ctx, opts)
+	}
+	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).Do(ctx).Get()
+}
+
+// metadata returns where to ask for a kind of which the metadata will do.
+func (w *watcher) metadata() (metadata.Getter, bool) {
+	switch w.kind {
+	case kindPod, kindService, kindNode:
+		return nil, false
+	}
+	return w.c.metadata(w.kind), true
+}
+
+func (c *Cluster) metadata(k kind) metadata.Getter {
+	return c.meta.Resource(schema.GroupVersionResource{Group: kinds[k].group, Version: "v1", Resource: k.resource()})
+}
+
+// watch begins a watch, or a stream that begins with all objects.
+func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	streaming := opts.SendInitialEvents != nil
+	if w.watchErr != nil && missingRight(w.watchErr) || time.Since(w.refused) < askAgain {
+		if w.watchErr == nil {
+			w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
+		}
+		return nil, w.watchErr
+	}
+	i, err := w.stream(ctx, opts)
+	if err == nil {
+		w.watchErr = nil
+		if !streaming {
+			w.st.connected(w.kind)
+		}
+		return i, nil
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	if streaming && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) {
+		return nil, err // an older server: the reflector will list
+	}
+	w.watchErr = err
+	w.st.metrics.failures[w.kind].Inc()
+	if missingRight(err) {
+		w.refused = time.Now()
+		return nil, err
+	}
+	w.st.failed(w.kind, err)
+	if streaming {
+		// Hidden from the reflector, which would wait with its own patience,
+		// even beyond the end of ctx.
+		return nil, errors.New(err.Error())
+	}
+	return nil, err
+}
+
+func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	if r, ok := w.metadata(); ok {
+		return r.Watch(ctx, opts)
+	}
+	opts.Watch = true
+	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).
+		Timeout(time.Duration(*opts.TimeoutSeconds) * time.Second).Watch(ctx)
+}
+
+// Transformer implements [cache.TransformingStore].
+func (w *watcher) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) { return strip(w.kind, o) }
+}
+
+// Add implements [cache.ReflectorStore].
+func (w *watcher) Add(o any) error { return w.Update(o) }
+
+// Update implements [cache.ReflectorStore].
+func (w *watcher) Update(o any) error {
+	it, err := strip(w.kind, o)
+	if err == nil {
+		w.st.update(it)
+	}
+	return err
+}
+
+// Delete implements [cache.ReflectorStore].
+func (w *watcher) Delete(o any) error {
+	it, err := strip(w.kind, o)
+	if err == nil {
+		w.st.remove(it)
+	}
+	return err
+}
+
+// Replace implements [cache.ReflectorStore].
+func (w *watcher) Replace(list []any, _ string) error {
+	items := make([]*item, 0, len(list))
+	for _, o := range list {
+		it, err := strip(w.kind, o)
+		if err != nil {
+			return err
+		}
+		items = append(items, it)
+	}
+	w.synced = true
+	if w.warned {
+		w.warned = false
+		w.c.log.WithField("resource", w.kind.resource()).Infof("%s are known now", w.kind.resource())
+	}
+	w.st.replace(w.kind, items)
+	return nil
+}
+
+// Resync implements [cache.ReflectorStore].
+func (w *watcher) Resync() error { return nil }
+
+// Bookmark implements [cache.ReflectorBookmarkStore].
+func (w *watcher) Bookmark(string) error {
+	w.st.alive(w.kind)
+	return nil
+}
+
+// fetchOwners gets those owners one by one, each once, that pods have and that
+// may not be listed.
+func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-chan struct{}) {
+	limit := flowcontrol.NewTokenBucketRateLimiter(fetchQPS, fetchBurst)
+	var patience <-chan time.Time // of the first sync
+	var forbidden time.Time
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-needed:
+		case <-again.C:
+		}
+		if time.Since(forbidden) < askAgain {
+			st.madeUp(k)
+			continue
+		}
+		for _, o := range st.missingOwners(k) {
+			if patience == nil {
+				patience = time.After(fetchTimeout)
+			}
+			select {
+			case <-patience:
+				st.madeUp(k)
+			default:
+			}
+			if limit.Wait(ctx) != nil {
+				return
+			}
+			m, err := c.metadata(k).Namespace(o.namespace).Get(ctx, o.name, metav1.GetOptions{})
+			switch {
+			case err == nil:
+				st.fetched(k, o.key, newItem(k, m))
+				continue
+			case apierrors.IsNotFound(err):
+				st.fetched(k, o.key, nil)
+				continue
+			case apierrors.IsForbidden(err):
+				forbidden = time.Now()
+			default:
+				again.Reset(lastRetry)
+			}
+			break
+		}
+		st.madeUp(k)
+	}
+}
+
+// missingOwner is an owner that pods have and that has not been seen.
+type missingOwner struct{ key, namespace, name string }
+
+// missingOwners returns those that have not been asked for.
+func (st *state) missingOwners(k kind) []missingOwner {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.feeds[k].synced { // the right to list was granted
+		return nil
+	}
+	var list []missingOwner
+	for key, o := range st.orphans[k] {
+		if !o.tried {
+			list = append(list, missingOwner{key, o.namespace, o.name})
+		}
+	}
+	return list
+}
+
+// fetched applies an owner that was asked for, or notes that there is none.
+func (st *state) fetched(k kind, key string, it *item) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if o := st.orphans[k][key]; o != nil {
+		o.tried = true
+	}
+	if it == nil || it.uid != key { // another one of the same name
+		return
+	}
+	st.applyOwner(it)
+	st.removeTop(k, key, time.Now().UnixNano()) // nobody tells when it goes
+}
+
+// madeUp says that what can be had of a kind without rights is there.
+func (st *state) madeUp(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.feeds[kindPod].synced {
+		st.feeds[k].waiting = false
+		st.checkSync()
+	}
+}

@@ -1,0 +1,253 @@
+// Package enrich names the Kubernetes objects behind the addresses of flow
+// records. A [Source], which is a cluster or a snapshot file, feeds an index of
+// addresses by time; a [Stage] for each worker looks up there, without locks
+// and without allocating, whom an address belonged to when the flow ran.
+package enrich
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+const (
+	defaultRetain = 20 * time.Minute
+	defaultHold   = 64 << 20
+	sweepEvery    = 10 * time.Second
+)
+
+// Config is what an [Enricher] is made with.
+type Config struct {
+	// Mapping lists the address fields that are looked up. Owners are put into
+	// Record.Ends in its order.
+	Mapping []flow.MapEntry
+	// SyncTimeout is how long records wait for the first full sync. With 0
+	// they don't wait.
+	SyncTimeout time.Duration
+	// Retain is how long a pod that has ended still answers for flows of its
+	// time; 20 minutes if 0.
+	Retain time.Duration
+	// Capture is for input that does not arrive in real time: records are
+	// never held, the caller waits by WaitSynced instead; and what is known
+	// does not expire, because the clock is the capture's.
+	Capture bool
+	// HoldBytes bounds what all stages together hold; 64 MiB if 0.
+	HoldBytes int64
+}
+
+// Source is where Kubernetes objects come from: a [Cluster] or a [Snapshot].
+type Source interface {
+	// run feeds the state until ctx ends.
+	run(ctx context.Context, st *state)
+	// reload reads everything again, if the source is one that changes only
+	// then. On an error the state is as before.
+	reload(st *state) error
+	// keeps says that all that the source holds is of interest, however long
+	// ago it ended.
+	keeps() bool
+}
+
+// Enricher knows who owns which address. Its methods may be called from any
+// goroutine.
+type Enricher struct {
+	cfg     Config
+	source  Source
+	log     logrus.FieldLogger
+	state   *state
+	metrics *metrics
+
+	open   atomic.Bool   // records wait no longer
+	opened chan struct{} // closed when open becomes true
+	opener sync.Once
+	room   atomic.Int64 // bytes that may still be held
+}
+
+// New makes an Enricher; it does nothing until Run.
+func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Registerer) (*Enricher, error) {
+	if len(cfg.Mapping) > flow.MaxEnds {
+		return nil, errors.New("too many entries in the mapping")
+	}
+	if cfg.Retain <= 0 {
+		cfg.Retain = defaultRetain
+	}
+	if cfg.HoldBytes <= 0 {
+		cfg.HoldBytes = defaultHold
+	}
+	e := &Enricher{cfg: cfg, source: source, log: log, opened: make(chan struct{})}
+	e.room.Store(cfg.HoldBytes)
+	e.metrics = newMetrics(e)
+	e.state = newState(cfg.Retain, source.keeps(), log, e.metrics)
+	e.state.onSync = e.release
+	if err := e.metrics.register(reg); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Run feeds the index until ctx ends. Its error is nil: a cluster that cannot be
+// reached may come back, and Ready tells.
+func (e *Enricher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if !e.source.keeps() { // a snapshot is there at once
+		wg.Go(func() { e.timeOut(ctx) })
+	}
+	if !e.cfg.Capture {
+		wg.Go(func() { e.sweep(ctx) })
+	}
+	e.source.run(ctx, e.state)
+	cancel()
+	return nil
+}
+
+// release lets records pass.
+func (e *Enricher) release() {
+	e.opener.Do(func() {
+		e.open.Store(true)
+		close(e.opened)
+	})
+}
+
+func (e *Enricher) timeOut(ctx context.Context) {
+	t := time.NewTimer(e.cfg.SyncTimeout)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return
+	case <-e.opened:
+		return
+	case <-t.C:
+	}
+	if missing := e.state.missing(); missing != nil {
+		e.log.WithError(missing).WithField("after", e.cfg.SyncTimeout.String()).
+			Warn("not all of the cluster is known yet: records are written without the names that are missing")
+	}
+	e.release()
+}
+
+func (e *Enricher) sweep(ctx context.Context) {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			e.state.expire()
+		}
+	}
+}
+
+// Ready returns nil once the first sync is complete or has been waited for long
+// enough, and until then what is missing.
+func (e *Enricher) Ready() error {
+	if e.open.Load() {
+		return nil
+	}
+	if err := e.state.missing(); err != nil {
+		return err
+	}
+	return errors.New("not started")
+}
+
+// WaitSynced waits for what makes Ready return nil, or for the end of ctx,
+// whose error it returns.
+func (e *Enricher) WaitSynced(ctx context.Context) error {
+	select {
+	case <-e.opened:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Reload reads a snapshot again. If that fails, what was read before stays in
+// use. A cluster needs no reloading.
+func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.state) }
+
+// Lookup says who owned addr over the time [from, to], in Unix nanoseconds. It
+// neither locks nor allocates. IPv4-mapped IPv6 addresses must be unmapped.
+func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
+	return e.state.index.lookup(addr, from, to)
+}
+
+// begin marks a kind as one that sync waits for.
+func (st *state) begin(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].started = true
+}
+
+// failed notes why a kind is not up to date.
+func (st *state) failed(k kind, err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].err = err
+}
+
+// deny notes that there are no rights to a kind. If it is waiting, its absence
+// is still being made up for.
+func (st *state) deny(k kind, waiting bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].denied, st.feeds[k].waiting = true, waiting
+	st.checkSync()
+}
+
+// checkSync opens the way for records once nothing is missing.
+func (st *state) checkSync() {
+	if st.synced || !st.feeds[kindPod].started {
+		return
+	}
+	for k := range numKinds {
+		if !st.feeds[k].done() {
+			return
+		}
+	}
+	st.synced = true
+	defer st.onSync()
+	if st.keep {
+		return // a snapshot says itself what it holds
+	}
+	st.log.WithFields(logrus.Fields{
+		"pods": len(st.pods), "services": len(st.holders[kindService]), "nodes": len(st.holders[kindNode]),
+	}).Info("the cluster is known")
+}
+
+func (f *feed) done() bool { return !f.started || (f.synced || f.denied) && !f.waiting }
+
+// missing says what the first sync waits for, nil if nothing.
+func (st *state) missing() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.synced {
+		return nil
+	}
+	var why []string
+	for k := range numKinds {
+		f := &st.feeds[k]
+		if f.done() {
+			continue
+		}
+		s := k.resource() + " not synced"
+		if f.err != nil {
+			s += ": " + f.err.Error()
+		}
+		why = append(why, s)
+	}
+	if len(why) == 0 {
+		return errors.New("not started")
+	}
+	return errors.New(strings.Join(why, "; "))
+}

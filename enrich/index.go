@@ -1,0 +1,214 @@
+package enrich
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"math"
+	"math/bits"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+const (
+	// never is the end of what has not ended.
+	never = math.MaxInt64
+	// tolerance widens an owner's time at both ends where nobody else claims
+	// the address: Kubernetes tells times in whole seconds, and clocks differ.
+	tolerance = int64(2 * time.Second)
+)
+
+// index finds the owners of addresses. Any number of readers may look up while
+// one writer changes it, and no reader ever waits: it is a hash table whose
+// entries are immutable for readers and are replaced as a whole.
+type index struct {
+	table atomic.Pointer[table]
+	seed  [2]uint64
+	used  int // entries; the writer's
+}
+
+type table struct {
+	buckets []atomic.Pointer[entry] // a power of two of them
+}
+
+// entry is what is known of one address. What nearly every look-up needs comes
+// first, in one cache line.
+type entry struct {
+	addr  netip.Addr
+	after atomic.Pointer[entry] // the next one in the bucket
+	last  segment               // without object if no pod owned the address
+
+	older    []segment // by time, not overlapping, before last
+	fallback flow.End  // when no pod owned the address: a service or a node
+
+	// What the above was made of; readers don't touch it.
+	spans   *span
+	holders *holding
+}
+
+// segment says whom the address belongs to from one time to another, in Unix
+// nanoseconds; to is exclusive.
+type segment struct {
+	from, to int64
+	end      flow.End
+}
+
+func newIndex() *index {
+	ix := &index{seed: [2]uint64{random(), random()}}
+	ix.table.Store(newTable(1 << 10))
+	return ix
+}
+
+func random() uint64 { return maphash.Bytes(maphash.MakeSeed(), nil) }
+
+func newTable(size int) *table { return &table{make([]atomic.Pointer[entry], size)} }
+
+func (ix *index) hash(addr netip.Addr) uint64 {
+	b := addr.As16()
+	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(b[:8])^ix.seed[0], binary.LittleEndian.Uint64(b[8:])^ix.seed[1])
+	hi, lo = bits.Mul64(hi^ix.seed[0], lo^ix.seed[1])
+	return hi ^ lo
+}
+
+func (t *table) bucket(hash uint64) *atomic.Pointer[entry] {
+	return &t.buckets[hash&uint64(len(t.buckets)-1)]
+}
+
+// find returns the entry of an address, nil if there is none.
+func (ix *index) find(addr netip.Addr) *entry {
+	e := ix.table.Load().bucket(ix.hash(addr)).Load()
+	for e != nil && e.addr != addr {
+		e = e.after.Load()
+	}
+	return e
+}
+
+// lookup says who owned addr over the time [from, to].
+func (ix *index) lookup(addr netip.Addr, from, to int64) flow.End {
+	e := ix.find(addr)
+	if e == nil {
+		return flow.End{}
+	}
+	return e.at(from, to)
+}
+
+// at chooses the owner by overlap with [from, to], the later one of equals.
+func (e *entry) at(from, to int64) flow.End {
+	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil {
+		return e.last.end
+	}
+	return e.search(from, to)
+}
+
+func (e *entry) search(from, to int64) flow.End {
+	var best *segment
+	most := int64(-1)
+	for i := len(e.older); i >= 0; i-- {
+		s := e.segment(i)
+		if from >= s.to || to < s.from || s.end.Object == nil {
+			continue
+		}
+		if overlap := min(to, s.to) - max(from, s.from); overlap > most {
+			best, most = s, overlap
+		}
+	}
+	if best != nil {
+		return best.end
+	}
+	if e.fallback.Object != nil {
+		return e.fallback
+	}
+	nearest := tolerance + 1
+	for i := len(e.older); i >= 0; i-- {
+		s := e.segment(i)
+		distance := s.from - to
+		if to >= s.from {
+			distance = from - s.to
+		}
+		if distance < nearest && s.end.Object != nil {
+			best, nearest = s, distance
+		}
+	}
+	if best != nil {
+		return best.end
+	}
+	return flow.End{}
+}
+
+// segment returns the i-th segment, of which the last has the highest number.
+func (e *entry) segment(i int) *segment {
+	if i == len(e.older) {
+		return &e.last
+	}
+	return &e.older[i]
+}
+
+// put adds an entry, or replaces the one of the same address. It is for the
+// writer, like all that follows.
+func (ix *index) put(e *entry) {
+	link := ix.table.Load().bucket(ix.hash(e.addr))
+	for old := link.Load(); old != nil; old = link.Load() {
+		if old.addr == e.addr {
+			e.after.Store(old.after.Load())
+			link.Store(e)
+			return
+		}
+		link = &old.after
+	}
+	if t := ix.table.Load(); ix.used >= len(t.buckets) {
+		ix.grow(2 * len(t.buckets))
+	}
+	b := ix.table.Load().bucket(ix.hash(e.addr))
+	e.after.Store(b.Load())
+	b.Store(e)
+	ix.used++
+}
+
+func (ix *index) remove(addr netip.Addr) {
+	link := ix.table.Load().bucket(ix.hash(addr))
+	for e := link.Load(); e != nil; e = link.Load() {
+		if e.addr == addr {
+			link.Store(e.after.Load()) // who is at e still finds the rest behind it
+			ix.used--
+			return
+		}
+		link = &e.after
+	}
+}
+
+// grow copies the entries into a bigger table: those of the old one must keep
+// their neighbours for the sake of readers that are still in it.
+func (ix *index) grow(size int) {
+	old, t := ix.table.Load(), newTable(size)
+	for i := range old.buckets {
+		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
+			c := &entry{addr: e.addr, last: e.last, older: e.older, fallback: e.fallback, spans: e.spans, holders: e.holders}
+			b := t.bucket(ix.hash(e.addr))
+			c.after.Store(b.Load())
+			b.Store(c)
+		}
+	}
+	ix.table.Store(t)
+}
+
+// reserve makes room for n entries at once.
+func (ix *index) reserve(n int) {
+	size := len(ix.table.Load().buckets)
+	for size < n {
+		size *= 2
+	}
+	if size > len(ix.table.Load().buckets) {
+		ix.grow(size)
+	}
+}
+
+// newEntry copies the segments.
+func newEntry(addr netip.Addr, segments []segment) *entry {
+	e := &entry{addr: addr}
+	if n := len(segments); n > 0 {
+		e.last, e.older = segments[n-1], append([]segment(nil), segments[:n-1]...)
+	}
+	return e
+}

@@ -1,0 +1,196 @@
+package enrich
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+func randomAddr(r *rand.Rand, pool int) netip.Addr {
+	n := r.IntN(pool)
+	if n%3 == 0 {
+		return netip.AddrFrom16([16]byte{0xfd, 14: byte(n >> 8), 15: byte(n)})
+	}
+	return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+}
+
+// Under random changes the table holds what a map holds, and readers that run
+// beside them find every address that is never removed.
+func TestIndex(t *testing.T) {
+	const pool = 20000
+	ix := newIndex()
+	stays := netip.MustParseAddr("192.0.2.1")
+	ix.put(newEntry(stays, []segment{{0, never, flow.End{Object: &flow.Object{Name: "stays"}, Status: flow.StatusLive}}}))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for i := range 2 {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(i), 1))
+			for !stop.Load() {
+				if ix.lookup(stays, 1, 1).Object == nil {
+					t.Error("an address that was never removed is missing")
+					return
+				}
+				a := randomAddr(r, pool)
+				if e := ix.find(a); e != nil && e.addr != a {
+					t.Error("found another address")
+					return
+				}
+			}
+		})
+	}
+	r := rand.New(rand.NewPCG(7, 7))
+	owned := &flow.Object{}
+	want := map[netip.Addr]int64{stays: 0}
+	for i := range int64(60000) {
+		a := randomAddr(r, pool)
+		if r.IntN(3) == 0 {
+			ix.remove(a)
+			delete(want, a)
+			continue
+		}
+		ix.put(newEntry(a, []segment{{i, never, flow.End{Object: owned, Status: flow.StatusLive}}}))
+		want[a] = i
+	}
+	stop.Store(true)
+	wg.Wait()
+	if ix.used != len(want) {
+		t.Errorf("%d entries, want %d", ix.used, len(want))
+	}
+	for a, from := range want {
+		if e := ix.find(a); e == nil || e.last.from != from {
+			t.Fatalf("%s: %+v, want from %d", a, e, from)
+		}
+	}
+	for n := range pool {
+		a := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+		if _, ok := want[a]; !ok && ix.find(a) != nil {
+			t.Fatalf("%s was removed", a)
+		}
+	}
+}
+
+// big returns an Enricher that knows so many pods, in an address range of their
+// own, half of them with ReplicaSets of five.
+func big(tb testing.TB, pods int) (*Enricher, []netip.Addr) {
+	tb.Helper()
+	e, _, _ := newTest(tb, Config{}, noSource{})
+	items := make([]*item, pods)
+	addrs := make([]netip.Addr, pods)
+	for i := range items {
+		addrs[i] = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		items[i] = manyItem(i, addrs[i])
+	}
+	e.state.begin(kindPod)
+	e.state.replace(kindPod, items)
+	e.state.replace(kindReplicaSet, nil)
+	return e, addrs
+}
+
+func manyItem(i int, a netip.Addr) *item {
+	return &item{
+		kind: kindPod, namespace: fmt.Sprint("namespace-", i%50), name: fmt.Sprintf("workload-%d-5d9c7b8f64-%05d", i/5, i),
+		uid: fmt.Sprintf("20000000-0000-4000-8000-%012d", i), hostIP: fmt.Sprintf("172.18.%d.%d", i%1000/250, i%250), node: fmt.Sprint("worker-", i%1000),
+		owners: []owner{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true}},
+		addrs:  []netip.Addr{a}, ready: time.Now().Add(-time.Hour).UnixNano(),
+	}
+}
+
+// churn creates and deletes pods, so many a second, until stop is closed.
+func churn(e *Enricher, perSecond int, stop <-chan struct{}) {
+	tick := time.NewTicker(time.Second / time.Duration(perSecond))
+	defer tick.Stop()
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			return
+		case <-tick.C:
+			it := manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, byte(i), byte(i >> 8), 1}))
+			e.state.update(it)
+			e.state.remove(it)
+		}
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	for _, perSecond := range []int{0, 200} {
+		b.Run(fmt.Sprintf("pods=50000/churn=%d", perSecond), func(b *testing.B) {
+			e, addrs := big(b, 50000)
+			stop := make(chan struct{})
+			var wg sync.WaitGroup
+			if perSecond > 0 {
+				wg.Go(func() { churn(e, perSecond, stop) })
+			}
+			rand.New(rand.NewPCG(1, 1)).Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+			now := time.Now().UnixNano()
+			b.ReportAllocs()
+			i, missed := 0, 0
+			for b.Loop() {
+				if e.Lookup(addrs[i], now, now).Object == nil {
+					missed++
+				}
+				if i++; i == len(addrs) {
+					i = 0
+				}
+			}
+			close(stop)
+			wg.Wait()
+			if missed > 0 {
+				b.Fatalf("%d addresses were not found", missed)
+			}
+		})
+	}
+}
+
+// BenchmarkLookupMap is one big map, for comparison: what shards of
+// copy-on-write maps come to, less the choice of the shard.
+func BenchmarkLookupMap(b *testing.B) {
+	m := map[netip.Addr]*entry{}
+	_, addrs := big(b, 50000)
+	for _, a := range addrs {
+		m[a] = newEntry(a, []segment{{0, never, flow.End{Object: &flow.Object{}}}})
+	}
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	i, missed := 0, 0
+	for b.Loop() {
+		if m[addrs[i]].at(1, 1).Object == nil {
+			missed++
+		}
+		if i++; i == len(addrs) {
+			i = 0
+		}
+	}
+	if missed > 0 {
+		b.Fatalf("%d addresses were not found", missed)
+	}
+}
+
+// BenchmarkChange is the cost of one pod that comes and goes, beside 50,000.
+func BenchmarkChange(b *testing.B) {
+	e, _ := big(b, 50000)
+	items := make([]*item, 1000)
+	for i := range items {
+		items[i] = manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}))
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		e.state.update(items[i%len(items)])
+		e.state.remove(items[i%len(items)])
+		i++
+	}
+}
+
+// BenchmarkFirstList is the time and memory for a cluster of 50,000 pods.
+func BenchmarkFirstList(b *testing.B) {
+	b.ReportAllocs()
+	for b.Loop() {
+		big(b, 50000)
+	}
+}

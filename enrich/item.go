@@ -1,0 +1,318 @@
+package enrich
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// kind is a kind of Kubernetes object that is of use here.
+type kind uint8
+
+const (
+	kindPod kind = iota
+	kindService
+	kindNode
+	kindReplicaSet
+	kindJob
+	kindReplicationController
+	numKinds
+	noKind = numKinds
+)
+
+// kinds describes the kinds. The label is the value of the label kind.
+var kinds = [numKinds]struct{ name, label, group, resource string }{
+	kindPod:                   {"Pod", "pod", "", "pods"},
+	kindService:               {"Service", "service", "", "services"},
+	kindNode:                  {"Node", "node", "", "nodes"},
+	kindReplicaSet:            {"ReplicaSet", "replicaset", "apps", "replicasets"},
+	kindJob:                   {"Job", "job", "batch", "jobs"},
+	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
+}
+
+func (k kind) String() string   { return kinds[k].name }
+func (k kind) label() string    { return kinds[k].label }
+func (k kind) resource() string { return kinds[k].resource }
+
+// optional kinds improve the names; without the others there are none.
+func (k kind) optional() bool { return k != kindPod && k != kindService }
+
+// item is what is kept of an object on its way into the index. It is made as
+// soon as an object is decoded, so that whole objects are never piled up; the
+// [runtime.Object] it has to be lets a reflector carry it. Times are in Unix
+// nanoseconds, 0 if unknown.
+type item struct {
+	kind                 kind
+	namespace, name, uid string
+	created              int64
+	deleted              int64   // deletionTimestamp
+	owners               []owner // of a pod and of what may own pods
+
+	addrs   []netip.Addr // claimed addresses
+	cluster int          // of a service: so many of them, the first, are cluster IPs
+	zone    string       // of a node
+
+	hostIP, node string // of a pod, as all that follows
+	ready        int64  // since when PodReadyToStartContainers is true
+	started      int64  // status.startTime
+	changed      int64  // the last transition of any condition
+	stopped      bool   // the phase is terminal, or all containers have terminated
+	finished     int64  // finishedAt of the last container, if all have terminated
+}
+
+// owner is an entry of ownerReferences. If the owner may itself have an owner
+// that is to be named, follow is its kind.
+type owner struct {
+	follow          kind
+	kind, name, uid string
+	controller      bool
+}
+
+// GetObjectKind implements [runtime.Object].
+func (*item) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+
+// DeepCopyObject implements [runtime.Object]. Items are immutable.
+func (it *item) DeepCopyObject() runtime.Object { c := *it; return &c }
+
+// itemList is a page of items.
+type itemList struct {
+	metav1.TypeMeta
+	metav1.ListMeta
+	Items []runtime.Object
+}
+
+// DeepCopyObject implements [runtime.Object].
+func (l *itemList) DeepCopyObject() runtime.Object {
+	c := *l
+	c.Items = slices.Clone(l.Items)
+	return &c
+}
+
+// key identifies the object. UIDs are unique over time; objects in a snapshot
+// written by hand may lack them.
+func (it *item) key() string {
+	if it.uid != "" {
+		return it.uid
+	}
+	return it.namespace + "/" + it.name
+}
+
+func (o *owner) key(namespace string) string {
+	if o.uid != "" {
+		return o.uid
+	}
+	return namespace + "/" + o.name
+}
+
+// chooseOwner returns the controller or else the first owner, nil if there is
+// none.
+func chooseOwner(owners []owner) *owner {
+	for i := range owners {
+		if owners[i].controller {
+			return &owners[i]
+		}
+	}
+	if len(owners) > 0 {
+		return &owners[0]
+	}
+	return nil
+}
+
+func newItem(k kind, m metav1.Object) *item {
+	it := &item{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
+	created := m.GetCreationTimestamp()
+	it.created = unix(&created)
+	it.deleted = unix(m.GetDeletionTimestamp())
+	switch k {
+	case kindService, kindNode, noKind:
+		return it
+	default:
+	}
+	refs := m.GetOwnerReferences()
+	if len(refs) > 0 {
+		it.owners = make([]owner, len(refs))
+	}
+	for i := range refs {
+		r := &refs[i]
+		it.owners[i] = owner{followed(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
+	}
+	return it
+}
+
+// followed returns the kind of an owner that is looked up for its own owner,
+// or noKind. Other groups have kinds of the same names: a Job of Volcano is no
+// batch Job.
+func followed(apiVersion, name string) kind {
+	gv, err := schema.ParseGroupVersion(apiVersion)
+	if err != nil {
+		return noKind
+	}
+	for _, k := range []kind{kindReplicaSet, kindJob, kindReplicationController} {
+		if kinds[k].name == name && kinds[k].group == gv.Group {
+			return k
+		}
+	}
+	return noKind
+}
+
+func unix(t *metav1.Time) int64 {
+	if t == nil || t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// addAddr adds an address, unless it is none or there already.
+func (it *item) addAddr(s string) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.IsUnspecified() {
+		return
+	}
+	if a = a.Unmap().WithZone(""); !slices.Contains(it.addrs, a) {
+		it.addrs = append(it.addrs, a)
+	}
+}
+
+func podItem(p *corev1.Pod) *item {
+	it := newItem(kindPod, p)
+	s := &p.Status
+	it.hostIP, it.node = s.HostIP, p.Spec.NodeName
+	if !p.Spec.HostNetwork { // else the addresses are the node's
+		it.addAddr(s.PodIP)
+		for i := range s.PodIPs {
+			it.addAddr(s.PodIPs[i].IP)
+		}
+	}
+	it.started = unix(s.StartTime)
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		t := unix(&c.LastTransitionTime)
+		it.changed = max(it.changed, t)
+		if c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionTrue {
+			it.ready = t
+		}
+	}
+	it.stopped, it.finished = terminated(s)
+	if s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed {
+		it.stopped = true
+	}
+	return it
+}
+
+// terminated says whether all containers have terminated, and when the last of
+// them did, 0 if that is unknown. Init containers that still run, as sidecars
+// do, and ephemeral ones keep the pod's sandbox and its address in use.
+func terminated(s *corev1.PodStatus) (all bool, last int64) {
+	for _, extra := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.EphemeralContainerStatuses} {
+		for i := range extra {
+			if extra[i].State.Running != nil {
+				return false, 0
+			}
+			if t := extra[i].State.Terminated; t != nil {
+				last = max(last, unix(&t.FinishedAt))
+			}
+		}
+	}
+	for i := range s.ContainerStatuses {
+		t := s.ContainerStatuses[i].State.Terminated
+		if t == nil {
+			return false, 0
+		}
+		last = max(last, unix(&t.FinishedAt))
+	}
+	if len(s.ContainerStatuses) == 0 {
+		return false, 0
+	}
+	return true, last
+}
+
+func serviceItem(s *corev1.Service) *item {
+	it := newItem(kindService, s)
+	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone {
+		return it
+	}
+	it.addAddr(s.Spec.ClusterIP)
+	for _, a := range s.Spec.ClusterIPs {
+		it.addAddr(a)
+	}
+	it.cluster = len(it.addrs)
+	for i := range s.Status.LoadBalancer.Ingress {
+		it.addAddr(s.Status.LoadBalancer.Ingress[i].IP)
+	}
+	for _, a := range s.Spec.ExternalIPs {
+		it.addAddr(a)
+	}
+	return it
+}
+
+// nodeSubnets is an annotation of OVN-Kubernetes: the subnets of a node for
+// each network. The second address of each is the node's management port, from
+// which Open vSwitch exports.
+const nodeSubnets = "k8s.ovn.org/node-subnets"
+
+func nodeItem(n *corev1.Node) *item {
+	it := newItem(kindNode, n)
+	it.node, it.zone = n.Name, n.Labels[corev1.LabelTopologyZone]
+	for i := range n.Status.Addresses {
+		it.addAddr(n.Status.Addresses[i].Address) // names don't parse
+	}
+	for _, a := range managementPorts(n.Annotations[nodeSubnets]) {
+		it.addAddr(a.String())
+	}
+	return it
+}
+
+// managementPorts reads the annotation, whose values are a subnet or a list of
+// them. What cannot be read claims nothing.
+func managementPorts(annotation string) []netip.Addr {
+	if annotation == "" {
+		return nil
+	}
+	var networks map[string]any
+	if json.Unmarshal([]byte(annotation), &networks) != nil {
+		return nil
+	}
+	var addrs []netip.Addr
+	for _, v := range networks {
+		subnets, ok := v.([]any)
+		if !ok {
+			subnets = []any{v}
+		}
+		for _, v := range subnets {
+			s, _ := v.(string)
+			p, err := netip.ParsePrefix(s)
+			if err != nil {
+				continue
+			}
+			if a := p.Masked().Addr().Next().Next(); a.IsValid() && p.Contains(a) {
+				addrs = append(addrs, a)
+			}
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return addrs
+}
+
+// strip makes an item of an object as it was decoded: a typed one, or the
+// metadata alone for kinds of which no more is needed.
+func strip(k kind, o any) (*item, error) {
+	switch o := o.(type) {
+	case *item:
+		return o, nil
+	case *corev1.Pod:
+		return podItem(o), nil
+	case *corev1.Service:
+		return serviceItem(o), nil
+	case *corev1.Node:
+		return nodeItem(o), nil
+	case *metav1.PartialObjectMetadata:
+		return newItem(k, o), nil
+	}
+	return nil, fmt.Errorf("unexpected object of type %T among %s", o, k.resource())
+}

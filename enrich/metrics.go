@@ -1,0 +1,160 @@
+package enrich
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// results are the values of the label result of lookups_total.
+var results = [flow.NumStatus]string{
+	flow.StatusNone: "none", flow.StatusLive: "pod", flow.StatusRetained: "retained",
+	flow.StatusAmbiguous: "ambiguous", flow.StatusService: "service", flow.StatusNode: "node",
+}
+
+// metrics are the enricher's. Those that workers count are summed up when they
+// are scraped.
+type metrics struct {
+	e    *Enricher
+	held atomic.Int64 // records
+
+	mu      sync.Mutex
+	workers []*lookups
+
+	lookups, objects, synced *prometheus.Desc
+
+	lags        *prometheus.HistogramVec
+	relistsVec  *prometheus.CounterVec
+	failuresVec *prometheus.CounterVec
+	relists     [numKinds]prometheus.Counter
+	failures    [numKinds]prometheus.Counter
+	observers   [numKinds]prometheus.Observer
+}
+
+func newMetrics(e *Enricher) *metrics {
+	const prefix = "kube_enricher_"
+	byKind := []string{"kind"}
+	m := &metrics{
+		e:       e,
+		lookups: prometheus.NewDesc(prefix+"lookups_total", "Addresses looked up, by what they were found to be.", []string{"result"}, nil),
+		objects: prometheus.NewDesc(prefix+"kube_objects", "Kubernetes objects known.", byKind, nil),
+		synced:  prometheus.NewDesc(prefix+"kube_synced", "1 if the objects of this kind have been listed.", byKind, nil),
+		lags: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: prefix + "kube_event_lag_seconds", Help: "Time from a change in the cluster to its arrival here, as far as objects tell it (in whole seconds).",
+			Buckets: []float64{0.5, 1, 2, 3, 5, 10, 30, 60, 300},
+		}, byKind),
+		relistsVec: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "kube_relists_total", Help: "Full lists after the first one.",
+		}, byKind),
+		failuresVec: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "kube_watch_errors_total", Help: "Requests to list or watch that failed.",
+		}, byKind),
+	}
+	for k := range numKinds {
+		m.relists[k] = m.relistsVec.WithLabelValues(k.label())
+		m.failures[k] = m.failuresVec.WithLabelValues(k.label())
+		m.observers[k] = m.lags.WithLabelValues(k.label())
+	}
+	return m
+}
+
+func (m *metrics) register(reg prometheus.Registerer) error {
+	for _, c := range []prometheus.Collector{m, heldCollector{m}, m.lags, m.relistsVec, m.failuresVec} {
+		if err := reg.Register(c); err != nil {
+			return fmt.Errorf("register metrics: %w", err)
+		}
+	}
+	return nil
+}
+
+// add registers a worker's counters.
+func (m *metrics) add(w *lookups) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.workers = append(m.workers, w)
+}
+
+// lag observes how late a change became known. Times that cannot be right are
+// left out: clocks differ, and objects may be older than the change.
+func (m *metrics) lag(k kind, now, then int64) {
+	const plausible = 10 * 60 * 1e9
+	if d := now - then; then != 0 && d >= 0 && d <= plausible {
+		m.observers[k].Observe(float64(d) / 1e9)
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
+	ch <- m.lookups
+	ch <- m.objects
+	ch <- m.synced
+}
+
+// Collect implements [prometheus.Collector].
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	var sums [flow.NumStatus]uint64
+	m.mu.Lock()
+	for _, w := range m.workers {
+		for i := range w.n {
+			sums[i] += w.n[i].Load()
+		}
+	}
+	m.mu.Unlock()
+	for i, n := range sums {
+		ch <- prometheus.MustNewConstMetric(m.lookups, prometheus.CounterValue, float64(n), results[i])
+	}
+	for k, s := range m.e.state.stats() {
+		if !s.started {
+			continue
+		}
+		ch <- prometheus.MustNewConstMetric(m.objects, prometheus.GaugeValue, float64(s.objects), kind(k).label())
+		synced := 0.0
+		if s.synced {
+			synced = 1
+		}
+		ch <- prometheus.MustNewConstMetric(m.synced, prometheus.GaugeValue, synced, kind(k).label())
+	}
+}
+
+type stats struct {
+	objects         int
+	started, synced bool
+}
+
+// stats counts what is known.
+func (st *state) stats() (s [numKinds]stats) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for k := range numKinds {
+		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].synced
+		switch k {
+		case kindPod:
+			s[k].objects = len(st.pods)
+		case kindService, kindNode:
+			s[k].objects = len(st.holders[k])
+		default:
+			s[k].objects = len(st.tops[k])
+		}
+	}
+	return s
+}
+
+// heldCollector exports records_held for what waits here. The outputs export
+// the same metric for what waits there; so that both fit into one registry,
+// whichever way they describe it, this one describes nothing beforehand.
+type heldCollector struct{ m *metrics }
+
+// Describe implements [prometheus.Collector].
+func (heldCollector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (c heldCollector) Collect(ch chan<- prometheus.Metric) {
+	desc := prometheus.NewDesc("kube_enricher_records_held",
+		"Records received and not yet written or dropped, by what they wait for.", []string{"why"}, nil)
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.held.Load()), "sync")
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, 0, "pod")
+}

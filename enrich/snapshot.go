@@ -1,0 +1,329 @@
+package enrich
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/sirupsen/logrus"
+	"go.yaml.in/yaml/v3"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+// Snapshot is a [Source] that reads a file of Kubernetes objects.
+type Snapshot struct {
+	path string
+
+	mu   sync.Mutex
+	read *objects // to be applied
+}
+
+// objects is what a file holds.
+type objects struct {
+	items   [numKinds][]*item
+	skipped map[string]int // objects of other kinds, by kind
+}
+
+// LoadSnapshot reads and checks a file with the objects of a cluster, as
+// kubectl get -o yaml or -o json prints them: a List, or several documents.
+// Objects of kinds that are of no use are skipped.
+func LoadSnapshot(path string) (*Snapshot, error) {
+	o, err := readSnapshot(path)
+	if err != nil {
+		return nil, err
+	}
+	return &Snapshot{path: path, read: o}, nil
+}
+
+func (s *Snapshot) keeps() bool { return true }
+
+func (s *Snapshot) run(ctx context.Context, st *state) {
+	for k := range numKinds {
+		st.begin(k)
+	}
+	s.apply(st)
+	<-ctx.Done()
+}
+
+func (s *Snapshot) reload(st *state) error {
+	o, err := readSnapshot(s.path)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.read = o
+	s.mu.Unlock()
+	s.apply(st)
+	return nil
+}
+
+// apply applies what was read last, and forgets it.
+func (s *Snapshot) apply(st *state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.read == nil {
+		return
+	}
+	// Owners and nodes first, so that pods are rendered once.
+	for _, k := range []kind{kindReplicaSet, kindJob, kindReplicationController, kindNode, kindService, kindPod} {
+		st.replace(k, s.read.items[k])
+	}
+	total := 0
+	for _, n := range s.read.skipped {
+		total += n
+	}
+	log := st.log.WithFields(logrus.Fields{
+		"file": s.path, "pods": len(s.read.items[kindPod]), "services": len(s.read.items[kindService]),
+		"nodes": len(s.read.items[kindNode]), "skipped": total,
+	})
+	if total > 0 {
+		log = log.WithField("skipped_kinds", strings.Join(slices.Sorted(maps.Keys(s.read.skipped)), ","))
+	}
+	log.Info("snapshot read")
+	s.read = nil
+}
+
+func readSnapshot(path string) (*objects, error) {
+	if path == "-" {
+		return nil, errors.New("a snapshot is a file; standard input cannot be one")
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	o := &objects{skipped: map[string]int{}}
+	parse := o.parseYAML
+	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) > 0 && t[0] == '{' {
+		parse = o.parseJSON
+	}
+	if err := parse(b); err != nil {
+		return nil, fmt.Errorf("read snapshot %s: %w", path, err)
+	}
+	return o, nil
+}
+
+// head is the part of an object that tells what it is.
+type head struct {
+	APIVersion string          `json:"apiVersion"`
+	Kind       string          `json:"kind"`
+	Items      json.RawMessage `json:"items"`
+}
+
+// list says whether the object is a list. If it is a typed one, such as a
+// PodList, its items may lack their type, and item is it.
+func (h head) list() (item head, ok bool) {
+	name, ok := strings.CutSuffix(h.Kind, "List")
+	return head{APIVersion: h.APIVersion, Kind: name}, ok
+}
+
+// recognize returns the kind, noKind for those that are of no use. Other groups
+// have kinds of the same names: Knative's Service is no core Service.
+func (h head) recognize() kind {
+	gv, err := schema.ParseGroupVersion(h.APIVersion)
+	if err != nil {
+		return noKind
+	}
+	for k := range numKinds {
+		if kinds[k].name == h.Kind && (kinds[k].group == gv.Group || h.APIVersion == "") {
+			return k
+		}
+	}
+	return noKind
+}
+
+// parseJSON reads objects one after another. It decodes a List item by item:
+// JSON is the form for big snapshots.
+func (o *objects) parseJSON(b []byte) error {
+	line := func(offset int64) int { return 1 + bytes.Count(b[:min(offset, int64(len(b)))], []byte("\n")) }
+	d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff"))))
+	for {
+		begin := d.InputOffset()
+		var raw json.RawMessage
+		err := d.Decode(&raw)
+		if errors.Is(err, io.EOF) && begin > 0 {
+			return nil
+		}
+		if err != nil {
+			at := int64(len(b))
+			if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+				at = syntax.Offset
+			}
+			return fmt.Errorf("line %d: %w", line(at), err)
+		}
+		if err := o.addJSON(raw, head{}); err != nil {
+			return fmt.Errorf("line %d: %w", line(d.InputOffset()-int64(len(raw))), err)
+		}
+	}
+}
+
+// addJSON adds an object or the items of a list. The default is the type of
+// what lacks one.
+func (o *objects) addJSON(raw []byte, byDefault head) error {
+	var h head
+	if err := json.Unmarshal(raw, &h); err != nil {
+		return err
+	}
+	if h.Kind == "" {
+		h.Kind, h.APIVersion = byDefault.Kind, byDefault.APIVersion
+	}
+	item, ok := h.list()
+	if !ok {
+		return o.add(h, raw)
+	}
+	var items []json.RawMessage
+	if len(h.Items) > 0 {
+		if err := json.Unmarshal(h.Items, &items); err != nil {
+			return fmt.Errorf("items of a %s: %w", h.Kind, err)
+		}
+	}
+	for i, raw := range items {
+		if err := o.addJSON(raw, item); err != nil {
+			return fmt.Errorf("item %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// parseYAML reads the documents of b.
+func (o *objects) parseYAML(b []byte) error {
+	d := yaml.NewDecoder(bytes.NewReader(b))
+	found := false
+	for {
+		var doc yaml.Node
+		err := d.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			if !found {
+				return errors.New("line 1: there is no object")
+			}
+			return nil
+		}
+		if err != nil {
+			return yamlError(err, b)
+		}
+		if len(doc.Content) == 0 || doc.Content[0].Tag == "!!null" { // an empty document
+			continue
+		}
+		found = true
+		if err := o.addYAML(doc.Content[0], head{}); err != nil {
+			return err
+		}
+	}
+}
+
+// yamlError makes one line of the parser's error. Most name the line; those
+// that don't are about the first one, or about bytes that are no text.
+func yamlError(err error, b []byte) error {
+	s := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")
+	if strings.Contains(s, "line ") {
+		return errors.New(s)
+	}
+	n := 1
+	for i, line := range bytes.Split(b, []byte("\n")) {
+		if !utf8.Valid(line) || bytes.ContainsFunc(line, func(r rune) bool { return r < ' ' && r != '\t' && r != '\r' }) {
+			n = i + 1
+			break
+		}
+	}
+	return fmt.Errorf("line %d: %s", n, s)
+}
+
+// addYAML is addJSON for YAML.
+func (o *objects) addYAML(n *yaml.Node, byDefault head) error {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Kind != yaml.MappingNode {
+		return fmt.Errorf("line %d: not a Kubernetes object", n.Line)
+	}
+	h := head{}
+	var items *yaml.Node
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		v := n.Content[i+1]
+		switch n.Content[i].Value {
+		case "apiVersion":
+			h.APIVersion = v.Value
+		case "kind":
+			h.Kind = v.Value
+		case "items":
+			items = v
+		}
+	}
+	if h.Kind == "" {
+		h = byDefault
+	}
+	if item, ok := h.list(); ok {
+		if items == nil {
+			return nil
+		}
+		if items.Kind != yaml.SequenceNode && items.Tag != "!!null" {
+			return fmt.Errorf("line %d: the items of a %s are not a list", items.Line, h.Kind)
+		}
+		for _, n := range items.Content {
+			if err := o.addYAML(n, item); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if h.Kind != "" && h.recognize() == noKind {
+		o.skipped[h.Kind]++
+		return nil
+	}
+	var v map[string]any
+	if err := n.Decode(&v); err != nil {
+		return yamlError(err, nil)
+	}
+	raw, err := json.Marshal(v)
+	if err == nil {
+		err = o.add(h, raw)
+	}
+	if err != nil {
+		return fmt.Errorf("line %d: %w", n.Line, err)
+	}
+	return nil
+}
+
+// add adds an object, given as JSON.
+func (o *objects) add(h head, raw []byte) error {
+	if h.Kind == "" {
+		return errors.New("not a Kubernetes object: it has no kind")
+	}
+	k := h.recognize()
+	var v any
+	switch k {
+	case kindPod:
+		v = new(corev1.Pod)
+	case kindService:
+		v = new(corev1.Service)
+	case kindNode:
+		v = new(corev1.Node)
+	case noKind:
+		o.skipped[h.Kind]++
+		return nil
+	default:
+		v = new(metav1.PartialObjectMetadata)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%s: %w", h.Kind, err)
+	}
+	it, err := strip(k, v)
+	if err != nil {
+		return err
+	}
+	if it.name == "" {
+		return fmt.Errorf("%s: it has no metadata.name", h.Kind)
+	}
+	o.items[k] = append(o.items[k], it)
+	return nil
+}

@@ -1,0 +1,797 @@
+package enrich
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+const (
+	// maxEndedPerAddress bounds the history of one address.
+	maxEndedPerAddress = 8
+	// maxEnded bounds the history of all addresses: some 40 MB.
+	maxEnded = 1 << 16
+	// maxStrings bounds the table of strings that many objects share.
+	maxStrings = 1 << 16
+)
+
+// state is what the index is made from. All changes pass through it, one at a
+// time; look-ups don't.
+type state struct {
+	index   *index
+	retain  int64
+	keep    bool // what a source holds is kept, however long ago it ended
+	log     logrus.FieldLogger
+	metrics *metrics
+	start   func(kind) // begins to feed a kind; must not block or call back
+	fetch   func()     // an owner is missing; must not block or call back
+	onSync  func()     // all kinds that were started are there; called once
+
+	mu       sync.Mutex
+	feeds    [numKinds]feed
+	synced   bool
+	pods     map[string]*pod
+	holders  [numKinds]map[string]*holder // services, nodes
+	zones    map[string]string            // by node
+	rezoned  map[string]bool              // nodes whose pods are to be rendered again
+	tops     [numKinds]map[string]top     // the owners' owners
+	orphans  [numKinds]map[string]*orphan // pods whose owner has not been seen yet
+	ended    queue[*span]
+	gone     queue[goneOwner]
+	strings  map[string]string
+	timeline timeliner
+	mark     uint32 // of the list that is being applied
+}
+
+// feed is how a kind is doing.
+type feed struct {
+	started bool
+	synced  bool
+	denied  bool // no rights to it: nobody waits for it
+	waiting bool // its absence is being made up for: sync waits
+	err     error
+
+	listing bool // a list is being applied, not a watch event
+	// heard is when the kind was last known to be up to date. A watch that was
+	// connected after an interruption tells late what happened since cut.
+	heard, cut, connected int64
+}
+
+// pod is a pod that exists.
+type pod struct {
+	key   string
+	obj   *flow.Object
+	owner string // key of the owner that is followed
+	spans *span
+	end   int64 // when its containers stopped; never while they run
+	mark  uint32
+	kind  kind // of that owner, noKind without
+	found bool // that owner has been seen
+}
+
+// holder is a service or node.
+type holder struct {
+	kind    kind
+	obj     *flow.Object
+	addrs   []netip.Addr
+	cluster int
+	mark    uint32
+}
+
+// holding is a list of the holders of one address.
+type holding struct {
+	*holder
+	next *holding
+}
+
+// top is the owner of a pod's owner. It is empty for an owner that is itself
+// the top.
+type top struct {
+	kind, name string
+	mark       uint32
+	gone       bool
+}
+
+// orphan is a set of pods that wait for their owner to be seen.
+type orphan struct {
+	namespace, name string
+	tried           bool // it was asked for
+	pods            []*pod
+}
+
+type goneOwner struct {
+	kind kind
+	key  string
+}
+
+func newState(retain time.Duration, keep bool, log logrus.FieldLogger, m *metrics) *state {
+	st := &state{
+		index: newIndex(), retain: int64(retain), keep: keep, log: log, metrics: m,
+		start: func(kind) {}, fetch: func() {}, onSync: func() {},
+		pods: map[string]*pod{}, zones: map[string]string{}, rezoned: map[string]bool{}, strings: map[string]string{},
+	}
+	for k := range numKinds {
+		st.holders[k] = map[string]*holder{}
+		st.tops[k] = map[string]top{}
+		st.orphans[k] = map[string]*orphan{}
+	}
+	return st
+}
+
+// replace applies a full list of a kind.
+func (st *state) replace(k kind, items []*item) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := &st.feeds[k]
+	f.listing = true
+	defer func() { f.listing = false }()
+	st.mark++
+	now := time.Now().UnixNano()
+	if k == kindPod {
+		st.index.reserve(st.index.used + len(items)*5/4)
+	}
+	for _, it := range items {
+		st.apply(it, now)
+	}
+	switch k {
+	case kindPod:
+		for _, p := range st.pods {
+			if p.mark != st.mark {
+				st.removePod(p, now, f.heard) // it went some time after that
+			}
+		}
+	case kindService, kindNode:
+		for key, h := range st.holders[k] {
+			if h.mark != st.mark {
+				st.removeHolder(k, key)
+			}
+		}
+	default:
+		for key, t := range st.tops[k] {
+			if t.mark != st.mark {
+				st.removeTop(k, key, now)
+			}
+		}
+	}
+	st.rezone()
+	if f.synced && !st.keep {
+		st.metrics.relists[k].Inc()
+	}
+	f.synced, f.denied, f.waiting, f.err = true, false, false, nil
+	f.heard, f.cut, f.connected = now, now, now
+	st.checkSync()
+	if k == kindPod && !st.synced {
+		st.fetch() // owners that are missing, or word that none is
+	}
+}
+
+// update applies a watch event: an object is new or has changed.
+func (st *state) update(it *item) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := time.Now().UnixNano()
+	st.apply(it, now)
+	st.rezone()
+	st.feeds[it.kind].heard = now
+}
+
+// remove applies a watch event: an object was deleted.
+func (st *state) remove(it *item) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := time.Now().UnixNano()
+	key := it.key()
+	switch it.kind {
+	case kindPod:
+		if p := st.pods[key]; p != nil {
+			st.applyPod(it, now) // the last status may tell when its containers ended
+			st.removePod(p, now, never)
+		}
+	case kindService, kindNode:
+		st.removeHolder(it.kind, key)
+	default:
+		st.removeTop(it.kind, key, now)
+	}
+	st.feeds[it.kind].heard = now
+}
+
+// alive says that a kind is up to date, without a change.
+func (st *state) alive(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].heard = time.Now().UnixNano()
+}
+
+// connected says that a watch resumes where the last one ended.
+func (st *state) connected(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := &st.feeds[k]
+	f.err = nil
+	f.cut, f.connected = f.heard, time.Now().UnixNano()
+}
+
+func (st *state) apply(it *item, now int64) {
+	switch it.kind {
+	case kindPod:
+		st.applyPod(it, now)
+	case kindService, kindNode:
+		st.applyHolder(it)
+	default:
+		st.applyOwner(it)
+	}
+}
+
+// applyPod brings a pod and its spans up to date.
+func (st *state) applyPod(it *item, now int64) {
+	f := &st.feeds[kindPod]
+	key := it.key()
+	p := st.pods[key]
+	fresh := p == nil
+	if fresh {
+		p = &pod{key: key, kind: noKind, end: never}
+		st.pods[key] = p
+		if !f.listing {
+			st.metrics.lag(kindPod, now, it.created)
+		}
+	}
+	p.mark = st.mark
+	obj := st.render(p, it)
+	changed := fresh || *obj != *p.obj
+	if changed {
+		p.obj = obj
+	}
+	if end := st.end(p, it, now); end != p.end {
+		if !f.listing && !fresh && end != never {
+			st.metrics.lag(kindPod, now, it.finished)
+		}
+		p.end = end
+	}
+	sure := int64(never)
+	if it.deleted != 0 {
+		sure = it.deleted
+	}
+	for s := p.spans; s != nil; s = s.sib {
+		dirty := changed
+		switch {
+		case s.final:
+		case !it.stopped && !slices.Contains(it.addrs, s.addr):
+			s.to, s.sure, s.final, dirty = min(s.to, now), sure, true, true
+			st.noteEnd(s)
+		case s.to != p.end || s.sure != sure:
+			s.to, s.sure, dirty = p.end, sure, true
+			if s.to != never {
+				st.noteEnd(s)
+			}
+		}
+		if dirty && !s.dropped {
+			st.publish(s.addr)
+		}
+	}
+	for _, a := range it.addrs {
+		if !p.owns(a) {
+			st.open(p, a, it, sure, now)
+		}
+	}
+}
+
+func (p *pod) owns(a netip.Addr) bool {
+	for s := p.spans; s != nil; s = s.sib {
+		if s.addr == a && !s.final {
+			return true
+		}
+	}
+	return false
+}
+
+// end says when the pod's containers stopped.
+func (st *state) end(p *pod, it *item, now int64) int64 {
+	f := &st.feeds[kindPod]
+	switch {
+	case !it.stopped: // again, perhaps: containers that ended may be restarted
+		return never
+	case it.finished != 0:
+		return min(now, it.finished)
+	case p.end != never:
+		return p.end
+	case f.listing:
+		return min(now, max(it.changed, st.floor()))
+	}
+	return now
+}
+
+// floor is a time at which pods that are new in a list were not there yet.
+func (st *state) floor() int64 {
+	if f := &st.feeds[kindPod]; f.synced && !st.keep {
+		return f.heard
+	}
+	return 0
+}
+
+// began says since when a pod has had an address that is new, and whether that
+// is soft. Watch events tell it by their arrival; but for what happened while
+// no watch was connected, and for lists, it is told from the object.
+func (st *state) began(it *item, now int64) (from int64, soft bool) {
+	f := &st.feeds[kindPod]
+	if !f.listing {
+		if it.ready >= f.cut && it.ready < f.connected {
+			return it.ready, false
+		}
+		return now, false
+	}
+	from = it.ready
+	if from == 0 {
+		from, soft = it.started, true
+	}
+	if from == 0 {
+		from = it.created
+	}
+	return min(now, max(from, st.floor())), soft
+}
+
+// open begins a span.
+func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
+	f := &st.feeds[kindPod]
+	from, soft := st.began(it, now)
+	if p.end < from { // it was over before it was first seen
+		listing := f.listing
+		f.listing = true
+		from, soft = st.began(it, now)
+		f.listing = listing
+	}
+	if p.end < from || p.end != never && !st.keep && p.end+st.retain <= now {
+		return
+	}
+	if !f.listing {
+		st.metrics.lag(kindPod, now, it.ready)
+	}
+	s := &span{pod: p, addr: a, from: from, to: p.end, sure: sure, soft: soft}
+	s.sib, p.spans = p.spans, s
+	e := st.entry(a)
+	s.next, e.spans = e.spans, s
+	st.publishEntry(e)
+	if s.to != never {
+		st.noteEnd(s)
+	}
+}
+
+// removePod ends what the pod still owned. From the time sure on, it may not
+// have owned it any more.
+func (st *state) removePod(p *pod, now, sure int64) {
+	delete(st.pods, p.key)
+	st.unwait(p)
+	for s := p.spans; s != nil; s = s.sib {
+		if s.final {
+			continue
+		}
+		s.to, s.final = min(s.to, now), true
+		s.sure = max(min(s.sure, sure), s.from)
+		st.noteEnd(s)
+		if !s.dropped {
+			st.publish(s.addr)
+		}
+	}
+}
+
+// noteEnd notes that a span has ended, and keeps history within its bounds.
+func (st *state) noteEnd(s *span) {
+	if st.keep && !s.final {
+		return
+	}
+	if !s.queued {
+		s.queued = true
+		st.ended.push(s, time.Now().UnixNano())
+	}
+	for st.ended.len() > maxEnded {
+		st.retire(st.ended.pop())
+	}
+	e := st.index.find(s.addr)
+	if e == nil {
+		return
+	}
+	var oldest *span
+	n := 0
+	for o := e.spans; o != nil; o = o.next {
+		if o.to != never {
+			n++
+			if oldest == nil || o.to < oldest.to {
+				oldest = o
+			}
+		}
+	}
+	if n > maxEndedPerAddress {
+		st.drop(oldest)
+	}
+}
+
+// expire removes spans that ended so long ago that no flow of their time is
+// expected any more.
+func (st *state) expire() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	before := time.Now().UnixNano() - st.retain
+	for st.ended.before(before) {
+		s := st.ended.pop()
+		if s.to != never && s.to > before { // it went on, and ended later
+			st.ended.push(s, s.to)
+			continue
+		}
+		st.retire(s)
+	}
+	for st.gone.before(before) {
+		g := st.gone.pop()
+		if st.tops[g.kind][g.key].gone {
+			delete(st.tops[g.kind], g.key)
+		}
+	}
+}
+
+// retire drops a span that was queued, unless it came back to life.
+func (st *state) retire(s *span) {
+	s.queued = false
+	if s.to != never && !s.dropped {
+		st.drop(s)
+	}
+}
+
+// drop forgets a span.
+func (st *state) drop(s *span) {
+	s.dropped = true
+	for l := &s.pod.spans; *l != nil; l = &(*l).sib {
+		if *l == s {
+			*l = s.sib
+			break
+		}
+	}
+	e := st.entry(s.addr)
+	for l := &e.spans; *l != nil; l = &(*l).next {
+		if *l == s {
+			*l = s.next
+			break
+		}
+	}
+	st.publishEntry(e)
+}
+
+// render makes the object that records show for a pod.
+func (st *state) render(p *pod, it *item) *flow.Object {
+	o := flow.Object{
+		Kind: kindPod.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
+		HostIP: st.intern(it.hostIP), Node: st.intern(it.node),
+		Workload: it.name, WorkloadKind: kindPod.String(),
+	}
+	zone, ok := st.zones[it.node]
+	if !ok && p.obj != nil && p.obj.Node == it.node {
+		zone = p.obj.Zone
+	}
+	o.Zone = zone
+	ow := chooseOwner(it.owners)
+	if ow == nil || ow.kind == kindNode.String() { // a static pod is its own workload
+		st.unwait(p)
+		p.owner, p.kind = "", noKind
+		return flow.NewObject(o)
+	}
+	if len(it.owners) > 1 && !ow.controller {
+		o.Warn = severalOwners(it)
+	}
+	o.Workload, o.WorkloadKind = st.intern(ow.name), st.intern(ow.kind)
+	if ow.follow == noKind {
+		st.unwait(p)
+		p.owner, p.kind = "", noKind
+		return flow.NewObject(o)
+	}
+	key := ow.key(it.namespace)
+	if p.kind == ow.follow && p.owner == key {
+		if p.found { // also when the owner is gone by now
+			o.Workload, o.WorkloadKind = p.obj.Workload, p.obj.WorkloadKind
+		}
+		return flow.NewObject(o)
+	}
+	st.unwait(p)
+	p.owner, p.kind = st.intern(key), ow.follow
+	t, found := st.tops[ow.follow][key]
+	if p.found = found; found {
+		t.nameIn(&o)
+	} else {
+		st.wait(p, ow, it.namespace)
+	}
+	return flow.NewObject(o)
+}
+
+// nameIn puts the top owner into o, if there is one above what it has.
+func (t top) nameIn(o *flow.Object) {
+	if t.name != "" {
+		o.Workload, o.WorkloadKind = t.name, t.kind
+	}
+}
+
+func severalOwners(it *item) string {
+	var b strings.Builder
+	b.WriteString("Several owners found for pod ")
+	b.WriteString(it.name)
+	sep := ": "
+	for i := range it.owners {
+		b.WriteString(sep)
+		b.WriteString(it.owners[i].kind)
+		b.WriteByte('/')
+		b.WriteString(it.owners[i].name)
+		sep = ","
+	}
+	return b.String()
+}
+
+// wait notes that a pod is to be rendered again when its owner is seen.
+func (st *state) wait(p *pod, ow *owner, namespace string) {
+	if f := &st.feeds[p.kind]; !f.started {
+		st.start(p.kind)
+	}
+	w := st.orphans[p.kind][p.owner]
+	if w == nil {
+		w = &orphan{namespace: st.intern(namespace), name: st.intern(ow.name)}
+		st.orphans[p.kind][p.owner] = w
+		st.fetch()
+	}
+	w.pods = append(w.pods, p)
+}
+
+func (st *state) unwait(p *pod) {
+	if p.kind == noKind || p.found {
+		return
+	}
+	w := st.orphans[p.kind][p.owner]
+	if w == nil {
+		return
+	}
+	if i := slices.Index(w.pods, p); i >= 0 {
+		w.pods = slices.Delete(w.pods, i, i+1)
+	}
+	if len(w.pods) == 0 {
+		delete(st.orphans[p.kind], p.owner)
+	}
+}
+
+// applyOwner notes who owns an owner, and names it in the pods concerned.
+func (st *state) applyOwner(it *item) {
+	k, key := it.kind, it.key()
+	t := top{mark: st.mark}
+	if ow := chooseOwner(it.owners); ow != nil {
+		t.kind, t.name = st.intern(ow.kind), st.intern(ow.name)
+	}
+	old, had := st.tops[k][key]
+	if !had {
+		if f := &st.feeds[k]; !f.listing && f.synced {
+			st.metrics.lag(k, time.Now().UnixNano(), it.created)
+		}
+	}
+	st.tops[k][key] = t
+	if w := st.orphans[k][key]; w != nil {
+		delete(st.orphans[k], key)
+		for _, p := range w.pods {
+			p.found = true
+			st.rename(p, t, it.name)
+		}
+	}
+	if had && (old.kind != t.kind || old.name != t.name) { // rare
+		for _, p := range st.pods {
+			if p.kind == k && p.owner == key {
+				st.rename(p, t, it.name)
+			}
+		}
+	}
+}
+
+// rename renders a pod again whose owner has become known.
+func (st *state) rename(p *pod, t top, name string) {
+	o := *p.obj
+	o.Workload, o.WorkloadKind = st.intern(name), p.kind.String()
+	t.nameIn(&o)
+	st.setObject(p, o)
+}
+
+func (st *state) setObject(p *pod, o flow.Object) {
+	if o == *p.obj {
+		return
+	}
+	p.obj = flow.NewObject(o)
+	for s := p.spans; s != nil; s = s.sib {
+		st.publish(s.addr)
+	}
+}
+
+// removeTop forgets an owner, after a while: its pods may be announced later.
+func (st *state) removeTop(k kind, key string, now int64) {
+	if t, ok := st.tops[k][key]; ok && !t.gone {
+		t.gone = true
+		st.tops[k][key] = t
+		st.gone.push(goneOwner{k, key}, now)
+		for st.gone.len() > maxEnded {
+			if g := st.gone.pop(); st.tops[g.kind][g.key].gone {
+				delete(st.tops[g.kind], g.key)
+			}
+		}
+	}
+}
+
+// applyHolder brings a service or node up to date.
+func (st *state) applyHolder(it *item) {
+	key := it.key()
+	o := flow.Object{
+		Kind: it.kind.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
+		Workload: it.name, WorkloadKind: it.kind.String(), Node: st.intern(it.node), Zone: st.intern(it.zone),
+	}
+	if it.kind == kindNode {
+		if old, ok := st.zones[it.name]; !ok || old != o.Zone {
+			st.zones[it.name] = o.Zone
+			if old != o.Zone {
+				st.rezoned[it.name] = true
+			}
+		}
+	}
+	h := &holder{kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, cluster: it.cluster, mark: st.mark}
+	old := st.holders[it.kind][key]
+	if old == nil {
+		if f := &st.feeds[it.kind]; !f.listing && f.synced {
+			st.metrics.lag(it.kind, time.Now().UnixNano(), it.created)
+		}
+	} else {
+		if *old.obj == *h.obj && old.cluster == h.cluster && slices.Equal(old.addrs, h.addrs) {
+			old.mark = st.mark
+			return
+		}
+		st.release(old)
+	}
+	st.holders[it.kind][key] = h
+	for _, a := range h.addrs {
+		e := st.entry(a)
+		e.holders = &holding{h, e.holders}
+		st.publishEntry(e)
+	}
+}
+
+func (st *state) removeHolder(k kind, key string) {
+	h := st.holders[k][key]
+	if h == nil {
+		return
+	}
+	delete(st.holders[k], key)
+	if k == kindNode {
+		delete(st.zones, h.obj.Name)
+	}
+	st.release(h)
+}
+
+// release takes the addresses from a holder.
+func (st *state) release(h *holder) {
+	for _, a := range h.addrs {
+		e := st.entry(a)
+		for l := &e.holders; *l != nil; l = &(*l).next {
+			if (*l).holder == h {
+				*l = (*l).next
+				break
+			}
+		}
+		st.publishEntry(e)
+	}
+}
+
+// rezone renders the pods again that run on nodes whose zone has changed.
+func (st *state) rezone() {
+	if len(st.rezoned) == 0 {
+		return
+	}
+	for _, p := range st.pods {
+		if st.rezoned[p.obj.Node] {
+			o := *p.obj
+			o.Zone = st.zones[o.Node]
+			st.setObject(p, o)
+		}
+	}
+	clear(st.rezoned)
+}
+
+// entry returns the entry of an address to be changed and published, a new one
+// if there is none.
+func (st *state) entry(a netip.Addr) *entry {
+	if e := st.index.find(a); e != nil {
+		return e
+	}
+	return &entry{addr: a}
+}
+
+func (st *state) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
+
+// publishEntry puts into the index what follows from e's spans and holders.
+func (st *state) publishEntry(e *entry) {
+	if e.spans == nil && e.holders == nil {
+		st.index.remove(e.addr)
+		return
+	}
+	n := newEntry(e.addr, st.timeline.of(e.spans))
+	n.fallback, n.spans, n.holders = fallback(e.addr, e.holders), e.spans, e.holders
+	st.index.put(n)
+}
+
+// fallback chooses among services and nodes: services before nodes, cluster
+// addresses before others, then by name.
+func fallback(a netip.Addr, list *holding) flow.End {
+	var best *holder
+	var services []*flow.Object
+	for h := list; h != nil; h = h.next {
+		if best == nil || h.beats(best, a) {
+			best = h.holder
+		}
+		if h.kind == kindService {
+			services = append(services, h.obj)
+		}
+	}
+	switch {
+	case best == nil:
+		return flow.End{}
+	case len(services) > 1:
+		return flow.End{Object: ambiguous(best.obj, "Several services found for same IP: ", services), Status: flow.StatusAmbiguous}
+	case best.kind == kindService:
+		return flow.End{Object: best.obj, Status: flow.StatusService}
+	}
+	return flow.End{Object: best.obj, Status: flow.StatusNode}
+}
+
+func (h *holder) beats(o *holder, addr netip.Addr) bool {
+	if h.kind != o.kind {
+		return h.kind == kindService
+	}
+	if a, b := slices.Contains(h.addrs[:h.cluster], addr), slices.Contains(o.addrs[:o.cluster], addr); a != b {
+		return a
+	}
+	return compareObjects(h.obj, o.obj) < 0
+}
+
+// intern returns a string that equal ones share.
+func (st *state) intern(s string) string {
+	if s == "" {
+		return ""
+	}
+	if t, ok := st.strings[s]; ok {
+		return t
+	}
+	if len(st.strings) >= maxStrings {
+		clear(st.strings)
+	}
+	s = strings.Clone(s)
+	st.strings[s] = s
+	return s
+}
+
+// queue holds values until some time after they were put in.
+type queue[T any] struct {
+	list []queued[T]
+	head int
+}
+
+type queued[T any] struct {
+	value T
+	at    int64
+}
+
+func (q *queue[T]) len() int { return len(q.list) - q.head }
+
+func (q *queue[T]) push(v T, at int64) { q.list = append(q.list, queued[T]{v, at}) }
+
+// before says whether the first value was put in at that time or earlier.
+func (q *queue[T]) before(at int64) bool { return q.len() > 0 && q.list[q.head].at <= at }
+
+func (q *queue[T]) pop() T {
+	v := q.list[q.head].value
+	q.list[q.head] = queued[T]{}
+	if q.head++; q.head > len(q.list)/2 {
+		n := copy(q.list, q.list[q.head:])
+		clear(q.list[n:])
+		q.list, q.head = q.list[:n], 0
+	}
+	return v
+}
