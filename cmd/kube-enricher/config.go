@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -47,6 +48,12 @@ type config struct {
 
 	listen []collector.Listener
 	input  string // auto, json or protobuf
+
+	allow         []netip.Prefix           // empty: everyone
+	sampling      []collector.SamplingRule // empty: as exporters say
+	templatesFile string                   // empty: templates are not kept
+	templatesHold time.Duration            // 0: data without template is dropped
+	drainTimeout  time.Duration
 
 	mapping []flow.MapEntry
 	schema  string // v1
@@ -137,6 +144,26 @@ func options() []option {
 			set:   oneOf(func(c *config) *string { return &c.input }, "auto", "json", "protobuf"),
 		},
 		{
+			name: "allow", group: groupInput, arg: "CIDR,...",
+			usage: "networks that may export to us, such as `10.244.0.0/16,fd00::/8`; empty for everyone. Datagrams of others are dropped and counted",
+			set:   setAllow,
+		},
+		{
+			name: "sampling", group: groupInput, arg: "CIDR=RATE,...",
+			usage: "sampling rate of exporters that don't send one, by their network: `10.0.0.0/8=400` is one packet in 400. The longest network counts",
+			set:   setSampling,
+		},
+		{
+			name: "templates.file", group: groupInput, arg: "FILE",
+			usage: "where NetFlow v9 and IPFIX templates and sampling rates are kept across restarts; empty for nowhere",
+			set:   path(func(c *config) *string { return &c.templatesFile }, "give a file"),
+		},
+		{
+			name: "templates.hold", group: groupInput, arg: "DURATION", def: "15m",
+			usage: "how long data sets whose template is unknown are held for it, within 1 MiB an exporter and 64 MiB in all; `0s` for not at all",
+			set:   duration(func(c *config) *time.Duration { return &c.templatesHold }),
+		},
+		{
 			name: "mapping", group: groupRecords, arg: "FIELD=PREFIX,...", def: "SrcAddr=Src,DstAddr=Dst",
 			usage: "which address fields are looked up, and the prefix of the fields that are generated for each: `SrcAddr=Src` makes `SrcPod`, `SrcNamespace` and so on. " +
 				"Any address field may be named, in either naming style (`NextHop=Nxt`, `sampler_address=Sampler`)",
@@ -191,7 +218,7 @@ func options() []option {
 		{
 			name: "kube.sync-timeout", group: groupKube, arg: "DURATION", def: "60s",
 			usage: "how long to wait for the first full view of the cluster before records are written without names",
-			set:   setSyncTimeout,
+			set:   duration(func(c *config) *time.Duration { return &c.kubeSyncTimeout }),
 		},
 		{
 			name: "addr", group: groupHTTP, arg: "[HOST]:PORT", def: ":8080",
@@ -202,6 +229,11 @@ func options() []option {
 			name: "debug.addr", group: groupHTTP, arg: "[HOST]:PORT",
 			usage: "HTTP address of `/templates`; empty for none. What it shows tells about the cluster, so it is meant for loopback, such as `127.0.0.1:8081`",
 			set:   address(func(c *config) *string { return &c.debugAddr }),
+		},
+		{
+			name: "drain-timeout", group: groupProgram, arg: "DURATION", def: "10s",
+			usage: "how long writing out what was received may take when the program is told to stop; what is left is dropped and counted",
+			set:   duration(func(c *config) *time.Duration { return &c.drainTimeout }),
 		},
 		{
 			name: "loglevel", group: groupProgram, arg: "LEVEL", def: "info",
@@ -366,6 +398,11 @@ func (c *config) check(snapshot func(file string) error) error {
 	if c.transportFile != "" {
 		if err := appendable(c.transportFile); err != nil {
 			return usagef("-transport.file: %v", err)
+		}
+	}
+	if c.templatesFile != "" {
+		if err := appendable(c.templatesFile); err != nil {
+			return usagef("-templates.file: %v", err)
 		}
 	}
 	for _, f := range c.files {
@@ -742,13 +779,60 @@ func setCluster(c *config, v string) error {
 	return nil
 }
 
-func setSyncTimeout(c *config, v string) error {
-	d, err := time.ParseDuration(v)
-	if err != nil || d < 0 {
-		return fmt.Errorf("%s is not allowed; give a duration such as 60s or 2m, or 0s for none", quote(v))
+func duration(field func(*config) *time.Duration) func(*config, string) error {
+	return func(c *config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%s is not allowed; give a duration such as 60s or 2m, or 0s for none", quote(v))
+		}
+		*field(c) = d
+		return nil
 	}
-	c.kubeSyncTimeout = d
+}
+
+func setAllow(c *config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		p, err := prefix(part)
+		if err != nil {
+			return err
+		}
+		c.allow = append(c.allow, p)
+	}
 	return nil
+}
+
+func setSampling(c *config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		network, rate, ok := strings.Cut(part, "=")
+		n, err := strconv.ParseUint(strings.TrimSpace(rate), 10, 32)
+		if !ok || err != nil || n == 0 {
+			return fmt.Errorf("%s is not allowed; give CIDR=RATE with a rate from 1 on, such as 10.0.0.0/8=400", quote(part))
+		}
+		p, err := prefix(network)
+		if err != nil {
+			return err
+		}
+		c.sampling = append(c.sampling, collector.SamplingRule{Exporters: p, Rate: n})
+	}
+	return nil
+}
+
+// prefix reads a network; a lone address is the network of that address. An
+// IPv4-mapped one is IPv4, as exporters' addresses are.
+func prefix(s string) (netip.Prefix, error) {
+	s = strings.TrimSpace(s)
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	if err != nil || p != p.Masked() {
+		return p, fmt.Errorf("%s is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses", quote(s))
+	}
+	return p, nil
 }
 
 func setLogLevel(c *config, v string) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -36,6 +37,7 @@ func TestParseDefaults(t *testing.T) {
 	c.listen, c.mapping = nil, nil
 	want := config{
 		input: "auto", schema: "v1", fields: "default", format: "json", transport: "file",
+		templatesHold: 15 * time.Minute, drainTimeout: 10 * time.Second,
 		kubeSyncTimeout: time.Minute, addr: ":8080", logLevel: logrus.InfoLevel,
 	}
 	if !reflect.DeepEqual(*c, want) {
@@ -54,7 +56,16 @@ func TestParseEverywhere(t *testing.T) {
 		"listen": {"flow://:9999?count=2", nil, func(c *config) bool {
 			return len(c.listen) == 1 && c.listen[0].Port == 9999 && c.listen[0].Sockets == 2
 		}},
-		"input":             {"protobuf", []string{"-"}, func(c *config) bool { return c.input == "protobuf" }},
+		"input": {"protobuf", []string{"-"}, func(c *config) bool { return c.input == "protobuf" }},
+		"allow": {"10.0.0.0/8, ::ffff:192.0.2.0/120,fd00::1", nil, func(c *config) bool {
+			return fmt.Sprint(c.allow) == "[10.0.0.0/8 192.0.2.0/24 fd00::1/128]"
+		}},
+		"sampling": {"10.0.0.0/8=400,192.0.2.1=5", nil, func(c *config) bool {
+			return fmt.Sprint(c.sampling) == "[{10.0.0.0/8 400} {192.0.2.1/32 5}]"
+		}},
+		"templates.file":    {"/tmp/templates", nil, func(c *config) bool { return c.templatesFile == "/tmp/templates" }},
+		"templates.hold":    {"1m", nil, func(c *config) bool { return c.templatesHold == time.Minute }},
+		"drain-timeout":     {"3s", nil, func(c *config) bool { return c.drainTimeout == 3*time.Second }},
 		"mapping":           {"next_hop=Nxt", nil, func(c *config) bool { return len(c.mapping) == 1 && c.mapping[0].Prefix == "Nxt" }},
 		"schema":            {"v1", nil, func(c *config) bool { return c.schema == "v1" }},
 		"fields":            {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *config) bool { return c.fields == "default,+TimeFlowStartNs,-SrcMac" }},
@@ -238,6 +249,10 @@ func TestParseErrors(t *testing.T) {
 		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; the only value is file`},
 		{"switch", []string{"-kube.off=maybe"}, nil, "", false, `-kube.off: "maybe" is not allowed; give true or false`},
 		{"switch in environment", nil, []string{"KUBE_ENRICHER_CHECK="}, "", false, `-check (from environment variable KUBE_ENRICHER_CHECK): "" is not allowed; give true or false`},
+		{"allow without network", []string{"-allow", "10.0.0.0/8,everyone"}, nil, "", false, `-allow: "everyone" is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses`},
+		{"allow with host bits", []string{"-allow", "10.0.0.1/8"}, nil, "", false, `-allow: "10.0.0.1/8" is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses`},
+		{"sampling without rate", []string{"-sampling", "10.0.0.0/8"}, nil, "", false, `-sampling: "10.0.0.0/8" is not allowed; give CIDR=RATE with a rate from 1 on, such as 10.0.0.0/8=400`},
+		{"sampling by zero", []string{"-sampling", "10.0.0.0/8=0"}, nil, "", false, `-sampling: "10.0.0.0/8=0" is not allowed; give CIDR=RATE with a rate from 1 on, such as 10.0.0.0/8=400`},
 		{"negative duration", []string{"-kube.sync-timeout", "-1s"}, nil, "", false, `-kube.sync-timeout: "-1s" is not allowed; give a duration such as 60s or 2m, or 0s for none`},
 		{"address without port", []string{"-addr", "localhost"}, nil, "", false, `-addr: "localhost" is not allowed; give [HOST]:PORT with a port from 0 to 65535, or an empty value for none`},
 		{"address with large port", []string{"-debug.addr", ":65536"}, nil, "", false, `-debug.addr: ":65536" is not allowed; give [HOST]:PORT with a port from 0 to 65535, or an empty value for none`},

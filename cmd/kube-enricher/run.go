@@ -136,6 +136,8 @@ func (a *app) build() error {
 	}
 	a.out, err = transport.NewFile(transport.FileConfig{
 		Path: a.cfg.transportFile, Stdout: a.stdout, Block: a.cfg.mode != modeCollect,
+		// Half of the time is for the sockets, half for the output.
+		DrainTimeout: max(a.cfg.drainTimeout/2, 1),
 	}, enc, a.log, a.reg)
 	if err != nil {
 		return err
@@ -152,7 +154,10 @@ func (a *app) build() error {
 			return err
 		}
 	}
-	a.collector, err = collector.New(collector.Config{Listeners: a.cfg.listen}, a.newStage, a.log, a.reg)
+	a.collector, err = collector.New(collector.Config{
+		Listeners: a.cfg.listen, Allow: a.cfg.allow, Sampling: a.cfg.sampling,
+		TemplatesFile: a.cfg.templatesFile, TemplatesHold: a.cfg.templatesHold, DrainTimeout: a.cfg.drainTimeout / 2,
+	}, a.newStage, a.log, a.reg)
 	return err
 }
 
