@@ -26,7 +26,7 @@ type Object struct {
 // NewObject seals o: attributes must not change afterwards.
 func NewObject(o Object) *Object {
 	o.safe = true
-	for a := Attr(0); a < numAttrs; a++ {
+	for a := range numAttrs {
 		if !plain(o.Attr(a)) {
 			o.safe = false
 		}

@@ -292,7 +292,7 @@ func (a *app) runInput(ctx context.Context) error {
 	if a.enricher != nil {
 		// Nothing arrives in real time here, so names are worth waiting for.
 		if err := a.enricher.WaitSynced(ctx); err != nil {
-			return nil // stopped while waiting
+			return nil //nolint:nilerr // stopped while waiting
 		}
 	}
 	if a.cfg.mode == modeStdin {
