@@ -7,6 +7,7 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -86,13 +87,14 @@ type Collector struct {
 	faults     *faultLog
 	policy     *policy
 	own        *workerMetrics // of what no worker does
-	sockets    []*socket
+	opened     bool
 
 	bound  atomic.Bool
 	inputs map[string]prometheus.Counter // by format; exported with the other counters
 
 	mu      sync.Mutex
 	workers []*workerMetrics
+	sockets []*socket
 }
 
 // inputFormats are the values of the label protocol for records that were read
@@ -167,9 +169,12 @@ func (c *Collector) allMetrics() []*workerMetrics {
 // Open binds the sockets, so that what arrives from then on is received by Run.
 // It is called at most once.
 func (c *Collector) Open(ctx context.Context) error {
+	c.opened = true
 	for _, l := range c.cfg.Listeners {
 		group, err := listen(ctx, l, c.log)
+		c.mu.Lock()
 		c.sockets = append(c.sockets, group...)
+		c.mu.Unlock()
 		if err != nil {
 			c.closeSockets()
 			return err
@@ -179,35 +184,52 @@ func (c *Collector) Open(ctx context.Context) error {
 }
 
 func (c *Collector) closeSockets() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, s := range c.sockets {
+		c.own.drops[dropKernel].Add(s.finalDrops())
 		s.close()
 	}
 	c.sockets = nil
+}
+
+// countKernelDrops brings the count of datagrams that the kernel dropped up to
+// date.
+func (c *Collector) countKernelDrops() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sockets {
+		c.own.drops[dropKernel].Add(s.kernelDrops())
+	}
 }
 
 // Run receives until ctx ends, on the sockets that Open bound. It then refuses
 // new datagrams, reads what had reached the sockets, and returns when the
 // workers have handed on all of it.
 func (c *Collector) Run(ctx context.Context) error {
-	if c.sockets == nil {
+	if !c.opened {
 		if err := c.Open(ctx); err != nil {
 			return err
 		}
 	}
 	defer c.closeSockets()
+	c.mu.Lock()
+	sockets := slices.Clone(c.sockets)
+	c.mu.Unlock()
 	templates := c.restoreTemplates()
 	c.bound.Store(true)
 	defer c.bound.Store(false)
 	var wg, house sync.WaitGroup
 	drained := make(chan struct{})
 	house.Go(func() { c.keepHouse(templates, drained) })
-	for i, s := range c.sockets {
+	for i, s := range sockets {
 		d := c.NewDecoder(c.newHandler(i))
 		wg.Go(func() { c.work(s, d) })
 	}
 	stop := context.AfterFunc(ctx, func() {
 		deadline := time.Now().Add(c.cfg.DrainTimeout)
-		for _, s := range c.sockets {
+		for _, s := range sockets {
+			c.own.drops[dropKernel].Add(s.finalDrops())
 			s.stop(deadline)
 		}
 	})
@@ -226,7 +248,6 @@ func (c *Collector) work(s *socket, d *Decoder) {
 	for {
 		n, err := s.receive()
 		now := time.Now().UnixNano()
-		s.countKernelDrops(d.metrics)
 		for i := range n {
 			b, source, truncated := s.datagram(i)
 			if truncated {
@@ -294,6 +315,36 @@ func (c *Collector) WriteTemplates(w io.Writer) error {
 	enc.SetIndent("", "  ")
 	if err := enc.Encode(all); err != nil {
 		return fmt.Errorf("write templates: %w", err)
+	}
+	return nil
+}
+
+// exporterInfo is what /exporters tells of one exporter.
+type exporterInfo struct {
+	Exporter     netip.Addr `json:"exporter"`
+	LastSeen     time.Time  `json:"lastSeen"`
+	Templates    int        `json:"templates"`
+	SetsHeld     int64      `json:"setsHeld"`     // data sets that wait for a template
+	SequenceLost uint64     `json:"sequenceLost"` // records or datagrams, as its protocol counts
+}
+
+// WriteExporters writes the known exporters as a JSON array, the one that lost
+// most first.
+func (c *Collector) WriteExporters(w io.Writer) error {
+	infos := []exporterInfo{}
+	for _, e := range c.exporters.all() {
+		e.mu.Lock()
+		templates := len(e.templates)
+		e.mu.Unlock()
+		infos = append(infos, exporterInfo{e.addr, time.Unix(e.lastSeen.Load(), 0).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load()})
+	}
+	slices.SortFunc(infos, func(a, b exporterInfo) int {
+		return cmp.Or(cmp.Compare(b.SequenceLost, a.SequenceLost), a.Exporter.Compare(b.Exporter))
+	})
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(infos); err != nil {
+		return fmt.Errorf("write exporters: %w", err)
 	}
 	return nil
 }

@@ -115,6 +115,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	m.c.countKernelDrops()
 	workers := m.c.allMetrics()
 	sum := func(of func(*workerMetrics) *atomic.Uint64) float64 {
 		var n uint64

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,7 +25,6 @@ const (
 	// maxDatagram is the longest UDP payload. Pages of a buffer that no datagram
 	// reaches are never touched, so short datagrams cost no memory.
 	maxDatagram = 65535
-	controlLen  = 64
 	pollPending = 50 * time.Millisecond
 )
 
@@ -48,7 +48,6 @@ type socket struct {
 	messages []mmsghdr
 	iovecs   []unix.Iovec
 	names    []unix.RawSockaddrInet6 // large enough for both families
-	control  []byte
 	buffers  []byte
 
 	n       int // datagrams received by the last call
@@ -59,7 +58,9 @@ type socket struct {
 	stopping      atomic.Bool
 	drainDeadline atomic.Int64 // Unix nanoseconds
 
-	kernelDrops uint32 // as last told by SO_RXQ_OVFL, which wraps
+	dropsMu    sync.Mutex
+	drops      uint32 // as last told by the kernel
+	dropsFinal bool
 }
 
 // listen binds the sockets of a listener, which share its address by
@@ -113,7 +114,6 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 		messages: make([]mmsghdr, batchSize),
 		iovecs:   make([]unix.Iovec, batchSize),
 		names:    make([]unix.RawSockaddrInet6, batchSize),
-		control:  make([]byte, batchSize*controlLen),
 		buffers:  make([]byte, batchSize*maxDatagram),
 	}
 	for i := range s.messages {
@@ -123,7 +123,6 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 		h.Iov = &s.iovecs[i]
 		h.SetIovlen(1)
 		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
-		h.Control = &s.control[i*controlLen]
 	}
 	s.read = s.receiveFrom
 	return s, nil
@@ -135,8 +134,6 @@ func setOptions(fd, rcvbuf int) (int, error) {
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 		return 0, fmt.Errorf("set SO_REUSEPORT: %w", err)
 	}
-	// Kernels without it only leave the loss uncounted.
-	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, rcvbuf) != nil {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, rcvbuf); err != nil {
 			return 0, fmt.Errorf("set SO_RCVBUF to %s bytes: %w", strconv.Itoa(rcvbuf), err)
@@ -181,7 +178,6 @@ func (s *socket) receiveFrom(fd uintptr) bool {
 	for i := range s.messages {
 		h := &s.messages[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
-		h.SetControllen(controlLen)
 		h.Flags = 0
 	}
 	for {
@@ -218,29 +214,39 @@ func (s *socket) datagram(i int) (b []byte, source netip.AddrPort, truncated boo
 	return b, source, m.hdr.Flags&unix.MSG_TRUNC != 0
 }
 
-// countKernelDrops reads how many datagrams the kernel dropped since the last
-// batch because the socket's buffer was full.
-func (s *socket) countKernelDrops(m *workerMetrics) {
-	if s.n == 0 {
-		return
+// kernelDrops returns how many datagrams the kernel dropped since the last call
+// because the socket's buffer was full. It is the counter of SO_RXQ_OVFL, which
+// comes with datagrams only and so keeps silent about the end of a burst;
+// SO_MEMINFO tells at any time. Any goroutine may call it.
+func (s *socket) kernelDrops() (n uint64) {
+	s.dropsMu.Lock()
+	defer s.dropsMu.Unlock()
+	if s.dropsFinal {
+		return 0
 	}
-	last := s.n - 1
-	h := &s.messages[last].hdr
-	control := s.control[last*controlLen:][:h.Controllen]
-	for len(control) >= unix.SizeofCmsghdr {
-		c := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
-		n := int(c.Len)
-		if n < unix.SizeofCmsghdr || n > len(control) {
-			return
+	_ = s.raw.Control(func(fd uintptr) {
+		var info [unix.SK_MEMINFO_VARS]uint32
+		size := uint32(unsafe.Sizeof(info))
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno != 0 || size < uint32(unsafe.Sizeof(info)) {
+			return // before Linux 4.12 the loss stays uncounted
 		}
-		if c.Level == unix.SOL_SOCKET && c.Type == unix.SO_RXQ_OVFL && n >= unix.CmsgLen(4) {
-			drops := *(*uint32)(unsafe.Pointer(&control[unix.CmsgLen(0)]))
-			m.drops[dropKernel].Add(uint64(drops - s.kernelDrops))
-			s.kernelDrops = drops
-			return
-		}
-		control = control[min(unix.CmsgSpace(n-unix.CmsgLen(0)), len(control)):]
-	}
+		drops := info[unix.SK_MEMINFO_DROPS]
+		n = uint64(drops - s.drops) // wraps
+		s.drops = drops
+	})
+	return n
+}
+
+// finalDrops is the last call of kernelDrops: what the socket refuses from now on
+// was not lost.
+func (s *socket) finalDrops() uint64 {
+	n := s.kernelDrops()
+	s.dropsMu.Lock()
+	defer s.dropsMu.Unlock()
+	s.dropsFinal = true
+	return n
 }
 
 // wakeAfter makes receive return after 50 ms without a datagram if pending, and

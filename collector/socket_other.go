@@ -66,7 +66,9 @@ func (s *socket) datagram(int) (b []byte, source netip.AddrPort, truncated bool)
 	return s.buffer[:s.n:s.n], s.source, false
 }
 
-func (s *socket) countKernelDrops(*workerMetrics) {}
+// kernelDrops and finalDrops tell nothing here: there is no portable way to ask.
+func (s *socket) kernelDrops() uint64 { return 0 }
+func (s *socket) finalDrops() uint64  { return 0 }
 
 // wakeAfter makes receive return after 50 ms without a datagram if pending.
 func (s *socket) wakeAfter(pending bool) {

@@ -227,7 +227,7 @@ func options() []option {
 		},
 		{
 			name: "debug.addr", group: groupHTTP, arg: "[HOST]:PORT",
-			usage: "HTTP address of `/templates`; empty for none. What it shows tells about the cluster, so it is meant for loopback, such as `127.0.0.1:8081`",
+			usage: "HTTP address of `/templates`, `/exporters` and `/debug/pprof`; empty for none. What it shows tells about the cluster, so it is meant for loopback, such as `127.0.0.1:8081`",
 			set:   address(func(c *config) *string { return &c.debugAddr }),
 		},
 		{

@@ -138,6 +138,10 @@ func (h *httpServers) debug() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = h.a.collector.WriteTemplates(w)
 	})
+	mux.HandleFunc("GET /exporters", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = h.a.collector.WriteExporters(w)
+	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

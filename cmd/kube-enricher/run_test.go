@@ -517,6 +517,9 @@ func TestCollect(t *testing.T) {
 	if body, code := get(t, "http://"+debugAddr+"/templates"); code != http.StatusOK || !strings.Contains(body, `"template-id": 1024`) {
 		t.Errorf("/templates: %d %q", code, body)
 	}
+	if body, code := get(t, "http://"+debugAddr+"/exporters"); code != http.StatusOK || !strings.Contains(body, `"exporter": "127.0.0.1"`) || !strings.Contains(body, `"sequenceLost": 0`) {
+		t.Errorf("/exporters: %d %q", code, body)
+	}
 	if _, code := get(t, base+"/templates"); code != http.StatusNotFound {
 		t.Error("/templates is on -addr")
 	}
