@@ -245,6 +245,7 @@ func (c *Collector) Run(ctx context.Context) error {
 
 // work receives and decodes on one socket until it is stopped and drained.
 func (c *Collector) work(s *socket, d *Decoder) {
+	pace := newPacer(s.bufferSize)
 	for {
 		n, err := s.receive()
 		now := time.Now().UnixNano()
@@ -271,6 +272,11 @@ func (c *Collector) work(s *socket, d *Decoder) {
 			return
 		case n < batchSize:
 			s.wakeAfter(d.idle(now))
+			if nap := pace.nap(n, now); nap > 0 {
+				time.Sleep(nap)
+			}
+		default:
+			pace.nap(n, now) // more is waiting; takes note of the rate
 		}
 	}
 }

@@ -44,6 +44,9 @@ type socket struct {
 	raw       syscall.RawConn
 	address   string
 	protocols Protocols
+	// bufferSize is the size of the kernel's buffer, as it counts: twice what
+	// setsockopt was asked for.
+	bufferSize int
 
 	messages []mmsghdr
 	iovecs   []unix.Iovec
@@ -110,7 +113,7 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 			"the kernel caps the receive buffer, so bursts may be lost; set: sysctl -w net.core.rmem_max=%d", l.ReceiveBuffer)
 	}
 	s := &socket{
-		conn: conn, raw: raw, address: l.String(), protocols: l.Protocols,
+		conn: conn, raw: raw, address: l.String(), protocols: l.Protocols, bufferSize: 2 * got,
 		messages: make([]mmsghdr, batchSize),
 		iovecs:   make([]unix.Iovec, batchSize),
 		names:    make([]unix.RawSockaddrInet6, batchSize),

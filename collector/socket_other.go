@@ -25,14 +25,15 @@ var errDrained = errors.New("socket is drained")
 
 // socket receives one datagram a call: the portable way, for trying things out.
 type socket struct {
-	conn      *net.UDPConn
-	address   string
-	protocols Protocols
-	buffer    []byte
-	n         int
-	source    netip.AddrPort
-	timed     bool
-	stopping  atomic.Bool
+	conn       *net.UDPConn
+	address    string
+	protocols  Protocols
+	bufferSize int // unknown: 0, so that there are no naps
+	buffer     []byte
+	n          int
+	source     netip.AddrPort
+	timed      bool
+	stopping   atomic.Bool
 }
 
 // listen binds one socket, whatever the listener's count.
