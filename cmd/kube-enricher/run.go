@@ -177,6 +177,7 @@ func (a *app) source() (enrich.Source, error) {
 	if err != nil {
 		return nil, usagef("-kubeconfig: %v", err)
 	}
+	enrich.RouteKlog(a.log) // client-go's own messages
 	return enrich.NewCluster(rest, a.log)
 }
 
