@@ -30,7 +30,7 @@ type noSource struct{ keep bool }
 
 func (noSource) run(ctx context.Context, _ *state) { <-ctx.Done() }
 func (noSource) reload(*state) error               { return nil }
-func (s noSource) keeps() bool                     { return s.keep }
+func (s noSource) fixed() bool                     { return s.keep }
 
 // newTest returns an Enricher without a source, and what it logs.
 func newTest(t testing.TB, cfg Config, source Source) (*Enricher, *prometheus.Registry, *logtest.Hook) {

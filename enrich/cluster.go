@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,15 +24,17 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/util/flowcontrol"
+	"k8s.io/klog/v2"
 )
 
 const (
 	pageSize     = 500
 	listTimeout  = 2 * time.Minute  // of a page
 	relistEvery  = 30 * time.Second // without the right to watch
-	askAgain     = 5 * time.Minute  // for rights that were missing
+	askSoon      = 30 * time.Second // for rights that were missing,
+	askAgain     = 5 * time.Minute  // at growing intervals up to this
 	firstRetry   = time.Second
-	lastRetry    = 30 * time.Second
+	lastRetry    = 15 * time.Second
 	goodSession  = 2 * time.Minute // resets the time to the next retry
 	fetchQPS     = 10
 	fetchBurst   = 50
@@ -85,7 +88,7 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger) (*Cluster, error) {
 	return &Cluster{core: core, meta: metaClient, log: log}, nil
 }
 
-func (c *Cluster) keeps() bool         { return false }
+func (c *Cluster) fixed() bool         { return false }
 func (c *Cluster) reload(*state) error { return nil }
 
 func (c *Cluster) run(ctx context.Context, st *state) {
@@ -132,16 +135,20 @@ type watcher struct {
 
 	listErr, watchErr error     // of this session
 	synced            bool      // in this session
-	refused           time.Time // when the right to watch was last found missing
+	refused           time.Time // when the right to watch, but not to list, was found missing
 	warned            bool      // that rights are missing
 }
 
 func (w *watcher) run(ctx context.Context) {
 	log := w.c.log.WithField("resource", w.kind.resource())
-	r := cache.NewReflectorWithOptions(&cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch},
-		nil, w, cache.ReflectorOptions{Name: "kube-enricher", TypeDescription: w.kind.resource()})
+	logger := logr.New(&klogSink{log, &w.c.quiet})
+	ctx = klog.NewContext(ctx, logger)
+	r := cache.NewReflectorWithOptions(&cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}, nil, w, cache.ReflectorOptions{
+		Logger: &logger, Name: "kube-enricher", TypeDescription: w.kind.resource(),
+		Backoff: &wait.Backoff{Duration: firstRetry, Factor: 2, Jitter: 0.5, Steps: 10, Cap: lastRetry}, // of watches
+	})
 	r.WatchListPageSize = pageSize
-	delay := firstRetry
+	delay, ask := firstRetry, askSoon
 	for {
 		begin := time.Now()
 		w.listErr, w.watchErr, w.synced = nil, nil, false
@@ -149,8 +156,11 @@ func (w *watcher) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if w.synced && time.Since(begin) > goodSession {
-			delay = firstRetry
+		if w.synced {
+			ask = askSoon
+			if time.Since(begin) > goodSession {
+				delay = firstRetry
+			}
 		}
 		next := wait.Jitter(delay, 0.5)
 		switch {
@@ -164,13 +174,19 @@ func (w *watcher) run(ctx context.Context) {
 			if w.denied != nil {
 				w.denied()
 			}
-			next = askAgain
+			next, ask = ask, min(2*ask, askAgain)
 		case w.listErr == nil && missingRight(w.watchErr):
 			if !w.c.noWatch.Swap(true) {
 				log.Warn("no right to watch pods, services or others: they are listed every 30s instead; grant the verb watch to see changes at once")
 			}
+			if time.Since(w.refused) >= askAgain {
+				w.refused = time.Now()
+			}
 			next = relistEvery
 		default:
+			if err == nil {
+				w.st.metrics.failures[w.kind].Inc()
+			}
 			w.failed(log, cmp.Or(w.listErr, err, w.watchErr))
 			delay = min(2*delay, lastRetry)
 		}
@@ -188,12 +204,14 @@ func (w *watcher) failed(log *logrus.Entry, err error) {
 		log.Debug("the watch has ended: listing again")
 		return
 	}
+	reason, message := "unreachable", "cannot keep up with the cluster: trying again"
 	if apierrors.IsForbidden(err) {
 		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
+		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
 	}
 	w.st.failed(w.kind, err)
-	if w.c.quiet.allow(w.kind.resource()) {
-		log.WithError(err).Warnf("cannot keep %s up to date: trying again", w.kind.resource())
+	if w.c.quiet.allow(reason) {
+		log.WithError(err).Warn(message)
 	}
 }
 
@@ -263,10 +281,8 @@ func (c *Cluster) metadata(k kind) metadata.Getter {
 // watch begins a watch, or a stream that begins with all objects.
 func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 	streaming := opts.SendInitialEvents != nil
-	if w.watchErr != nil && missingRight(w.watchErr) || time.Since(w.refused) < askAgain {
-		if w.watchErr == nil {
-			w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
-		}
+	if time.Since(w.refused) < askAgain {
+		w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
 		return nil, w.watchErr
 	}
 	i, err := w.stream(ctx, opts)
@@ -286,7 +302,6 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	w.watchErr = err
 	w.st.metrics.failures[w.kind].Inc()
 	if missingRight(err) {
-		w.refused = time.Now()
 		return nil, err
 	}
 	w.st.failed(w.kind, err)
@@ -376,7 +391,7 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-c
 		case <-needed:
 		case <-again.C:
 		}
-		if time.Since(forbidden) < askAgain {
+		if time.Since(forbidden) < askSoon {
 			st.madeUp(k)
 			continue
 		}

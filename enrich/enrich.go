@@ -51,9 +51,9 @@ type Source interface {
 	// reload reads everything again, if the source is one that changes only
 	// then. On an error the state is as before.
 	reload(st *state) error
-	// keeps says that all that the source holds is of interest, however long
-	// ago it ended.
-	keeps() bool
+	// fixed says that the source changes only when it is reloaded. All that it
+	// holds is of interest then, however long ago it ended.
+	fixed() bool
 }
 
 // Enricher knows who owns which address. Its methods may be called from any
@@ -85,7 +85,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e := &Enricher{cfg: cfg, source: source, log: log, opened: make(chan struct{})}
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
-	e.state = newState(cfg.Retain, source.keeps(), log, e.metrics)
+	e.state = newState(cfg.Retain, cfg.Capture || source.fixed(), source.fixed(), log, e.metrics)
 	e.state.onSync = e.release
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
@@ -100,7 +100,7 @@ func (e *Enricher) Run(ctx context.Context) error {
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	if !e.source.keeps() { // a snapshot is there at once
+	if !e.source.fixed() { // a snapshot is there at once
 		wg.Go(func() { e.timeOut(ctx) })
 	}
 	if !e.cfg.Capture {
@@ -217,7 +217,7 @@ func (st *state) checkSync() {
 	}
 	st.synced = true
 	defer st.onSync()
-	if st.keep {
+	if st.fixed {
 		return // a snapshot says itself what it holds
 	}
 	st.log.WithFields(logrus.Fields{

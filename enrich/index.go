@@ -68,7 +68,6 @@ func newTable(size int) *table { return &table{make([]atomic.Pointer[entry], siz
 func (ix *index) hash(addr netip.Addr) uint64 {
 	b := addr.As16()
 	hi, lo := bits.Mul64(binary.LittleEndian.Uint64(b[:8])^ix.seed[0], binary.LittleEndian.Uint64(b[8:])^ix.seed[1])
-	hi, lo = bits.Mul64(hi^ix.seed[0], lo^ix.seed[1])
 	return hi ^ lo
 }
 
@@ -157,7 +156,7 @@ func (ix *index) put(e *entry) {
 		}
 		link = &old.after
 	}
-	if t := ix.table.Load(); ix.used >= len(t.buckets) {
+	if t := ix.table.Load(); 2*ix.used >= len(t.buckets) { // mostly one in a bucket
 		ix.grow(2 * len(t.buckets))
 	}
 	b := ix.table.Load().bucket(ix.hash(e.addr))
@@ -196,7 +195,7 @@ func (ix *index) grow(size int) {
 // reserve makes room for n entries at once.
 func (ix *index) reserve(n int) {
 	size := len(ix.table.Load().buckets)
-	for size < n {
+	for size < 2*n {
 		size *= 2
 	}
 	if size > len(ix.table.Load().buckets) {

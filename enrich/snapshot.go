@@ -21,6 +21,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
+// maxDepth bounds lists within lists: in YAML a list may even contain itself.
+const maxDepth = 5
+
 // Snapshot is a [Source] that reads a file of Kubernetes objects.
 type Snapshot struct {
 	path string
@@ -46,13 +49,16 @@ func LoadSnapshot(path string) (*Snapshot, error) {
 	return &Snapshot{path: path, read: o}, nil
 }
 
-func (s *Snapshot) keeps() bool { return true }
+func (s *Snapshot) fixed() bool { return true }
 
 func (s *Snapshot) run(ctx context.Context, st *state) {
 	for k := range numKinds {
 		st.begin(k)
 	}
 	s.apply(st)
+	st.mu.Lock()
+	st.checkSync() // Reload may have been first
+	st.mu.Unlock()
 	<-ctx.Done()
 }
 
@@ -102,15 +108,27 @@ func readSnapshot(path string) (*objects, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)
 	}
-	o := &objects{skipped: map[string]int{}}
-	parse := o.parseYAML
-	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) > 0 && t[0] == '{' {
-		parse = o.parseJSON
-	}
-	if err := parse(b); err != nil {
+	o, err := parseObjects(b)
+	if err != nil {
 		return nil, fmt.Errorf("read snapshot %s: %w", path, err)
 	}
 	return o, nil
+}
+
+func parseObjects(b []byte) (*objects, error) {
+	o := &objects{skipped: map[string]int{}}
+	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) == 0 || t[0] != '{' {
+		err := o.parseYAML(b)
+		return o, err
+	}
+	err := o.parseJSON(b)
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // YAML may begin with a brace, too
+		o = &objects{skipped: map[string]int{}}
+		if o.parseYAML(b) == nil {
+			return o, nil
+		}
+	}
+	return o, err
 }
 
 // head is the part of an object that tells what it is.
@@ -161,7 +179,7 @@ func (o *objects) parseJSON(b []byte) error {
 			}
 			return fmt.Errorf("line %d: %w", line(at), err)
 		}
-		if err := o.addJSON(raw, head{}); err != nil {
+		if err := o.addJSON(raw, head{}, 0); err != nil {
 			return fmt.Errorf("line %d: %w", line(d.InputOffset()-int64(len(raw))), err)
 		}
 	}
@@ -169,7 +187,10 @@ func (o *objects) parseJSON(b []byte) error {
 
 // addJSON adds an object or the items of a list. The default is the type of
 // what lacks one.
-func (o *objects) addJSON(raw []byte, byDefault head) error {
+func (o *objects) addJSON(raw []byte, byDefault head, depth int) error {
+	if depth > maxDepth {
+		return errors.New("lists within lists")
+	}
 	var h head
 	if err := json.Unmarshal(raw, &h); err != nil {
 		return err
@@ -188,7 +209,7 @@ func (o *objects) addJSON(raw []byte, byDefault head) error {
 		}
 	}
 	for i, raw := range items {
-		if err := o.addJSON(raw, item); err != nil {
+		if err := o.addJSON(raw, item, depth+1); err != nil {
 			return fmt.Errorf("item %d: %w", i, err)
 		}
 	}
@@ -215,7 +236,7 @@ func (o *objects) parseYAML(b []byte) error {
 			continue
 		}
 		found = true
-		if err := o.addYAML(doc.Content[0], head{}); err != nil {
+		if err := o.addYAML(doc.Content[0], head{}, 0); err != nil {
 			return err
 		}
 	}
@@ -239,9 +260,12 @@ func yamlError(err error, b []byte) error {
 }
 
 // addYAML is addJSON for YAML.
-func (o *objects) addYAML(n *yaml.Node, byDefault head) error {
+func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("line %d: lists within lists", n.Line)
 	}
 	if n.Kind != yaml.MappingNode {
 		return fmt.Errorf("line %d: not a Kubernetes object", n.Line)
@@ -270,7 +294,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head) error {
 			return fmt.Errorf("line %d: the items of a %s are not a list", items.Line, h.Kind)
 		}
 		for _, n := range items.Content {
-			if err := o.addYAML(n, item); err != nil {
+			if err := o.addYAML(n, item, depth+1); err != nil {
 				return err
 			}
 		}

@@ -2,8 +2,10 @@ package enrich
 
 import (
 	"context"
+	"encoding/csv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -143,7 +145,7 @@ func TestRules(t *testing.T) {
 			continue
 		}
 		got, want := *end.Object, c.want
-		for a := flow.AttrPod; a < flow.AttrStatus; a++ {
+		for a := range flow.AttrStatus {
 			if w := want.Attr(a); (w != "" || a == flow.AttrWarn) && got.Attr(a) != w {
 				t.Errorf("%s: attribute %d is %q, want %q", c.why, a, got.Attr(a), w)
 			}
@@ -204,7 +206,7 @@ func TestSnapshotForms(t *testing.T) {
 		skipped int
 	}{
 		"list.yaml": {string(list), 3}, "list.json": {string(js), 3}, "docs.yaml": {docs.String(), 3}, "stream.json": {stream.String(), 3},
-		"pods.yaml": {string(typed), 0}, "bom.json": {"\ufeff" + string(js), 3},
+		"pods.yaml": {string(typed), 0}, "flow.yaml": {strings.Replace(string(js), `"kind":`, "kind: ", 1), 3}, "bom.json": {"\ufeff" + string(js), 3},
 	} {
 		path := filepath.Join(t.TempDir(), name)
 		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
@@ -247,6 +249,7 @@ func TestSnapshotErrors(t *testing.T) {
 		"empty":                {"", "there is no object"},
 		"only comments":        {"# nothing\n---\n", "there is no object"},
 		"a field that differs": {"kind: List\nitems:\n- kind: Pod\n  metadata: {name: p}\n  status: {podIPs: x}\n", "line 3: Pod"},
+		"a list in itself":     {"&a\nkind: List\nitems: [*a]\n", "lists within lists"},
 		"items no list":        {"kind: List\nitems: 3\n", "line 2"},
 	} {
 		path := filepath.Join(t.TempDir(), "snapshot")
@@ -310,4 +313,64 @@ func TestSnapshotReload(t *testing.T) {
 		check("10.0.0.1", 3600, "b live")
 		check("10.0.0.2", -3300, "done retained")
 	})
+}
+
+// A file of any content is read or refused.
+func FuzzSnapshot(f *testing.F) {
+	rules, err := os.ReadFile("testdata/rules.yaml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(rules)
+	f.Add([]byte(podSpec{name: "p", ips: "10.0.0.1", ready: rfc(0)}.yaml()))
+	f.Add([]byte(`{"kind":"PodList","items":[{"metadata":{"name":"p"},"status":{"podIPs":[{"ip":"fd00::1"}]}}]}`))
+	f.Add([]byte("kind: Node\nmetadata: {name: n, annotations: {k8s.ovn.org/node-subnets: '{\"default\":[\"10.244.0.0/24\"]}'}}\n---\nkind: Service\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		o, err := parseObjects(b)
+		if err != nil {
+			return
+		}
+		e, _, _ := newTest(t, Config{}, &Snapshot{read: o})
+		e.source.(*Snapshot).apply(e.state)
+		for _, it := range o.items[kindPod] {
+			for _, a := range it.addrs {
+				e.Lookup(a, 0, never-1)
+			}
+		}
+	})
+}
+
+// The demo's snapshot names every address in the captures made for it, at the
+// time of the flows, but those that nobody has.
+func TestDemoSnapshot(t *testing.T) {
+	e := startSnapshot(t, "../examples/demo/snapshot.yaml", Config{Capture: true})
+	nobody := map[string]bool{"": true, "10.96.0.99": true, "127.0.0.1": true}
+	captured := when("23 01:58:00")
+	for _, capture := range []string{"ovs-ipfix", "ovs-ipfix-2node-geneve", "ovs-ipfix-nocache", "ovs-ipfix-nolistener", "ovs-netflow5", "ovs-sflow"} {
+		f, err := os.Open("../testdata/captures/" + capture + ".truth.csv")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		rows, err := csv.NewReader(f).ReadAll()
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := 0
+		for _, row := range rows[1:] {
+			for _, column := range []string{"src", "dst", "exporter"} {
+				s := row[slices.Index(rows[0], column)]
+				if nobody[s] || addr(s).IsMulticast() {
+					continue
+				}
+				if end := e.Lookup(addr(s), captured, captured); end.Object == nil {
+					t.Errorf("%s: nobody has %s", capture, s)
+				}
+				named++
+			}
+		}
+		if named == 0 {
+			t.Errorf("%s has no addresses", capture)
+		}
+	}
 }

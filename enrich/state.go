@@ -26,7 +26,8 @@ const (
 type state struct {
 	index   *index
 	retain  int64
-	keep    bool // what a source holds is kept, however long ago it ended
+	keep    bool // what the source holds is of interest, however long ago it ended
+	fixed   bool // the source is a snapshot
 	log     logrus.FieldLogger
 	metrics *metrics
 	start   func(kind) // begins to feed a kind; must not block or call back
@@ -46,6 +47,7 @@ type state struct {
 	gone     queue[goneOwner]
 	strings  map[string]string
 	timeline timeliner
+	blank    entry
 	mark     uint32 // of the list that is being applied
 }
 
@@ -110,9 +112,9 @@ type goneOwner struct {
 	key  string
 }
 
-func newState(retain time.Duration, keep bool, log logrus.FieldLogger, m *metrics) *state {
+func newState(retain time.Duration, keep, fixed bool, log logrus.FieldLogger, m *metrics) *state {
 	st := &state{
-		index: newIndex(), retain: int64(retain), keep: keep, log: log, metrics: m,
+		index: newIndex(), retain: int64(retain), keep: keep, fixed: fixed, log: log, metrics: m,
 		start: func(kind) {}, fetch: func() {}, onSync: func() {},
 		pods: map[string]*pod{}, zones: map[string]string{}, rezoned: map[string]bool{}, strings: map[string]string{},
 	}
@@ -160,7 +162,7 @@ func (st *state) replace(k kind, items []*item) {
 		}
 	}
 	st.rezone()
-	if f.synced && !st.keep {
+	if f.synced && !st.fixed {
 		st.metrics.relists[k].Inc()
 	}
 	f.synced, f.denied, f.waiting, f.err = true, false, false, nil
@@ -308,7 +310,7 @@ func (st *state) end(p *pod, it *item, now int64) int64 {
 
 // floor is a time at which pods that are new in a list were not there yet.
 func (st *state) floor() int64 {
-	if f := &st.feeds[kindPod]; f.synced && !st.keep {
+	if f := &st.feeds[kindPod]; f.synced && !st.fixed {
 		return f.heard
 	}
 	return 0
@@ -695,13 +697,14 @@ func (st *state) rezone() {
 	clear(st.rezoned)
 }
 
-// entry returns the entry of an address to be changed and published, a new one
-// if there is none.
+// entry returns the entry of an address to be changed and published at once, a
+// scratch one if there is none.
 func (st *state) entry(a netip.Addr) *entry {
 	if e := st.index.find(a); e != nil {
 		return e
 	}
-	return &entry{addr: a}
+	st.blank.addr, st.blank.spans, st.blank.holders = a, nil, nil
+	return &st.blank
 }
 
 func (st *state) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
