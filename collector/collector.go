@@ -90,6 +90,7 @@ type Collector struct {
 	opened     bool
 
 	bound  atomic.Bool
+	failed atomic.Int32                  // sockets
 	inputs map[string]prometheus.Counter // by format; exported with the other counters
 
 	mu      sync.Mutex
@@ -140,6 +141,9 @@ func (c *Collector) Ready() error {
 	if !c.bound.Load() {
 		return errors.New("sockets are not bound")
 	}
+	if n := c.failed.Load(); n > 0 {
+		return fmt.Errorf("%d sockets were given up", n)
+	}
 	return nil
 }
 
@@ -157,6 +161,7 @@ func (c *Collector) NewDecoder(h Handler) *Decoder {
 		policy:    c.policy,
 		handler:   h,
 		peers:     make(map[netip.AddrPort]*peer),
+		plans:     make(map[string]*plan),
 	}
 }
 
@@ -267,6 +272,7 @@ func (c *Collector) work(s *socket, d *Decoder) {
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			s.wakeAfter(d.idle(now))
 		case err != nil:
+			c.failed.Add(1)
 			c.log.WithError(err).WithField("address", s.address).Error("receiving failed; this socket is given up")
 			d.handler.Idle()
 			return
@@ -293,12 +299,22 @@ func (d *Decoder) idle(now int64) (pending bool) {
 func (d *Decoder) Datagram(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
 	defer func() {
 		if r := recover(); r != nil {
-			d.faults.log.WithFields(logrus.Fields{"panic": fmt.Sprint(r), "stack": string(debug.Stack())}).Debug("decoding panicked")
-			d.drop(dropPanic, source, b)
+			d.panicked(r, b)
+			d.metrics.drop(dropPanic)
 			delete(d.peers, source)
 		}
 	}()
 	d.datagram(source, allowed, b, received)
+}
+
+// panicked logs a panic and what caused it.
+func (d *Decoder) panicked(r any, b []byte) {
+	d.faults.log.WithFields(logrus.Fields{"panic": fmt.Sprint(r), "stack": string(debug.Stack())}).Debug("decoding panicked")
+	var source netip.AddrPort
+	if d.peer != nil {
+		source = d.peer.source
+	}
+	d.faults.report(dropPanic, source, b, d.received)
 }
 
 // WriteTemplates writes the known templates in the form of goflow2's /templates:

@@ -21,8 +21,16 @@ type Handler interface {
 	Idle() (pending bool)
 }
 
-// maxPeers bounds a worker's cache of sources; beyond it the cache starts anew.
-const maxPeers = 8192
+// Bounds on what a worker keeps of its sources. Beyond one of them it starts
+// anew: all of it can be had again from the exporters' table.
+const (
+	maxPeers    = 8192
+	maxBindings = 1 << 17
+	maxSeqs     = 1 << 14
+	// maxPlanCost is in fields of templates; a plan costs planCost on top.
+	maxPlanCost = 1 << 17
+	planCost    = 8
+)
 
 // Decoder turns datagrams into records, on one goroutine: it is a worker's own.
 type Decoder struct {
@@ -36,6 +44,11 @@ type Decoder struct {
 	addrs [12]byte // of a v5 record
 	peers map[netip.AddrPort]*peer
 	gaps  []openGap
+	// plans are by shape of the template. Their cost is bounded, and so is the
+	// number of bindings and sequences that all peers have together.
+	plans                map[string]*plan
+	planCost             int
+	numBindings, numSeqs int
 
 	// of the datagram at hand
 	peer     *peer
@@ -51,8 +64,7 @@ type peer struct {
 	exporter *exporter
 	source   netip.AddrPort
 	address  []byte // SamplerAddress: 4 or 16 bytes
-	plans    map[templateKey]*plan
-	fields   int // of all plans
+	bindings map[templateKey]*binding
 	// sampling is the rate that -sampling gives to exporters that send none.
 	sampling  uint64
 	sequences sequences
@@ -125,14 +137,15 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		}
 		return p
 	}
-	if len(d.peers) >= maxPeers {
+	if len(d.peers) >= maxPeers || d.numBindings >= maxBindings || d.numSeqs >= maxSeqs {
 		clear(d.peers)
+		d.numBindings, d.numSeqs = 0, 0
 	}
 	p = &peer{
 		exporter: d.exporters.get(source.Addr(), now),
 		source:   source,
 		address:  source.Addr().AsSlice(),
-		plans:    make(map[templateKey]*plan),
+		bindings: make(map[templateKey]*binding),
 		sampling: d.policy.samplingRate(source.Addr()),
 	}
 	d.peers[source] = p
@@ -372,46 +385,67 @@ func (d *Decoder) optionsTemplateSet9(b []byte, h *header) bool {
 	return ok && err == nil
 }
 
-// planFor returns how to read the data sets of a template, nil if the template
-// is unknown. It takes a lock only when the exporter's templates changed.
-func (d *Decoder) planFor(k templateKey) *plan {
+// bind returns how to read the data sets of a template, nil if the template is
+// unknown. It takes a lock only when the exporter's templates changed.
+func (d *Decoder) bind(k templateKey) *binding {
 	p, e := d.peer, d.peer.exporter
-	pl := p.plans[k]
-	if pl != nil && pl.generation == e.generation.Load() {
-		return pl
-	}
+	b := p.bindings[k]
+	// The generation is read before what depends on it.
 	generation := e.generation.Load()
-	t := e.template(k, p.source.Port())
-	if pl != nil {
-		if pl.tmpl == t && pl.rate == e.samplingRate(samplerKey{domain: k.domain, version: k.version}) && !pl.relative() {
-			pl.generation = generation
-			return pl
-		}
-		p.fields -= len(pl.tmpl.fields)
-		delete(p.plans, k)
+	if b != nil && b.generation == generation {
+		return b
 	}
+	t := e.template(k, p.source.Port())
 	if t == nil {
+		if b != nil {
+			delete(p.bindings, k)
+			d.numBindings--
+		}
 		return nil
 	}
-	if p.fields += len(t.fields); p.fields > maxExporterFields {
-		clear(p.plans)
-		p.fields = len(t.fields)
+	if b == nil {
+		b = new(binding)
+		if d.numBindings < maxBindings { // else until the cache starts anew
+			p.bindings[k] = b
+			d.numBindings++
+		}
 	}
-	pl = newPlan(t, e)
-	p.plans[k] = pl
-	return pl
+	if b.plan == nil || b.tmpl.shape != t.shape {
+		b.plan = d.planOf(t)
+	}
+	b.generation, b.tmpl = generation, t
+	b.rate = e.samplingRate(samplerKey{domain: k.domain, version: k.version})
+	b.boot = e.boot(k.domain)
+	return b
 }
 
-// relative tells whether the plan depends on the exporter's boot time.
-func (p *plan) relative() bool {
-	return p.tmpl.key.version == 10 && (p.tmpl.has(netflow.IPFIX_FIELD_flowStartSysUpTime) || p.tmpl.has(netflow.IPFIX_FIELD_flowEndSysUpTime))
+// planOf returns the plan of a template's shape.
+func (d *Decoder) planOf(t *template) *plan {
+	if p := d.plans[t.shape]; p != nil {
+		return p
+	}
+	cost := planCost + len(t.fields)
+	if d.planCost += cost; d.planCost > maxPlanCost {
+		// The bindings hold on to their plans, so they go, too.
+		clear(d.plans)
+		clear(d.peers)
+		clear(d.peer.bindings)
+		d.planCost, d.numBindings, d.numSeqs = cost, 0, 0
+	}
+	p := newPlan(t)
+	d.plans[t.shape] = p
+	return p
 }
 
 func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
-	p := d.planFor(templateKey{h.domain, h.version, id})
+	k := templateKey{h.domain, h.version, id}
+	p := d.bind(k)
 	if p == nil {
 		d.unitsKnown = false
-		d.hold(id, b, h)
+		if !d.hold(k, b, h) {
+			// Another worker learned the template just now.
+			return d.dataSet(id, b, h)
+		}
 		d.faults.report(dropNoTemplate, d.peer.source, nil, d.received)
 		return true
 	}
@@ -420,7 +454,7 @@ func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 
 // records decodes the records of a data set. It returns false if it ends with
 // something else.
-func (d *Decoder) records(p *plan, b []byte, h *header) bool {
+func (d *Decoder) records(p *binding, b []byte, h *header) bool {
 	// What follows the last byte that is not 0 is padding, or the tail of zeros
 	// that some exporters fill their datagrams with, if no record reaches into it.
 	tail := len(b)
@@ -444,11 +478,11 @@ func (d *Decoder) records(p *plan, b []byte, h *header) bool {
 	return true
 }
 
-func (d *Decoder) dataRecord(p *plan, b []byte, h *header) {
+func (d *Decoder) dataRecord(p *binding, b []byte, h *header) {
 	rate := p.rate
 	if p.sampler >= 0 {
 		s := p.at[p.sampler]
-		rate = p.source.samplingRate(samplerKey{h.domain, h.version, number(b[s.offset : s.offset+s.length])})
+		rate = d.peer.exporter.samplingRate(samplerKey{h.domain, h.version, number(b[s.offset : s.offset+s.length])})
 	}
 	d.half(p, &p.forward, b, h, rate)
 	if p.reverse != nil && p.hasReverse(b) {
@@ -467,7 +501,7 @@ func (p *plan) hasReverse(b []byte) bool {
 	return false
 }
 
-func (d *Decoder) half(p *plan, dir *direction, b []byte, h *header, rate uint64) {
+func (d *Decoder) half(p *binding, dir *direction, b []byte, h *header, rate uint64) {
 	d.rec.Reset()
 	if err := dir.fill(&d.rec, p, b, h.exportTime, h.uptime); err != nil {
 		// goflow2 fails on numbers of more than 8 bytes only, which the plan
@@ -484,7 +518,7 @@ func (d *Decoder) half(p *plan, dir *direction, b []byte, h *header, rate uint64
 }
 
 // option reads a record of options data: sampling rates and the boot time.
-func (d *Decoder) option(p *plan, b []byte) {
+func (d *Decoder) option(p *binding, b []byte) {
 	var sampler, rate, interval, space, size, population uint64
 	for i := range p.tmpl.fields {
 		f := &p.tmpl.fields[i]

@@ -300,6 +300,45 @@ func TestBounds(t *testing.T) {
 	runtime.KeepAlive(d)
 }
 
+// TestBoundsOfPorts has one address learn many templates and use them from many
+// source ports, each of a sequence of its own.
+func TestBoundsOfPorts(t *testing.T) {
+	c, _ := newTestCollector(t)
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+	const templates, ports = 1000, 400
+	var data [][]byte
+	for i := range uint16(templates) {
+		f := ie{1000 + i, 4, 0} // of a shape of its own
+		d.Datagram(testSource, AnyFlow, ipfixMessage(0, uint32(i%200), set(2, templateRecord(256+i, f))), testTime)
+		data = append(data, ipfixMessage(0, uint32(i%200), set(256+i, be(uint32(1)))))
+	}
+	for port := range uint16(ports) {
+		for _, b := range data {
+			d.Datagram(netip.AddrPortFrom(testSource.Addr(), 1+port), AnyFlow, b, testTime)
+		}
+	}
+	if n := d.metrics.records[protoIPFIX].Load(); n != templates*ports {
+		t.Errorf("%d records, want %d", n, templates*ports)
+	}
+	bindings, seqs := 0, 0
+	for _, p := range d.peers {
+		bindings += len(p.bindings)
+		seqs += len(p.sequences.byStream)
+	}
+	if bindings > maxBindings || seqs > maxSeqs+maxSequences || d.planCost > maxPlanCost || len(d.plans) > maxPlanCost/planCost {
+		t.Errorf("%d bindings, %d sequences, plans of cost %d", bindings, seqs, d.planCost)
+	}
+	// Shapes are shared: a thousand exporters of one kind have one plan.
+	before := len(d.plans)
+	for i := range uint32(1000) {
+		source := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1)
+		d.Datagram(source, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256)), set(256, basicRecord(1))), testTime)
+	}
+	if n := len(d.plans); n != before+1 {
+		t.Errorf("%d plans for one shape", n-before)
+	}
+}
+
 // TestPanicContainment costs one datagram by a panic, and no more.
 func TestPanicContainment(t *testing.T) {
 	c, hook := newTestCollector(t)

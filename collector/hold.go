@@ -26,19 +26,23 @@ func (h *heldSet) size() int64 { return int64(len(h.content)) + heldOverhead }
 
 // hold keeps a copy of a data set until its template comes. It counts what is
 // dropped instead: the exporter's oldest sets where its share is full, this one
-// where all is full of others'.
-func (d *Decoder) hold(id uint16, content []byte, h *header) {
+// where all is full of others'. It returns false, and does neither, if another
+// worker has learned the template in the meantime.
+func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 	t, e := d.exporters, d.peer.exporter
 	if t.holdFor == 0 {
 		d.metrics.dropSet(setTimeout)
-		return
+		return true
 	}
-	s := heldSet{templateKey{h.domain, h.version, id}, d.peer.source.Port(), *h, d.received, bytes.Clone(content)}
+	s := heldSet{k, d.peer.source.Port(), *h, d.received, bytes.Clone(content)}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.evicted.Load() {
 		d.metrics.dropSet(setHoldFull)
-		return
+		return true
+	}
+	if e.knows(k, s.port) {
+		return false
 	}
 	drop := 0
 	for drop < len(e.held) && (e.heldBytes+s.size() > t.holdExporter || t.heldBytes.Load()+s.size() > t.holdTotal) {
@@ -50,11 +54,12 @@ func (d *Decoder) hold(id uint16, content []byte, h *header) {
 	e.numHeld.Store(int64(len(e.held)))
 	if e.heldBytes+s.size() > t.holdExporter || t.heldBytes.Load()+s.size() > t.holdTotal {
 		d.metrics.dropSet(setHoldFull)
-		return
+		return true
 	}
 	e.held = append(e.held, s)
 	e.numHeld.Store(int64(len(e.held)))
 	e.account(s.size())
+	return true
 }
 
 // account adds to what the exporter's held sets take. The lock is held.
@@ -98,10 +103,22 @@ func (d *Decoder) release(k templateKey) {
 	for _, s := range e.take(func(s *heldSet) bool { return s.key == k && e.knows(k, s.port) }) {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(peer.source.Addr(), s.port))
-		if p := d.planFor(k); p == nil || !d.records(p, s.content, &s.header) {
+		if !d.decodeHeld(&s) {
 			d.metrics.dropSet(setMalformed)
 		}
 	}
+}
+
+// decodeHeld decodes one set. A panic costs that set only.
+func (d *Decoder) decodeHeld(s *heldSet) (ok bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			d.panicked(r, s.content)
+			ok = false
+		}
+	}()
+	b := d.bind(s.key)
+	return b != nil && d.records(b, s.content, &s.header)
 }
 
 // knows tells whether a template is known for a port. The lock is held.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"runtime"
 	"strconv"
@@ -29,7 +28,7 @@ const maxSockets = 64
 // Listener is one address that exporters send to.
 type Listener struct {
 	Protocols Protocols
-	Host      string // empty for all addresses of both families
+	Host      string // address or name; empty for all addresses of both families
 	Port      uint16
 	Sockets   int // how many sockets share the address by SO_REUSEPORT, each with a worker of its own
 	// ReceiveBuffer is the size asked for each socket's buffer, in bytes.
@@ -88,11 +87,6 @@ func parseListener(s string) (Listener, error) {
 		return l, fmt.Errorf("scheme %q of %q is none of netflow, sflow, flow", u.Scheme, s)
 	}
 	l.Host = u.Hostname()
-	if l.Host != "" && l.Host != "localhost" {
-		if _, err := netip.ParseAddr(l.Host); err != nil {
-			return l, fmt.Errorf("host %q of %q is not an IP address", l.Host, s)
-		}
-	}
 	port, err := strconv.ParseUint(u.Port(), 10, 16)
 	if err != nil {
 		return l, fmt.Errorf("port %q of %q is not a number from 0 to 65535", u.Port(), s)

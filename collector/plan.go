@@ -13,14 +13,12 @@ const (
 	penVMware  = 6876  // Open vSwitch's tunnel elements
 )
 
-// plan turns the records of one template into messages without allocating: the
-// fields that goflow2's producer reads are boxed once, over a scratch buffer
-// that each record is copied into. It belongs to one worker.
+// plan turns the records of one shape of template into messages without
+// allocating: the fields that goflow2's producer reads are boxed once, over a
+// scratch buffer that each record is copied into. It belongs to one worker,
+// which uses it for all exporters that send the same shape.
 type plan struct {
-	tmpl *template
-	// source and generation tell when the plan must be made anew.
-	source     *exporter
-	generation uint64
+	tmpl *template // any of that shape
 
 	scratch []byte
 	// at holds, per field of the template, where its value is in the record.
@@ -30,12 +28,20 @@ type plan struct {
 	forward direction
 	reverse *direction // of an RFC 5103 biflow
 
-	// rate is the sampling rate of the domain; sampler is the index of the
-	// field that names another, or -1.
-	rate    uint64
+	// sampler is the index of the field that names the sampler, or -1.
 	sampler int
 	// counters are the fields that hold the counters of the other direction.
 	counters []uint16
+}
+
+// binding is a plan as one exporter's template uses it.
+type binding struct {
+	*plan
+	// generation is the exporter's, from which the rest was taken.
+	generation uint64
+	tmpl       *template
+	rate       uint64 // sampling rate of the domain
+	boot       uint64 // boot time in Unix milliseconds that options data told, or 0
 }
 
 type span struct{ offset, length int }
@@ -61,8 +67,7 @@ type boxed struct {
 type amendment struct {
 	op    amendOp
 	index uint16 // of the field in the template
-	base  uint64 // opStartUptime, opEndUptime: boot time in Unix milliseconds, 0 if in field index2
-	boot  int32  // index of the field with the boot time, or -1
+	boot  int16  // opStartUptime, opEndUptime: the field with the boot time, or -1
 }
 
 type amendOp uint8
@@ -130,12 +135,8 @@ type element struct {
 	skip  bool
 }
 
-func newPlan(t *template, e *exporter) *plan {
-	p := &plan{tmpl: t, source: e, sampler: -1, at: make([]span, len(t.fields))}
-	// The generation is read before what depends on it.
-	p.generation = e.generation.Load()
-	bootTime := e.boot(t.key.domain)
-	p.rate = e.samplingRate(samplerKey{domain: t.key.domain, version: t.key.version})
+func newPlan(t *template) *plan {
+	p := &plan{tmpl: t, sampler: -1, at: make([]span, len(t.fields))}
 	offset := 0
 	elements := make([]element, len(t.fields))
 	for i, f := range t.fields {
@@ -151,9 +152,9 @@ func newPlan(t *template, e *exporter) *plan {
 		}
 	}
 	p.scratch = make([]byte, t.minLen)
-	p.forward = p.direction(elements, bootTime)
+	p.forward = p.direction(elements)
 	if rev := reverse(elements); rev != nil {
-		d := p.direction(rev, bootTime)
+		d := p.direction(rev)
 		for i := range d.amend {
 			if d.amend[i].op == opBiFlowDirection {
 				d.amend[i].op = opReverseBiFlowDirection
@@ -170,7 +171,7 @@ func newPlan(t *template, e *exporter) *plan {
 }
 
 // direction compiles how the elements are read.
-func (p *plan) direction(elements []element, bootTime uint64) direction {
+func (p *plan) direction(elements []element) direction {
 	var d direction
 	version := p.tmpl.key.version
 	// slots lays the fixed fields out in the scratch buffer, as the record has
@@ -273,7 +274,7 @@ func (p *plan) direction(elements []element, bootTime uint64) direction {
 	} else if i := iana(24); i >= 0 {
 		add(opPacketsIfZero, i)
 	}
-	d.addTimes(version, iana, bootTime)
+	d.addTimes(version, iana)
 	return d
 }
 
@@ -284,7 +285,7 @@ var tunnelOps = map[uint16]amendOp{
 
 // addTimes adds the times that goflow2 does not read: absolute ones in v9, and
 // those of IPFIX that count from the exporter's boot.
-func (d *direction) addTimes(version uint16, iana func(uint16) int, bootTime uint64) {
+func (d *direction) addTimes(version uint16, iana func(uint16) int) {
 	add := func(has *bool, op amendOp, typ uint16) bool {
 		i := iana(typ)
 		if i >= 0 && !*has {
@@ -298,18 +299,14 @@ func (d *direction) addTimes(version uint16, iana func(uint16) int, bootTime uin
 		_ = add(&d.hasEnd, opEndMillis, 153) || add(&d.hasEnd, opEndSeconds, 151) || add(&d.hasEnd, opEndNTP, 155) || add(&d.hasEnd, opEndNTP, 157)
 		return
 	}
-	boot := iana(netflow.IPFIX_FIELD_systemInitTimeMilliseconds)
-	if boot < 0 && bootTime == 0 {
-		return
-	}
-	relative := func(has *bool, op amendOp, typ uint16) {
-		if i := iana(typ); i >= 0 && !*has {
-			d.amend = append(d.amend, amendment{op: op, index: uint16(i), base: bootTime, boot: int32(boot)})
-			*has = true
+	boot := int16(iana(netflow.IPFIX_FIELD_systemInitTimeMilliseconds))
+	relative := func(has bool, op amendOp, typ uint16) {
+		if i := iana(typ); i >= 0 && !has {
+			d.amend = append(d.amend, amendment{op: op, index: uint16(i), boot: boot})
 		}
 	}
-	relative(&d.hasStart, opStartUptime, netflow.IPFIX_FIELD_flowStartSysUpTime)
-	relative(&d.hasEnd, opEndUptime, netflow.IPFIX_FIELD_flowEndSysUpTime)
+	relative(d.hasStart, opStartUptime, netflow.IPFIX_FIELD_flowStartSysUpTime)
+	relative(d.hasEnd, opEndUptime, netflow.IPFIX_FIELD_flowEndSysUpTime)
 }
 
 func firstOf(find func(uint16) int, types ...uint16) int {
@@ -412,17 +409,17 @@ func (p *plan) locate(b []byte) int {
 
 // fill makes the message of one direction of the record rec, which locate has
 // just been called for.
-func (d *direction) fill(r *flow.Record, p *plan, rec []byte, exportTime, uptime uint32) error {
+func (d *direction) fill(r *flow.Record, p *binding, rec []byte, exportTime, uptime uint32) error {
 	for _, v := range d.variable {
 		s := p.at[v.index]
 		value := rec[s.offset : s.offset+s.length : s.offset+s.length]
-		if number, _ := mapped(p.tmpl.key.version, d.fields[v.field].Type); number && s.length > 8 {
+		if number, _ := mapped(p.plan.tmpl.key.version, d.fields[v.field].Type); number && s.length > 8 {
 			value = nil // goflow2 would give up the record
 		}
 		d.fields[v.field].Value = value
 	}
 	m := &r.Msg
-	if err := protoproducer.ConvertNetFlowDataSet(m, p.tmpl.key.version, exportTime, uptime, d.fields, nil, packetMapper{}); err != nil {
+	if err := protoproducer.ConvertNetFlowDataSet(m, p.plan.tmpl.key.version, exportTime, uptime, d.fields, nil, packetMapper{}); err != nil {
 		return err
 	}
 	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
@@ -434,7 +431,7 @@ func (d *direction) fill(r *flow.Record, p *plan, rec []byte, exportTime, uptime
 	return nil
 }
 
-func (a *amendment) apply(r *flow.Record, p *plan, rec, v []byte) {
+func (a *amendment) apply(r *flow.Record, p *binding, rec, v []byte) {
 	m, x := &r.Msg, &r.Extra
 	switch a.op {
 	case opTTL:
@@ -492,9 +489,13 @@ func (a *amendment) apply(r *flow.Record, p *plan, rec, v []byte) {
 			m.Packets = number(v)
 		}
 	case opStartUptime:
-		m.TimeFlowStartNs = (a.bootTime(p, rec) + number(v)) * 1e6
+		if boot := a.bootTime(p, rec); boot != 0 {
+			m.TimeFlowStartNs, x.HasStart = (boot+number(v))*1e6, true
+		}
 	case opEndUptime:
-		m.TimeFlowEndNs = (a.bootTime(p, rec) + number(v)) * 1e6
+		if boot := a.bootTime(p, rec); boot != 0 {
+			m.TimeFlowEndNs, x.HasEnd = (boot+number(v))*1e6, true
+		}
 	case opStartSeconds:
 		m.TimeFlowStartNs = number(v) * 1e9
 	case opEndSeconds:
@@ -511,10 +512,10 @@ func (a *amendment) apply(r *flow.Record, p *plan, rec, v []byte) {
 }
 
 // bootTime returns the exporter's boot in Unix milliseconds: the record's own,
-// else what options data said.
-func (a *amendment) bootTime(p *plan, rec []byte) uint64 {
+// else what options data said, 0 if it is unknown.
+func (a *amendment) bootTime(p *binding, rec []byte) uint64 {
 	if a.boot < 0 {
-		return a.base
+		return p.boot
 	}
 	s := p.at[a.boot]
 	return number(rec[s.offset : s.offset+s.length])

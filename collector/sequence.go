@@ -10,7 +10,7 @@ const (
 	gapPatience = 5 * time.Second
 	// maxJump is the largest gap that is taken for loss. Beyond it the exporter
 	// started anew with another number.
-	maxJump = 1 << 24
+	maxJump = 1 << 20
 	// maxSequences bounds the counters that one source can make us follow.
 	maxSequences = 256
 	// uptimeSlack is by how many milliseconds reordering may set an uptime back.
@@ -195,6 +195,10 @@ type sequences struct {
 	// across says that the source counts its IPFIX records across observation
 	// domains, as Open vSwitch does, against RFC 7011.
 	across bool
+	// next is the number behind the last IPFIX message, of any domain; hits counts
+	// messages in a row that follow that one, and not the last of their own.
+	next uint32
+	hits int
 }
 
 // stream names what has a counter of its own: an observation domain, a v9
@@ -204,46 +208,64 @@ type stream struct {
 	id    uint32
 }
 
-// of returns the counter for a message, nil if the source has too many.
-func (q *sequences) of(k stream, seq uint32) *sequence {
+// of returns the counter for a message, nil if the source has too many. fresh
+// says that the counter is new.
+func (q *sequences) of(k stream, seq uint32, u units) (s *sequence, fresh bool) {
 	if k.proto == protoIPFIX && q.across {
 		if q.last.strays < reorderWindow {
-			return q.last
+			return q.last, false
 		}
 		*q = sequences{} // it was chance that one domain's number followed another's
 	}
-	s := q.byStream[k]
+	s = q.byStream[k]
 	if s == nil {
 		if k.proto == protoIPFIX && q.last != nil && seq != 0 {
 			if ahead := int32(seq - q.last.next()); ahead >= 0 && ahead <= reorderWindow {
 				q.across = true
-				return q.last
+				return q.last, false
 			}
 		}
 		if len(q.byStream) >= maxSequences {
-			return nil
+			return nil, false
 		}
 		if q.byStream == nil {
 			q.byStream = make(map[stream]*sequence)
 		}
-		s = &sequence{counting: countAll}
+		s, fresh = &sequence{counting: countAll}, true
 		if k.proto == protoIPFIX {
 			s.counting = countAny
 		}
 		q.byStream[k] = s
 	}
 	if k.proto == protoIPFIX {
+		first, next := s.counting.lowest().span(seq, u)
+		if s.started && first != s.next() && q.last != s && first == q.next {
+			q.hits++
+		} else if first != q.next || first == s.next() {
+			q.hits = 0
+		}
+		if q.next = next; q.hits >= 2 {
+			// What the domains' own counters took for gaps was in the other ones.
+			for _, o := range q.byStream {
+				o.gaps = nil
+			}
+			*s = sequence{counting: countAny}
+			*q = sequences{byStream: map[stream]*sequence{k: s}, across: true}
+		}
 		q.last = s
 	}
-	return s
+	return s, fresh
 }
 
 // follow counts what the sequence number of the datagram at hand says is lost.
 func (d *Decoder) follow(k stream, seq uint32, u units, known bool, uptime uint32) {
 	p := d.peer
-	s := p.sequences.of(k, seq)
+	s, fresh := p.sequences.of(k, seq, u)
 	if s == nil {
 		return
+	}
+	if fresh {
+		d.numSeqs++
 	}
 	open := len(s.gaps) > 0
 	if lost := s.message(seq, u, known, uptime, d.received); lost > 0 {

@@ -125,6 +125,14 @@ func TestSequencePerProtocol(t *testing.T) {
 		{"IPFIX counts by domain", protoIPFIX, [][]byte{templates(1), templates(2), ipfix(0, 1, 30), ipfix(0, 2, 2), ipfix(30, 1, 2), ipfix(2, 2, 1)}, 0},
 		{"Open vSwitch counts across domains", protoIPFIX, [][]byte{templates(1), ipfix(0, 1, 1),
 			ipfixMessage(1, 2, set(2, basicTemplate(256))), ipfix(1, 2, 1), ipfix(2, 1, 1), ipfix(3, 2, 1), ipfix(5, 1, 1), ipfix(6, 2, 1)}, 1},
+		{"across domains whose templates came at 0", protoIPFIX, slices.Concat([][]byte{templates(1), templates(2)}, func() (ds [][]byte) {
+			for i := range uint32(200) {
+				if i != 100 {
+					ds = append(ds, ipfix(i, 1+i%2, 1))
+				}
+			}
+			return ds
+		}()), 1},
 		{"an unknown template is no loss", protoIPFIX, [][]byte{templates(1), ipfix(0, 1, 1), ipfixMessage(1, 1, set(300, be(uint32(1), uint32(2)))), ipfix(3, 1, 1), ipfix(4, 1, 1)}, 0},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -92,6 +92,9 @@ func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []b
 	if records > maxSamples || int(records) > (len(b)-n-4)/8 {
 		return false
 	}
+	if first := b[n+4:]; records > 0 && uint64(binary.BigEndian.Uint32(first[4:])) > uint64(len(first)-8) {
+		return false // goflow2 makes an empty record of it
+	}
 	h := sflow.SampleHeader{Format: format, Length: uint32(len(b))}
 	sample, err := sflow.DecodeSample(&h, bytes.NewBuffer(b))
 	if err != nil {

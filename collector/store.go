@@ -272,7 +272,7 @@ func (c *Collector) restoreTemplates() *store {
 // keepHouse drops held sets whose time is over and writes the templates file,
 // until done is closed; then it writes the file once more.
 func (c *Collector) keepHouse(s *store, done <-chan struct{}) {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(250 * time.Millisecond) // a first template is kept at once
 	defer tick.Stop()
 	var logged time.Time
 	save := func(now time.Time, force bool) {

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
@@ -34,6 +35,8 @@ type template struct {
 	// Without variable fields it is every record's length.
 	minLen   int
 	variable bool
+	// shape is the same for templates that describe the same records.
+	shape string
 }
 
 // newTemplate checks a template that was received. It returns nil for one that
@@ -62,13 +65,29 @@ func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) 
 	if t.minLen == 0 || t.minLen > maxRecordLen {
 		return nil
 	}
+	b := make([]byte, 0, 6+9*len(t.fields))
+	b = binary.BigEndian.AppendUint16(b, key.version)
+	b = binary.BigEndian.AppendUint16(b, uint16(t.scopes))
+	b = append(b, bit(options))
+	for _, f := range t.fields {
+		b = append(b, bit(f.PenProvided))
+		b = binary.BigEndian.AppendUint16(b, f.Type)
+		b = binary.BigEndian.AppendUint16(b, f.Length)
+		b = binary.BigEndian.AppendUint32(b, f.Pen)
+	}
+	t.shape = string(b)
 	return t
 }
 
-// sameShape tells whether two templates describe the same records.
-func (t *template) sameShape(o *template) bool {
-	return t.key == o.key && t.options == o.options && t.scopes == o.scopes && slices.Equal(t.fields, o.fields)
+func bit(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
 }
+
+// sameShape tells whether two templates describe the same records.
+func (t *template) sameShape(o *template) bool { return t.shape == o.shape }
 
 // has tells whether the template has the IANA element typ.
 func (t *template) has(typ uint16) bool {

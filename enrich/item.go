@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/netip"
@@ -54,9 +55,10 @@ type item struct {
 	deleted              int64   // deletionTimestamp
 	owners               []owner // of a pod and of what may own pods
 
-	addrs   []netip.Addr // claimed addresses
-	cluster int          // of a service: so many of them, the first, are cluster IPs
-	zone    string       // of a node
+	addrs   []netip.Addr   // claimed addresses
+	cluster int            // of a service: so many of them, the first, are cluster IPs
+	zone    string         // of a node
+	ranges  []netip.Prefix // of a node's pods
 
 	hostIP, node string // of a pod, as all that follows
 	ready        int64  // since when PodReadyToStartContainers is true
@@ -154,7 +156,8 @@ func followed(apiVersion, name string) kind {
 		return noKind
 	}
 	for _, k := range []kind{kindReplicaSet, kindJob, kindReplicationController} {
-		if kinds[k].name == name && kinds[k].group == gv.Group {
+		// Snapshots written by hand may leave the version out.
+		if kinds[k].name == name && (kinds[k].group == gv.Group || apiVersion == "") {
 			return k
 		}
 	}
@@ -262,15 +265,30 @@ func nodeItem(n *corev1.Node) *item {
 	for i := range n.Status.Addresses {
 		it.addAddr(n.Status.Addresses[i].Address) // names don't parse
 	}
-	for _, a := range managementPorts(n.Annotations[nodeSubnets]) {
-		it.addAddr(a.String())
+	for _, p := range subnets(n.Annotations[nodeSubnets]) {
+		it.addRange(p)
+		if a := p.Addr().Next().Next(); a.IsValid() && p.Contains(a) {
+			it.addAddr(a.String())
+		}
+	}
+	for _, s := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
+		if p, err := netip.ParsePrefix(s); err == nil {
+			it.addRange(p.Masked())
+		}
 	}
 	return it
 }
 
-// managementPorts reads the annotation, whose values are a subnet or a list of
-// them. What cannot be read claims nothing.
-func managementPorts(annotation string) []netip.Addr {
+// addRange adds a range of pods. One that holds all there is would be a mistake.
+func (it *item) addRange(p netip.Prefix) {
+	if p.Bits() > 0 && !slices.Contains(it.ranges, p) {
+		it.ranges = append(it.ranges, p)
+	}
+}
+
+// subnets reads the annotation, whose values are a subnet or a list of them.
+// What cannot be read claims nothing.
+func subnets(annotation string) []netip.Prefix {
 	if annotation == "" {
 		return nil
 	}
@@ -278,25 +296,23 @@ func managementPorts(annotation string) []netip.Addr {
 	if json.Unmarshal([]byte(annotation), &networks) != nil {
 		return nil
 	}
-	var addrs []netip.Addr
+	var list []netip.Prefix
 	for _, v := range networks {
-		subnets, ok := v.([]any)
+		ofNetwork, ok := v.([]any)
 		if !ok {
-			subnets = []any{v}
+			ofNetwork = []any{v}
 		}
-		for _, v := range subnets {
+		for _, v := range ofNetwork {
 			s, _ := v.(string)
-			p, err := netip.ParsePrefix(s)
-			if err != nil {
-				continue
-			}
-			if a := p.Masked().Addr().Next().Next(); a.IsValid() && p.Contains(a) {
-				addrs = append(addrs, a)
+			if p, err := netip.ParsePrefix(s); err == nil {
+				list = append(list, p.Masked())
 			}
 		}
 	}
-	slices.SortFunc(addrs, netip.Addr.Compare)
-	return addrs
+	slices.SortFunc(list, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	return list
 }
 
 // strip makes an item of an object as it was decoded: a typed one, or the

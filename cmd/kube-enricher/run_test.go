@@ -61,7 +61,7 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	}
 	cmd := exec.CommandContext(t.Context(), exe, args...)
 	// No cluster is to be found by accident.
-	cmd.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "KUBECONFIG=", "KUBERNETES_SERVICE_HOST=")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "KUBECONFIG="+os.Getenv("TEST_KUBECONFIG"), "KUBERNETES_SERVICE_HOST=")
 	return cmd
 }
 
@@ -271,6 +271,18 @@ func TestWrongUsage(t *testing.T) {
 	}
 	if stdout, _, code := runProgram(t, "-h"); code != exitDone || !strings.Contains(stdout, "-kube.snapshot") {
 		t.Errorf("-h: exit code %d, %q", code, stdout)
+	}
+}
+
+// TestUnusableKubeconfig names the ways on also when the environment names a
+// kubeconfig that is not there.
+func TestUnusableKubeconfig(t *testing.T) {
+	t.Setenv("TEST_KUBECONFIG", "/nonexistent")
+	_, stderr, code := runProgram(t)
+	for _, want := range []string{"KUBECONFIG=/nonexistent", "-kubeconfig", "-kube.snapshot", "-kube.off"} {
+		if code != exitUsage || !strings.Contains(stderr, want) || strings.Contains(stderr, "\n") {
+			t.Errorf("exit code %d: %q", code, stderr)
+		}
 	}
 }
 
@@ -607,7 +619,7 @@ func TestClosedPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	if code := p.wait(); code != exitDone || strings.Contains(p.stderr(), "level=error") {
+	if code := p.wait(); code != exitDone || p.stderr() != "" {
 		t.Errorf("exit code %d: %s", code, p.stderr())
 	}
 }
