@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector"
+)
+
+const metricsDocHead = `<!-- Generated from the metrics that the program exports; "make docs" writes it anew. -->
+
+# Metrics
+
+` + "`/metrics`" + ` on ` + "`-addr`" + ` is for Prometheus. Beside the metrics below it has those of the Go runtime and of the process (` + "`go_*`, `process_*`" + `).
+
+**The ledger.** For each transport, ` + "`records_received_total` = `records_written_total` + the sum of `records_dropped_total` + `records_held`" + `, whenever no
+datagram is being worked on.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+`
+
+// TestMetricsDoc compares docs/metrics.md with what the program exports. With
+// -update it writes the page anew.
+func TestMetricsDoc(t *testing.T) {
+	const name = "../../docs/metrics.md"
+	got := metricsDocHead + metricsTable(t)
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("docs/metrics.md is not what the program exports; run: go test ./cmd/kube-enricher -run TestMetricsDoc -update")
+	}
+}
+
+// metricsTable has a row for each metric of a program that has received
+// something, so that labels have values.
+func metricsTable(t *testing.T) string {
+	cfg, err := parse([]string{"-kube.snapshot", demoSnapshot}, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	a := &app{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
+	if err := a.build(); err != nil {
+		t.Fatal(err)
+	}
+	names := start(a.enricher.Run)
+	defer names.stop() //nolint:errcheck // Run has no errors
+	if err := a.enricher.WaitSynced(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.collector.NewDecoder(a.newStage(0)).Datagram(netip.MustParseAddrPort("192.0.2.1:1"), collector.AnyFlow, referenceMessage(), time.Now().UnixNano())
+
+	families, err := a.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, f := range families {
+		if !strings.HasPrefix(f.GetName(), "kube_enricher_") {
+			continue
+		}
+		var labels []string
+		values := make(map[string][]string)
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if !slices.Contains(labels, l.GetName()) {
+					labels = append(labels, l.GetName())
+				}
+				if v := l.GetValue(); !slices.Contains(values[l.GetName()], v) {
+					values[l.GetName()] = append(values[l.GetName()], "`"+v+"`")
+				}
+			}
+		}
+		var shown []string
+		for _, l := range labels {
+			text := "`" + l + "`"
+			switch l {
+			case "exporter", "version", "goversion", "goflow2":
+			default:
+				slices.Sort(values[l])
+				text += ": " + strings.Join(slices.Compact(values[l]), " ")
+			}
+			shown = append(shown, text)
+		}
+		help := strings.ReplaceAll(f.GetHelp(), "|", `\|`)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", f.GetName(), strings.ToLower(f.GetType().String()), strings.Join(shown, ", "), help)
+	}
+	return b.String()
+}
