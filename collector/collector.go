@@ -358,7 +358,7 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 		e.mu.Lock()
 		templates := len(e.templates)
 		e.mu.Unlock()
-		infos = append(infos, exporterInfo{e.addr, time.Unix(e.lastSeen.Load(), 0).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load()})
+		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load()})
 	}
 	slices.SortFunc(infos, func(a, b exporterInfo) int {
 		return cmp.Or(cmp.Compare(b.SequenceLost, a.SequenceLost), a.Exporter.Compare(b.Exporter))

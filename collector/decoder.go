@@ -129,7 +129,7 @@ func protocolOf(b []byte) protocol {
 }
 
 func (d *Decoder) peerOf(source netip.AddrPort) *peer {
-	now := d.received / 1e9
+	now := d.received / 1e6
 	p := d.peers[source]
 	if p != nil && !p.exporter.evicted.Load() {
 		if p.exporter.lastSeen.Load() < now {
@@ -410,7 +410,7 @@ func (d *Decoder) bind(k templateKey) *binding {
 			d.numBindings++
 		}
 	}
-	if b.plan == nil || b.tmpl.shape != t.shape {
+	if b.plan == nil || b.tmpl.id != t.id {
 		b.plan = d.planOf(t)
 	}
 	b.generation, b.tmpl = generation, t
@@ -421,7 +421,7 @@ func (d *Decoder) bind(k templateKey) *binding {
 
 // planOf returns the plan of a template's shape.
 func (d *Decoder) planOf(t *template) *plan {
-	if p := d.plans[t.shape]; p != nil {
+	if p := d.plans[t.id]; p != nil {
 		return p
 	}
 	cost := planCost + len(t.fields)
@@ -433,7 +433,7 @@ func (d *Decoder) planOf(t *template) *plan {
 		d.planCost, d.numBindings, d.numSeqs = cost, 0, 0
 	}
 	p := newPlan(t)
-	d.plans[t.shape] = p
+	d.plans[t.id] = p
 	return p
 }
 

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"maps"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -12,9 +11,13 @@ import (
 const (
 	defaultMaxExporters = 4096
 	maxTemplates        = 4096    // per exporter
-	maxExporterFields   = 1 << 16 // of all templates of one exporter
-	maxFields           = 1 << 20 // of all templates of all exporters
-	maxSamplers         = 256     // per exporter
+	maxExporterFields   = 1 << 15 // of all templates of one exporter
+	maxAllTemplates     = 1 << 17 // of all exporters
+	// maxShapeCost bounds the different shapes of all templates, in fields; a
+	// shape costs shapeCost on top.
+	maxShapeCost = 1 << 18
+	shapeCost    = 16
+	maxSamplers  = 64 // per exporter
 )
 
 // exporters is the table of known exporters, by address. Workers ask it only
@@ -30,8 +33,11 @@ type exporters struct {
 	mu     sync.Mutex
 	byAddr map[netip.Addr]*exporter
 
-	// numTemplates and numFields count what all exporters hold together.
-	numTemplates, numFields atomic.Int64
+	// numTemplates counts the templates of all exporters.
+	numTemplates atomic.Int64
+	shapesMu     sync.Mutex
+	shapes       map[string]*shape
+	shapesCost   int
 	// heldBytes and numHeld are of the data sets that wait for a template.
 	heldBytes, numHeld atomic.Int64
 	// changes counts what is worth writing to the templates file.
@@ -41,7 +47,7 @@ type exporters struct {
 func newExporters(limit int, hold time.Duration, m *workerMetrics) *exporters {
 	return &exporters{
 		max: limit, holdFor: hold, holdExporter: defaultHoldExporter, holdTotal: defaultHoldTotal,
-		metrics: m, byAddr: make(map[netip.Addr]*exporter),
+		metrics: m, byAddr: make(map[netip.Addr]*exporter), shapes: make(map[string]*shape),
 	}
 }
 
@@ -52,7 +58,7 @@ type exporter struct {
 	table *exporters
 	addr  netip.Addr
 
-	lastSeen     atomic.Int64 // Unix seconds
+	lastSeen     atomic.Int64 // Unix milliseconds
 	evicted      atomic.Bool
 	sequenceLost atomic.Uint64
 
@@ -63,15 +69,18 @@ type exporter struct {
 	mu sync.Mutex
 	// templates holds those that all ports of the address share (port 0), and
 	// those of a port that sent another shape under an id already taken.
-	templates map[portKey]*learned
-	numFields int
-	// sampling is replaced, never changed: readers take no lock.
-	sampling atomic.Pointer[map[samplerKey]uint64]
+	templates    map[portKey]*learned
+	numTemplates atomic.Int64
+	numFields    int
 	// bootTime is the Unix time in milliseconds that relative times of IPFIX
 	// count from (IE 160 in options data), by observation domain.
-	bootTime map[uint32]uint64
-	// held are the data sets that wait for a template, oldest first.
-	held      []heldSet
+	bootTime   map[uint32]uint64
+	samplingMu sync.RWMutex
+	sampling   map[samplerKey]uint64
+	// held are the data sets that wait, by the template that they wait for, oldest
+	// first. order has them all, oldest first, and some that no longer wait.
+	held      map[templateKey][]*heldSet
+	order     []*heldSet
 	heldBytes int64
 	numHeld   atomic.Int64
 }
@@ -94,8 +103,8 @@ type samplerKey struct {
 	sampler uint64
 }
 
-// get returns the exporter of addr, which it creates if need be, at the cost of
-// one that was not heard from for long where the table is full.
+// get returns the exporter of addr, heard from now (Unix milliseconds), which it
+// creates if need be, at the cost of one that was not heard from for long where the table is full.
 func (t *exporters) get(addr netip.Addr, now int64) *exporter {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,9 +129,7 @@ func (t *exporters) evictLocked() {
 	victimHas := false
 	n := 0
 	for _, e := range t.byAddr {
-		e.mu.Lock()
-		has := len(e.templates) > 0
-		e.mu.Unlock()
+		has := e.numTemplates.Load() > 0
 		if victim == nil || victimHas && !has || victimHas == has && e.lastSeen.Load() < victim.lastSeen.Load() {
 			victim, victimHas = e, has
 		}
@@ -130,21 +137,89 @@ func (t *exporters) evictLocked() {
 			break
 		}
 	}
-	if victim == nil {
-		return
+	if victim != nil {
+		t.forgetLocked(victim)
 	}
+}
+
+// forgetLocked takes an exporter out of the table, with all that it has.
+func (t *exporters) forgetLocked(victim *exporter) {
 	delete(t.byAddr, victim.addr)
-	for range victim.take(func(*heldSet) bool { return true }) {
+	for range victim.takeAll() {
 		t.metrics.dropSet(setHoldFull)
 	}
 	victim.mu.Lock()
-	t.numTemplates.Add(-int64(len(victim.templates)))
-	t.numFields.Add(-int64(victim.numFields))
-	clear(victim.templates)
-	victim.numFields = 0
+	defer victim.mu.Unlock()
+	for k := range victim.templates {
+		victim.remove(k)
+	}
+	victim.templates, victim.bootTime = nil, nil // workers may remember it for a while
 	victim.evicted.Store(true)
-	victim.generation.Add(1)
-	victim.mu.Unlock()
+	victim.samplingMu.Lock()
+	victim.sampling = nil
+	victim.samplingMu.Unlock()
+	victim.changed()
+}
+
+// full tells whether all exporters together have as many templates, or shapes
+// of templates, as they may.
+func (t *exporters) full() bool {
+	t.shapesMu.Lock()
+	defer t.shapesMu.Unlock()
+	return t.numTemplates.Load() >= maxAllTemplates || t.shapesCost+shapeCost+maxTemplateFields > maxShapeCost
+}
+
+// makeRoom forgets exporters until there is room for another template, except
+// the one that wants it: of a random few with templates the one not heard from
+// for longest, each time.
+func (t *exporters) makeRoom(except *exporter) {
+	for t.full() {
+		t.mu.Lock()
+		var victim *exporter
+		n := 0
+		for _, e := range t.byAddr {
+			if e == except || e.numTemplates.Load() == 0 {
+				continue
+			}
+			if victim == nil || e.lastSeen.Load() < victim.lastSeen.Load() {
+				victim = e
+			}
+			if n++; n == 16 {
+				break
+			}
+		}
+		if victim != nil {
+			t.forgetLocked(victim)
+		}
+		t.mu.Unlock()
+		if victim == nil {
+			return // it has all by itself
+		}
+	}
+}
+
+// intern returns the table's own copy of a shape, for one more template.
+func (t *exporters) intern(s *shape) *shape {
+	t.shapesMu.Lock()
+	defer t.shapesMu.Unlock()
+	if known := t.shapes[s.id]; known != nil {
+		s = known
+	} else {
+		t.shapes[s.id] = s
+		t.shapesCost += shapeCost + len(s.fields)
+	}
+	s.refs++
+	return s
+}
+
+// release says that one template less has the shape.
+func (t *exporters) release(s *shape) {
+	t.shapesMu.Lock()
+	defer t.shapesMu.Unlock()
+	if s.refs--; s.refs == 0 {
+		delete(t.shapes, s.id)
+		t.shapesCost -= shapeCost + len(s.fields)
+	}
 }
 
 func (t *exporters) len() int {
@@ -170,6 +245,9 @@ func (t *exporters) all() []*exporter {
 // behind one address are told apart when they send different shapes under one
 // id: the second one's are then kept for its port alone.
 func (e *exporter) addTemplate(tmpl *template, port uint16, now int64) {
+	if e.table.full() {
+		e.table.makeRoom(e)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.evicted.Load() {
@@ -197,7 +275,7 @@ func (e *exporter) addTemplate(tmpl *template, port uint16, now int64) {
 	}
 }
 
-// changed makes the workers look again at what they derived. The lock is held.
+// changed makes the workers look again at what they derived.
 func (e *exporter) changed() {
 	e.generation.Add(1)
 	e.table.changes.Add(1)
@@ -205,17 +283,13 @@ func (e *exporter) changed() {
 
 func (e *exporter) put(k portKey, tmpl *template, port uint16, now int64) {
 	e.remove(k)
-	for len(e.templates) > 0 && (len(e.templates) >= maxTemplates || e.numFields+len(tmpl.fields) > maxExporterFields ||
-		e.table.numFields.Load()+int64(len(tmpl.fields)) > maxFields) {
+	for len(e.templates) > 0 && (len(e.templates) >= maxTemplates || e.numFields+len(tmpl.fields) > maxExporterFields || e.table.full()) {
 		e.removeOldest()
 	}
-	if e.table.numFields.Load()+int64(len(tmpl.fields)) > maxFields {
-		return // others hold all there is; the caller's data sets stay unknown and are counted
-	}
-	e.templates[k] = &learned{template: tmpl, port: port, refreshed: now}
+	e.templates[k] = &learned{template: &template{tmpl.key, e.table.intern(tmpl.shape)}, port: port, refreshed: now}
 	e.numFields += len(tmpl.fields)
+	e.numTemplates.Add(1)
 	e.table.numTemplates.Add(1)
-	e.table.numFields.Add(int64(len(tmpl.fields)))
 	e.changed()
 }
 
@@ -223,8 +297,9 @@ func (e *exporter) remove(k portKey) {
 	if old := e.templates[k]; old != nil {
 		delete(e.templates, k)
 		e.numFields -= len(old.fields)
+		e.numTemplates.Add(-1)
 		e.table.numTemplates.Add(-1)
-		e.table.numFields.Add(-int64(len(old.fields)))
+		e.table.release(old.shape)
 	}
 }
 
@@ -259,40 +334,34 @@ func (e *exporter) template(k templateKey, port uint16) *template {
 
 // setSampling remembers a sampling rate, one in how many packets.
 func (e *exporter) setSampling(k samplerKey, rate uint64) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	next := make(map[samplerKey]uint64)
-	if cur := e.sampling.Load(); cur != nil {
-		if (*cur)[k] == rate {
-			return
-		}
-		if _, known := (*cur)[k]; !known && len(*cur) >= maxSamplers {
-			return
-		}
-		next = maps.Clone(*cur)
+	e.samplingMu.Lock()
+	defer e.samplingMu.Unlock()
+	known, ok := e.sampling[k]
+	if ok && known == rate || !ok && len(e.sampling) >= maxSamplers || e.evicted.Load() {
+		return
 	}
-	next[k] = rate
-	e.sampling.Store(&next)
+	if e.sampling == nil {
+		e.sampling = make(map[samplerKey]uint64)
+	}
+	e.sampling[k] = rate
 	e.changed()
 }
 
 // samplingRate returns the rate of a sampler, else the one of its domain, else 0.
 func (e *exporter) samplingRate(k samplerKey) uint64 {
-	m := e.sampling.Load()
-	if m == nil {
-		return 0
-	}
-	if rate, ok := (*m)[k]; ok || k.sampler == 0 {
+	e.samplingMu.RLock()
+	defer e.samplingMu.RUnlock()
+	if rate, ok := e.sampling[k]; ok || k.sampler == 0 {
 		return rate
 	}
 	k.sampler = 0
-	return (*m)[k]
+	return e.sampling[k]
 }
 
 func (e *exporter) setBootTime(domain uint32, ms uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.bootTime[domain] == ms || len(e.bootTime) >= maxSamplers {
+	if e.evicted.Load() || e.bootTime[domain] == ms || len(e.bootTime) >= maxSamplers {
 		return
 	}
 	e.bootTime[domain] = ms

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"math"
 	"net/netip"
 	"slices"
 )
@@ -20,9 +21,10 @@ type heldSet struct {
 	header   header
 	received int64 // Unix nanoseconds
 	content  []byte
+	waits    bool
 }
 
-func (h *heldSet) size() int64 { return int64(len(h.content)) + heldOverhead }
+func (h *heldSet) size() int64 { return int64(cap(h.content)) + heldOverhead }
 
 // hold keeps a copy of a data set until its template comes. It counts what is
 // dropped instead: the exporter's oldest sets where its share is full, this one
@@ -34,7 +36,7 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		d.metrics.dropSet(setTimeout)
 		return true
 	}
-	s := heldSet{k, d.peer.source.Port(), *h, d.received, bytes.Clone(content)}
+	s := &heldSet{k, d.peer.source.Port(), *h, d.received, bytes.Clone(content), false}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.evicted.Load() {
@@ -44,52 +46,104 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 	if e.knows(k, s.port) {
 		return false
 	}
-	drop := 0
-	for drop < len(e.held) && (e.heldBytes+s.size() > t.holdExporter || t.heldBytes.Load()+s.size() > t.holdTotal) {
-		e.account(-e.held[drop].size())
-		d.metrics.dropSet(setHoldFull)
-		drop++
+	full := func() bool {
+		return e.heldBytes+s.size() > t.holdExporter || t.heldBytes.Load()+s.size() > t.holdTotal
 	}
-	e.held = slices.Delete(e.held, 0, drop)
-	e.numHeld.Store(int64(len(e.held)))
-	if e.heldBytes+s.size() > t.holdExporter || t.heldBytes.Load()+s.size() > t.holdTotal {
+	for full() && e.dropOldest() {
+		d.metrics.dropSet(setHoldFull)
+	}
+	if full() {
 		d.metrics.dropSet(setHoldFull)
 		return true
 	}
-	e.held = append(e.held, s)
-	e.numHeld.Store(int64(len(e.held)))
-	e.account(s.size())
+	if e.held == nil {
+		e.held = make(map[templateKey][]*heldSet)
+	}
+	e.held[k] = append(e.held[k], s)
+	e.order = append(e.order, s)
+	e.account(s, 1)
 	return true
 }
 
-// account adds to what the exporter's held sets take. The lock is held.
-func (e *exporter) account(n int64) {
-	e.heldBytes += n
-	e.table.heldBytes.Add(n)
-	if n > 0 {
-		e.table.numHeld.Add(1)
+// account adds a set to what the exporter holds, or takes it away with n -1. The
+// lock is held.
+func (e *exporter) account(s *heldSet, n int64) {
+	s.waits = n > 0
+	e.heldBytes += n * s.size()
+	e.numHeld.Add(n)
+	e.table.heldBytes.Add(n * s.size())
+	e.table.numHeld.Add(n)
+}
+
+// dropOldest takes out the set that has waited for longest. It returns false if
+// none waits. The lock is held.
+func (e *exporter) dropOldest() bool {
+	for len(e.order) > 0 {
+		s := e.order[0]
+		e.order[0] = nil
+		e.order = e.order[1:]
+		if s.waits {
+			// Sets of one template are in order, so it is the first of its own.
+			sets := e.held[s.key]
+			sets[0] = nil
+			e.setHeld(s.key, sets[1:])
+			e.account(s, -1)
+			return true
+		}
+	}
+	e.order = nil
+	return false
+}
+
+func (e *exporter) setHeld(k templateKey, sets []*heldSet) {
+	if len(sets) == 0 {
+		delete(e.held, k)
 	} else {
-		e.table.numHeld.Add(-1)
+		e.held[k] = sets
 	}
 }
 
-// take removes the held sets that want says, and returns them in the order in
-// which they came.
-func (e *exporter) take(want func(*heldSet) bool) []heldSet {
+// take removes the held sets of a template that is known for their ports, and
+// returns them in the order in which they came.
+func (e *exporter) take(k templateKey) []*heldSet {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var taken []heldSet
-	e.held = slices.DeleteFunc(e.held, func(s heldSet) bool {
-		if !want(&s) {
-			return false
+	var taken, kept []*heldSet
+	for _, s := range e.held[k] {
+		if e.knows(k, s.port) {
+			e.account(s, -1)
+			taken = append(taken, s)
+		} else {
+			kept = append(kept, s)
 		}
-		e.account(-s.size())
-		taken = append(taken, s)
-		return true
-	})
-	e.numHeld.Store(int64(len(e.held)))
+	}
+	if len(taken) > 0 {
+		e.setHeld(k, kept)
+		if int64(len(e.order)) > 2*e.numHeld.Load()+64 {
+			e.order = slices.DeleteFunc(e.order, func(s *heldSet) bool { return !s.waits })
+		}
+	}
 	return taken
 }
+
+// takeUntil removes the held sets that came before the given time (Unix
+// nanoseconds), and returns how many.
+func (e *exporter) takeUntil(before int64) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(e.order) > 0 && (!e.order[0].waits || e.order[0].received <= before) {
+		if e.order[0].waits {
+			n++
+			e.dropOldest()
+		} else {
+			e.order = e.order[1:]
+		}
+	}
+	return n
+}
+
+// takeAll removes all held sets, and returns how many.
+func (e *exporter) takeAll() int { return e.takeUntil(math.MaxInt64) }
 
 // release decodes the sets that waited for a template, with the time at which
 // they were received.
@@ -100,10 +154,10 @@ func (d *Decoder) release(k templateKey) {
 	}
 	peer, received, units, known := d.peer, d.received, d.units, d.unitsKnown
 	defer func() { d.peer, d.received, d.units, d.unitsKnown = peer, received, units, known }()
-	for _, s := range e.take(func(s *heldSet) bool { return s.key == k && e.knows(k, s.port) }) {
+	for _, s := range e.take(k) {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(peer.source.Addr(), s.port))
-		if !d.decodeHeld(&s) {
+		if !d.decodeHeld(s) {
 			d.metrics.dropSet(setMalformed)
 		}
 	}
@@ -132,12 +186,15 @@ func (t *exporters) expireHeld(now int64, m *workerMetrics) {
 	if t.numHeld.Load() == 0 {
 		return
 	}
-	reason := setTimeout
+	reason, before := setTimeout, now-int64(t.holdFor)
 	if now == 0 {
-		reason = setShutdown
+		reason, before = setShutdown, math.MaxInt64
 	}
 	for _, e := range t.all() {
-		for range e.take(func(s *heldSet) bool { return now == 0 || now-s.received >= int64(t.holdFor) }) {
+		if e.numHeld.Load() == 0 {
+			continue
+		}
+		for range e.takeUntil(before) {
 			m.dropSet(reason)
 		}
 	}

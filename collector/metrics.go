@@ -166,9 +166,9 @@ func (m *metrics) collectLastSeen(all []*exporter, gauge func(*prometheus.Desc, 
 	slices.SortFunc(all, func(a, b *exporter) int { return cmp.Compare(b.lastSeen.Load(), a.lastSeen.Load()) })
 	for i, e := range all {
 		if i == maxExporterLabels {
-			gauge(m.lastSeen, float64(e.lastSeen.Load()), "other")
+			gauge(m.lastSeen, float64(e.lastSeen.Load())/1e3, "other")
 			return
 		}
-		gauge(m.lastSeen, float64(e.lastSeen.Load()), e.addr.String())
+		gauge(m.lastSeen, float64(e.lastSeen.Load())/1e3, e.addr.String())
 	}
 }

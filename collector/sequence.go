@@ -13,6 +13,9 @@ const (
 	maxJump = 1 << 20
 	// maxSequences bounds the counters that one source can make us follow.
 	maxSequences = 256
+	// maxGaps bounds the counters with open gaps of one worker. Beyond it they are
+	// closed before their time.
+	maxGaps = 4096
 	// uptimeSlack is by how many milliseconds reordering may set an uptime back.
 	uptimeSlack = 60_000
 )
@@ -265,13 +268,19 @@ func (d *Decoder) follow(k stream, seq uint32, u units, known bool, uptime uint3
 		return
 	}
 	if fresh {
-		d.numSeqs++
+		if d.numSeqs++; d.numSeqs > maxSeqs {
+			clear(d.peers)
+			d.numBindings, d.numSeqs = 0, 0
+		}
 	}
 	open := len(s.gaps) > 0
 	if lost := s.message(seq, u, known, uptime, d.received); lost > 0 {
 		d.lost(p, k.proto, lost)
 	}
 	if !open && len(s.gaps) > 0 {
+		if len(d.gaps) >= maxGaps {
+			d.tick(d.received, true)
+		}
 		d.gaps = append(d.gaps, openGap{p, s, k.proto})
 	}
 }

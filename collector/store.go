@@ -1,12 +1,14 @@
 package collector
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -31,14 +33,14 @@ const (
 	maxStoreSize = 256 << 20
 )
 
-// The templates file is one line of storedHead and then storedTable, as JSON.
+// The templates file is a line of storedHead, a line of storedExporter for each
+// exporter, and a line of storedTail, all of them JSON.
 type (
 	storedHead struct {
 		Format string `json:"format"`
-		SHA256 string `json:"sha256"` // of what follows the line
 	}
-	storedTable struct {
-		Exporters []storedExporter `json:"exporters"`
+	storedTail struct {
+		SHA256 string `json:"sha256"` // of the lines before
 	}
 	storedExporter struct {
 		Address   netip.Addr       `json:"address"`
@@ -90,24 +92,36 @@ func (s *store) save(t *exporters, now time.Time, force bool) error {
 		return nil
 	}
 	s.written = now
-	body, err := json.Marshal(t.snapshot())
-	if err != nil {
-		return fmt.Errorf("encode templates: %w", err)
-	}
-	sum := sha256.Sum256(body)
-	head, err := json.Marshal(storedHead{storeFormat, hex.EncodeToString(sum[:])})
-	if err != nil {
-		return fmt.Errorf("encode templates: %w", err)
-	}
-	if err := replaceFile(s.path, bytes.Join([][]byte{head, body, nil}, []byte{'\n'})); err != nil {
+	if err := replaceFile(s.path, t.write); err != nil {
 		return fmt.Errorf("write templates (-templates.file): %w", err)
 	}
 	s.changes = changes
 	return nil
 }
 
+// write writes the table in its stored form, an exporter at a time.
+func (t *exporters) write(f io.Writer) error {
+	sum := sha256.New()
+	w := bufio.NewWriter(io.MultiWriter(f, sum))
+	enc := json.NewEncoder(w)
+	if err := enc.Encode(storedHead{storeFormat}); err != nil {
+		return err
+	}
+	for _, e := range t.all() {
+		if se := e.stored(); len(se.Templates)+len(se.Sampling)+len(se.BootTimes) > 0 {
+			if err := enc.Encode(se); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return json.NewEncoder(f).Encode(storedTail{hex.EncodeToString(sum.Sum(nil))})
+}
+
 // replaceFile writes a file beside path, syncs it, and renames it to path.
-func replaceFile(path string, content []byte) (err error) {
+func replaceFile(path string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".tmp-*")
 	if err != nil {
 		return err
@@ -117,8 +131,7 @@ func replaceFile(path string, content []byte) (err error) {
 			err = errors.Join(err, os.Remove(f.Name()))
 		}
 	}()
-	_, err = f.Write(content)
-	if err == nil {
+	if err = write(f); err == nil {
 		err = f.Sync()
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -151,56 +164,71 @@ func (s *store) load(t *exporters, now time.Time) (templates int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	line, body, _ := bytes.Cut(content, []byte{'\n'})
-	body = bytes.TrimSuffix(body, []byte{'\n'})
-	var head storedHead
-	var table storedTable
-	sum := sha256.Sum256(body)
-	if json.Unmarshal(line, &head) != nil || head.Format != storeFormat || head.SHA256 != hex.EncodeToString(sum[:]) ||
-		json.Unmarshal(body, &table) != nil {
+	exporters, ok := parseStore(content)
+	if !ok {
 		return 0, errForeign
 	}
-	for i := range table.Exporters {
-		templates += t.restore(&table.Exporters[i], now.Unix())
+	for i := range exporters {
+		templates += t.restore(&exporters[i], now.Unix())
 	}
 	s.changes, s.written = t.changes.Load(), now
 	return templates, nil
 }
 
-// snapshot returns the table in its stored form.
-func (t *exporters) snapshot() *storedTable {
-	table := &storedTable{Exporters: []storedExporter{}}
-	for _, e := range t.all() {
-		se := storedExporter{Address: e.addr, LastSeen: e.lastSeen.Load()}
-		e.mu.Lock()
-		for k, l := range e.templates {
-			st := storedTemplate{
-				Version: k.version, Domain: k.domain, ID: k.id, Port: l.port, Own: k.port != 0, Refreshed: l.refreshed,
-				Options: l.options, Scopes: l.scopes,
-			}
-			for _, f := range l.fields {
-				sf := storedField{uint32(f.Type), uint32(f.Length)}
-				if f.PenProvided {
-					sf = append(sf, f.Pen)
-				}
-				st.Fields = append(st.Fields, sf)
-			}
-			se.Templates = append(se.Templates, st)
-		}
-		for d, ms := range e.bootTime {
-			se.BootTimes = append(se.BootTimes, storedBootTime{d, ms})
-		}
-		e.mu.Unlock()
-		if m := e.sampling.Load(); m != nil {
-			for k, rate := range *m {
-				se.Sampling = append(se.Sampling, storedSampling{k.version, k.domain, k.sampler, rate})
-			}
-		}
-		if len(se.Templates)+len(se.Sampling)+len(se.BootTimes) > 0 {
-			table.Exporters = append(table.Exporters, se)
-		}
+// parseStore reads a templates file, all of it or nothing.
+func parseStore(content []byte) (exporters []storedExporter, ok bool) {
+	end := bytes.LastIndexByte(bytes.TrimSuffix(content, []byte{'\n'}), '\n') + 1
+	body, last := content[:end], content[end:]
+	var head storedHead
+	var tail storedTail
+	sum := sha256.Sum256(body)
+	if json.Unmarshal(last, &tail) != nil || tail.SHA256 != hex.EncodeToString(sum[:]) {
+		return nil, false
 	}
-	return table
+	dec := json.NewDecoder(bytes.NewReader(body))
+	if dec.Decode(&head) != nil || head.Format != storeFormat {
+		return nil, false
+	}
+	for {
+		var se storedExporter
+		switch err := dec.Decode(&se); {
+		case errors.Is(err, io.EOF):
+			return exporters, true
+		case err != nil:
+			return nil, false
+		}
+		exporters = append(exporters, se)
+	}
+}
+
+// stored returns what is kept of an exporter.
+func (e *exporter) stored() *storedExporter {
+	se := &storedExporter{Address: e.addr, LastSeen: e.lastSeen.Load() / 1e3}
+	e.mu.Lock()
+	for k, l := range e.templates {
+		st := storedTemplate{
+			Version: k.version, Domain: k.domain, ID: k.id, Port: l.port, Own: k.port != 0, Refreshed: l.refreshed,
+			Options: l.options, Scopes: l.scopes,
+		}
+		for _, f := range l.fields {
+			sf := storedField{uint32(f.Type), uint32(f.Length)}
+			if f.PenProvided {
+				sf = append(sf, f.Pen)
+			}
+			st.Fields = append(st.Fields, sf)
+		}
+		se.Templates = append(se.Templates, st)
+	}
+	for d, ms := range e.bootTime {
+		se.BootTimes = append(se.BootTimes, storedBootTime{d, ms})
+	}
+	e.mu.Unlock()
+	e.samplingMu.RLock()
+	defer e.samplingMu.RUnlock()
+	for k, rate := range e.sampling {
+		se.Sampling = append(se.Sampling, storedSampling{k.version, k.domain, k.sampler, rate})
+	}
+	return se
 }
 
 // restore takes over what was stored of an exporter, as far as it can be
@@ -211,7 +239,7 @@ func (t *exporters) restore(se *storedExporter, now int64) (templates int) {
 	if !se.Address.IsValid() || !trusted(se.LastSeen) || t.len() >= t.max {
 		return 0
 	}
-	e := t.get(se.Address.Unmap(), se.LastSeen)
+	e := t.get(se.Address.Unmap(), se.LastSeen*1e3)
 	// Templates that all ports share go first: the others differ from them.
 	for _, own := range []bool{false, true} {
 		for i := range se.Templates {

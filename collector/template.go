@@ -27,7 +27,13 @@ type templateKey struct {
 
 // template is one template as received, checked and immutable.
 type template struct {
-	key     templateKey
+	key templateKey
+	*shape
+}
+
+// shape is what records look like. Exporters that run the same software send the
+// same shapes, which are kept once for all of them.
+type shape struct {
 	fields  []netflow.Field // scopes first where options is true
 	scopes  int
 	options bool
@@ -35,48 +41,47 @@ type template struct {
 	// Without variable fields it is every record's length.
 	minLen   int
 	variable bool
-	// shape is the same for templates that describe the same records.
-	shape string
+	// id is the same for templates that describe the same records.
+	id   string
+	refs int // of templates in the exporters' table, whose lock guards it
 }
 
 // newTemplate checks a template that was received. It returns nil for one that
 // cannot describe a record: no fields (an IPFIX withdrawal, which RFC 7011, 8.4
 // forbids over UDP), no length, or longer than any datagram.
 func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) *template {
-	t := &template{key: key, scopes: len(scopes), options: options}
-	t.fields = slices.Concat(scopes, fields)
-	if len(t.fields) == 0 || len(t.fields) > maxTemplateFields || key.id < 256 {
+	s := &shape{scopes: len(scopes), options: options}
+	s.fields = slices.Concat(scopes, fields)
+	if len(s.fields) == 0 || len(s.fields) > maxTemplateFields || key.id < 256 {
 		return nil
 	}
-	for i := range t.fields {
-		f := &t.fields[i]
+	b := make([]byte, 0, 5+9*len(s.fields))
+	b = binary.BigEndian.AppendUint16(b, key.version)
+	b = binary.BigEndian.AppendUint16(b, uint16(s.scopes))
+	b = append(b, bit(options))
+	for i := range s.fields {
+		f := &s.fields[i]
 		if f.PenProvided {
 			// goflow2 clears the enterprise bit in templates, but not in
 			// options templates.
 			f.Type &= 0x7fff
 		}
 		if f.Length == variableLength {
-			t.variable = true
-			t.minLen++
+			s.variable = true
+			s.minLen++
 		} else {
-			t.minLen += int(f.Length)
+			s.minLen += int(f.Length)
 		}
-	}
-	if t.minLen == 0 || t.minLen > maxRecordLen {
-		return nil
-	}
-	b := make([]byte, 0, 6+9*len(t.fields))
-	b = binary.BigEndian.AppendUint16(b, key.version)
-	b = binary.BigEndian.AppendUint16(b, uint16(t.scopes))
-	b = append(b, bit(options))
-	for _, f := range t.fields {
 		b = append(b, bit(f.PenProvided))
 		b = binary.BigEndian.AppendUint16(b, f.Type)
 		b = binary.BigEndian.AppendUint16(b, f.Length)
 		b = binary.BigEndian.AppendUint32(b, f.Pen)
 	}
-	t.shape = string(b)
-	return t
+	if s.minLen == 0 || s.minLen > maxRecordLen {
+		return nil
+	}
+	s.id = string(b)
+	return &template{key, s}
 }
 
 func bit(b bool) byte {
@@ -87,7 +92,7 @@ func bit(b bool) byte {
 }
 
 // sameShape tells whether two templates describe the same records.
-func (t *template) sameShape(o *template) bool { return t.shape == o.shape }
+func (t *template) sameShape(o *template) bool { return t.id == o.id }
 
 // has tells whether the template has the IANA element typ.
 func (t *template) has(typ uint16) bool {

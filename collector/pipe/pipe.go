@@ -44,9 +44,14 @@ type Config struct {
 	Input string
 	// Mapping lists the addresses that the enricher looks up.
 	Mapping []flow.MapEntry
+	// Labels lists those that objects have.
+	Labels []flow.Label
 	// MaxLine bounds a line without its newline and a message without its
 	// length, in bytes; DefaultMaxLine if 0.
 	MaxLine int
+	// RefuseJSON, unless it is nil, says why lines of JSON cannot be taken: Run
+	// returns it when the input turns out to be no protobuf.
+	RefuseJSON error
 	// ReceivedJSON and ReceivedProtobuf count records, before they are handed
 	// on. They may be nil.
 	ReceivedJSON, ReceivedProtobuf prometheus.Counter
@@ -89,6 +94,7 @@ type Reader struct {
 
 	input    string
 	max      int
+	refuse   error
 	json     prometheus.Counter
 	protobuf prometheus.Counter
 	passed   prometheus.Counter
@@ -133,9 +139,9 @@ const (
 func New(cfg Config, in io.Reader, h Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Reader, error) {
 	r := &Reader{
 		in: in, h: h, log: log,
-		input: cfg.Input, max: cfg.MaxLine,
+		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON,
 		json: cfg.ReceivedJSON, protobuf: cfg.ReceivedProtobuf,
-		scan: newScanner(cfg.Mapping), n: len(cfg.Mapping),
+		scan: newScanner(cfg.Mapping, cfg.Labels...), n: len(cfg.Mapping),
 	}
 	switch r.input {
 	case "":
@@ -325,6 +331,9 @@ func (r *Reader) consume() error {
 	if r.input == InputProtobuf {
 		return r.messages(false)
 	}
+	if r.refuse != nil && r.begin < r.end {
+		return r.refuse
+	}
 	r.lines()
 	return nil
 }
@@ -335,6 +344,9 @@ func (r *Reader) finish(atEnd bool) error {
 	defer r.flush()
 	if r.input == InputAuto {
 		r.input = InputJSON
+		if r.refuse != nil && r.begin < r.end {
+			return r.refuse
+		}
 		r.lines()
 	}
 	if r.input == InputProtobuf {

@@ -449,6 +449,28 @@ func TestDetect(t *testing.T) {
 	}
 }
 
+// TestRefuseJSON checks that lines are refused, protobuf and nothing at all not.
+func TestRefuseJSON(t *testing.T) {
+	message := messageOf(&flowpb.FlowMessage{Bytes: 1})
+	for in, want := range map[string]error{
+		"":                    nil,
+		string(message):       nil,
+		"{\"Bytes\":1}\n{}\n": errRefused,
+		"{\"Bytes\":1}":       errRefused, // whether this is all is known at the end
+		"x":                   errRefused,
+		"\n":                  errRefused,
+	} {
+		for how, r := range inPieces([]byte(in)) {
+			got := runReader(t, Config{RefuseJSON: errRefused}, r)
+			if !errors.Is(got.err, want) || got.json > 0 || got.protobuf > 0 != (in == string(message)) {
+				t.Errorf("%q %s: %v, %d lines, %d messages", in, how, got.err, got.json, got.protobuf)
+			}
+		}
+	}
+}
+
+var errRefused = errors.New("lines are refused")
+
 // TestFirstRecord sees that a record comes out while goflow2 idles, and that it
 // is flushed.
 func TestFirstRecord(t *testing.T) {

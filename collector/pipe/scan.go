@@ -78,7 +78,7 @@ type scanner struct {
 	times  [numTimes][len(timeUnits)]uint64 // nanoseconds, 0 = unknown
 }
 
-func newScanner(mapping []flow.MapEntry) *scanner {
+func newScanner(mapping []flow.MapEntry, labels ...flow.Label) *scanner {
 	s := &scanner{styles: make(map[string]style), members: make(map[string]*member)}
 	add := func(name string, change func(*member)) {
 		m := s.members[name]
@@ -119,6 +119,10 @@ func newScanner(mapping []flow.MapEntry) *scanner {
 		for _, a := range flow.Attrs {
 			generated(e.Prefix + a.Name)
 			generated(e.Snake + "_" + a.Snake)
+		}
+		for _, l := range labels {
+			generated(e.Prefix + l.Field)
+			generated(e.Snake + "_" + l.Snake)
 		}
 	}
 	return s

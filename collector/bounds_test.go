@@ -1,0 +1,205 @@
+package collector
+
+import (
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+func forged(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 2055)
+}
+
+func fromPort(i int) netip.AddrPort { return netip.AddrPortFrom(testSource.Addr(), uint16(i+1)) }
+
+// smallTemplates is a set of n templates of one field.
+func smallTemplates(n int) []byte {
+	return set(2, repeat(n, func(i int) []byte { return templateRecord(uint16(256+i), ie{8, 4, 0}) })...)
+}
+
+// floods are what a hostile sender might fill our memory with, at the least
+// cost to him that we know of.
+var floods = map[string]func(d *Decoder){
+	"plans of many ports": func(d *Decoder) {
+		// 1,024 fields that a record of one byte has, if fields may be empty.
+		fields := slices.Repeat([]ie{{8, 0, 0}}, 1024)
+		fields[0].length = 1
+		for i := range 63 {
+			d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(uint16(256+i), fields...))), testTime)
+		}
+		data := ipfixMessage(0, 1, repeat(63, func(i int) []byte { return set(uint16(256+i), []byte{1}) })...)
+		for port := range 100 {
+			d.Datagram(fromPort(port), AnyFlow, data, testTime)
+		}
+	},
+	"plans of long records": func(d *Decoder) {
+		for i := range 2000 {
+			template := ipfixMessage(0, 1, set(2, templateRecord(uint16(256+i), ie{82, 32000, 0})))
+			d.Datagram(testSource, AnyFlow, template, testTime)
+			d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(uint16(256+i), []byte{1})), testTime)
+		}
+	},
+	"small templates": func(d *Decoder) {
+		b := ipfixMessage(0, 1, smallTemplates(4096))
+		for i := range 512 {
+			d.Datagram(forged(i), AnyFlow, b, testTime)
+		}
+	},
+	"large templates": func(d *Decoder) {
+		large := slices.Repeat([]ie{{8, 4, 0}}, 1024)
+		for i := range 128 {
+			for id := range uint16(64) {
+				d.Datagram(forged(i), AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256+id, large...))), testTime)
+			}
+		}
+	},
+	"samplers": func(d *Decoder) {
+		b := ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{302, 4, 0}, ie{34, 4, 0})),
+			set(300, repeat(100, func(i int) []byte { return be(uint32(i+1), uint32(i+1)) })...))
+		for i := range 4096 {
+			d.Datagram(forged(i), AnyFlow, b, testTime)
+		}
+	},
+	"sequence numbers of many ports": func(d *Decoder) {
+		for domain := range uint32(256) {
+			for port := range 2000 {
+				d.Datagram(fromPort(port), AnyFlow, ipfixMessage(domain<<20, domain*77), testTime)
+			}
+		}
+	},
+	"sequence numbers that jump": func(d *Decoder) {
+		for i := range 200_000 {
+			d.Datagram(forged(i), AnyFlow, ipfixMessage(0, 1), testTime)
+			d.Datagram(forged(i), AnyFlow, ipfixMessage(1000, 1), testTime)
+		}
+	},
+	"short data sets without template": func(d *Decoder) {
+		b := ipfixMessage(0, 1, slices.Repeat([][]byte{set(999, []byte{1})}, 7000)...)
+		for i := range 80 {
+			d.Datagram(forged(i), AnyFlow, b, testTime)
+		}
+	},
+	"data sets without template": func(d *Decoder) {
+		b := ipfixMessage(0, 1, set(999, make([]byte, 60_000)))
+		for i := range 80 {
+			for range 20 {
+				d.Datagram(forged(i), AnyFlow, b, testTime)
+			}
+		}
+	},
+}
+
+// TestMemoryBounds floods a decoder in every way that makes it remember
+// something. What it then has on its heap is bounded.
+func TestMemoryBounds(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector takes memory, too")
+	}
+	heap := func() int64 {
+		runtime.GC()
+		runtime.GC() // what a pool held through the first
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for name, flood := range floods {
+		t.Run(name, func(t *testing.T) {
+			c, _ := newWith(t, Config{TemplatesHold: time.Minute})
+			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+			before := heap()
+			flood(d)
+			limit := int64(50 << 20)
+			if name == "data sets without template" {
+				limit = defaultHoldTotal + 10<<20
+			}
+			if grown := heap() - before; grown > limit {
+				t.Errorf("the heap has grown by %d MiB", grown>>20)
+			}
+			runtime.KeepAlive(c)
+			runtime.KeepAlive(d)
+		})
+	}
+}
+
+// TestEstablishedExporter floods the table of exporters with forged ones that
+// have templates. An exporter that was there before keeps its own.
+func TestEstablishedExporter(t *testing.T) {
+	c, _ := newTestCollector(t)
+	records := 0
+	d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+	now := testTime
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), now)
+	want := 0
+	for i := range 5 * defaultMaxExporters {
+		if i%500 == 0 {
+			now += 1e9
+			d.Datagram(testSource, AnyFlow, ipfixMessage(uint32(want), 1, set(256, basicRecord(40000))), now)
+			want++
+		}
+		d.Datagram(forged(i), AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), now)
+	}
+	if records != want {
+		t.Errorf("%d records decoded of %d", records, want)
+	}
+}
+
+// TestNewExporter fills the table of templates from a few forged sources. An
+// exporter that comes later finds room for its own.
+func TestNewExporter(t *testing.T) {
+	c, _ := newTestCollector(t)
+	records := 0
+	d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+	floods["large templates"](d)
+	floods["small templates"](d)
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256)), set(256, basicRecord(40000))), testTime)
+	if records != 1 {
+		t.Error("its template was not taken")
+	}
+}
+
+// BenchmarkHostile tells what a byte of a hostile datagram costs us. None should
+// cost much more than a byte of good records ("records of one byte").
+func BenchmarkHostile(b *testing.B) {
+	oneByte := ipfixMessage(0, 1, set(2, templateRecord(256, ie{4, 1, 0})))
+	for _, bc := range []struct {
+		name   string
+		before [][]byte
+		b      []byte
+	}{
+		{"records of one byte", [][]byte{oneByte}, ipfixMessage(0, 1, set(256, slices.Repeat([]byte{6}, 65000)))},
+		{"templates", nil, ipfixMessage(0, 1, smallTemplates(8000))},
+		{"data sets without template", nil, ipfixMessage(0, 1, slices.Repeat([][]byte{set(9999)}, 16000)...)},
+		{"templates while data sets wait", [][]byte{ipfixMessage(0, 1, slices.Repeat([][]byte{set(9999)}, 16000)...)}, ipfixMessage(0, 1, smallTemplates(8000))},
+		{"templates that data sets wait for", nil, ipfixMessage(0, 1, append(repeat(4000, func(i int) []byte { return set(uint16(256 + i)) }), smallTemplates(4000))...)},
+		{"templates that change", nil, ipfixMessage(0, 1, repeat(2500, func(i int) []byte {
+			return append(set(2, templateRecord(256, ie{4, uint16(i%2 + 1), 0})), set(256, []byte{6, 6})...)
+		})...)},
+		{"sampling rates that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{302, 2, 0}, ie{34, 2, 0})))},
+			ipfixMessage(0, 1, set(300, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
+		{"sFlow samples", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, rawHeader(1, 100, ethernet(0x0800, ipv4Packet(17, 0, udpHeader(10)))))}, 500)...)},
+		{"sFlow records", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, slices.Repeat([][]byte{rawHeader(1, 100, nil)}, 900)...)}, 2)...)},
+	} {
+		b.Run(bc.name, func(b *testing.B) {
+			log, _ := logtest.NewNullLogger()
+			c, err := New(Config{TemplatesHold: time.Minute}, nil, log, prometheus.NewPedanticRegistry())
+			if err != nil {
+				b.Fatal(err)
+			}
+			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+			for _, g := range bc.before {
+				d.Datagram(testSource, AnyFlow, g, testTime)
+			}
+			for b.Loop() {
+				d.Datagram(testSource, AnyFlow, bc.b, testTime)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(bc.b)), "ns/byte")
+		})
+	}
+}
