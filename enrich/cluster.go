@@ -45,17 +45,19 @@ const (
 // pods, services, nodes and ReplicaSets at once, for Jobs and
 // ReplicationControllers when it sees a pod of one.
 type Cluster struct {
-	core  rest.Interface
-	meta  metadata.Interface
-	log   logrus.FieldLogger
-	quiet limiter
+	core   rest.Interface
+	meta   metadata.Interface
+	labels []string // of pods, to be kept
+	log    logrus.FieldLogger
+	quiet  limiter
 
 	noWatch atomic.Bool // missing rights to watch were logged
 }
 
 // NewCluster makes a source of the cluster that config leads to. Nothing is sent
-// before [Enricher.Run].
-func NewCluster(config *rest.Config, log logrus.FieldLogger) (*Cluster, error) {
+// before [Enricher.Run]. Objects get the values of the pods' labels of the given
+// names.
+func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (*Cluster, error) {
 	c := rest.CopyConfig(config)
 	if c.QPS == 0 {
 		c.QPS, c.Burst = 20, 40
@@ -85,7 +87,7 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up the connection to the cluster: %w", err)
 	}
-	return &Cluster{core: core, meta: metaClient, log: log}, nil
+	return &Cluster{core: core, meta: metaClient, labels: labels, log: log}, nil
 }
 
 func (c *Cluster) fixed() bool         { return false }
@@ -249,7 +251,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	l := &itemList{Items: make([]runtime.Object, 0, meta.LenList(page))}
 	l.ResourceVersion, l.Continue = m.GetResourceVersion(), m.GetContinue()
 	err = meta.EachListItem(page, func(o runtime.Object) error {
-		it, err := strip(w.kind, o)
+		it, err := strip(w.kind, o, w.c.labels...)
 		if err == nil {
 			l.Items = append(l.Items, it)
 		}
@@ -324,7 +326,7 @@ func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.In
 
 // Transformer implements [cache.TransformingStore].
 func (w *watcher) Transformer() cache.TransformFunc {
-	return func(o any) (any, error) { return strip(w.kind, o) }
+	return func(o any) (any, error) { return strip(w.kind, o, w.c.labels...) }
 }
 
 // Add implements [cache.ReflectorStore].
@@ -332,7 +334,7 @@ func (w *watcher) Add(o any) error { return w.Update(o) }
 
 // Update implements [cache.ReflectorStore].
 func (w *watcher) Update(o any) error {
-	it, err := strip(w.kind, o)
+	it, err := strip(w.kind, o, w.c.labels...)
 	if err == nil {
 		w.st.update(it)
 	}
@@ -341,7 +343,7 @@ func (w *watcher) Update(o any) error {
 
 // Delete implements [cache.ReflectorStore].
 func (w *watcher) Delete(o any) error {
-	it, err := strip(w.kind, o)
+	it, err := strip(w.kind, o, w.c.labels...)
 	if err == nil {
 		w.st.remove(it)
 	}
@@ -352,7 +354,7 @@ func (w *watcher) Delete(o any) error {
 func (w *watcher) Replace(list []any, _ string) error {
 	items := make([]*item, 0, len(list))
 	for _, o := range list {
-		it, err := strip(w.kind, o)
+		it, err := strip(w.kind, o, w.c.labels...)
 		if err != nil {
 			return err
 		}

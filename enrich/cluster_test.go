@@ -24,13 +24,13 @@ type run struct {
 	logs *logtest.Hook
 }
 
-func inBubble(t *testing.T, prepare func(*api), test func(*testing.T, *run)) {
+func inBubble(t *testing.T, prepare func(*api), test func(*testing.T, *run), labels ...string) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
 		prepare(a)
 		log, _ := logtest.NewNullLogger()
-		c, err := NewCluster(a.config(), log)
+		c, err := NewCluster(a.config(), log, labels...)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,6 +36,10 @@ type Config struct {
 	// Retain is how long a pod that has ended still answers for flows of its
 	// time; 20 minutes if 0.
 	Retain time.Duration
+	// Wait is how long a record waits for the owner of an address that is of a
+	// pod range of the cluster and that nobody owned when the flow ran, as far
+	// as is known. With 0, and of a source that is fixed, none waits.
+	Wait time.Duration
 	// Capture is for input that does not arrive in real time: records are
 	// never held, the caller waits by WaitSynced instead; and what is known
 	// does not expire, because the clock is the capture's.
@@ -78,6 +82,9 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	}
 	if cfg.Retain <= 0 {
 		cfg.Retain = defaultRetain
+	}
+	if cfg.Capture || source.fixed() {
+		cfg.Wait = 0
 	}
 	if cfg.HoldBytes <= 0 {
 		cfg.HoldBytes = defaultHold
@@ -179,7 +186,8 @@ func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.stat
 // Lookup says who owned addr over the time [from, to], in Unix nanoseconds. It
 // neither locks nor allocates. IPv4-mapped IPv6 addresses must be unmapped.
 func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
-	return e.state.index.lookup(addr, from, to)
+	end, _ := e.state.index.lookup(addr, from, to, 0)
+	return end
 }
 
 // begin marks a kind as one that sync waits for.
@@ -193,7 +201,11 @@ func (st *state) begin(k kind) {
 func (st *state) failed(k kind, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].err = err
+	f := &st.feeds[k]
+	f.err = err
+	if f.away == 0 {
+		f.away = time.Now().UnixNano()
+	}
 }
 
 // deny notes that there are no rights to a kind. If it is waiting, its absence

@@ -6,6 +6,7 @@ import (
 	"math"
 	"math/bits"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -27,6 +28,9 @@ type index struct {
 	table atomic.Pointer[table]
 	seed  [2]uint64
 	used  int // entries; the writer's
+	// puts counts the changes that may have given an address an owner.
+	puts   atomic.Uint64
+	ranges atomic.Pointer[ranges] // of pods
 }
 
 type table struct {
@@ -42,6 +46,9 @@ type entry struct {
 
 	older    []segment // by time, not overlapping, before last
 	fallback flow.End  // when no pod owned the address: a service or a node
+	// macs is for an address that pods had in several networks. Then last is
+	// empty, so that nobody misses it.
+	macs []macEntry
 
 	// What the above was made of; readers don't touch it.
 	spans   *span
@@ -58,6 +65,7 @@ type segment struct {
 func newIndex() *index {
 	ix := &index{seed: [2]uint64{random(), random()}}
 	ix.table.Store(newTable(1 << 10))
+	ix.ranges.Store(&ranges{})
 	return ix
 }
 
@@ -84,24 +92,59 @@ func (ix *index) find(addr netip.Addr) *entry {
 	return e
 }
 
-// lookup says who owned addr over the time [from, to].
-func (ix *index) lookup(addr netip.Addr, from, to int64) flow.End {
+// lookup says who owned addr over the time [from, to]. Settled is false if
+// nobody did, as far as is known, so that the next owner may turn out to have
+// done so: there is none to show, or one who had gone by then. The MAC, unless
+// it is 0, decides among pods in several networks.
+func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.End, settled bool) {
 	e := ix.find(addr)
 	if e == nil {
-		return flow.End{}
+		return flow.End{}, false
 	}
-	return e.at(from, to)
+	return e.at(from, to, mac)
 }
 
-// at chooses the owner by overlap with [from, to], the later one of equals.
-func (e *entry) at(from, to int64) flow.End {
+func (e *entry) at(from, to int64, mac uint64) (end flow.End, settled bool) {
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil {
-		return e.last.end
+		return e.last.end, true
 	}
-	return e.search(from, to)
+	s, rule := e.chooseBy(mac, from, to)
+	switch rule {
+	case ruleNone:
+		return flow.End{}, false
+	case ruleFallback:
+		return e.fallback, true
+	}
+	return s.end, rule != ruleAfter
 }
 
-func (e *entry) search(from, to int64) flow.End {
+// rule says why an owner was chosen.
+type rule uint8
+
+const (
+	ruleNone     rule = iota
+	ruleOverlap       // a pod owned the address then
+	ruleFallback      // no pod did, and a service or a node has it
+	ruleBefore        // a pod owned it soon afterwards
+	ruleAfter         // a pod had owned it shortly before
+)
+
+// chooseBy is choose, among those with a MAC if it helps.
+func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
+	for i := range e.macs {
+		if m := &e.macs[i]; m.mac == mac {
+			if s, rule := m.choose(from, to); s != nil {
+				return s, rule
+			}
+		}
+	}
+	return e.choose(from, to)
+}
+
+// choose takes the pod whose time overlaps most with [from, to], the later one
+// of equals; else the service or node; else the pod that is next to it in time,
+// within the tolerance. The segment is that of the pod.
+func (e *entry) choose(from, to int64) (*segment, rule) {
 	var best *segment
 	most := int64(-1)
 	for i := len(e.older); i >= 0; i-- {
@@ -114,26 +157,23 @@ func (e *entry) search(from, to int64) flow.End {
 		}
 	}
 	if best != nil {
-		return best.end
+		return best, ruleOverlap
 	}
 	if e.fallback.Object != nil {
-		return e.fallback
+		return nil, ruleFallback
 	}
-	nearest := tolerance + 1
+	nearest, rule := tolerance+1, ruleNone
 	for i := len(e.older); i >= 0; i-- {
 		s := e.segment(i)
-		distance := s.from - to
+		distance, side := s.from-to, ruleBefore
 		if to >= s.from {
-			distance = from - s.to
+			distance, side = from-s.to, ruleAfter
 		}
 		if distance < nearest && s.end.Object != nil {
-			best, nearest = s, distance
+			best, nearest, rule = s, distance, side
 		}
 	}
-	if best != nil {
-		return best.end
-	}
-	return flow.End{}
+	return best, rule
 }
 
 // segment returns the i-th segment, of which the last has the highest number.
@@ -147,6 +187,7 @@ func (e *entry) segment(i int) *segment {
 // put adds an entry, or replaces the one of the same address. It is for the
 // writer, like all that follows.
 func (ix *index) put(e *entry) {
+	defer ix.puts.Add(1)
 	link := ix.table.Load().bucket(ix.hash(e.addr))
 	for old := link.Load(); old != nil; old = link.Load() {
 		if old.addr == e.addr {
@@ -183,7 +224,7 @@ func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, older: e.older, fallback: e.fallback, spans: e.spans, holders: e.holders}
+			c := &entry{addr: e.addr, last: e.last, older: e.older, fallback: e.fallback, macs: e.macs, spans: e.spans, holders: e.holders}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)
@@ -210,4 +251,51 @@ func newEntry(addr netip.Addr, segments []segment) *entry {
 		e.last, e.older = segments[n-1], append([]segment(nil), segments[:n-1]...)
 	}
 	return e
+}
+
+// ranges are sets of addresses, by their first one and apart from each other.
+// They are immutable.
+type ranges []addrRange
+
+type addrRange struct{ first, last netip.Addr }
+
+// newRanges unites prefixes, which it sorts.
+func newRanges(prefixes []netip.Prefix) *ranges {
+	slices.SortFunc(prefixes, func(a, b netip.Prefix) int { return a.Masked().Addr().Compare(b.Masked().Addr()) })
+	var r ranges
+	for _, p := range prefixes {
+		first, last := p.Masked().Addr(), lastAddr(p)
+		if n := len(r); n > 0 {
+			// Neighbours become one: nodes have what a cluster's range was cut into.
+			if l := &r[n-1].last; l.BitLen() == first.BitLen() && (first.Compare(*l) <= 0 || first == l.Next()) {
+				if last.Compare(*l) > 0 {
+					*l = last
+				}
+				continue
+			}
+		}
+		r = append(r, addrRange{first, last})
+	}
+	return &r
+}
+
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < 8*len(b); i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+func (r ranges) contain(a netip.Addr) bool {
+	low, high := 0, len(r)
+	for low < high {
+		if mid := (low + high) / 2; r[mid].last.Less(a) {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low < len(r) && !a.Less(r[low].first)
 }

@@ -11,6 +11,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // kind is a kind of Kubernetes object that is of use here.
@@ -61,7 +63,9 @@ type item struct {
 	ranges  []netip.Prefix // of a node's pods
 
 	hostIP, node string // of a pod, as all that follows
+	networks     []address
 	ready        int64  // since when PodReadyToStartContainers is true
+	labels       string // as of flow.Object
 	started      int64  // status.startTime
 	changed      int64  // the last transition of any condition
 	stopped      bool   // the phase is terminal, or all containers have terminated
@@ -182,7 +186,8 @@ func (it *item) addAddr(s string) {
 	}
 }
 
-func podItem(p *corev1.Pod) *item {
+// podItem keeps the labels of the given names, too.
+func podItem(p *corev1.Pod, labels ...string) *item {
 	it := newItem(kindPod, p)
 	s := &p.Status
 	it.hostIP, it.node = s.HostIP, p.Spec.NodeName
@@ -191,6 +196,14 @@ func podItem(p *corev1.Pod) *item {
 		for i := range s.PodIPs {
 			it.addAddr(s.PodIPs[i].IP)
 		}
+		it.addNetworks(p.Annotations)
+	}
+	if len(labels) > 0 {
+		values := make([]string, len(labels))
+		for i, name := range labels {
+			values[i] = p.Labels[name]
+		}
+		it.labels = flow.JoinLabels(values)
 	}
 	it.started = unix(s.StartTime)
 	for i := range s.Conditions {
@@ -316,13 +329,14 @@ func subnets(annotation string) []netip.Prefix {
 }
 
 // strip makes an item of an object as it was decoded: a typed one, or the
-// metadata alone for kinds of which no more is needed.
-func strip(k kind, o any) (*item, error) {
+// metadata alone for kinds of which no more is needed. Of pods it keeps the
+// labels of the given names.
+func strip(k kind, o any, labels ...string) (*item, error) {
 	switch o := o.(type) {
 	case *item:
 		return o, nil
 	case *corev1.Pod:
-		return podItem(o), nil
+		return podItem(o, labels...), nil
 	case *corev1.Service:
 		return serviceItem(o), nil
 	case *corev1.Node:

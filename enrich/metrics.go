@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,12 +21,13 @@ var results = [flow.NumStatus]string{
 // are scraped.
 type metrics struct {
 	e    *Enricher
-	held atomic.Int64 // records
+	held atomic.Int64 // records that wait for the first sync,
+	late atomic.Int64 // and for a pod
 
 	mu      sync.Mutex
 	workers []*lookups
 
-	lookups, objects, synced *prometheus.Desc
+	lookups, objects, synced, age *prometheus.Desc
 
 	lags        *prometheus.HistogramVec
 	relistsVec  *prometheus.CounterVec
@@ -43,6 +45,7 @@ func newMetrics(e *Enricher) *metrics {
 		lookups: prometheus.NewDesc(prefix+"lookups_total", "Addresses looked up, by what they were found to be.", []string{"result"}, nil),
 		objects: prometheus.NewDesc(prefix+"kube_objects", "Kubernetes objects known.", byKind, nil),
 		synced:  prometheus.NewDesc(prefix+"kube_synced", "1 if the objects of this kind have been listed.", byKind, nil),
+		age:     prometheus.NewDesc(prefix+"kube_event_age_seconds", "Time since the newest watch event or list of this kind arrived.", byKind, nil),
 		lags: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: prefix + "kube_event_lag_seconds", Help: "Time from a change in the cluster to its arrival here, as far as objects tell it (in whole seconds).",
 			Buckets: []float64{0.5, 1, 2, 3, 5, 10, 30, 60, 300},
@@ -92,6 +95,7 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.lookups
 	ch <- m.objects
 	ch <- m.synced
+	ch <- m.age
 }
 
 // Collect implements [prometheus.Collector].
@@ -117,12 +121,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 			synced = 1
 		}
 		ch <- prometheus.MustNewConstMetric(m.synced, prometheus.GaugeValue, synced, kind(k).label())
+		if s.event != 0 {
+			ch <- prometheus.MustNewConstMetric(m.age, prometheus.GaugeValue, time.Since(time.Unix(0, s.event)).Seconds(), kind(k).label())
+		}
 	}
 }
 
 type stats struct {
 	objects         int
 	started, synced bool
+	event           int64
 }
 
 // stats counts what is known.
@@ -131,6 +139,7 @@ func (st *state) stats() (s [numKinds]stats) {
 	defer st.mu.Unlock()
 	for k := range numKinds {
 		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].synced
+		s[k].event = st.feeds[k].event
 		switch k {
 		case kindPod:
 			s[k].objects = len(st.pods)
@@ -156,5 +165,5 @@ func (c heldCollector) Collect(ch chan<- prometheus.Metric) {
 	desc := prometheus.NewDesc("kube_enricher_records_held",
 		"Records received and not yet written or dropped, by what they wait for.", []string{"why"}, nil)
 	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.held.Load()), "sync")
-	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, 0, "pod")
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.late.Load()), "pod")
 }

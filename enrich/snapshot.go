@@ -26,7 +26,8 @@ const maxDepth = 5
 
 // Snapshot is a [Source] that reads a file of Kubernetes objects.
 type Snapshot struct {
-	path string
+	path   string
+	labels []string // of pods, to be kept
 
 	mu   sync.Mutex
 	read *objects // to be applied
@@ -36,17 +37,19 @@ type Snapshot struct {
 type objects struct {
 	items   [numKinds][]*item
 	skipped map[string]int // objects of other kinds, by kind
+	labels  []string
 }
 
 // LoadSnapshot reads and checks a file with the objects of a cluster, as
 // kubectl get -o yaml or -o json prints them: a List, or several documents.
-// Objects of kinds that are of no use are skipped.
-func LoadSnapshot(path string) (*Snapshot, error) {
-	o, err := readSnapshot(path)
+// Objects of kinds that are of no use are skipped. Those made of pods get the
+// values of the labels of the given names.
+func LoadSnapshot(path string, labels ...string) (*Snapshot, error) {
+	o, err := readSnapshot(path, labels...)
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{path: path, read: o}, nil
+	return &Snapshot{path: path, labels: labels, read: o}, nil
 }
 
 func (s *Snapshot) fixed() bool { return true }
@@ -63,7 +66,7 @@ func (s *Snapshot) run(ctx context.Context, st *state) {
 }
 
 func (s *Snapshot) reload(st *state) error {
-	o, err := readSnapshot(s.path)
+	o, err := readSnapshot(s.path, s.labels...)
 	if err != nil {
 		return err
 	}
@@ -100,7 +103,7 @@ func (s *Snapshot) apply(st *state) {
 	s.read = nil
 }
 
-func readSnapshot(path string) (*objects, error) {
+func readSnapshot(path string, labels ...string) (*objects, error) {
 	if path == "-" {
 		return nil, errors.New("a snapshot is a file; standard input cannot be one")
 	}
@@ -108,22 +111,22 @@ func readSnapshot(path string) (*objects, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)
 	}
-	o, err := parseObjects(b)
+	o, err := parseObjects(b, labels...)
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot %s: %w", path, err)
 	}
 	return o, nil
 }
 
-func parseObjects(b []byte) (*objects, error) {
-	o := &objects{skipped: map[string]int{}}
+func parseObjects(b []byte, labels ...string) (*objects, error) {
+	o := &objects{skipped: map[string]int{}, labels: labels}
 	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) == 0 || t[0] != '{' {
 		err := o.parseYAML(b)
 		return o, err
 	}
 	err := o.parseJSON(b)
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // YAML may begin with a brace, too
-		o = &objects{skipped: map[string]int{}}
+		o = &objects{skipped: map[string]int{}, labels: labels}
 		if o.parseYAML(b) == nil {
 			return o, nil
 		}
@@ -341,7 +344,7 @@ func (o *objects) add(h head, raw []byte) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%s: %w", h.Kind, err)
 	}
-	it, err := strip(k, v)
+	it, err := strip(k, v, o.labels...)
 	if err != nil {
 		return err
 	}

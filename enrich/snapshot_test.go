@@ -124,7 +124,7 @@ func TestRules(t *testing.T) {
 		{"second family of a service", "fd00:10:96::1", now, now, flow.StatusService, service},
 		{"two services: the cluster address wins", "10.96.0.1", now, now, flow.StatusAmbiguous, warned(service, twoWebs)},
 		{"two services behind one load balancer", "203.0.113.7", now, now, flow.StatusAmbiguous, warned(flow.Object{Name: "mail"}, twoWebs)},
-		{"service before node", "10.96.0.2", now, now, flow.StatusService, flow.Object{Name: "mail", Workload: "mail"}},
+		{"service before node", "10.96.0.2", now, now, flow.StatusService, flow.Object{Name: "mail", Workload: "mail", Warn: "Service and node found for same IP: mail.office,worker-2"}},
 		{"headless service", "198.51.100.8", now, now, flow.StatusNone, flow.Object{}},
 		{"external name", "198.51.100.9", now, now, flow.StatusNone, flow.Object{}},
 		{"another group's service", "10.96.0.3", now, now, flow.StatusNone, flow.Object{}},

@@ -41,6 +41,7 @@ type state struct {
 	holders  [numKinds]map[string]*holder // services, nodes
 	zones    map[string]string            // by node
 	rezoned  map[string]bool              // nodes whose pods are to be rendered again
+	reranged bool                         // ranges of pods have changed
 	tops     [numKinds]map[string]top     // the owners' owners
 	orphans  [numKinds]map[string]*orphan // pods whose owner has not been seen yet
 	ended    queue[*span]
@@ -63,7 +64,12 @@ type feed struct {
 	// heard is when the kind was last known to be up to date. A watch that was
 	// connected after an interruption tells late what happened since cut.
 	heard, cut, connected int64
+	event                 int64 // when the newest change was told, or the newest list
+	away                  int64 // since when it cannot be reached; 0 if it can
 }
+
+// hear notes that a kind is up to date.
+func (f *feed) hear(now int64) { f.heard, f.away = now, 0 }
 
 // pod is a pod that exists.
 type pod struct {
@@ -83,6 +89,7 @@ type holder struct {
 	obj     *flow.Object
 	addrs   []netip.Addr
 	cluster int
+	ranges  []netip.Prefix // of a node's pods
 	mark    uint32
 }
 
@@ -162,11 +169,13 @@ func (st *state) replace(k kind, items []*item) {
 		}
 	}
 	st.rezone()
+	st.rerange()
 	if f.synced && !st.fixed {
 		st.metrics.relists[k].Inc()
 	}
 	f.synced, f.denied, f.waiting, f.err = true, false, false, nil
-	f.heard, f.cut, f.connected = now, now, now
+	f.hear(now)
+	f.event, f.cut, f.connected = now, now, now
 	st.checkSync()
 	if k == kindPod && !st.synced {
 		st.fetch() // owners that are missing, or word that none is
@@ -180,7 +189,9 @@ func (st *state) update(it *item) {
 	now := time.Now().UnixNano()
 	st.apply(it, now)
 	st.rezone()
-	st.feeds[it.kind].heard = now
+	st.rerange()
+	st.feeds[it.kind].hear(now)
+	st.feeds[it.kind].event = now
 }
 
 // remove applies a watch event: an object was deleted.
@@ -200,14 +211,16 @@ func (st *state) remove(it *item) {
 	default:
 		st.removeTop(it.kind, key, now)
 	}
-	st.feeds[it.kind].heard = now
+	st.rerange()
+	st.feeds[it.kind].hear(now)
+	st.feeds[it.kind].event = now
 }
 
 // alive says that a kind is up to date, without a change.
 func (st *state) alive(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].heard = time.Now().UnixNano()
+	st.feeds[k].hear(time.Now().UnixNano())
 }
 
 // connected says that a watch resumes where the last one ended.
@@ -215,7 +228,7 @@ func (st *state) connected(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := &st.feeds[k]
-	f.err = nil
+	f.err, f.away = nil, 0
 	f.cut, f.connected = f.heard, time.Now().UnixNano()
 }
 
@@ -261,6 +274,9 @@ func (st *state) applyPod(it *item, now int64) {
 	}
 	for s := p.spans; s != nil; s = s.sib {
 		dirty := changed
+		if n := it.network(s.addr); !s.final && slices.Contains(it.addrs, s.addr) && !sameNetwork(n, s.network) {
+			s.network, dirty = n, true
+		}
 		switch {
 		case s.final:
 		case !it.stopped && !slices.Contains(it.addrs, s.addr):
@@ -353,7 +369,7 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	if !f.listing {
 		st.metrics.lag(kindPod, now, it.ready)
 	}
-	s := &span{pod: p, addr: a, from: from, to: p.end, sure: sure, soft: soft}
+	s := &span{pod: p, addr: a, network: it.network(a), from: from, to: p.end, sure: sure, soft: soft}
 	s.sib, p.spans = p.spans, s
 	e := st.entry(a)
 	s.next, e.spans = e.spans, s
@@ -466,7 +482,7 @@ func (st *state) render(p *pod, it *item) *flow.Object {
 	o := flow.Object{
 		Kind: kindPod.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
 		HostIP: st.intern(it.hostIP), Node: st.intern(it.node),
-		Workload: it.name, WorkloadKind: kindPod.String(),
+		Workload: it.name, WorkloadKind: kindPod.String(), Labels: st.intern(it.labels),
 	}
 	zone, ok := st.zones[it.node]
 	if !ok && p.obj != nil && p.obj.Node == it.node {
@@ -635,18 +651,21 @@ func (st *state) applyHolder(it *item) {
 			}
 		}
 	}
-	h := &holder{kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, cluster: it.cluster, mark: st.mark}
+	h := &holder{kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, cluster: it.cluster, ranges: it.ranges, mark: st.mark}
 	old := st.holders[it.kind][key]
 	if old == nil {
 		if f := &st.feeds[it.kind]; !f.listing && f.synced {
 			st.metrics.lag(it.kind, time.Now().UnixNano(), it.created)
 		}
 	} else {
-		if *old.obj == *h.obj && old.cluster == h.cluster && slices.Equal(old.addrs, h.addrs) {
+		if *old.obj == *h.obj && old.cluster == h.cluster && slices.Equal(old.addrs, h.addrs) && slices.Equal(old.ranges, h.ranges) {
 			old.mark = st.mark
 			return
 		}
 		st.release(old)
+	}
+	if old == nil && len(h.ranges) > 0 || old != nil && !slices.Equal(old.ranges, h.ranges) {
+		st.reranged = true
 	}
 	st.holders[it.kind][key] = h
 	for _, a := range h.addrs {
@@ -662,6 +681,7 @@ func (st *state) removeHolder(k kind, key string) {
 		return
 	}
 	delete(st.holders[k], key)
+	st.reranged = st.reranged || len(h.ranges) > 0
 	if k == kindNode {
 		delete(st.zones, h.obj.Name)
 	}
@@ -697,6 +717,19 @@ func (st *state) rezone() {
 	clear(st.rezoned)
 }
 
+// rerange tells readers about changed ranges of pods.
+func (st *state) rerange() {
+	if !st.reranged {
+		return
+	}
+	st.reranged = false
+	var all []netip.Prefix
+	for _, h := range st.holders[kindNode] {
+		all = append(all, h.ranges...)
+	}
+	st.index.ranges.Store(newRanges(all))
+}
+
 // entry returns the entry of an address to be changed and published at once, a
 // scratch one if there is none.
 func (st *state) entry(a netip.Addr) *entry {
@@ -715,33 +748,47 @@ func (st *state) publishEntry(e *entry) {
 		st.index.remove(e.addr)
 		return
 	}
-	n := newEntry(e.addr, st.timeline.of(e.spans))
+	n := newEntry(e.addr, st.timeline.of(e.spans, 0))
+	if severalNetworks(e.spans) {
+		n.older, n.last = append(n.older, n.last), segment{} // out of the reach of hasty readers
+		n.macs = st.timeline.macs(e.addr, e.spans)
+	}
 	n.fallback, n.spans, n.holders = fallback(e.addr, e.holders), e.spans, e.holders
 	st.index.put(n)
 }
 
 // fallback chooses among services and nodes: services before nodes, cluster
-// addresses before others, then by name.
+// addresses before others, then by name. Who loses is named in a warning.
 func fallback(a netip.Addr, list *holding) flow.End {
 	var best *holder
-	var services []*flow.Object
+	var services, nodes []*flow.Object
 	for h := list; h != nil; h = h.next {
 		if best == nil || h.beats(best, a) {
 			best = h.holder
 		}
 		if h.kind == kindService {
 			services = append(services, h.obj)
+		} else {
+			nodes = append(nodes, h.obj)
 		}
 	}
-	switch {
-	case best == nil:
+	if best == nil {
 		return flow.End{}
-	case len(services) > 1:
-		return flow.End{Object: ambiguous(best.obj, "Several services found for same IP: ", services), Status: flow.StatusAmbiguous}
-	case best.kind == kindService:
-		return flow.End{Object: best.obj, Status: flow.StatusService}
 	}
-	return flow.End{Object: best.obj, Status: flow.StatusNode}
+	obj := best.obj
+	if len(services) > 0 && len(nodes) > 0 { // no rivals, by their order
+		slices.SortFunc(nodes, compareObjects)
+		obj = warn(obj, "Service and node found for same IP: ", append([]*flow.Object{obj}, nodes...))
+	}
+	switch {
+	case len(services) > 1:
+		return flow.End{Object: ambiguous(obj, "Several services found for same IP: ", services), Status: flow.StatusAmbiguous}
+	case len(services) == 1:
+		return flow.End{Object: obj, Status: flow.StatusService}
+	case len(nodes) > 1:
+		return flow.End{Object: ambiguous(obj, "Several nodes found for same IP: ", nodes), Status: flow.StatusAmbiguous}
+	}
+	return flow.End{Object: obj, Status: flow.StatusNode}
 }
 
 func (h *holder) beats(o *holder, addr netip.Addr) bool {

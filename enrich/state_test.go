@@ -437,3 +437,42 @@ func TestRenderedAgain(t *testing.T) {
 		}
 	})
 }
+
+// Whoever shares an address with someone else leaves a trace.
+func TestSharedFallback(t *testing.T) {
+	const a = "192.0.2.1"
+	node := func(name string) *item {
+		return &item{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
+	}
+	service := func(name string) *item {
+		return &item{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
+	}
+	for _, c := range []struct {
+		items []*item
+		name  string
+		want  flow.Status
+		warn  string
+	}{
+		{[]*item{node("n")}, "n", flow.StatusNode, ""},
+		{[]*item{service("s")}, "s", flow.StatusService, ""},
+		{[]*item{node("n"), service("s")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,n"},
+		{[]*item{service("s"), node("b"), node("a")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,a,b"},
+		{[]*item{node("b"), node("a")}, "a", flow.StatusAmbiguous, "Several nodes found for same IP: a,b"},
+		{[]*item{service("t"), node("n"), service("s")}, "s", flow.StatusAmbiguous, "Several services found for same IP: s.ns,t.ns; Service and node found for same IP: s.ns,n"},
+	} {
+		e, _, _ := newTest(t, Config{}, noSource{})
+		for _, it := range c.items {
+			e.state.update(it)
+		}
+		end := e.Lookup(addr(a), 0, 0)
+		if end.Object == nil || end.Object.Name != c.name || end.Status != c.want || end.Object.Warn != c.warn {
+			t.Errorf("%s: %+v, want %s, %q", show(end), end.Object, c.name, c.warn)
+		}
+		for _, it := range c.items[1:] {
+			e.state.remove(it)
+		}
+		if end := e.Lookup(addr(a), 0, 0); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
+			t.Errorf("one is left: %+v", end.Object)
+		}
+	}
+}

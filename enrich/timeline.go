@@ -11,8 +11,9 @@ import (
 
 // span is the time over which a pod owns an address, in Unix nanoseconds.
 type span struct {
-	pod  *pod
-	addr netip.Addr
+	pod     *pod
+	addr    netip.Addr
+	network *network
 
 	from int64
 	to   int64 // exclusive; never while the pod owns the address
@@ -42,9 +43,9 @@ type claim struct {
 	sure int64
 }
 
-// segments returns who owned the address of the spans, and when. The result is
-// valid until the next call.
-func (t *timeliner) of(first *span) []segment {
+// of returns who owned the address of the spans, and when. If a MAC is given,
+// others don't count. The result is valid until the next call.
+func (t *timeliner) of(first *span, mac uint64) []segment {
 	t.segments = t.segments[:0]
 	if first == nil {
 		return nil
@@ -54,6 +55,9 @@ func (t *timeliner) of(first *span) []segment {
 	}
 	t.claims, t.bounds = t.claims[:0], t.bounds[:0]
 	for s := first; s != nil; s = s.next {
+		if mac != 0 && (s.network == nil || s.network.mac != mac) {
+			continue
+		}
 		c := claim{s, s.from, min(s.sure, s.to)}
 		if s.soft {
 			c.from = s.hardened(first)
@@ -92,7 +96,7 @@ func (s *span) hardened(first *span) int64 {
 	from := s.from
 	for o := first; o != nil; o = o.next {
 		known := o.to != never && o.sure >= o.to
-		if o != s && known && o.to <= s.to && (o.to < s.to || o.from < s.from) {
+		if o != s && o.in() == s.in() && known && o.to <= s.to && (o.to < s.to || o.from < s.from) {
 			from = max(from, o.to)
 		}
 	}
@@ -103,12 +107,14 @@ func (s *span) hardened(first *span) int64 {
 // several of them are alive.
 func (t *timeliner) owner(at int64) flow.End {
 	var best *claim
+	mixed := false // in several networks, of which none is better
 	t.rivals = t.rivals[:0]
 	for i := range t.claims {
 		c := &t.claims[i]
 		if at < c.from || at >= c.to {
 			continue
 		}
+		mixed = mixed || best != nil && best.in() != c.in()
 		if best == nil || c.beats(best, at) {
 			best = c
 		}
@@ -116,12 +122,15 @@ func (t *timeliner) owner(at int64) flow.End {
 	if best == nil {
 		return flow.End{}
 	}
-	if best.to != never {
+	if best.to != never && !mixed {
 		return flow.End{Object: best.pod.obj, Status: flow.StatusRetained}
 	}
 	for i := range t.claims {
 		c := &t.claims[i]
-		if c.to == never && at >= c.from && (at < c.sure) == (at < best.sure) {
+		if at < c.from || at >= c.to {
+			continue
+		}
+		if mixed || c.to == never && (at < c.sure) == (at < best.sure) {
 			t.rivals = append(t.rivals, c.pod.obj)
 		}
 	}
@@ -158,6 +167,11 @@ func compareObjects(a, b *flow.Object) int {
 // ambiguous returns a copy of best with a warning that names all rivals.
 func ambiguous(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
 	slices.SortFunc(rivals, compareObjects)
+	return warn(best, sentence, rivals)
+}
+
+// warn returns a copy of best with a warning before those it has.
+func warn(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
 	var b strings.Builder
 	b.WriteString(sentence)
 	for i, o := range rivals {
@@ -165,8 +179,10 @@ func ambiguous(best *flow.Object, sentence string, rivals []*flow.Object) *flow.
 			b.WriteByte(',')
 		}
 		b.WriteString(o.Name)
-		b.WriteByte('.')
-		b.WriteString(o.Namespace)
+		if o.Namespace != "" { // nodes have none
+			b.WriteByte('.')
+			b.WriteString(o.Namespace)
+		}
 	}
 	if best.Warn != "" {
 		b.WriteString("; ")

@@ -1,0 +1,468 @@
+package enrich
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// The churn of the simulation. Each address goes from pod to pod.
+const (
+	churnAddrs   = 80
+	churnPods    = 5000
+	churnPerSet  = 5                // pods of a ReplicaSet
+	churnReuse   = 5 * time.Second  // an address is used again at most so long after it is free
+	churnLag     = 3 * time.Second  // of watch events, at most
+	churnExport  = 60 * time.Second // of flows after their end, at most
+	churnWait    = 2 * time.Second  // how long a record without a name waits
+	churnSettled = churnLag + time.Second
+
+	// churnWrong is the share of records that may be wrong. It should be 0: what
+	// remains ran between the end of an owner and the event that tells of it, or
+	// before the event that shows the next one.
+	churnWrong = 0.002
+)
+
+// tenancy is the truth about a pod: it owned the address from up to down, in
+// nanoseconds after epoch; down is exclusive.
+type tenancy struct {
+	name, workload string
+	addr           netip.Addr
+	up, down       time.Duration
+	watched        bool // the address was ever shown to the watch
+}
+
+// overlaps says whether the pod owned the address at any time of [from, to].
+func (o *tenancy) overlaps(from, to time.Duration) bool { return from < o.down && o.up <= to }
+
+// near is the same for a flow of a time in which nobody owned the address: the
+// pod's time ends when the watch tells so, and there is the tolerance.
+func (o *tenancy) near(from, to time.Duration) bool {
+	return from <= o.down+churnLag+time.Duration(tolerance) && o.up-time.Duration(tolerance) <= to
+}
+
+// churnEvent is something that happens to the enricher.
+type churnEvent struct {
+	at time.Duration
+	do func()
+}
+
+// churnObject is a state of an object, at the API server since at.
+type churnObject struct {
+	at   time.Duration
+	item func() *item
+	gone bool
+}
+
+// churnFlow is a flow with the address of owner, nobody's if that is nil.
+type churnFlow struct {
+	owner    *tenancy
+	addr     netip.Addr
+	from, to time.Duration
+	export   time.Duration
+}
+
+// churnWorld is a simulated cluster.
+type churnWorld struct {
+	r       *rand.Rand
+	pods    []*tenancy
+	history map[netip.Addr][]*tenancy
+	objects [numKinds][][]churnObject // for each object, its states
+	flows   []churnFlow
+}
+
+func (w *churnWorld) upTo(d time.Duration) time.Duration {
+	return time.Duration(w.r.Int64N(int64(d) + 1))
+}
+
+func (w *churnWorld) between(a, b time.Duration) time.Duration { return a + w.upTo(b-a) }
+
+func churnTime(d time.Duration) metav1.Time {
+	return metav1.NewTime(epoch.Add(d).Truncate(time.Second))
+}
+
+func newChurnWorld(seed uint64) *churnWorld {
+	w := &churnWorld{r: rand.New(rand.NewPCG(seed, 1)), history: map[netip.Addr][]*tenancy{}}
+	free := make([]time.Duration, churnAddrs)
+	for i := range free {
+		free[i] = w.upTo(20 * time.Second)
+	}
+	pods := churnPods
+	if raceEnabled {
+		pods /= 5
+	}
+	for i := range pods {
+		n := 0
+		for k := range free { // the address that is free first
+			if free[k] < free[n] {
+				n = k
+			}
+		}
+		addr := netip.AddrFrom4([4]byte{10, 128, byte(n >> 8), byte(n)})
+		if n%4 == 0 {
+			addr = netip.AddrFrom16([16]byte{0: 0xfd, 14: byte(n >> 8), 15: byte(n)})
+		}
+		up := free[n] + 3*time.Second // room for what comes before the address
+		if i >= churnAddrs {
+			up = free[n] + w.upTo(churnReuse)
+		}
+		o := &tenancy{
+			name: fmt.Sprintf("pod-%d", i), workload: fmt.Sprintf("app-%d", i/churnPerSet), addr: addr, up: up,
+		}
+		w.live(o, i)
+		free[n] = o.down
+		w.pods = append(w.pods, o)
+		w.history[addr] = append(w.history[addr], o)
+		w.talk(o)
+	}
+	for _, addr := range slices.SortedFunc(maps.Keys(w.history), netip.Addr.Compare) { // and what nobody owns
+		h := w.history[addr]
+		for i, o := range h[1:] {
+			if gap := o.up - h[i].down; gap > 0 && w.r.IntN(4) == 0 {
+				from := w.between(h[i].down, o.up-1)
+				to := w.between(from, o.up-1)
+				w.flows = append(w.flows, churnFlow{nil, o.addr, from, to, to + w.upTo(churnExport)})
+			}
+		}
+	}
+	return w
+}
+
+// live decides on the life of a pod: what happens on its node, and what its
+// kubelet and others tell the API server of it, and when.
+func (w *churnWorld) live(o *tenancy, number int) {
+	var length time.Duration
+	switch w.r.IntN(10) {
+	case 0, 1:
+		length = w.between(2*time.Second, 10*time.Second)
+	case 2, 3, 4, 5, 6:
+		length = w.between(10*time.Second, 60*time.Second)
+	default:
+		length = w.between(60*time.Second, 300*time.Second)
+	}
+	var (
+		set     = fmt.Sprintf("app-%d-5d9c7b8f64", number/churnPerSet)
+		created = o.up - w.between(200*time.Millisecond, 2*time.Second)
+		shown   = o.up + w.upTo(300*time.Millisecond) // the kubelet tells
+		stop    = o.up + length                       // of the containers
+		states  []churnObject
+		pod     = &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{
+				Name: o.name, Namespace: "churn", UID: types.UID("uid-" + o.name), CreationTimestamp: churnTime(created),
+				OwnerReferences: []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "ReplicaSet", Name: set, UID: types.UID("uid-" + set), Controller: new(true)}},
+			},
+			Spec:   corev1.PodSpec{NodeName: "n1"},
+			Status: corev1.PodStatus{Phase: corev1.PodPending},
+		}
+	)
+	tell := func(at time.Duration, change func()) {
+		change()
+		p := pod.DeepCopy()
+		states = append(states, churnObject{at: at, item: func() *item { return podItem(p) }})
+	}
+	tell(created, func() {})
+	tell(shown, func() {
+		start, ready := churnTime(created), churnTime(o.up)
+		pod.Status.Phase, pod.Status.StartTime = corev1.PodRunning, &start
+		pod.Status.PodIP = o.addr.String()
+		pod.Status.PodIPs = []corev1.PodIP{{IP: o.addr.String()}}
+		pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue, LastTransitionTime: ready}}
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+	})
+	finished := func() {
+		pod.Status.Phase = corev1.PodSucceeded
+		pod.Status.ContainerStatuses = []corev1.ContainerStatus{{State: corev1.ContainerState{
+			Terminated: &corev1.ContainerStateTerminated{FinishedAt: churnTime(stop)},
+		}}}
+	}
+	var told, gone time.Duration
+	switch w.r.IntN(10) {
+	case 0, 1, 2, 3: // it finishes, and is deleted when somebody tidies up
+		o.down = stop + w.upTo(time.Second)
+		told = max(shown, stop+w.upTo(time.Second))
+		tell(told, finished)
+		gone = max(told, o.down) + w.upTo(2*time.Minute)
+	case 4, 5, 6, 7: // it is deleted, with grace
+		asked := max(shown, stop-w.upTo(5*time.Second))
+		tell(asked, func() {
+			deadline := churnTime(asked + 30*time.Second)
+			pod.DeletionTimestamp = &deadline
+		})
+		o.down = stop + w.upTo(500*time.Millisecond)
+		told = max(asked, stop+w.upTo(time.Second))
+		tell(told, finished)
+		gone = max(told, o.down) + w.upTo(time.Second)
+	default: // it is deleted by force, and its address is free at once
+		gone = max(shown, stop)
+		o.down = gone
+		now := churnTime(gone)
+		pod.DeletionTimestamp = &now
+	}
+	p := pod.DeepCopy()
+	states = append(states, churnObject{at: gone, item: func() *item { return podItem(p) }, gone: true})
+	w.objects[kindPod] = append(w.objects[kindPod], states)
+	if number%churnPerSet == 0 {
+		rs := &item{
+			kind: kindReplicaSet, namespace: "churn", name: set, uid: "uid-" + set,
+			owners: []owner{{noKind, "Deployment", o.workload, "uid-" + o.workload, true}},
+		}
+		// It is there before its pods, but its watch may tell later.
+		w.objects[kindReplicaSet] = append(w.objects[kindReplicaSet], []churnObject{{at: max(0, o.up-10*time.Second), item: func() *item { return rs }}})
+	}
+}
+
+// talk makes the flows of a pod, about one in four seconds.
+func (w *churnWorld) talk(o *tenancy) {
+	for n := 1 + int((o.down-o.up)/(4*time.Second)); n > 0; n-- {
+		from := w.between(o.up, o.down-1)
+		to := from
+		if w.r.IntN(4) > 0 {
+			to = w.between(from, min(o.down-1, from+churnExport))
+		}
+		w.flows = append(w.flows, churnFlow{o, o.addr, from, to, to + w.upTo(churnExport)})
+	}
+}
+
+// churnScore is what came of the flows.
+type churnScore struct {
+	flows     int // whose owner the watch ever showed
+	named     int // rightly
+	wrong     int
+	ambiguous int // and marked so, with the owner among those in the warning
+	unnamed   int // and marked so
+	nobodys   int // flows of an address that nobody owned, or nobody known
+	examples  []string
+}
+
+func (s *churnScore) String() string {
+	part := func(n int) string { return fmt.Sprintf("%d (%.3f %%)", n, 100*float64(n)/float64(max(1, s.flows))) }
+	return fmt.Sprintf("%d flows: named rightly %s, wrongly %s, ambiguous %s, unnamed %s; of nobody: %d",
+		s.flows, part(s.named), part(s.wrong), part(s.ambiguous), part(s.unnamed), s.nobodys)
+}
+
+// add judges one answer. A record is wrong if it names, without a warning, a pod
+// that did not own the address at any time of the flow. Only where nobody did,
+// which is the contract's condition for the tolerance, a pod is right that had
+// owned it shortly before, or did so soon after.
+func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
+	var owner, named *tenancy
+	owned, watched := false, false // by anybody, by one that was ever shown
+	for _, o := range w.history[f.addr] {
+		if o.overlaps(f.from, f.to) {
+			owner, owned, watched = o, true, watched || o.watched
+		}
+		if end.Object != nil && end.Object.Name == o.name {
+			named = o
+		}
+	}
+	if watched {
+		s.flows++
+	}
+	ambiguous := end.Status == flow.StatusAmbiguous
+	right := named != nil && (named.overlaps(f.from, f.to) || !owned && (ambiguous || named.near(f.from, f.to)))
+	switch {
+	case !right && named != nil && !(ambiguous && strings.Contains(end.Object.Warn, owner.name+".")):
+		s.wrong++
+		if len(s.examples) < 10 {
+			s.examples = append(s.examples, fmt.Sprintf("%s, flow [%v, %v] exported %v: named %s %s [%v, %v), owned by %v",
+				f.addr, f.from, f.to, f.export, named.name, end.Status, named.up, named.down, owner))
+		}
+	case !watched:
+		s.nobodys++
+	case named == nil:
+		s.unnamed++
+	case ambiguous:
+		s.ambiguous++
+	default:
+		s.named++
+	}
+}
+
+// naive is what others do: the first pod in the index that has the address.
+type naive map[netip.Addr][]*item
+
+func (x naive) update(it *item) {
+	for _, a := range it.addrs {
+		if i := slices.IndexFunc(x[a], func(o *item) bool { return o.uid == it.uid }); i >= 0 {
+			x[a][i] = it
+		} else {
+			x[a] = append(x[a], it)
+		}
+	}
+}
+
+func (x naive) remove(it *item) {
+	for _, a := range it.addrs {
+		x[a] = slices.DeleteFunc(x[a], func(o *item) bool { return o.uid == it.uid })
+	}
+}
+
+func (x naive) lookup(a netip.Addr) flow.End {
+	if list := x[a]; len(list) > 0 {
+		return flow.End{Object: &flow.Object{Name: list[0].name}, Status: flow.StatusLive}
+	}
+	return flow.End{}
+}
+
+// churnSink takes the records that leave the stage.
+type churnSink func(r *flow.Record)
+
+func (s churnSink) HandleFlow(r *flow.Record) { s(r) }
+func (churnSink) Idle() bool                  { return false }
+
+// TestChurn lets pods come and go on few addresses, with watches that lag and
+// flows that come late, and compares the names with the truth.
+func TestChurn(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		stream bool // the events of a kind keep their order
+	}{
+		{"a watch keeps the order of a kind", true},
+		{"only the order of an object is kept", false},
+	} {
+		for seed := range uint64(2) {
+			t.Run(fmt.Sprint(c.name, "/", seed), func(t *testing.T) {
+				w := newChurnWorld(seed)
+				synctest.Test(t, func(t *testing.T) { runChurn(t, w, c.stream) })
+			})
+		}
+	}
+}
+
+func runChurn(t *testing.T, w *churnWorld, stream bool) {
+	e, _, _ := newTest(t, Config{Wait: churnWait}, noSource{})
+	e.state.begin(kindPod)
+	e.state.begin(kindNode)
+	e.state.begin(kindReplicaSet)
+	e.state.replace(kindNode, []*item{{kind: kindNode, name: "n1", ranges: []netip.Prefix{
+		netip.MustParsePrefix("10.128.0.0/16"), netip.MustParsePrefix("fd00::/64"),
+	}}})
+	e.state.replace(kindReplicaSet, nil)
+	e.state.replace(kindPod, nil)
+	time.Sleep(time.Second) // what comes is news, not a belated first list
+
+	var events []churnEvent
+	peers := naive{}
+	owners := map[string]*tenancy{}
+	for _, o := range w.pods {
+		owners[o.name] = o
+	}
+	for k := range numKinds {
+		var told []churnObject
+		for _, states := range w.objects[k] {
+			var last time.Duration
+			for _, o := range states {
+				last = max(last, o.at)
+				if !stream {
+					last = max(last, o.at+w.upTo(churnLag))
+				}
+				o.at = last
+				told = append(told, o)
+			}
+		}
+		slices.SortStableFunc(told, func(a, b churnObject) int { return cmp.Compare(a.at, b.at) })
+		var last time.Duration
+		lag, turn := time.Duration(0), time.Duration(0)
+		for _, o := range told {
+			at := o.at
+			if stream { // the lag comes and goes
+				if at >= turn {
+					lag, turn = w.upTo(churnLag), at+w.upTo(2*time.Second)
+				}
+				last = max(last, at+lag)
+				at = last
+			}
+			events = append(events, churnEvent{at, func() {
+				it := o.item()
+				if o.gone {
+					e.state.remove(it)
+					peers.remove(it)
+					return
+				}
+				e.state.update(it)
+				if k == kindPod {
+					peers.update(it)
+					owners[it.name].watched = owners[it.name].watched || len(it.addrs) > 0
+				}
+			}})
+		}
+	}
+	type answer struct {
+		flow                            *churnFlow
+		naive, arrived, waited, settled flow.End
+	}
+	answers := make([]answer, len(w.flows))
+	left := 0
+	stage := e.NewStage(churnSink(func(r *flow.Record) {
+		answers[r.Msg.SequenceNum].waited = r.Ends[0]
+		left++
+	}))
+	for i := range w.flows {
+		f, a := &w.flows[i], &answers[i]
+		a.flow = f
+		from, to := epoch.Add(f.from).UnixNano(), epoch.Add(f.to).UnixNano()
+		look := func(end *flow.End) func() { return func() { *end = e.Lookup(f.addr, from, to) } }
+		events = append(events,
+			churnEvent{f.export, func() {
+				a.naive = peers.lookup(f.addr)
+				look(&a.arrived)()
+				r := &flow.Record{}
+				r.Msg.SequenceNum, r.Msg.SrcAddr = uint32(i), f.addr.AsSlice()
+				r.Msg.TimeReceivedNs = uint64(epoch.Add(f.export).UnixNano())
+				r.Extra.HasStart, r.Msg.TimeFlowStartNs = true, uint64(from)
+				r.Extra.HasEnd, r.Msg.TimeFlowEndNs = true, uint64(to)
+				stage.HandleFlow(r)
+			}},
+			churnEvent{f.export + churnWait, func() { stage.Idle() }},
+			churnEvent{f.export + churnSettled, look(&a.settled)})
+	}
+	slices.SortStableFunc(events, func(a, b churnEvent) int { return cmp.Compare(a.at, b.at) })
+	var swept time.Duration
+	for _, ev := range events {
+		for ; swept+sweepEvery < ev.at; swept += sweepEvery {
+			e.state.expire()
+		}
+		time.Sleep(time.Until(epoch.Add(ev.at)))
+		ev.do()
+	}
+	if left != len(answers) {
+		t.Errorf("%d records left the stage, want %d", left, len(answers))
+	}
+	var scores [4]churnScore
+	unsettled := map[string]int{}
+	for i := range answers {
+		a := &answers[i]
+		for k, end := range []flow.End{a.naive, a.arrived, a.waited, a.settled} {
+			scores[k].add(w, a.flow, end)
+		}
+		if o := a.settled.Object; o != nil && o.Workload != owners[o.Name].workload {
+			unsettled[o.Workload]++
+		}
+	}
+	for k, what := range []string{"first pod in the index, at arrival", "at arrival", "after waiting for a pod", "after the watch caught up"} {
+		t.Logf("%-35s %s", what, &scores[k])
+	}
+	s := &scores[3]
+	if float64(s.wrong) > churnWrong*float64(s.flows) {
+		t.Errorf("%d records name a pod that did not own the address:\n%s", s.wrong, strings.Join(s.examples, "\n"))
+	}
+	if float64(s.named) < 0.995*float64(s.flows) {
+		t.Errorf("%d of %d records are named", s.named, s.flows)
+	}
+	if len(unsettled) > 0 {
+		t.Errorf("wrong workloads: %v", slices.Sorted(maps.Keys(unsettled)))
+	}
+}

@@ -1,0 +1,165 @@
+package enrich
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// staleAfter is how long a kind may be out of reach before that is told.
+const staleAfter = time.Minute
+
+// Explanation says who owned an address at a time, and why.
+type Explanation struct {
+	Addr   string     `json:"addr"`
+	Time   time.Time  `json:"time"`
+	Status string     `json:"status"` // as PStatus
+	Rule   string     `json:"rule"`   // overlap, service, node, before, after or none
+	Why    string     `json:"why"`    // the rule as a sentence
+	Chosen *NamedEnd  `json:"chosen"` // null if nobody
+	Owners []Claimant `json:"owners"` // pods by time, then services and nodes
+}
+
+// NamedEnd is what records show of an owner.
+type NamedEnd struct {
+	Kind         string `json:"kind"`
+	Namespace    string `json:"namespace,omitempty"`
+	Name         string `json:"name"`
+	UID          string `json:"uid,omitempty"`
+	Workload     string `json:"workload,omitempty"`
+	WorkloadKind string `json:"workload_kind,omitempty"`
+	Node         string `json:"node,omitempty"`
+	Warn         string `json:"warn,omitempty"`
+}
+
+// Claimant is somebody who owns or owned the address.
+type Claimant struct {
+	Kind      string `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
+	UID       string `json:"uid,omitempty"`
+	// From and To bound the time over which a pod owned the address. From is
+	// soft if that may have begun later; To is missing while it goes on.
+	// Services and nodes own their addresses at any time.
+	From *time.Time `json:"from,omitempty"`
+	To   *time.Time `json:"to,omitempty"`
+	Soft bool       `json:"soft"`
+	// YieldsFrom is since when the pod only claims what nobody else does: it
+	// was to be deleted by then, or may have been gone unseen.
+	YieldsFrom *time.Time `json:"yields_from,omitempty"`
+	Network    string     `json:"network,omitempty"` // other than the cluster's own
+	MAC        string     `json:"mac,omitempty"`
+}
+
+// Explain says whom a flow at a time is attributed to that has an address and
+// no MAC. It takes the lock that changes of the cluster take, not that of any
+// look-up: there is none.
+func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
+	addr = addr.Unmap().WithZone("")
+	t := at.UnixNano()
+	x := Explanation{Addr: addr.String(), Time: at.UTC(), Status: flow.StatusNone.String(), Rule: "none", Owners: []Claimant{}}
+	x.Why = fmt.Sprintf("nobody is known to have owned the address then, nor within %v", time.Duration(tolerance))
+	e.state.mu.Lock()
+	defer e.state.mu.Unlock()
+	entry := e.state.index.find(addr)
+	if entry == nil {
+		return x
+	}
+	s, rule := entry.choose(t, t)
+	var end flow.End
+	switch rule {
+	case ruleNone:
+	case ruleFallback:
+		end = entry.fallback
+		x.Rule, x.Why = "service", "no pod owned the address then, and a service has it"
+		if end.Object.Kind == kindNode.String() {
+			x.Rule, x.Why = "node", "no pod and no service owned the address then, and a node has it"
+		}
+	case ruleOverlap:
+		end = s.end
+		x.Rule, x.Why = "overlap", "the pod owned the address then"
+		if end.Status == flow.StatusAmbiguous {
+			x.Why = "several pods claimed the address then; the one with the better known or the latest start is named"
+		}
+	case ruleBefore:
+		end = s.end
+		x.Rule, x.Why = "before", fmt.Sprintf("nobody owned the address then; the pod did from %v on, within %v", clock(s.from), time.Duration(tolerance))
+	case ruleAfter:
+		end = s.end
+		x.Rule, x.Why = "after", fmt.Sprintf("nobody owned the address then; the pod did until %v, within %v", clock(s.to), time.Duration(tolerance))
+	}
+	x.Status = end.Status.String()
+	if o := end.Object; o != nil {
+		x.Chosen = &NamedEnd{o.Kind, o.Namespace, o.Name, o.UID, o.Workload, o.WorkloadKind, o.Node, o.Warn}
+	}
+	x.Owners = entry.claimants()
+	return x
+}
+
+func clock(t int64) string { return time.Unix(0, t).UTC().Format(time.RFC3339Nano) }
+
+// claimants lists who claims an address. It is for the writer.
+func (e *entry) claimants() []Claimant {
+	list := []Claimant{}
+	stamp := func(t int64) *time.Time {
+		if t == never {
+			return nil
+		}
+		u := time.Unix(0, t).UTC()
+		return &u
+	}
+	for s := e.spans; s != nil; s = s.next {
+		o := s.pod.obj
+		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft, Network: s.in()}
+		if s.sure < s.to {
+			c.YieldsFrom = stamp(s.sure)
+		}
+		if s.network != nil && s.network.mac != 0 {
+			m := s.network.mac
+			c.MAC = fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", byte(m>>40), byte(m>>32), byte(m>>24), byte(m>>16), byte(m>>8), byte(m))
+		}
+		list = append(list, c)
+	}
+	slices.SortStableFunc(list, func(a, b Claimant) int { return a.From.Compare(*b.From) })
+	var others []*flow.Object
+	for h := e.holders; h != nil; h = h.next {
+		others = append(others, h.obj)
+	}
+	slices.SortFunc(others, func(a, b *flow.Object) int {
+		if a.Kind != b.Kind {
+			return -strings.Compare(a.Kind, b.Kind) // services first
+		}
+		return compareObjects(a, b)
+	})
+	for _, o := range others {
+		list = append(list, Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID})
+	}
+	return list
+}
+
+// Stale says which kinds have been out of reach for more than a minute, and
+// since when; it is empty if none has. Names of flows from before are still
+// right then.
+func (e *Enricher) Stale() string {
+	st := e.state
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := time.Now().UnixNano()
+	var kinds []string
+	for k := range numKinds {
+		f := &st.feeds[k]
+		if !f.started || f.denied || f.away == 0 || now-f.away <= int64(staleAfter) {
+			continue
+		}
+		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.away).UTC().Format(time.RFC3339))
+		if f.err != nil {
+			s += ": " + f.err.Error()
+		}
+		kinds = append(kinds, s)
+	}
+	return strings.Join(kinds, "; ")
+}

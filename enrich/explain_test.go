@@ -1,0 +1,104 @@
+package enrich
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+func TestExplain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := watched(t)
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}, podSpec{name: "b", ips: "10.0.0.1"}
+		e.state.update(a.item(t)) // [1, 11)
+		after(10)
+		e.state.remove(a.item(t))
+		after(10)
+		e.state.update(b.item(t)) // from 21 on
+		after(10)
+		e.state.update(podSpec{name: "c", ips: "10.0.0.1", deleted: rfc(40)}.item(t)) // from 31 on
+		e.state.update(&item{kind: kindService, namespace: "ns", name: "s", uid: "s", addrs: []netip.Addr{addr("10.0.0.2")}})
+		e.state.update(&item{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("10.0.0.2"), addr("10.0.0.3")}})
+		for _, c := range []struct {
+			addr string
+			at   int
+			want string // status, rule, chosen, owners
+		}{
+			{"10.0.0.1", 5, "retained overlap a 3"},
+			{"::ffff:10.0.0.1", 5, "retained overlap a 3"},
+			{"10.0.0.1", 12, "retained after a 3"},
+			{"10.0.0.1", 16, "none none - 3"},
+			{"10.0.0.1", 20, "live before b 3"},
+			{"10.0.0.1", 25, "live overlap b 3"},
+			{"10.0.0.1", 35, "ambiguous overlap c 3"},
+			{"10.0.0.1", 45, "live overlap b 3"},
+			{"10.0.0.2", 0, "service service s 2"},
+			{"10.0.0.3", 0, "node node n 1"},
+			{"10.0.0.4", 0, "none none - 0"},
+		} {
+			x := e.Explain(addr(c.addr), time.Unix(0, at(float64(c.at))))
+			chosen := "-"
+			if x.Chosen != nil {
+				chosen = x.Chosen.Name
+			}
+			if got := fmt.Sprint(x.Status, " ", x.Rule, " ", chosen, " ", len(x.Owners)); got != c.want || x.Why == "" {
+				t.Errorf("%s at %d: %s (%s), want %s", c.addr, c.at, got, x.Why, c.want)
+			}
+			if rule := e.show(strings.TrimPrefix(c.addr, "::ffff:"), float64(c.at), float64(c.at)); x.Chosen != nil && rule != chosen+" "+x.Status {
+				t.Errorf("%s at %d: a look-up says %s", c.addr, c.at, rule)
+			}
+		}
+		text, err := json.Marshal(e.Explain(addr("10.0.0.1"), time.Unix(0, at(5))).Owners)
+		want := `[{"kind":"Pod","namespace":"ns","name":"a","uid":"uid-a","from":"2000-01-01T00:00:01Z","to":"2000-01-01T00:00:11Z","soft":false},` +
+			`{"kind":"Pod","namespace":"ns","name":"b","uid":"uid-b","from":"2000-01-01T00:00:21Z","soft":false},` +
+			`{"kind":"Pod","namespace":"ns","name":"c","uid":"uid-c","from":"2000-01-01T00:00:31Z","soft":false,"yields_from":"2000-01-01T00:00:40Z"}]`
+		if err != nil || string(text) != want {
+			t.Errorf("%s, %v\nwant %s", text, err, want)
+		}
+		e.state.replace(kindPod, []*item{podSpec{name: "d", ips: "10.0.0.9"}.item(t)})
+		if x := e.Explain(addr("10.0.0.9"), time.Now()); len(x.Owners) != 1 || !x.Owners[0].Soft {
+			t.Errorf("soft: %+v", x)
+		}
+	})
+}
+
+// A cluster that is away for a while makes names stale, not wrong.
+func TestStale(t *testing.T) {
+	inBubble(t, func(a *api) { a.put(t, podSpec{name: "p", ips: "10.0.0.1", ready: rfc(-100)}.yaml()) }, func(t *testing.T, r *run) {
+		if s := r.Stale(); s != "" {
+			t.Errorf("at first: %s", s)
+		}
+		r.api.interrupt(true)
+		after(50)
+		if s := r.Stale(); s != "" {
+			t.Errorf("too soon: %s", s)
+		}
+		after(90)
+		if s := r.Stale(); !strings.Contains(s, "pods not up to date since 2000-01-01T00:00:") || !strings.Contains(s, "services") {
+			t.Errorf("away: %q", s)
+		}
+		if err := r.Ready(); err != nil || r.show("10.0.0.1", 0, 0) != "p live" {
+			t.Errorf("not ready: %v, or forgotten", err)
+		}
+		r.api.interrupt(false)
+		after(60)
+		if s := r.Stale(); s != "" {
+			t.Errorf("back: %s", s)
+		}
+		before := time.Now()
+		r.api.put(t, podSpec{name: "q", ips: "10.0.0.2"}.yaml())
+		after(30)
+		want := fmt.Sprintf("# HELP kube_enricher_kube_event_age_seconds Time since the newest watch event or list of this kind arrived.\n"+
+			"# TYPE kube_enricher_kube_event_age_seconds gauge\nkube_enricher_kube_event_age_seconds{kind=\"pod\"} %v\n", time.Since(before).Seconds())
+		r.metrics.e.state.feeds[kindService].event, r.metrics.e.state.feeds[kindNode].event, r.metrics.e.state.feeds[kindReplicaSet].event = 0, 0, 0
+		if err := testutil.CollectAndCompare(r.metrics, strings.NewReader(want), "kube_enricher_kube_event_age_seconds"); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -1,0 +1,160 @@
+package enrich
+
+import (
+	"cmp"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// Annotations that tell a pod's addresses in other networks than the cluster's.
+const (
+	// networkStatus is written by Multus and other delegating plugins, as the
+	// Network Plumbing Working Group's specification has it (multi-net-spec,
+	// section 5).
+	networkStatus = "k8s.v1.cni.cncf.io/network-status"
+	// podNetworks is OVN-Kubernetes'.
+	podNetworks = "k8s.ovn.org/pod-networks"
+)
+
+// network is where and as what a pod has an address. Of a pod's address in the
+// cluster's network it is nil if nothing more is known.
+type network struct {
+	name string // empty for the cluster's own
+	mac  uint64 // as in flow records; 0 if unknown
+}
+
+// address is an address in a network.
+type address struct {
+	addr netip.Addr
+	network
+}
+
+// networks reads both annotations. What cannot be read claims nothing.
+func networks(annotations map[string]string) []address {
+	var list []address
+	add := func(ip string, n network) {
+		ip, _, _ = strings.Cut(ip, "/")
+		a, err := netip.ParseAddr(ip)
+		if err != nil || a.IsUnspecified() {
+			return
+		}
+		a = a.Unmap().WithZone("")
+		if !slices.ContainsFunc(list, func(o address) bool { return o.addr == a && o.name == n.name && o.mac != 0 }) {
+			list = append(list, address{a, n})
+		}
+	}
+	var status []struct {
+		Name    string   `json:"name"`
+		IPs     []string `json:"ips"`
+		MAC     string   `json:"mac"`
+		Default bool     `json:"default"`
+	}
+	if s := annotations[networkStatus]; s != "" && json.Unmarshal([]byte(s), &status) == nil {
+		for _, s := range status {
+			n := network{s.Name, parseMAC(s.MAC)}
+			if s.Default {
+				n.name = ""
+			}
+			for _, ip := range s.IPs {
+				add(ip, n)
+			}
+		}
+	}
+	var byName map[string]struct {
+		IPs []string `json:"ip_addresses"`
+		IP  string   `json:"ip_address"`
+		MAC string   `json:"mac_address"`
+	}
+	if s := annotations[podNetworks]; s != "" && json.Unmarshal([]byte(s), &byName) == nil {
+		for name, s := range byName {
+			n := network{name, parseMAC(s.MAC)}
+			if name == "default" {
+				n.name = ""
+			}
+			for _, ip := range append(s.IPs, s.IP) {
+				add(ip, n)
+			}
+		}
+	}
+	slices.SortStableFunc(list, func(a, b address) int { return cmp.Or(cmp.Compare(a.name, b.name), a.addr.Compare(b.addr)) })
+	return list
+}
+
+// parseMAC returns 0 for what is none of six bytes.
+func parseMAC(s string) uint64 {
+	hw, err := net.ParseMAC(s)
+	if err != nil || len(hw) != 6 {
+		return 0
+	}
+	var mac uint64
+	for _, b := range hw {
+		mac = mac<<8 | uint64(b)
+	}
+	return mac
+}
+
+// addNetworks adds the addresses that a pod has in other networks, and what is
+// known of those it has in the cluster's: that network's addresses are the
+// status's to tell.
+func (it *item) addNetworks(annotations map[string]string) {
+	for _, a := range networks(annotations) {
+		if a.name != "" {
+			it.addAddr(a.addr.String())
+		}
+		if slices.Contains(it.addrs, a.addr) && it.network(a.addr) == nil {
+			it.networks = append(it.networks, a)
+		}
+	}
+}
+
+// network tells about one of the item's addresses.
+func (it *item) network(a netip.Addr) *network {
+	for i := range it.networks {
+		if it.networks[i].addr == a {
+			return &it.networks[i].network
+		}
+	}
+	return nil
+}
+
+// sameNetwork compares all that is known.
+func sameNetwork(a, b *network) bool { return a == b || a != nil && b != nil && *a == *b }
+
+// in returns the name of the network that a span is in.
+func (s *span) in() string {
+	if s.network == nil {
+		return ""
+	}
+	return s.network.name
+}
+
+// severalNetworks says whether spans are in more than one network.
+func severalNetworks(first *span) bool {
+	for s := first; s != nil; s = s.next {
+		if s.in() != first.in() {
+			return true
+		}
+	}
+	return false
+}
+
+// macEntry says whom an address belonged to that was seen with a MAC.
+type macEntry struct {
+	mac uint64
+	*entry
+}
+
+// macs returns an entry for each MAC of the spans.
+func (t *timeliner) macs(addr netip.Addr, first *span) []macEntry {
+	var list []macEntry
+	for s := first; s != nil; s = s.next {
+		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
+			continue
+		}
+		list = append(list, macEntry{s.network.mac, newEntry(addr, t.of(first, s.network.mac))})
+	}
+	return list
+}

@@ -1,0 +1,276 @@
+package enrich
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+func rangedNode(name string, prefixes ...string) *item {
+	it := &item{kind: kindNode, name: name, uid: name, node: name}
+	for _, p := range prefixes {
+		it.ranges = append(it.ranges, netip.MustParsePrefix(p))
+	}
+	return it
+}
+
+// waiting runs an Enricher that knows its cluster: a node with the pods of
+// 10.0.0.0/16 and no pod.
+func waiting(t *testing.T, cfg Config, test func(*testing.T, *Enricher)) {
+	t.Helper()
+	held(t, cfg, func(t *testing.T, e *Enricher) {
+		e.state.replace(kindPod, nil)
+		e.state.replace(kindNode, []*item{rangedNode("n1", "10.0.0.0/16", "fd00::/64")})
+		after(1)
+		test(t, e)
+	})
+}
+
+func TestRecordsWaitForTheirPod(t *testing.T) {
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		out := &sink{}
+		s := e.NewStage(out)
+		src := addr("10.0.0.1").AsSlice()
+		r := record(1, "10.0.0.1", "192.0.2.9")
+		r.Msg.SrcAddr = src
+		s.HandleFlow(r)
+		clear(src) // the worker's buffer is used again
+		s.HandleFlow(record(2, "10.0.0.2", "10.0.0.1"))
+		s.HandleFlow(record(3, "192.0.2.8", "192.0.2.9")) // passes by
+		s.HandleFlow(record(4, "10.0.0.1", ""))
+		if !s.Idle() || !slices.Equal(out.numbers, []uint32{3}) {
+			t.Fatalf("%v", out.numbers)
+		}
+		if err := testutil.CollectAndCompare(heldCollector{e.metrics}, strings.NewReader(`
+# HELP kube_enricher_records_held Records received and not yet written or dropped, by what they wait for.
+# TYPE kube_enricher_records_held gauge
+kube_enricher_records_held{why="pod"} 3
+kube_enricher_records_held{why="sync"} 0
+`)); err != nil {
+			t.Error(err)
+		}
+		after(1)
+		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		if !s.Idle() || !slices.Equal(out.numbers, []uint32{3, 1, 4}) { // 2 waits for its source
+			t.Errorf("a is known: %v", out.numbers)
+		}
+		after(0.5)
+		e.state.update(podSpec{name: "b", ips: "10.0.0.2"}.item(t))
+		if s.Idle() || !slices.Equal(out.numbers, []uint32{3, 1, 4, 2}) {
+			t.Errorf("b is known: %v", out.numbers)
+		}
+		if want := []string{"none, none", "a live, none", "a live, none", "b live, a live"}; !slices.Equal(out.names, want) {
+			t.Errorf("%q", out.names)
+		}
+		if n, room := e.metrics.late.Load(), e.room.Load(); n != 0 || room != e.cfg.HoldBytes {
+			t.Errorf("%d held, room %d of %d", n, room, e.cfg.HoldBytes)
+		}
+		if n := s.count.n[flow.StatusLive].Load(); n != 4 {
+			t.Errorf("%d look-ups of live pods were counted, want 4", n)
+		}
+		if n := s.count.n[flow.StatusNone].Load(); n != 3 {
+			t.Errorf("%d look-ups in vain were counted, want 3", n)
+		}
+	})
+}
+
+func TestWaitEnds(t *testing.T) {
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		out := &sink{}
+		s := e.NewStage(out)
+		s.HandleFlow(record(1, "10.0.0.1", ""))
+		after(1)
+		s.HandleFlow(record(2, "fd00::1", ""))
+		after(0.9)
+		if !s.Idle() || len(out.numbers) != 0 {
+			t.Errorf("before the deadline: %v", out.numbers)
+		}
+		after(0.2)
+		if !s.Idle() || !slices.Equal(out.numbers, []uint32{1}) || out.names[0] != "none, none" {
+			t.Errorf("at the first deadline: %v %v", out.numbers, out.names)
+		}
+		after(1)
+		s.HandleFlow(record(3, "192.0.2.1", "")) // no Idle under load: the next record does it
+		if !slices.Equal(out.numbers, []uint32{1, 2, 3}) || s.Idle() {
+			t.Errorf("at the second deadline: %v", out.numbers)
+		}
+		s.HandleFlow(record(4, "10.0.0.1", ""))
+		s.HandleFlow(record(5, "10.0.0.2", ""))
+		s.Drain()
+		if !slices.Equal(out.numbers, []uint32{1, 2, 3, 4, 5}) || e.metrics.late.Load() != 0 || e.room.Load() != e.cfg.HoldBytes {
+			t.Errorf("drained: %v", out.numbers)
+		}
+	})
+}
+
+// Under load Idle is not called: records that come find out by themselves.
+func TestWaitUnderLoad(t *testing.T) {
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		out := &sink{}
+		s := e.NewStage(out)
+		s.HandleFlow(record(1, "10.0.0.2", ""))
+		s.HandleFlow(record(2, "10.0.0.1", ""))
+		after(0.1)
+		e.state.update(podSpec{name: "b", ips: "10.0.0.2"}.item(t))
+		s.HandleFlow(record(3, "10.0.0.1", ""))
+		if want := []uint32{2, 1, 3}; !slices.Equal(out.numbers, want) || out.names[1] != "b live, none" {
+			t.Errorf("%v %q", out.numbers, out.names)
+		}
+	})
+}
+
+// Someone who had the address shortly before is named only when nobody else is
+// announced in time.
+func TestWaitAfterAnother(t *testing.T) {
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		a := podSpec{name: "a", ips: "10.0.0.1,10.0.0.2"}
+		e.state.update(a.item(t))
+		after(10)
+		e.state.remove(a.item(t))
+		after(1)
+		out := &sink{}
+		s := e.NewStage(out)
+		early := record(0, "10.0.0.1", "")
+		early.Extra.HasEnd, early.Msg.TimeFlowEndNs = true, early.Msg.TimeReceivedNs-5e9
+		s.HandleFlow(early)
+		s.HandleFlow(record(1, "10.0.0.1", ""))
+		s.HandleFlow(record(2, "10.0.0.2", ""))
+		after(0.5)
+		e.state.update(podSpec{name: "b", ips: "10.0.0.1"}.item(t))
+		s.Idle()
+		after(2)
+		s.Idle()
+		if want := []string{"a retained, none", "b live, none", "a retained, none"}; !slices.Equal(out.names, want) {
+			t.Errorf("%q", out.names)
+		}
+	})
+}
+
+func TestWaitIsBounded(t *testing.T) {
+	size := sizeOf(record(0, "10.0.0.1", ""))
+	waiting(t, Config{Wait: 2e9, HoldBytes: 3*size + size/2}, func(t *testing.T, e *Enricher) {
+		a, b := &sink{}, &sink{}
+		sa, sb := e.NewStage(a), e.NewStage(b)
+		for i := range uint32(5) {
+			sa.HandleFlow(record(i, "10.0.0.1", ""))
+		}
+		sb.HandleFlow(record(9, "10.0.0.1", ""))
+		if !slices.Equal(a.numbers, []uint32{0, 1}) || !slices.Equal(b.numbers, []uint32{9}) || e.metrics.late.Load() != 3 {
+			t.Errorf("%v, %v, %d held", a.numbers, b.numbers, e.metrics.late.Load())
+		}
+		if n := sb.count.n[flow.StatusNone].Load(); n != 1 {
+			t.Errorf("%d look-ups were counted for one", n)
+		}
+		sa.Drain()
+	})
+}
+
+// What waited for the first sync waits for its pod only for what is left.
+func TestWaitAfterSync(t *testing.T) {
+	held(t, Config{SyncTimeout: 60e9, Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		out := &sink{}
+		s := e.NewStage(out)
+		s.HandleFlow(record(1, "10.0.0.1", ""))
+		after(3)
+		s.HandleFlow(record(2, "10.0.0.1", ""))
+		s.HandleFlow(record(3, "192.0.2.1", ""))
+		e.state.replace(kindNode, []*item{rangedNode("n1", "10.0.0.0/16")})
+		e.state.replace(kindPod, nil)
+		if !s.Idle() || !slices.Equal(out.numbers, []uint32{1, 3}) || e.metrics.late.Load() != 1 || e.metrics.held.Load() != 0 {
+			t.Errorf("synced: %v", out.numbers)
+		}
+		after(1)
+		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		if s.Idle() || !slices.Equal(out.numbers, []uint32{1, 3, 2}) || out.names[2] != "a live, none" {
+			t.Errorf("announced: %v %q", out.numbers, out.names)
+		}
+	})
+}
+
+func TestNobodyWaits(t *testing.T) {
+	for name, cfg := range map[string]Config{"off": {}, "capture": {Capture: true, Wait: 2e9}} {
+		waiting(t, cfg, func(t *testing.T, e *Enricher) {
+			out := &sink{}
+			s := e.NewStage(out)
+			s.HandleFlow(record(1, "10.0.0.1", ""))
+			if len(out.numbers) != 1 || s.Idle() {
+				t.Errorf("%s: held", name)
+			}
+		})
+	}
+	e, _, _ := newTest(t, Config{Wait: 2e9}, noSource{keep: true})
+	if e.cfg.Wait != 0 {
+		t.Error("records wait for a snapshot")
+	}
+}
+
+func TestRangesFollowNodes(t *testing.T) {
+	e, _, _ := newTest(t, Config{Wait: 2e9}, noSource{})
+	st := e.state
+	check := func(want ...string) {
+		t.Helper()
+		var got []string
+		for _, r := range *st.index.ranges.Load() {
+			got = append(got, fmt.Sprint(r.first, "-", r.last))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	check()
+	st.replace(kindNode, []*item{rangedNode("a", "10.0.1.0/24"), rangedNode("b", "10.0.0.0/24", "fd00:0:0:1::/64"), rangedNode("c", "10.0.3.0/24", "10.0.0.128/25")})
+	check("10.0.0.0-10.0.1.255", "10.0.3.0-10.0.3.255", "fd00:0:0:1::-fd00::1:ffff:ffff:ffff:ffff")
+	st.update(rangedNode("d", "10.0.2.0/24"))
+	check("10.0.0.0-10.0.3.255", "fd00:0:0:1::-fd00::1:ffff:ffff:ffff:ffff")
+	st.update(rangedNode("b"))
+	check("10.0.0.128-10.0.3.255")
+	st.remove(rangedNode("a"))
+	check("10.0.0.128-10.0.0.255", "10.0.2.0-10.0.3.255")
+	for a, want := range map[string]bool{"10.0.0.127": false, "10.0.0.128": true, "10.0.1.0": false, "10.0.2.0": true, "10.0.3.255": true, "10.0.4.0": false, "::1": false, "ffff::": false, "1.0.0.0": false} {
+		if got := st.index.ranges.Load().contain(addr(a)); got != want {
+			t.Errorf("%s: %v", a, got)
+		}
+	}
+}
+
+func TestNodeRanges(t *testing.T) {
+	for text, want := range map[string]string{
+		`{spec: {podCIDR: 10.244.0.0/24, podCIDRs: [10.244.0.0/24, "fd00:10:244::/64"]}}`:                                                     "[10.244.0.0/24 fd00:10:244::/64]",
+		`{spec: {podCIDR: "", podCIDRs: [nonsense, 0.0.0.0/0]}}`:                                                                              "[]",
+		`{metadata: {annotations: {k8s.ovn.org/node-subnets: '{"default":["10.128.2.0/23","fd01:0:0:3::/64"]}'}}}`:                            "[10.128.2.0/23 fd01:0:0:3::/64]",
+		`{metadata: {annotations: {k8s.ovn.org/node-subnets: '{"default":"10.128.2.0/23","tenant":["10.200.0.0/24"]}'}}, spec: {podCIDR: x}}`: "[10.128.2.0/23 10.200.0.0/24]",
+	} {
+		var n corev1.Node
+		if err := yaml.Unmarshal([]byte(text), &n); err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprint(nodeItem(&n).ranges); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestWaitAllocatesNothingForOthers(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		s := e.NewStage(discard{})
+		s.HandleFlow(record(1, "10.0.0.2", "")) // one that waits
+		r := record(2, "10.0.0.1", "192.0.2.1")
+		if n := testing.AllocsPerRun(1000, func() { s.HandleFlow(r) }); n != 0 {
+			t.Errorf("%v allocations per record", n)
+		}
+		s.Drain()
+	})
+}
