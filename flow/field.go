@@ -1,5 +1,7 @@
 package flow
 
+import flowpb "github.com/netsampler/goflow2/v2/pb"
+
 // FieldID names one field of a record. Values are indices of [Fields] and may
 // change between versions.
 type FieldID uint8
@@ -96,88 +98,105 @@ const (
 
 // Field describes one field of a record.
 type Field struct {
-	ID      FieldID
-	Name    string // in schema v1
-	Snake   string // in goflow2 v2's JSON; empty where goflow2 has no such field
-	Number  int32  // in goflow2's FlowMessage; 0 where it has no such field
-	Kind    Kind
-	Default bool // written unless -fields says otherwise
-	Doc     string
+	ID    FieldID
+	Name  string // in schema v1
+	Snake string // in schema v2; empty for what another field says there
+	// NetObserv is the name in schema netobserv of a field that is in its default
+	// set; others have their Name there.
+	NetObserv string
+	Number    int32 // in flow.proto, below [NumberGenerated] goflow2's; 0 for what another field says there
+	Kind      Kind
+	Default   bool // written unless -fields says otherwise
+	Doc       string
 }
+
+// The numbers of fields in flow.proto. Those below NumberGenerated are
+// goflow2's.
+const (
+	NumberGenerated = 2000 // of the prefix src, by Attr
+	NumberDst       = 2020 // of the prefix dst, by Attr
+	NumberLabels    = 10   // behind the first of a prefix: its labels
+	NumberOther     = 2040 // objects of other prefixes
+	NumberCluster   = 2041
+	NumberOwn       = 2100 // what goflow2 has no fields for
+)
+
+// Stock says that goflow2 has the field, too.
+func (f *Field) Stock() bool { return 0 < f.Number && f.Number < NumberGenerated }
 
 // Fields is the one table of fields, indexed by FieldID: the default ones
 // first, both groups sorted by name.
 var Fields = [numFields]Field{
-	{FieldBiFlowDirection, "BiFlowDirection", "", 0, KindUint, true, "biflow direction (IE 239)"},
-	{FieldBytes, "Bytes", "bytes", 9, KindUint, true, "bytes of the flow or sampled packet; Open vSwitch IPFIX counters are already scaled up by the sampling rate, sFlow's are not"},
-	{FieldDstAS, "DstAS", "dst_as", 15, KindUint, true, "destination autonomous system"},
-	{FieldDstAddr, "DstAddr", "dst_addr", 7, KindAddr, true, "destination address"},
-	{FieldDstMac, "DstMac", "dst_mac", 28, KindMAC, true, "destination MAC address"},
-	{FieldDstNet, "DstNet", "dst_net", 17, KindUint, true, "destination prefix length"},
-	{FieldDstPort, "DstPort", "dst_port", 22, KindUint, true, "destination port"},
-	{FieldDstVlan, "DstVlan", "dst_vlan", 34, KindUint, true, "destination VLAN"},
-	{FieldEgressVrfID, "EgressVrfID", "", 0, KindUint, true, "egress VRF (IE 235)"},
-	{FieldEtype, "Etype", "etype", 30, KindUint, true, "EtherType (IE 256, or told from the addresses)"},
-	{FieldEtypeName, "EtypeName", "", 0, KindString, true, "name of the EtherType: IPv4, IPv6, ARP, ..."},
-	{FieldForwardingStatus, "ForwardingStatus", "forwarding_status", 24, KindUint, true, "forwarding status (IE 89)"},
-	{FieldFragmentID, "FragmentId", "fragment_id", 35, KindUint, true, "IP identification"},
-	{FieldFragmentOffset, "FragmentOffset", "fragment_offset", 36, KindUint, true, "fragment offset, in units of 8 bytes"},
-	{FieldIPTTL, "IPTTL", "ip_ttl", 25, KindUint, true, "time to live or hop limit (IE 52, 192)"},
-	{FieldIPTos, "IPTos", "ip_tos", 23, KindUint, true, "type of service or traffic class"},
-	{FieldIPv6FlowLabel, "IPv6FlowLabel", "ipv6_flow_label", 37, KindUint, true, "IPv6 flow label"},
-	{FieldIcmpCode, "IcmpCode", "icmp_code", 32, KindUint, true, "ICMP code"},
-	{FieldIcmpName, "IcmpName", "", 0, KindString, true, "name of the ICMP type, empty for what is no ICMP"},
-	{FieldIcmpType, "IcmpType", "icmp_type", 31, KindUint, true, "ICMP type"},
-	{FieldInIf, "InIf", "in_if", 18, KindUint, true, "index of the ingress interface"},
-	{FieldIngressVrfID, "IngressVrfID", "", 0, KindUint, true, "ingress VRF (IE 234)"},
-	{FieldNextHop, "NextHop", "next_hop", 12, KindAddr, true, "next hop"},
-	{FieldNextHopAS, "NextHopAS", "next_hop_as", 13, KindUint, true, "autonomous system of the next hop"},
-	{FieldOutIf, "OutIf", "out_if", 19, KindUint, true, "index of the egress interface"},
-	{FieldPackets, "Packets", "packets", 10, KindUint, true, "packets of the flow; 1 for a sampled packet"},
-	{FieldProto, "Proto", "proto", 20, KindUint, true, "IP protocol number"},
-	{FieldProtoName, "ProtoName", "", 0, KindString, true, "name of the IP protocol: TCP, UDP, ICMP, ..."},
-	{FieldSamplerAddress, "SamplerAddress", "sampler_address", 11, KindAddr, true, "address of the exporter; for sFlow the agent's"},
-	{FieldSamplingRate, "SamplingRate", "sampling_rate", 3, KindUint, true, "one in how many packets was sampled, 0 if the exporter does not say"},
-	{FieldSequenceNum, "SequenceNum", "sequence_num", 4, KindUint, true, "sequence number in the datagram's header"},
-	{FieldSrcAS, "SrcAS", "src_as", 14, KindUint, true, "source autonomous system"},
-	{FieldSrcAddr, "SrcAddr", "src_addr", 6, KindAddr, true, "source address"},
-	{FieldSrcMac, "SrcMac", "src_mac", 27, KindMAC, true, "source MAC address"},
-	{FieldSrcNet, "SrcNet", "src_net", 16, KindUint, true, "source prefix length"},
-	{FieldSrcPort, "SrcPort", "src_port", 21, KindUint, true, "source port"},
-	{FieldSrcVlan, "SrcVlan", "src_vlan", 33, KindUint, true, "source VLAN"},
-	{FieldTCPFlags, "TCPFlags", "tcp_flags", 26, KindUint, true, "TCP flags, or-ed over the flow"},
-	{FieldTimeFlowEnd, "TimeFlowEnd", "", 0, KindUint, true, "end of the flow, Unix seconds; 0 if the exporter does not say, the time of receipt for sFlow"},
-	{FieldTimeFlowStart, "TimeFlowStart", "", 0, KindUint, true, "start of the flow, Unix seconds; 0 if the exporter does not say, the time of receipt for sFlow"},
-	{FieldTimeReceived, "TimeReceived", "", 0, KindUint, true, "time of receipt, Unix seconds"},
-	{FieldType, "Type", "type", 1, KindString, true, "SFLOW_5, NETFLOW_V5, NETFLOW_V9 or IPFIX"},
-	{FieldVlanID, "VlanId", "vlan_id", 29, KindUint, true, "802.1Q VLAN"},
-	{FieldASPath, "AsPath", "as_path", 102, KindUints, false, "AS path (sFlow)"},
-	{FieldBgpCommunities, "BgpCommunities", "bgp_communities", 101, KindUints, false, "BGP communities (sFlow)"},
-	{FieldBgpNextHop, "BgpNextHop", "bgp_next_hop", 100, KindAddr, false, "BGP next hop"},
-	{FieldFlowDirection, "FlowDirection", "", 0, KindUint, false, "0 ingress, 1 egress (IE 61)"},
-	{FieldFlowEndReason, "FlowEndReason", "", 0, KindUint, false, "why the flow ended (IE 136)"},
-	{FieldIPFlags, "IPFlags", "ip_flags", 38, KindUint, false, "flags of the IP header"},
-	{FieldIPv6RoutingHeaderAddresses, "IPv6RoutingHeaderAddresses", "ipv6_routing_header_addresses", 105, KindAddrs, false, "segment routing header, addresses (sFlow)"},
-	{FieldIPv6RoutingHeaderSegLeft, "IPv6RoutingHeaderSegLeft", "ipv6_routing_header_seg_left", 106, KindUint, false, "segment routing header, segments left (sFlow)"},
-	{FieldInIfName, "InIfName", "", 0, KindText, false, "name of the ingress interface (IE 82)"},
-	{FieldLayerSize, "LayerSize", "layer_size", 104, KindUints, false, "sizes of the sampled packet's layers, in bytes (sFlow)"},
-	{FieldLayerStack, "LayerStack", "layer_stack", 103, KindLayers, false, "layers of the sampled packet (sFlow)"},
-	{FieldMplsIP, "MplsIp", "mpls_ip", 82, KindAddrs, false, "addresses of the MPLS top label"},
-	{FieldMplsLabel, "MplsLabel", "mpls_label", 81, KindUints, false, "MPLS label stack"},
-	{FieldMplsTTL, "MplsTtl", "mpls_ttl", 80, KindUints, false, "MPLS TTLs"},
-	{FieldObservationDomainID, "ObservationDomainId", "observation_domain_id", 70, KindUint, false, "observation domain or v9 source id"},
-	{FieldObservationPointID, "ObservationPointId", "observation_point_id", 71, KindUint, false, "observation point (IE 138)"},
-	{FieldOutIfName, "OutIfName", "", 0, KindText, false, "name of the egress interface (IE 82)"},
-	{FieldTimeFlowEndNs, "TimeFlowEndNs", "time_flow_end_ns", 112, KindUint, false, "end of the flow, Unix nanoseconds"},
-	{FieldTimeFlowStartNs, "TimeFlowStartNs", "time_flow_start_ns", 111, KindUint, false, "start of the flow, Unix nanoseconds"},
-	{FieldTimeReceivedNs, "TimeReceivedNs", "time_received_ns", 110, KindUint, false, "time of receipt, Unix nanoseconds"},
-	{FieldTunnelDstAddr, "TunnelDstAddr", "", 0, KindAddr, false, "Open vSwitch tunnel, outer destination (6876/894)"},
-	{FieldTunnelDstPort, "TunnelDstPort", "", 0, KindUint, false, "Open vSwitch tunnel, outer destination port (6876/897)"},
-	{FieldTunnelKey, "TunnelKey", "", 0, KindUint, false, "Open vSwitch tunnel key, such as the VNI (6876/892)"},
-	{FieldTunnelProto, "TunnelProto", "", 0, KindUint, false, "Open vSwitch tunnel, outer IP protocol (6876/895)"},
-	{FieldTunnelSrcAddr, "TunnelSrcAddr", "", 0, KindAddr, false, "Open vSwitch tunnel, outer source (6876/893)"},
-	{FieldTunnelSrcPort, "TunnelSrcPort", "", 0, KindUint, false, "Open vSwitch tunnel, outer source port (6876/896)"},
-	{FieldTunnelType, "TunnelType", "", 0, KindUint, false, "Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve (6876/891)"},
+	{FieldBiFlowDirection, "BiFlowDirection", "bi_flow_direction", "", 2100, KindUint, true, "biflow direction (IE 239)"},
+	{FieldBytes, "Bytes", "bytes", "Bytes", 9, KindUint, true, "bytes of the flow or sampled packet; Open vSwitch IPFIX counters are already scaled up by the sampling rate, sFlow's are not"},
+	{FieldDstAS, "DstAS", "dst_as", "", 15, KindUint, true, "destination autonomous system"},
+	{FieldDstAddr, "DstAddr", "dst_addr", "DstAddr", 7, KindAddr, true, "destination address"},
+	{FieldDstMac, "DstMac", "dst_mac", "DstMac", 28, KindMAC, true, "destination MAC address"},
+	{FieldDstNet, "DstNet", "dst_net", "", 17, KindUint, true, "destination prefix length"},
+	{FieldDstPort, "DstPort", "dst_port", "DstPort", 22, KindUint, true, "destination port"},
+	{FieldDstVlan, "DstVlan", "dst_vlan", "", 34, KindUint, true, "destination VLAN"},
+	{FieldEgressVrfID, "EgressVrfID", "egress_vrf_id", "", 2104, KindUint, true, "egress VRF (IE 235)"},
+	{FieldEtype, "Etype", "etype", "Etype", 30, KindUint, true, "EtherType (IE 256, or told from the addresses)"},
+	{FieldEtypeName, "EtypeName", "", "", 0, KindString, true, "name of the EtherType: IPv4, IPv6, ARP, ..."},
+	{FieldForwardingStatus, "ForwardingStatus", "forwarding_status", "", 24, KindUint, true, "forwarding status (IE 89)"},
+	{FieldFragmentID, "FragmentId", "fragment_id", "", 35, KindUint, true, "IP identification"},
+	{FieldFragmentOffset, "FragmentOffset", "fragment_offset", "", 36, KindUint, true, "fragment offset, in units of 8 bytes"},
+	{FieldIPTTL, "IPTTL", "ip_ttl", "", 25, KindUint, true, "time to live or hop limit (IE 52, 192)"},
+	{FieldIPTos, "IPTos", "ip_tos", "Dscp", 23, KindUint, true, "type of service or traffic class"},
+	{FieldIPv6FlowLabel, "IPv6FlowLabel", "ipv6_flow_label", "", 37, KindUint, true, "IPv6 flow label"},
+	{FieldIcmpCode, "IcmpCode", "icmp_code", "IcmpCode", 32, KindUint, true, "ICMP code"},
+	{FieldIcmpName, "IcmpName", "icmp_name", "", 0, KindString, true, "name of the ICMP type, empty for what is no ICMP"},
+	{FieldIcmpType, "IcmpType", "icmp_type", "IcmpType", 31, KindUint, true, "ICMP type"},
+	{FieldInIf, "InIf", "in_if", "", 18, KindUint, true, "index of the ingress interface"},
+	{FieldIngressVrfID, "IngressVrfID", "ingress_vrf_id", "", 2103, KindUint, true, "ingress VRF (IE 234)"},
+	{FieldNextHop, "NextHop", "next_hop", "", 12, KindAddr, true, "next hop"},
+	{FieldNextHopAS, "NextHopAS", "next_hop_as", "", 13, KindUint, true, "autonomous system of the next hop"},
+	{FieldOutIf, "OutIf", "out_if", "", 19, KindUint, true, "index of the egress interface"},
+	{FieldPackets, "Packets", "packets", "Packets", 10, KindUint, true, "packets of the flow; 1 for a sampled packet"},
+	{FieldProto, "Proto", "proto", "Proto", 20, KindUint, true, "IP protocol number"},
+	{FieldProtoName, "ProtoName", "", "", 0, KindString, true, "name of the IP protocol: TCP, UDP, ICMP, ..."},
+	{FieldSamplerAddress, "SamplerAddress", "sampler_address", "AgentIP", 11, KindAddr, true, "address of the exporter; for sFlow the agent's"},
+	{FieldSamplingRate, "SamplingRate", "sampling_rate", "Sampling", 3, KindUint, true, "one in how many packets was sampled, 0 if the exporter does not say"},
+	{FieldSequenceNum, "SequenceNum", "sequence_num", "", 4, KindUint, true, "sequence number in the datagram's header"},
+	{FieldSrcAS, "SrcAS", "src_as", "", 14, KindUint, true, "source autonomous system"},
+	{FieldSrcAddr, "SrcAddr", "src_addr", "SrcAddr", 6, KindAddr, true, "source address"},
+	{FieldSrcMac, "SrcMac", "src_mac", "SrcMac", 27, KindMAC, true, "source MAC address"},
+	{FieldSrcNet, "SrcNet", "src_net", "", 16, KindUint, true, "source prefix length"},
+	{FieldSrcPort, "SrcPort", "src_port", "SrcPort", 21, KindUint, true, "source port"},
+	{FieldSrcVlan, "SrcVlan", "src_vlan", "", 33, KindUint, true, "source VLAN"},
+	{FieldTCPFlags, "TCPFlags", "tcp_flags", "Flags", 26, KindUint, true, "TCP flags, or-ed over the flow"},
+	{FieldTimeFlowEnd, "TimeFlowEnd", "", "TimeFlowEndMs", 0, KindUint, true, "end of the flow, Unix seconds; 0 if the exporter does not say, the time of receipt for sFlow"},
+	{FieldTimeFlowStart, "TimeFlowStart", "", "TimeFlowStartMs", 0, KindUint, true, "start of the flow, Unix seconds; 0 if the exporter does not say, the time of receipt for sFlow"},
+	{FieldTimeReceived, "TimeReceived", "", "TimeReceived", 0, KindUint, true, "time of receipt, Unix seconds"},
+	{FieldType, "Type", "type", "", 1, KindString, true, "SFLOW_5, NETFLOW_V5, NETFLOW_V9 or IPFIX"},
+	{FieldVlanID, "VlanId", "vlan_id", "", 29, KindUint, true, "802.1Q VLAN"},
+	{FieldASPath, "AsPath", "as_path", "", 102, KindUints, false, "AS path (sFlow)"},
+	{FieldBgpCommunities, "BgpCommunities", "bgp_communities", "", 101, KindUints, false, "BGP communities (sFlow)"},
+	{FieldBgpNextHop, "BgpNextHop", "bgp_next_hop", "", 100, KindAddr, false, "BGP next hop"},
+	{FieldFlowDirection, "FlowDirection", "flow_direction", "FlowDirection", 2101, KindUint, false, "0 ingress, 1 egress (IE 61)"},
+	{FieldFlowEndReason, "FlowEndReason", "flow_end_reason", "", 2102, KindUint, false, "why the flow ended (IE 136)"},
+	{FieldIPFlags, "IPFlags", "ip_flags", "", 38, KindUint, false, "flags of the IP header"},
+	{FieldIPv6RoutingHeaderAddresses, "IPv6RoutingHeaderAddresses", "ipv6_routing_header_addresses", "", 105, KindAddrs, false, "segment routing header, addresses (sFlow)"},
+	{FieldIPv6RoutingHeaderSegLeft, "IPv6RoutingHeaderSegLeft", "ipv6_routing_header_seg_left", "", 106, KindUint, false, "segment routing header, segments left (sFlow)"},
+	{FieldInIfName, "InIfName", "in_if_name", "Interfaces", 2105, KindText, false, "name of the ingress interface (IE 82)"},
+	{FieldLayerSize, "LayerSize", "layer_size", "", 104, KindUints, false, "sizes of the sampled packet's layers, in bytes (sFlow)"},
+	{FieldLayerStack, "LayerStack", "layer_stack", "", 103, KindLayers, false, "layers of the sampled packet (sFlow)"},
+	{FieldMplsIP, "MplsIp", "mpls_ip", "", 82, KindAddrs, false, "addresses of the MPLS top label"},
+	{FieldMplsLabel, "MplsLabel", "mpls_label", "", 81, KindUints, false, "MPLS label stack"},
+	{FieldMplsTTL, "MplsTtl", "mpls_ttl", "", 80, KindUints, false, "MPLS TTLs"},
+	{FieldObservationDomainID, "ObservationDomainId", "observation_domain_id", "", 70, KindUint, false, "observation domain or v9 source id"},
+	{FieldObservationPointID, "ObservationPointId", "observation_point_id", "", 71, KindUint, false, "observation point (IE 138)"},
+	{FieldOutIfName, "OutIfName", "out_if_name", "", 2106, KindText, false, "name of the egress interface (IE 82)"},
+	{FieldTimeFlowEndNs, "TimeFlowEndNs", "time_flow_end_ns", "", 112, KindUint, false, "end of the flow, Unix nanoseconds"},
+	{FieldTimeFlowStartNs, "TimeFlowStartNs", "time_flow_start_ns", "", 111, KindUint, false, "start of the flow, Unix nanoseconds"},
+	{FieldTimeReceivedNs, "TimeReceivedNs", "time_received_ns", "", 110, KindUint, false, "time of receipt, Unix nanoseconds"},
+	{FieldTunnelDstAddr, "TunnelDstAddr", "tunnel_dst_addr", "", 2110, KindAddr, false, "Open vSwitch tunnel, outer destination (6876/894)"},
+	{FieldTunnelDstPort, "TunnelDstPort", "tunnel_dst_port", "", 2113, KindUint, false, "Open vSwitch tunnel, outer destination port (6876/897)"},
+	{FieldTunnelKey, "TunnelKey", "tunnel_key", "", 2108, KindUint, false, "Open vSwitch tunnel key, such as the VNI (6876/892)"},
+	{FieldTunnelProto, "TunnelProto", "tunnel_proto", "", 2111, KindUint, false, "Open vSwitch tunnel, outer IP protocol (6876/895)"},
+	{FieldTunnelSrcAddr, "TunnelSrcAddr", "tunnel_src_addr", "", 2109, KindAddr, false, "Open vSwitch tunnel, outer source (6876/893)"},
+	{FieldTunnelSrcPort, "TunnelSrcPort", "tunnel_src_port", "", 2112, KindUint, false, "Open vSwitch tunnel, outer source port (6876/896)"},
+	{FieldTunnelType, "TunnelType", "tunnel_type", "", 2107, KindUint, false, "Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve (6876/891)"},
 }
 
 // FieldByName finds a field by its name in schema v1 or in goflow2 v2's JSON.
@@ -364,6 +383,9 @@ func (r *Record) Name(id FieldID) string {
 	case FieldProtoName:
 		return ProtoName(m.Etype, m.Proto)
 	case FieldIcmpName:
+		if m.Type == flowpb.FlowMessage_SFLOW_5 && m.IcmpType == 0 && m.IcmpCode == 0 {
+			return "" // goflow2 does not read the type of sampled packets; 0 would be an echo reply
+		}
 		return IcmpName(m.Proto, m.IcmpType)
 	}
 	return ""

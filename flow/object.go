@@ -19,13 +19,19 @@ type Object struct {
 	Zone         string // topology.kubernetes.io/zone of that node
 	UID          string
 	Warn         string // what was ambiguous, sentences joined by "; "
+	Labels       string // those of -kube.labels, as [JoinLabels] makes it
 
 	safe bool // no attribute needs escaping in JSON
 }
 
 // NewObject seals o: attributes must not change afterwards.
 func NewObject(o Object) *Object {
-	o.safe = true
+	o.safe = plain(o.Name) && plain(o.Kind)
+	for l := range strings.SplitSeq(o.Labels, "\n") {
+		if !plain(l) {
+			o.safe = false
+		}
+	}
 	for a := range numAttrs {
 		if !plain(o.Attr(a)) {
 			o.safe = false
@@ -64,6 +70,9 @@ const (
 	numAttrs // those above are read from the Object
 	// AttrStatus is read from the End, not from the Object.
 	AttrStatus = numAttrs
+	// AttrName and AttrKind are in the table [NetObservAttrs] alone.
+	AttrName = numAttrs + 1
+	AttrKind = numAttrs + 2
 )
 
 // AttrInfo describes a generated field.
@@ -87,6 +96,24 @@ var Attrs = []AttrInfo{
 	{AttrZone, "Zone", "zone", false, "label topology.kubernetes.io/zone of that node"},
 	{AttrPodUID, "PodUID", "pod_uid", false, "metadata.uid of the pod"},
 	{AttrStatus, "Status", "status", false, "how the owner was found: live, retained, ambiguous, service, node or none"},
+}
+
+// NetObservAttrs is the table of generated fields in schema netobserv, as
+// flowlogs-pipeline's transform_network names and fills them
+// (pkg/pipeline/transform/kubernetes/enrich.go), and what it has no names for.
+// Snake is the field's name behind the prefix in schema v1, for -fields.
+var NetObservAttrs = []AttrInfo{
+	{AttrName, "K8S_Name", "Pod", true, "name of the pod, service or node"},
+	{AttrKind, "K8S_Type", "", true, "Pod, Service or Node"},
+	{AttrNamespace, "K8S_Namespace", "Namespace", true, "namespace of the pod or service"},
+	{AttrWorkload, "K8S_OwnerName", "Workload", true, "name of the top owner"},
+	{AttrWorkloadKind, "K8S_OwnerType", "WorkloadKind", true, "kind of the top owner"},
+	{AttrHostIP, "K8S_HostIP", "HostIP", true, "address of the host that the pod runs on"},
+	{AttrNode, "K8S_HostName", "Node", true, "name of the node that the pod runs on, or of the node itself"},
+	{AttrZone, "K8S_Zone", "Zone", true, "zone of that node"},
+	{AttrWarn, "K8S_Warn", "Warn", true, "what was ambiguous; not in flowlogs-pipeline's output"},
+	{AttrPodUID, "K8S_UID", "PodUID", false, "metadata.uid of the pod; not in flowlogs-pipeline's output"},
+	{AttrStatus, "K8S_Status", "Status", false, "how the owner was found; not in flowlogs-pipeline's output"},
 }
 
 // Attr returns the object's value of a generated field, empty if it has none.
@@ -114,6 +141,14 @@ func (o *Object) Attr(a Attr) string {
 	case AttrPodUID:
 		if o.Kind == "Pod" {
 			return o.UID
+		}
+	case AttrName:
+		return o.Name
+	case AttrKind:
+		return o.Kind
+	default:
+		if a >= AttrLabel && o.Labels != "" {
+			return o.label(int(a - AttrLabel))
 		}
 	}
 	return ""

@@ -16,6 +16,8 @@ const (
 	maxUint = 20 // digits of the largest uint64
 	maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 	maxMAC  = len("00:00:00:00:00:00")
+	// maxPrefix is the longest of all that is bounded.
+	maxPrefix = maxAddr + len("/128")
 )
 
 // pairs holds the two digits of the numbers below 100.
@@ -108,6 +110,34 @@ func putIPv4(b []byte, n int, addr [4]byte) int {
 		n += int(o[4])
 	}
 	return n - 1 // without the last dot
+}
+
+// putStockAddr writes an IP address as goflow2 does: IPv4-mapped IPv6 stays
+// what it is.
+func putStockAddr(b []byte, n int, addr []byte) int {
+	if len(addr) == 4 {
+		return putIPv4(b, n, [4]byte(addr))
+	}
+	if a, ok := netip.AddrFromSlice(addr); ok {
+		return len(a.AppendTo(b[:n]))
+	}
+	return n
+}
+
+// putStockNet writes the network of an address as goflow2 does, which has
+// netip's words where there is none.
+func putStockNet(b []byte, n int, addr []byte, length uint32) int {
+	if len(addr) == 4 && length <= 32 {
+		masked := binary.BigEndian.Uint32(addr) &^ (1<<(32-length) - 1)
+		n = putIPv4(b, n, [4]byte(binary.BigEndian.AppendUint32(b[:n], masked)[n:]))
+		b[n] = '/'
+		return putUint(b, n+1, uint64(length))
+	}
+	if a, ok := netip.AddrFromSlice(addr); ok && length <= uint32(a.BitLen()) {
+		prefix, _ := a.Prefix(int(length)) // fails for lengths that are too large
+		return len(prefix.AppendTo(b[:n]))
+	}
+	return n + copy(b[n:], "invalid Prefix")
 }
 
 // putMAC writes the low 48 bits as a MAC address, nothing for 0.

@@ -3,17 +3,21 @@ package transport
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
+	"strings"
 
-	flowpb "github.com/netsampler/goflow2/v2/pb"
+	stockpb "github.com/netsampler/goflow2/v2/pb"
+	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // JSONConfig says what JSON records look like.
 type JSONConfig struct {
-	// Schema is "v1".
+	// Schema is one of [Schemas].
 	Schema string
 	// Fields is the value of -fields; empty is "default".
 	Fields string
@@ -22,15 +26,26 @@ type JSONConfig struct {
 	Mapping []flow.MapEntry
 	// Cluster is the value of the field Cluster; empty leaves it out.
 	Cluster string
+	// Labels lists the labels that objects have, in the order in which they
+	// have them.
+	Labels []flow.Label
 }
 
+// Schemas lists the schemas of JSON.
+var Schemas = []string{"v1", "v2", "netobserv"}
+
 // JSON encodes a record as one JSON object on a line of its own.
+//
+// Schema v1 is the contract's own. In schema v2 goflow2's fields are rendered
+// as goflow2 v2.2.6 does it (producer/proto/messages.go, render.go), in its
+// order, and generated fields follow. Schema netobserv has names and units of
+// flowlogs-pipeline's output.
 type JSON struct {
 	plan
 	// room is more than all values of bounded length take up, with their keys.
 	room int
-	// v1 and v2 add the generated fields to lines of either style.
-	v1, v2 plan
+	// pascal and snake add the generated fields to lines of either style.
+	pascal, snake plan
 }
 
 // plan is a list of fields in the order in which they are written.
@@ -58,19 +73,37 @@ const maxKey = 32
 
 type op uint8
 
+// How values are written. Those before opAddr are numbers, those from opUints
+// on are lists, the others strings.
 const (
 	opNumber op = iota // one that [numbers] gathers
 	opUint
+	opStartNs // goflow2's times: the export time where the exporter sends none
+	opEndNs
+	opStartMs
+	opEndMs
+	opDSCP
+
 	opAddr
 	opMAC
 	opText
 	opString
-	opUints
-	opAddrs
-	opLayers
+	opStockAddr // as goflow2 has it
+	opStockMAC
+	opStockType
+	opStockEtype
+	opStockProto
+	opStockIcmp
+	opStockNet
 	opAttr
 	opStatus
 	opConst
+
+	opUints
+	opAddrs
+	opStockAddrs
+	opLayers
+	opInterfaces
 )
 
 var opOfKind = [...]op{
@@ -78,61 +111,109 @@ var opOfKind = [...]op{
 	flow.KindString: opString, flow.KindUints: opUints, flow.KindAddrs: opAddrs, flow.KindLayers: opLayers,
 }
 
+// opsOf lists, by dialect, fields that are not written as their kind is.
+var opsOf = map[dialect]map[flow.FieldID]op{
+	dialectV2: {
+		flow.FieldTimeFlowStartNs: opStartNs, flow.FieldTimeFlowEndNs: opEndNs,
+		flow.FieldType: opStockType, flow.FieldEtype: opStockEtype, flow.FieldProto: opStockProto, flow.FieldIcmpName: opStockIcmp,
+		flow.FieldSrcNet: opStockNet, flow.FieldDstNet: opStockNet,
+	},
+	dialectNetObserv: {
+		flow.FieldTimeFlowStart: opStartMs, flow.FieldTimeFlowEnd: opEndMs, flow.FieldIPTos: opDSCP, flow.FieldInIfName: opInterfaces,
+	},
+}
+
+// opOf tells how a dialect writes a field.
+func (d dialect) opOf(f *flow.Field) op {
+	if o, ok := opsOf[d][f.ID]; ok {
+		return o
+	}
+	o := opOfKind[f.Kind]
+	switch {
+	case o == opUint && f.Default:
+		return opNumber
+	case o == opMAC && d != dialectV1:
+		return opStockMAC
+	case o == opAddr && d == dialectV2:
+		return opStockAddr
+	case o == opAddrs && d == dialectV2:
+		return opStockAddrs
+	}
+	return o
+}
+
 // NewJSON returns an encoder. Errors begin with the name of the option that is
 // wrong (schema, fields, mapping) and say what is possible.
 func NewJSON(cfg JSONConfig) (*JSON, error) {
-	if cfg.Schema != "v1" {
-		return nil, fmt.Errorf("schema: %q is none of v1", cfg.Schema)
+	d, ok := map[string]dialect{"v1": dialectV1, "v2": dialectV2, "netobserv": dialectNetObserv}[cfg.Schema]
+	if !ok {
+		return nil, fmt.Errorf("schema: %q is none of %s", cfg.Schema, strings.Join(Schemas, ", "))
 	}
-	cols, err := selectColumns(cfg.Fields, cfg.Mapping)
+	cols, err := selectColumns(d, cfg.Fields, cfg.Mapping, cfg.Labels...)
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Cluster == "" {
+		cols = slices.DeleteFunc(cols, func(c column) bool { return c.kind == cluster })
+	}
+	for i := range cols {
+		if cols[i].kind == cluster {
+			cols[i].value = cfg.Cluster
+		}
+	}
+	if d == dialectV2 {
+		slices.SortStableFunc(cols, func(a, b column) int { return cmp.Compare(stockOrder(a), stockOrder(b)) })
+	}
 	e := &JSON{room: 64}
 	for _, c := range cols {
-		if c.kind == cluster && cfg.Cluster == "" {
-			continue
-		}
-		e.room += e.add(c, c.name, cfg.Cluster)
-		if c.kind != decoded {
-			e.v1.add(c, c.name, cfg.Cluster)
-		}
+		e.room += e.add(d, c, c.key)
+	}
+	// Whatever is the order, that of lines is by name.
+	cols = slices.DeleteFunc(cols, func(c column) bool { return c.kind == decoded || c.kind == constant })
+	slices.SortFunc(cols, func(a, b column) int { return cmp.Compare(a.pascal, b.pascal) })
+	for _, c := range cols {
+		e.pascal.add(d, c, c.pascal)
 	}
 	slices.SortFunc(cols, func(a, b column) int { return cmp.Compare(a.snake, b.snake) })
 	for _, c := range cols {
-		if c.kind == generated || c.kind == cluster && cfg.Cluster != "" {
-			e.v2.add(c, c.snake, cfg.Cluster)
-		}
+		e.snake.add(d, c, c.snake)
 	}
 	return e, nil
 }
 
+// stockOrder tells where in its output goflow2 has a column: at the place of
+// the field in its message. What it does not have comes behind.
+func stockOrder(c column) int {
+	f := &flow.Fields[c.field]
+	if c.kind != decoded || !f.Stock() {
+		return math.MaxInt
+	}
+	return (*stockpb.FlowMessage)(nil).ProtoReflect().Descriptor().Fields().ByNumber(protowire.Number(f.Number)).Index()
+}
+
 // add appends the step of a column and returns how much room it takes.
-func (p *plan) add(c column, name, clusterName string) int {
+func (p *plan) add(d dialect, c column, name string) int {
 	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
-	key := `"` + name + `":`
-	switch c.kind {
-	case decoded:
-		s.op = opOfKind[flow.Fields[c.field].Kind]
-		switch s.op {
-		case opUint:
-			if c.def {
-				s.op = opNumber
-			}
-		case opUints, opAddrs, opLayers:
-			key += "["
-		default:
-			key += `"`
-		}
-	case generated:
-		s.op = opAttr
-		if c.attr == flow.AttrStatus {
-			s.op = opStatus
-		}
-		key += `"`
-	case cluster:
+	switch {
+	case c.kind == decoded:
+		s.op = d.opOf(&flow.Fields[c.field])
+	case c.kind != generated:
 		s.op = opConst
-		key = string(appendQuoted([]byte(key+`"`), clusterName)) + `",`
+	case c.attr == flow.AttrStatus:
+		s.op = opStatus
+	default:
+		s.op = opAttr
+	}
+	key := `"` + name + `":`
+	switch {
+	case s.op == opConst:
+		key = string(appendQuoted([]byte(key+`"`), c.value)) + `",`
+	case s.op == opInterfaces:
+		key = `"IfDirections":[`
+	case s.op >= opUints:
+		key += "["
+	case s.op >= opAddr:
+		key += `"`
 	}
 	text := ""
 	if len(key) > maxKey {
@@ -143,7 +224,7 @@ func (p *plan) add(c column, name, clusterName string) int {
 	p.steps = append(p.steps, s)
 	p.names = append(p.names, name)
 	p.texts = append(p.texts, text)
-	return max(maxKey, len(key)) + maxAddr + 4
+	return max(maxKey, len(key)) + maxPrefix + 4
 }
 
 // AppendRecord appends the record and a newline. A record that was read as a
@@ -227,15 +308,42 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 		return e.putAttr(b, n, i, end.Object)
 	}
 	n = e.putKey(b, n, i)
-	switch s.op {
-	case opUint:
-		n = putUint(b, n, r.Uint(s.field))
+	if s.op < opAddr {
+		n = putUint(b, n, numberOf(s, r))
 		b[n] = ','
 		return b, n + 1
+	}
+	switch s.op {
 	case opAddr:
 		n = putAddr(b, n, r.Bytes(s.field))
+	case opStockAddr:
+		n = putStockAddr(b, n, r.Bytes(s.field))
 	case opMAC:
 		n = putMAC(b, n, r.Uint(s.field))
+	case opStockMAC:
+		if mac := r.Uint(s.field); mac<<16 != 0 {
+			n = putMAC(b, n, mac)
+		} else {
+			n += copy(b[n:], "00:00:00:00:00:00")
+		}
+	case opStockNet:
+		if s.field == flow.FieldSrcNet {
+			n = putStockNet(b, n, r.Msg.SrcAddr, r.Msg.SrcNet)
+		} else {
+			n = putStockNet(b, n, r.Msg.DstAddr, r.Msg.DstNet)
+		}
+	case opStockType:
+		if name, ok := stockpb.FlowMessage_FlowType_name[int32(r.Msg.Type)]; ok {
+			n += copy(b[n:], name)
+		} else {
+			n = len(strconv.AppendInt(b[:n], int64(r.Msg.Type), 10))
+		}
+	case opStockEtype:
+		n += copy(b[n:], stockEtype(r.Msg.Etype))
+	case opStockProto:
+		n += copy(b[n:], protoproducer.ProtoName(r.Msg.Proto))
+	case opStockIcmp:
+		n += copy(b[n:], protoproducer.IcmpCodeType(r.Msg.Proto, r.Msg.IcmpCode, r.Msg.IcmpType))
 	case opString:
 		v := r.Name(s.field)
 		b = reserve(b, n, len(v)+e.room)
@@ -255,6 +363,33 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	}
 	b[n], b[n+1] = '"', ','
 	return b, n + 2
+}
+
+// numberOf returns the value of a field that is written as a number and is none
+// of [numbers].
+func numberOf(s *step, r *flow.Record) uint64 {
+	switch s.op {
+	case opStartNs:
+		return r.Msg.TimeFlowStartNs
+	case opEndNs:
+		return r.Msg.TimeFlowEndNs
+	case opStartMs:
+		return r.Msg.TimeFlowStartNs / 1e6
+	case opEndMs:
+		return r.Msg.TimeFlowEndNs / 1e6
+	case opDSCP:
+		return uint64(r.Msg.IpTos>>2) & 0x3f
+	}
+	return r.Uint(s.field)
+}
+
+// stockEtype returns goflow2's name of an EtherType.
+func stockEtype(etype uint32) string {
+	switch etype {
+	case flow.EtypeIPv4, flow.EtypeIPv6, 0x0806:
+		return flow.EtypeName(etype)
+	}
+	return ""
 }
 
 func (p *plan) putKey(b []byte, n, i int) int {
@@ -300,10 +435,19 @@ func appendList(b []byte, s *step, r *flow.Record) []byte {
 			b = reserve(b, n, maxAddr)
 			b = append(b[:putAddr(b, n, v)], '"', ',')
 		}
+	case opStockAddrs:
+		for _, v := range r.Addrs(s.field) {
+			b = append(b, '"')
+			n := len(b)
+			b = reserve(b, n, maxAddr)
+			b = append(b[:putStockAddr(b, n, v)], '"', ',')
+		}
+	case opInterfaces:
+		return appendInterfaces(b, &r.Extra)
 	case opLayers:
 		for _, l := range r.Msg.LayerStack {
 			b = append(b, '"')
-			if name, ok := flowpb.FlowMessage_LayerStack_name[int32(l)]; ok {
+			if name, ok := stockpb.FlowMessage_LayerStack_name[int32(l)]; ok {
 				b = append(b, name...)
 			} else {
 				b = strconv.AppendInt(b, int64(l), 10)
@@ -317,6 +461,31 @@ func appendList(b []byte, s *step, r *flow.Record) []byte {
 	return append(b, ']', ',')
 }
 
+// appendInterfaces appends the rest of IfDirections (0 ingress, 1 egress), and
+// Interfaces with the names in the same order.
+func appendInterfaces(b []byte, x *flow.Extra) []byte {
+	in, out := len(x.InIfName) > 0, len(x.OutIfName) > 0
+	switch {
+	case in && out:
+		b = append(b, "0,1"...)
+	case in:
+		b = append(b, '0')
+	case out:
+		b = append(b, '1')
+	}
+	b = append(b, `],"Interfaces":[`...)
+	if in {
+		b = append(appendQuoted(append(b, '"'), x.InIfName), '"')
+	}
+	if in && out {
+		b = append(b, ',')
+	}
+	if out {
+		b = append(appendQuoted(append(b, '"'), x.OutIfName), '"')
+	}
+	return append(b, ']', ',')
+}
+
 // appendLine appends the record's line with the generated fields spliced in
 // before the closing brace, in the line's own style. A line that is no object
 // is passed on as it is, and a key that the line has is not added again.
@@ -326,9 +495,9 @@ func (e *JSON) appendLine(dst []byte, r *flow.Record) []byte {
 		return append(append(dst, l.Text...), '\n')
 	}
 	dst = append(dst, l.Text[:l.Close]...)
-	p := &e.v1
+	p := &e.pascal
 	if l.Snake {
-		p = &e.v2
+		p = &e.snake
 	}
 	comma := !l.Empty
 	for i := range p.steps {

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"encoding/json"
 	"net/netip"
@@ -48,7 +49,7 @@ const referenceJSON = `{"BiFlowDirection":0,"Bytes":20800,"DstAS":0,"DstAddr":"1
 
 func newJSON(t testing.TB, cfg JSONConfig) *JSON {
 	t.Helper()
-	cfg.Schema = "v1"
+	cfg.Schema = cmp.Or(cfg.Schema, "v1")
 	if cfg.Mapping == nil {
 		cfg.Mapping = defaultMapping
 	}
@@ -116,7 +117,7 @@ func TestSelectColumns(t *testing.T) {
 		{list: "Bytes,-Bytes", wantErr: "leaves no field"},
 		{list: "-all", wantErr: "leaves no field"},
 	} {
-		cols, err := selectColumns(tc.list, nxt)
+		cols, err := selectColumns(dialectV1, tc.list, nxt)
 		if tc.wantErr != "" {
 			if err == nil || !strings.Contains(err.Error(), tc.wantErr) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q: error %v, want %q", tc.list, err, tc.wantErr)
@@ -129,18 +130,18 @@ func TestSelectColumns(t *testing.T) {
 		}
 		var got []string
 		for _, c := range cols {
-			got = append(got, c.name)
+			got = append(got, c.key)
 		}
 		want := strings.Fields(tc.want)
 		if want[0] == "..." {
-			base, err := selectColumns("default", nxt)
+			base, err := selectColumns(dialectV1, "default", nxt)
 			if err != nil {
 				t.Fatal(err)
 			}
 			want = want[1:]
 			for _, c := range base {
-				if !slices.Contains(want, "-"+c.name) {
-					want = append(want, c.name)
+				if !slices.Contains(want, "-"+c.key) {
+					want = append(want, c.key)
 				}
 			}
 			want = slices.DeleteFunc(want, func(s string) bool { return s[0] == '-' })
@@ -157,8 +158,8 @@ func TestNewJSONErrors(t *testing.T) {
 		cfg  JSONConfig
 		want string
 	}{
-		{JSONConfig{Schema: "v3", Mapping: defaultMapping}, `schema: "v3" is none of v1`},
-		{JSONConfig{Schema: "", Mapping: defaultMapping}, `schema: "" is none of v1`},
+		{JSONConfig{Schema: "v3", Mapping: defaultMapping}, `schema: "v3" is none of v1, v2, netobserv`},
+		{JSONConfig{Schema: "", Mapping: defaultMapping}, `schema: "" is none of v1, v2, netobserv`},
 		{JSONConfig{Schema: "v1", Fields: "x", Mapping: defaultMapping}, `fields: no field is named "x"`},
 		{JSONConfig{Schema: "v1", Mapping: []flow.MapEntry{{Field: flow.FieldSrcAddr, Prefix: "Forwarding", Snake: "forwarding"}}}, "mapping: two fields would have the name ForwardingStatus"},
 		{JSONConfig{Schema: "v1", Mapping: []flow.MapEntry{{Field: flow.FieldSrcAddr, Prefix: "A", Snake: "a"}, {Field: flow.FieldDstAddr, Prefix: "a", Snake: "a"}}}, "mapping: two fields would have the name a_pod"},
@@ -346,13 +347,15 @@ func TestJSONAllocs(t *testing.T) {
 	r := full()
 	line := &flow.Record{Ends: r.Ends, Line: &flow.Line{Text: []byte(`{"SrcAddr":"1.2.3.4"}`), Close: 20, Keys: []string{"SrcPod"}}}
 	var b []byte
-	for _, fields := range []string{"default", "all"} {
-		e := newJSON(t, JSONConfig{Fields: fields, Cluster: "c"})
-		if n := testing.AllocsPerRun(100, func() {
-			b = e.AppendRecord(b[:0], r)
-			b = e.AppendRecord(b, line)
-		}); n != 0 {
-			t.Errorf("-fields %s: %v allocations a record", fields, n)
+	for _, schema := range Schemas {
+		for _, fields := range []string{"default", "all"} {
+			e := newJSON(t, JSONConfig{Schema: schema, Fields: fields, Cluster: "c"})
+			if n := testing.AllocsPerRun(100, func() {
+				b = e.AppendRecord(b[:0], r)
+				b = e.AppendRecord(b, line)
+			}); n != 0 {
+				t.Errorf("-schema %s -fields %s: %v allocations a record", schema, fields, n)
+			}
 		}
 	}
 }
@@ -381,6 +384,7 @@ func FuzzJSON(f *testing.F) {
 	f.Add([]byte(referenceJSON), "a b", "\u2028\x00")
 	cluster := "cl\"uster"
 	e := newJSON(f, JSONConfig{Fields: "all", Cluster: cluster})
+	others := []*JSON{newJSON(f, JSONConfig{Schema: "v2", Fields: "all", Cluster: cluster}), newJSON(f, JSONConfig{Schema: "netobserv", Fields: "all", Cluster: cluster})}
 	f.Fuzz(func(t *testing.T, data []byte, name, warn string) {
 		r := arbitrary(data)
 		r.Ends[0] = flow.End{Status: flow.Status(len(data) % 8), Object: flow.NewObject(flow.Object{Kind: "Pod", Name: name, Warn: warn})}
@@ -439,6 +443,12 @@ func FuzzJSON(f *testing.F) {
 		}
 		if len(values) > 0 {
 			t.Fatalf("unexpected: %v", values)
+		}
+		for _, e := range others {
+			got := e.AppendRecord(nil, r)
+			if bytes.IndexByte(got, '\n') != len(got)-1 || !utf8.Valid(got) || !json.Valid(got) {
+				t.Fatalf("no line of JSON: %q", got)
+			}
 		}
 	})
 }
@@ -577,16 +587,18 @@ func BenchmarkJSON(b *testing.B) {
 	r, unknown := reference(), reference()
 	unknown.Ends = [flow.MaxEnds]flow.End{}
 	for _, bm := range []struct {
-		name, fields string
-		r            *flow.Record
+		name, schema, fields string
+		r                    *flow.Record
 	}{
-		{"enriched", "default", r},
-		{"unknown", "default", unknown},
-		{"all", "all", full()},
-		{"line", "default", &flow.Record{Ends: r.Ends, Line: &flow.Line{Text: []byte(referenceJSON[:len(referenceJSON)-1]), Close: len(referenceJSON) - 2}}},
+		{"enriched", "v1", "default", r},
+		{"unknown", "v1", "default", unknown},
+		{"all", "v1", "all", full()},
+		{"v2", "v2", "default", r},
+		{"netobserv", "netobserv", "default", r},
+		{"line", "v1", "default", &flow.Record{Ends: r.Ends, Line: &flow.Line{Text: []byte(referenceJSON[:len(referenceJSON)-1]), Close: len(referenceJSON) - 2}}},
 	} {
 		b.Run(bm.name, func(b *testing.B) {
-			e := newJSON(b, JSONConfig{Fields: bm.fields})
+			e := newJSON(b, JSONConfig{Schema: bm.schema, Fields: bm.fields})
 			buf := make([]byte, 0, 64<<10)
 			b.ReportAllocs()
 			for b.Loop() {

@@ -56,9 +56,10 @@ type config struct {
 	drainTimeout  time.Duration
 
 	mapping []flow.MapEntry
-	schema  string // v1
+	schema  string // one of transport.Schemas
 	fields  string
-	format  string // json
+	format  string // json, protobuf or text
+	color   bool   // of text; set by run
 	cluster string // empty: no field Cluster
 
 	transport     string // file
@@ -68,6 +69,9 @@ type config struct {
 	kubeSnapshot    string        // empty: a cluster
 	kubeOff         bool          // no enrichment at all
 	kubeSyncTimeout time.Duration // 0: don't wait
+	kubeRetain      time.Duration // 0: pods that have ended answer no more
+	kubeWait        time.Duration // 0: no record waits for its pod
+	kubeLabels      []flow.Label
 
 	addr      string // empty: no probes and metrics
 	debugAddr string // empty: none
@@ -171,8 +175,8 @@ func options() []option {
 		},
 		{
 			name: "schema", group: groupRecords, arg: "NAME", def: "v1",
-			usage: "names and renderings of the fields in JSON: `v1`",
-			set:   oneOf(func(c *config) *string { return &c.schema }, "v1"),
+			usage: "names and renderings of the fields in JSON: `v1`, `v2` (as goflow2 v2 writes them) or `netobserv` (as NetObserv's flowlogs-pipeline does). docs/fields.md compares them",
+			set:   oneOf(func(c *config) *string { return &c.schema }, transport.Schemas...),
 		},
 		{
 			name: "fields", group: groupRecords, arg: "LIST", def: "default",
@@ -181,8 +185,8 @@ func options() []option {
 		},
 		{
 			name: "format", group: groupRecords, arg: "NAME", def: "json",
-			usage: "how records are written: `json` (one object a line)",
-			set:   oneOf(func(c *config) *string { return &c.format }, "json"),
+			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read, with colours on a terminal unless `NO_COLOR` is set)",
+			set:   setFormat,
 		},
 		{
 			name: "cluster", group: groupRecords, arg: "NAME",
@@ -221,13 +225,29 @@ func options() []option {
 			set:   duration(func(c *config) *time.Duration { return &c.kubeSyncTimeout }),
 		},
 		{
+			name: "kube.retain", group: groupKube, arg: "DURATION", def: "20m",
+			usage: "how long a pod that was deleted or has finished still answers for flows of its lifetime. Make it longer than `-templates.hold`: data that was held that long is of pods of that time",
+			set:   duration(func(c *config) *time.Duration { return &c.kubeRetain }),
+		},
+		{
+			name: "kube.wait", group: groupKube, arg: "DURATION", def: "2s",
+			usage: "how long a record may wait for a pod that the cluster has not announced yet, if its address is of a node's pod range; `0s` for not at all. " +
+				"What waits, for the first full view too, is bounded at 64 MiB, beyond which the oldest leave as they are. Captures, standard input and snapshots wait for nothing",
+			set: duration(func(c *config) *time.Duration { return &c.kubeWait }),
+		},
+		{
+			name: "kube.labels", group: groupKube, arg: "LABEL=FIELD,...",
+			usage: "pod labels to copy, each with the name of its field behind the prefix: `app.kubernetes.io/name=App` makes `SrcApp` and `DstApp` where the pod has the label. In protobuf they are in the maps `src_labels` and `dst_labels`, by the name of the field",
+			set:   func(c *config, v string) (err error) { c.kubeLabels, err = flow.ParseLabels(v); return err },
+		},
+		{
 			name: "addr", group: groupHTTP, arg: "[HOST]:PORT", def: ":8080",
 			usage: "HTTP address of `/livez`, `/readyz` and `/metrics`; empty for none. When captures or standard input are read, there is none unless it is given",
 			set:   address(func(c *config) *string { return &c.addr }),
 		},
 		{
 			name: "debug.addr", group: groupHTTP, arg: "[HOST]:PORT",
-			usage: "HTTP address of `/templates`, `/exporters` and `/debug/pprof`; empty for none. What it shows tells about the cluster, so it is meant for loopback, such as `127.0.0.1:8081`",
+			usage: "HTTP address of `/explain?addr=IP&time=RFC3339` (who owned an address, and why), `/templates`, `/exporters` and `/debug/pprof`; empty for none. What it shows tells about the cluster, so it is meant for loopback, such as `127.0.0.1:8081`",
 			set:   address(func(c *config) *string { return &c.debugAddr }),
 		},
 		{
@@ -331,12 +351,8 @@ func (p *parser) finish(c *config, stdinIsPipe bool) error {
 	if c.mode != modeStdin && c.input != "auto" {
 		return usagef("%s: %s is for standard input only (FILE -, or a pipe without -listen); leave it out", p.given["input"].flag("input"), quote(c.input))
 	}
-	if _, err := transport.NewJSON(transport.JSONConfig{Schema: c.schema, Fields: c.fields, Mapping: c.mapping, Cluster: c.cluster}); err != nil {
-		name, text, _ := strings.Cut(err.Error(), ": ")
-		if p.option(name) == nil {
-			name, text = "fields", err.Error()
-		}
-		return usagef("%s: %s", p.given[name].flag(name), text)
+	if err := p.checkFormat(c); err != nil {
+		return err
 	}
 	if _, given := p.given["addr"]; !given && c.mode != modeCollect {
 		// goflow2 at the other end of a pipe has :8080 already, and runs over

@@ -10,6 +10,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -106,6 +109,9 @@ type readiness struct {
 	Ready bool `json:"ready"`
 	// Missing says what each part that is not ready lacks.
 	Missing map[string]string `json:"missing,omitempty"`
+	// Stale says what has been out of reach for a while, so that news of it is
+	// missing. What was known before still serves.
+	Stale map[string]string `json:"stale,omitempty"`
 }
 
 func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
@@ -125,11 +131,17 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 		note("kubernetes", h.a.enricher.Ready())
 	}
 	note("output", h.a.out.Ready())
+	body := readiness{Ready: len(missing) == 0, Missing: missing}
+	if h.a.enricher != nil {
+		if s := h.a.enricher.Stale(); s != "" {
+			body.Stale = map[string]string{"kubernetes": s}
+		}
+	}
 	w.Header().Set("Content-Type", "application/json")
 	if len(missing) > 0 {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(readiness{Ready: len(missing) == 0, Missing: missing})
+	_ = json.NewEncoder(w).Encode(body)
 }
 
 func (h *httpServers) debug() http.Handler {
@@ -142,10 +154,59 @@ func (h *httpServers) debug() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = h.a.collector.WriteExporters(w)
 	})
+	mux.HandleFunc("GET /explain", h.explain)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return mux
+}
+
+// explain says who owned an address at a time, and why.
+func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
+	addr, at, err := question(r.URL.RawQuery)
+	if err == nil && h.a.enricher == nil {
+		err = errors.New("the program runs without names (-kube.off)")
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	_ = e.Encode(h.a.enricher.Explain(addr, at))
+}
+
+// question reads the query of /explain. Its error is a sentence.
+func question(query string) (addr netip.Addr, at time.Time, err error) {
+	const usage = "; ask /explain?addr=IP, or /explain?addr=IP&time=2006-01-02T15:04:05Z"
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return addr, at, errors.New("the query cannot be read" + usage)
+	}
+	for name, v := range values {
+		if name != "addr" && name != "time" {
+			return addr, at, fmt.Errorf("there is no parameter %s%s", quote(name), usage)
+		}
+		if len(v) > 1 {
+			return addr, at, fmt.Errorf("%s is given twice%s", name, usage)
+		}
+	}
+	if !values.Has("addr") {
+		return addr, at, errors.New("addr is missing" + usage)
+	}
+	if addr, err = netip.ParseAddr(values.Get("addr")); err != nil {
+		return addr, at, fmt.Errorf("addr %s is no IP address%s", quote(values.Get("addr")), usage)
+	}
+	if !values.Has("time") {
+		return addr, time.Now(), nil
+	}
+	// A plus sign that was not escaped has become a space.
+	at, err = time.Parse(time.RFC3339, strings.ReplaceAll(values.Get("time"), " ", "+"))
+	if err != nil || at.Year() < 1970 || at.Year() > 2200 {
+		return addr, at, fmt.Errorf("time %s is no time of RFC 3339 from 1970 to 2200%s", quote(values.Get("time")), usage)
+	}
+	return addr, at, nil
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync"
 	"syscall"
 	"time"
@@ -33,6 +34,11 @@ const (
 // before that is told to end, too.
 const unblockAfter = time.Second
 
+// gcPercent is Go's GOGC, unless that is set. Records allocate nothing, so
+// collecting garbage early costs little and keeps what a burst of changes in
+// the cluster, or of hostile templates, takes for a moment small.
+const gcPercent = 40
+
 const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
 
 // run is the program, from its arguments to its exit code.
@@ -51,6 +57,10 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 		fmt.Fprintf(stdout, "kube-enricher %s\ngoflow2 %s\n%s\n", program, goflow2, goVersion)
 		return exitDone
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	cfg.color = colored(cfg, env, stdout)
 	log := newLogger(cfg, stderr)
 	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
 	if cfg.checkOnly {
@@ -125,17 +135,20 @@ func (a *app) check() error {
 	if err != nil {
 		return err
 	}
+	if c := a.cfg; !c.kubeOff && c.kubeRetain <= c.templatesHold {
+		a.log.Warnf("-kube.retain: %v is not longer than -templates.hold %v: data sets that are held that long will find their pods forgotten", c.kubeRetain, c.templatesHold)
+	}
 	return a.build()
 }
 
 func (a *app) build() error {
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
-	enc, err := transport.NewJSON(transport.JSONConfig{Schema: a.cfg.schema, Fields: a.cfg.fields, Mapping: a.cfg.mapping, Cluster: a.cfg.cluster})
+	enc, err := newEncoder(a.cfg)
 	if err != nil {
 		return usagef("-%v", err)
 	}
 	a.out, err = transport.NewFile(transport.FileConfig{
-		Path: a.cfg.transportFile, Stdout: a.stdout, Block: a.cfg.mode != modeCollect,
+		Path: a.cfg.transportFile, Stdout: a.stdout, Block: a.cfg.mode != modeCollect, Binary: a.cfg.format == formatProtobuf,
 		// Half of the time is for the sockets, half for the output.
 		DrainTimeout: max(a.cfg.drainTimeout/2, 1),
 	}, enc, a.log, a.reg)
@@ -149,6 +162,7 @@ func (a *app) build() error {
 		}
 		a.enricher, err = enrich.New(enrich.Config{
 			Mapping: a.cfg.mapping, SyncTimeout: a.cfg.kubeSyncTimeout, Capture: a.cfg.mode != modeCollect,
+			Retain: max(a.cfg.kubeRetain, 1), Wait: a.cfg.kubeWait,
 		}, source, a.log, a.reg)
 		if err != nil {
 			return err
@@ -164,7 +178,7 @@ func (a *app) build() error {
 // source is where Kubernetes objects come from.
 func (a *app) source() (enrich.Source, error) {
 	if a.cfg.kubeSnapshot != "" {
-		s, err := enrich.LoadSnapshot(a.cfg.kubeSnapshot)
+		s, err := enrich.LoadSnapshot(a.cfg.kubeSnapshot, a.labels()...)
 		if err != nil {
 			return nil, usagef("-kube.snapshot: %v", err)
 		}
@@ -174,11 +188,23 @@ func (a *app) source() (enrich.Source, error) {
 	if errors.Is(err, enrich.ErrNoCluster) {
 		return nil, usagef(noCluster)
 	}
+	if err != nil && a.cfg.kubeconfig == "" {
+		return nil, usagef("%v; %s", err, noCluster)
+	}
 	if err != nil {
 		return nil, usagef("-kubeconfig: %v", err)
 	}
 	enrich.RouteKlog(a.log) // client-go's own messages
-	return enrich.NewCluster(rest, a.log)
+	return enrich.NewCluster(rest, a.log, a.labels()...)
+}
+
+// labels names the labels of pods that are copied.
+func (a *app) labels() []string {
+	var names []string
+	for _, l := range a.cfg.kubeLabels {
+		names = append(names, l.Name)
+	}
+	return names
 }
 
 // newStage makes a worker's chain of handlers.
@@ -278,10 +304,11 @@ func (a *app) run() (err error) {
 	if names != nil {
 		namesErr = names.stop()
 	}
-	a.summary()
 	if errors.Is(outputErr, transport.ErrClosed) {
+		a.summary(logrus.DebugLevel)
 		return nil // the reader has what it wanted
 	}
+	a.summary(logrus.InfoLevel)
 	return errors.Join(inputErr, outputErr, namesErr)
 }
 
@@ -300,8 +327,12 @@ func (a *app) runInput(ctx context.Context) error {
 		if a.cfg.stdinImplied {
 			a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
 		}
+		var refuse error
+		if a.cfg.format != formatJSON {
+			refuse = errNotFromJSON
+		}
 		r, err := pipe.New(pipe.Config{
-			Input: a.cfg.input, Mapping: a.cfg.mapping,
+			Input: a.cfg.input, Mapping: a.cfg.mapping, Labels: a.cfg.kubeLabels, RefuseJSON: refuse,
 			ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 		}, a.stdin, a.newStage(0), a.log, a.reg)
 		if err != nil {
@@ -330,6 +361,7 @@ func (a *app) drain() {
 // at the second, and reopens and reloads files at SIGHUP.
 func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 	signals := make(chan os.Signal, 4)
+	reload := make(chan struct{}, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
 	var wg sync.WaitGroup
@@ -342,7 +374,11 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 			case s := <-signals:
 				switch {
 				case s == syscall.SIGHUP:
-					a.hup()
+					a.out.Reopen()
+					select {
+					case reload <- struct{}{}:
+					default: // one is waiting to be read, and will read what is new
+					}
 				case stopping:
 					a.log.Warn("second signal: ending at once")
 					os.Exit(exitFailed)
@@ -354,6 +390,17 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 			}
 		}
 	})
+	// Reading a large snapshot takes time, in which other signals are heard.
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-reload:
+				a.reload()
+			}
+		}
+	}()
 	return func() {
 		signal.Stop(signals)
 		close(done)
@@ -361,8 +408,8 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 	}
 }
 
-func (a *app) hup() {
-	a.out.Reopen()
+// reload reads the snapshot again, if there is one.
+func (a *app) reload() {
 	if a.enricher != nil && a.cfg.kubeSnapshot != "" {
 		if err := a.enricher.Reload(context.Background()); err != nil {
 			a.log.WithError(err).Error("the snapshot was not read again; the old one stays in use")
@@ -371,13 +418,13 @@ func (a *app) hup() {
 }
 
 // summary logs what became of the records, in one line.
-func (a *app) summary() {
+func (a *app) summary(level logrus.Level) {
 	totals, err := ledger(a.reg)
 	if err != nil {
 		a.log.WithError(err).Error("the metrics cannot be read")
 		return
 	}
-	a.log.WithFields(totals).Info("done")
+	a.log.WithFields(totals).Log(level, "done")
 }
 
 func buildInfo() prometheus.Collector {

@@ -266,6 +266,11 @@ func TestWrongUsage(t *testing.T) {
 	if stdout, stderr, code := runProgram(t, "-check", "-kube.snapshot", demoSnapshot); code != exitDone || stdout != "" {
 		t.Errorf("-check: exit code %d, %q, %q", code, stdout, stderr)
 	}
+	for retain, warned := range map[string]bool{"15m": true, "16m": false} {
+		if _, stderr, code := runProgram(t, "-check", "-kube.snapshot", demoSnapshot, "-kube.retain", retain); code != exitDone || strings.Contains(stderr, "-templates.hold") != warned {
+			t.Errorf("-check -kube.retain %s: exit code %d, %q", retain, code, stderr)
+		}
+	}
 	if stdout, _, code := runProgram(t, "-v"); code != exitDone || !strings.Contains(stdout, "goflow2 v2.2.6") {
 		t.Errorf("-v: exit code %d, %q", code, stdout)
 	}

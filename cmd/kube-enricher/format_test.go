@@ -1,0 +1,338 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	stockpb "github.com/netsampler/goflow2/v2/pb"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector"
+	"github.com/netobserv/goflow2-kube-enricher/enrich"
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
+	"github.com/netobserv/goflow2-kube-enricher/transport"
+)
+
+// handle is a function that is a handler.
+type handle func(*flow.Record)
+
+func (h handle) HandleFlow(r *flow.Record) { h(r) }
+func (handle) Idle() bool                  { return false }
+
+func captures(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(captureDir, "*.pcap"))
+	if err != nil || len(files) < 14 {
+		t.Fatal(files, err)
+	}
+	return files
+}
+
+// decodeCapture hands the records of a capture to h, enriched from the demo's
+// snapshot.
+func decodeCapture(t *testing.T, file string, c *config, h func(*flow.Record)) {
+	t.Helper()
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	reg := prometheus.NewRegistry()
+	source, err := enrich.LoadSnapshot(demoSnapshot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := enrich.New(enrich.Config{Mapping: c.mapping, Capture: true}, source, log, reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := start(names.Run)
+	defer func() {
+		if err := running.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if err := names.WaitSynced(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	col, err := collector.New(collector.Config{Listeners: c.listen}, nil, log, reg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stage := names.NewStage(handle(h))
+	if err := col.ReadCapture(t.Context(), file, stage); err != nil {
+		t.Fatal(err)
+	}
+	stage.Drain()
+}
+
+func parseArgs(t *testing.T, args ...string) *config {
+	t.Helper()
+	c, err := parse(args, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestProtobufStock has goflow2's own message read what is written of every
+// capture: each of its fields is what our decoder has, whatever else is there.
+func TestProtobufStock(t *testing.T) {
+	c := parseArgs(t, "-format", "pb", "-fields", "all", "-cluster", "c", "-mapping", "SrcAddr=Src,DstAddr=Dst,SamplerAddress=Sampler")
+	enc, err := newEncoder(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range captures(t) {
+		n, named := 0, 0
+		var b []byte
+		decodeCapture(t, file, c, func(r *flow.Record) {
+			n++
+			b = enc.AppendRecord(b[:0], r)
+			got := new(stockpb.FlowMessage)
+			if err := protodelim.UnmarshalFrom(bytes.NewReader(b), got); err != nil {
+				t.Fatal(err)
+			}
+			got.ProtoReflect().SetUnknown(nil)
+			if !proto.Equal(got, &r.Msg.FlowMessage) {
+				t.Fatalf("record %d: goflow2 reads %v\nwant %v", n, got, &r.Msg.FlowMessage)
+			}
+			ours := new(flowpb.EnrichedFlow)
+			if err := protodelim.UnmarshalFrom(bytes.NewReader(b), ours); err != nil {
+				t.Fatal(err)
+			}
+			if ours.SrcPod != "" {
+				named++
+			}
+			if unknown := ours.ProtoReflect().GetUnknown(); len(unknown) > 0 || ours.SrcStatus != r.Ends[0].Status.String() || ours.Cluster != "c" {
+				t.Fatalf("record %d: %v, unknown %x", n, ours, unknown)
+			}
+		})
+		if n == 0 || file == namedCapture && named == 0 {
+			t.Errorf("%s: %d records, %d with the name of a pod", file, n, named)
+		}
+	}
+}
+
+// messages reads the program's protobuf output.
+func messages(t *testing.T, out string) []*flowpb.EnrichedFlow {
+	t.Helper()
+	var list []*flowpb.EnrichedFlow
+	for r := bufio.NewReader(strings.NewReader(out)); ; {
+		m := new(flowpb.EnrichedFlow)
+		err := protodelim.UnmarshalFrom(r, m)
+		if errors.Is(err, io.EOF) {
+			return list
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, m)
+	}
+}
+
+const namedCapture = captureDir + "/ovs-ipfix-2node-geneve.pcap"
+
+// TestProtobufProgram compares the program's protobuf with its JSON, under all
+// names of the format.
+func TestProtobufProgram(t *testing.T) {
+	out, stderr, code := runProgram(t, "-kube.snapshot", demoSnapshot, "-cluster", "c", namedCapture)
+	if code != exitDone {
+		t.Fatal(stderr)
+	}
+	want := records(t, out)
+	for _, format := range []string{"protobuf", "pb", "bin"} {
+		file := filepath.Join(t.TempDir(), "flows")
+		_, stderr, code := runProgram(t, "-kube.snapshot", demoSnapshot, "-cluster", "c", "-format", format, "-transport.file", file, namedCapture)
+		if code != exitDone {
+			t.Fatal(stderr)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := messages(t, string(b))
+		if len(got) != len(want) {
+			t.Fatalf("-format %s: %d records, want %d", format, len(got), len(want))
+		}
+		for i, w := range want {
+			name := func(key string) string { s, _ := w[key].(string); return s }
+			g := got[i]
+			if g.SrcPod != name("SrcPod") || g.DstWorkload != name("DstWorkload") || g.DstNamespace != name("DstNamespace") || g.Cluster != "c" ||
+				w["Bytes"].(json.Number).String() != strconv.FormatUint(g.Bytes, 10) {
+				t.Fatalf("-format %s: record %d is %v, want %v", format, i, g, w)
+			}
+		}
+	}
+}
+
+// TestProtobufPipe gives the program goflow2's protobuf, as goflow2 prints it
+// with and without its separator, and wants each message back with names.
+func TestProtobufPipe(t *testing.T) {
+	pod := records(t, outputOf(t, "-kube.snapshot", demoSnapshot, "-fields", "SrcAddr,SrcPod,TimeReceivedNs", namedCapture))
+	var addr, name string
+	for _, r := range pod {
+		if s, _ := r["SrcPod"].(string); s != "" {
+			addr, name = r["SrcAddr"].(string), s
+			break
+		}
+	}
+	var out []byte
+	decodeCapture(t, namedCapture, parseArgs(t), func(r *flow.Record) {
+		if r.Ends[0].Object != nil && out == nil {
+			m := proto.Clone(&r.Msg.FlowMessage).(*stockpb.FlowMessage)
+			// A field of goflow2's -mapping file.
+			m.ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 42, protowire.VarintType), 1))
+			b, err := proto.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = protowire.AppendBytes(nil, b)
+		}
+	})
+	if addr == "" || out == nil {
+		t.Fatal("the demo has no named source")
+	}
+	stock := new(stockpb.FlowMessage)
+	if err := protodelim.UnmarshalFrom(bytes.NewReader(out), stock); err != nil {
+		t.Fatal(err)
+	}
+	for _, separator := range []string{"", "\n"} {
+		in := strings.Repeat(string(out)+separator, 100)
+		p := startWith(t, strings.NewReader(in), nil, "-kube.snapshot", demoSnapshot, "-format", "protobuf", "-")
+		if code := p.wait(); code != exitDone {
+			t.Fatal(p.stderr())
+		}
+		got := messages(t, p.stdout.String())
+		if len(got) != 100 {
+			t.Fatalf("%d records", len(got))
+		}
+		for _, g := range got {
+			if g.SrcPod != name {
+				t.Fatalf("source is %q, want %q: %v", g.SrcPod, name, g)
+			}
+			b, err := proto.Marshal(g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			back := new(stockpb.FlowMessage)
+			if err := proto.Unmarshal(b, back); err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.HasSuffix(back.ProtoReflect().GetUnknown(), stock.ProtoReflect().GetUnknown()) {
+				t.Fatalf("field 42 is lost: %x", back.ProtoReflect().GetUnknown())
+			}
+			back.ProtoReflect().SetUnknown(stock.ProtoReflect().GetUnknown())
+			if !proto.Equal(back, stock) {
+				t.Fatalf("got %v, want %v", back, stock)
+			}
+		}
+		p = startWith(t, strings.NewReader(in), nil, "-kube.snapshot", demoSnapshot, "-")
+		if code := p.wait(); code != exitDone {
+			t.Fatal(p.stderr())
+		}
+		if rs := records(t, p.stdout.String()); len(rs) != 100 || rs[0]["SrcAddr"] != addr || rs[0]["SrcPod"] != name {
+			t.Errorf("as JSON: %d records, %v", len(rs), rs[0])
+		}
+	}
+}
+
+// outputOf returns what the program prints.
+func outputOf(t *testing.T, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := runProgram(t, args...)
+	if code != exitDone {
+		t.Fatal(stderr)
+	}
+	return stdout
+}
+
+// TestLinesAsProtobuf checks that lines of JSON are refused when they cannot be
+// written: at once where that is known, else when they come.
+func TestLinesAsProtobuf(t *testing.T) {
+	for _, tc := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"-format", "pb", "-kube.off", "-"}, exitFailed},
+		{[]string{"-format", "text", "-kube.off", "-"}, exitFailed},
+		{[]string{"-format", "text", "-kube.off", "-input", "json", "-"}, exitUsage},
+		{[]string{"-format", "pb", "-kube.off", "-input", "json", "-"}, exitUsage},
+	} {
+		p := startWith(t, strings.NewReader(`{"SrcAddr":"192.0.2.1"}`+"\n"), nil, tc.args...)
+		code := p.wait()
+		var said []string
+		for line := range strings.Lines(p.stderr()) {
+			if strings.HasPrefix(line, "kube-enricher: ") {
+				said = append(said, line)
+			}
+		}
+		if code != tc.code || p.stdout.Len() > 0 || len(said) != 1 || !strings.Contains(said[0], "JSON") || !strings.Contains(said[0], "-format") {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q", tc.args, code, p.stdout.String(), p.stderr())
+		}
+	}
+}
+
+// TestGolden compares what is written of some records of each capture, in each
+// format, with what was written before. Differences are changes that users
+// see: they belong into the changelog.
+func TestGolden(t *testing.T) {
+	for _, tc := range []struct {
+		file string
+		args []string
+	}{
+		{"v1.json", nil},
+		{"v2.json", []string{"-schema", "v2"}},
+		{"netobserv.json", []string{"-schema", "netobserv"}},
+		{"text.txt", []string{"-format", "text"}},
+		{"protobuf.bin", []string{"-format", "protobuf"}},
+	} {
+		c := parseArgs(t, append(tc.args, "-cluster", "demo")...)
+		enc, err := newEncoder(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.format == formatText {
+			enc = transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Location: time.UTC})
+		}
+		var got []byte
+		for _, file := range captures(t) {
+			n := uint(0)
+			decodeCapture(t, file, c, func(r *flow.Record) {
+				if bits.OnesCount(n) <= 1 && bits.Len(n)%4 == 0 { // 0, 8, 128, ...
+					got = enc.AppendRecord(got, r)
+				}
+				n++
+			})
+		}
+		name := filepath.Join("testdata", "golden", tc.file)
+		if *update {
+			if err := os.WriteFile(name, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			i := 0
+			for i < min(len(got), len(want)) && got[i] == want[i] {
+				i++
+			}
+			t.Errorf("%s differs from byte %d on:\n got %.200q\nwant %.200q", name, i, got[i:], want[i:])
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestQuestion(t *testing.T) {
+	addr, at, err := question("addr=10.0.0.1&time=2026-01-02T03:04:05Z")
+	if err != nil || addr.String() != "10.0.0.1" || !at.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
+		t.Errorf("%v %v %v", addr, at, err)
+	}
+	if addr, at, err := question("addr=fd00%3A%3A1"); err != nil || addr.String() != "fd00::1" || time.Since(at) > time.Minute {
+		t.Errorf("%v %v %v", addr, at, err)
+	}
+	if _, at, err := question("addr=::1&time=2026-01-02T03:04:05+01:00"); err != nil || at.UTC().Hour() != 2 {
+		t.Errorf("%v %v", at, err)
+	}
+	for query, want := range map[string]string{
+		"":                                   "addr is missing; ask /explain?addr=IP",
+		"addr=":                              `addr "" is no IP address`,
+		"addr=pod-1":                         `addr "pod-1" is no IP address`,
+		"addr=10.0.0.1/24":                   "is no IP address",
+		"addr=::1&addr=::2":                  "addr is given twice",
+		"addr=::1&when=now":                  `there is no parameter "when"`,
+		"addr=::1&time=":                     `time "" is no time`,
+		"addr=::1&time=1700000000":           `time "1700000000" is no time of RFC 3339`,
+		"addr=::1&time=9999-01-01T0:0:0":     "is no time",
+		"addr=::1&time=9999-01-01T00:00:00Z": "is no time of RFC 3339 from 1970 to 2200",
+		"addr=%zz":                           "the query cannot be read",
+	} {
+		if _, _, err := question(query); err == nil || !strings.HasPrefix(err.Error()+" ", want) && !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v, want %q", query, err, want)
+		}
+	}
+}
+
+func TestExplainOverHTTP(t *testing.T) {
+	addr, debugAddr := freeAddr(t), freeAddr(t)
+	p := startProgram(t, "-listen", "flow://"+freeAddr(t)+"?count=1", "-addr", addr, "-debug.addr", debugAddr, "-kube.snapshot", demoSnapshot)
+	p.eventually("ready", func() bool { _, code := get(t, "http://"+addr+"/readyz"); return code == http.StatusOK })
+	body, code := get(t, "http://"+debugAddr+"/explain?addr=10.244.0.5")
+	var x struct {
+		Addr, Status, Rule string
+		Chosen             *struct{ Name string }
+		Owners             []struct{ Kind, Name, From string }
+	}
+	if err := json.Unmarshal([]byte(body), &x); err != nil || code != http.StatusOK {
+		t.Fatalf("%d %s", code, body)
+	}
+	if x.Status != "live" || x.Rule != "overlap" || x.Chosen == nil || len(x.Owners) == 0 || x.Owners[0].Kind != "Pod" || x.Owners[0].From == "" {
+		t.Errorf("%s", body)
+	}
+	if body, code := get(t, "http://"+debugAddr+"/explain?addr=nobody"); code != http.StatusBadRequest || !strings.Contains(body, "is no IP address") {
+		t.Errorf("%d %s", code, body)
+	}
+	if _, code := get(t, "http://"+addr+"/explain?addr=10.244.0.5"); code != http.StatusNotFound {
+		t.Error("/explain is on -addr")
+	}
+}
