@@ -1,0 +1,217 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/exporter"
+)
+
+const (
+	churnPerSecond = 50 // pods created, and as many deleted
+	churnAddrs     = 160
+	churnFlows     = 3 // of each pod
+	churnLate      = 10 * time.Second
+)
+
+// tenancy is the truth about a pod: from when to when it had the address.
+type tenancy struct {
+	name     string
+	up, down time.Time
+}
+
+func (o tenancy) overlaps(f exporter.Timed) bool {
+	return f.Start.Before(o.down) && !f.End.Before(o.up)
+}
+
+// churn is what the test did, and its exporter sent.
+type churn struct {
+	t         *testing.T
+	e         *enricher
+	namespace string
+	begin     time.Time
+	length    time.Duration
+	tokens    chan struct{}
+
+	mu      sync.Mutex // guards the rest, and the exporter
+	count   int
+	history map[netip.Addr][]tenancy
+	flows   []exporter.Timed
+}
+
+// Addresses go from pod to pod all the time, and each flow names the pod that
+// had the address when it ran. CHURN_SECONDS makes the test longer.
+func TestChurn(t *testing.T) {
+	length := 20 * time.Second
+	if s := os.Getenv("CHURN_SECONDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		length = time.Duration(n) * time.Second
+	}
+	c := &churn{
+		t: t, e: ready(t), namespace: testNamespace(t), length: length, begin: time.Now(),
+		tokens: make(chan struct{}), history: map[netip.Addr][]tenancy{},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), length)
+	defer cancel()
+	var wg sync.WaitGroup
+	wg.Go(func() { c.pace(ctx) })
+	for i := range churnAddrs {
+		wg.Go(func() { c.hand(ctx, i) })
+	}
+	wg.Wait()
+	c.judge()
+	c.e.terminate(t)
+}
+
+// pace lets pods be created at the rate of the test.
+func (c *churn) pace(ctx context.Context) {
+	tick := time.NewTicker(time.Second / churnPerSecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			close(c.tokens)
+			return
+		case <-tick.C:
+		}
+		select {
+		case c.tokens <- struct{}{}:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// hand hands an address from pod to pod, and sends their flows late.
+func (c *churn) hand(ctx context.Context, n int) {
+	r := rand.New(rand.NewPCG(uint64(n), 1))
+	some := func(d time.Duration) time.Duration { return time.Duration(r.Int64N(int64(d) + 1)) }
+	addr := netip.AddrFrom4([4]byte{10, 250, 0, byte(n)})
+	if n%4 == 0 {
+		addr = netip.MustParseAddr(fmt.Sprintf("fd00:10:250::%x", n+1))
+	}
+	var late sync.WaitGroup
+	defer late.Wait()
+	for range c.tokens {
+		c.mu.Lock()
+		c.count++
+		o := tenancy{name: fmt.Sprintf("churn-%d", c.count)}
+		c.mu.Unlock()
+		if err := c.create(&o, addr); err != nil {
+			c.t.Error(err)
+			return
+		}
+		pause(ctx, 500*time.Millisecond+some(2*time.Second))
+		o.down = time.Now()
+		// Deleted is deleted, also after the end of the test.
+		err := kube.Client.CoreV1().Pods(c.namespace).Delete(context.WithoutCancel(ctx), o.name, *metav1.NewDeleteOptions(0))
+		if err != nil {
+			c.t.Error(err)
+			return
+		}
+		c.mu.Lock()
+		c.history[addr] = append(c.history[addr], o)
+		c.mu.Unlock()
+		for range churnFlows {
+			from := some(o.down.Sub(o.up))
+			length := some(o.down.Sub(o.up) - from)
+			f := exporter.Timed{Flow: c.e.flow(addr, nobody), Start: o.up.Add(from), End: o.up.Add(from + length)}
+			wait := some(churnLate)
+			late.Go(func() {
+				pause(context.WithoutCancel(ctx), wait)
+				c.send(f)
+			})
+		}
+		pause(ctx, some(500*time.Millisecond))
+	}
+}
+
+// create makes a pod, and gives it the address as a kubelet does.
+func (c *churn) create(o *tenancy, addr netip.Addr) error {
+	pods := kube.Client.CoreV1().Pods(c.namespace)
+	p, err := pods.Create(c.t.Context(), &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Name: o.name},
+		Spec:       corev1.PodSpec{NodeName: "node-a", Containers: containers},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	now := metav1.Now()
+	o.up = now.Time
+	p.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, StartTime: &now, HostIP: hostA, HostIPs: []corev1.HostIP{{IP: hostA}},
+		PodIP: addr.String(), PodIPs: []corev1.PodIP{{IP: addr.String()}},
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue, LastTransitionTime: now}},
+	}
+	_, err = pods.UpdateStatus(c.t.Context(), p, metav1.UpdateOptions{})
+	return err
+}
+
+func (c *churn) send(f exporter.Timed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.e.exporter.IPFIXTimed(f); err != nil {
+		c.t.Error(err)
+		return
+	}
+	c.flows = append(c.flows, f)
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// judge compares the names in the records with the truth. The times in flows
+// are in milliseconds.
+func (c *churn) judge() {
+	t := c.t
+	var named, unnamed, ambiguous int
+	var wrong []string
+	for _, f := range c.flows {
+		f.Start, f.End = f.Start.Truncate(time.Millisecond), f.End.Truncate(time.Millisecond)
+		got := c.e.record(t, f.Flow).names("Src")
+		history := c.history[f.Src]
+		owner := slices.IndexFunc(history, func(o tenancy) bool { return o.name == got["Pod"] })
+		switch {
+		case got["Pod"] == "":
+			unnamed++
+		case got["Warn"] != "":
+			ambiguous++
+			if !slices.ContainsFunc(history, func(o tenancy) bool { return o.overlaps(f) && strings.Contains(got["Warn"], o.name+".") }) {
+				wrong = append(wrong, fmt.Sprintf("%v: %v", f, got))
+			}
+		case owner >= 0 && (history[owner].overlaps(f) || f.Start.Before(history[owner].up) && history[owner].up.Sub(f.End) <= time.Millisecond):
+			named++
+		default:
+			wrong = append(wrong, fmt.Sprintf("%v: %v; %v", f, got, history))
+		}
+	}
+	seconds := c.length.Seconds()
+	t.Logf("%d pods in %.0f s (%.0f a second) on %d addresses; %d records: %d named rightly (%.2f %%), %d wrongly, %d ambiguous, %d unnamed",
+		c.count, seconds, float64(c.count)/seconds, churnAddrs, len(c.flows), named, 100*float64(named)/float64(max(1, len(c.flows))), len(wrong), ambiguous, unnamed)
+	if len(wrong) > 0 {
+		t.Errorf("%d records name a pod that did not have the address:\n%s", len(wrong), strings.Join(wrong[:min(5, len(wrong))], "\n"))
+	}
+	if float64(named) < 0.995*float64(len(c.flows)) {
+		t.Errorf("%d of %d records are named", named, len(c.flows))
+	}
+}
