@@ -346,7 +346,14 @@ func (d *Decoder) learn(h *header, id uint16, scopes, fields []netflow.Field, op
 		d.metrics.templatesRejected.Add(1)
 		return
 	}
-	d.peer.exporter.addTemplate(t, d.peer.source.Port(), d.received/1e9)
+	// An exporter just met has no templates, which makes it the first to go when
+	// another worker needs room; then it is met again.
+	for range 3 {
+		if d.peer.exporter.addTemplate(t, d.peer.source.Port(), d.received/1e9) {
+			break
+		}
+		d.peer = d.peerOf(d.peer.source)
+	}
 	d.release(t.key)
 }
 

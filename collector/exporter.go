@@ -244,14 +244,16 @@ func (t *exporters) all() []*exporter {
 // An exporter keeps its templates when its source port changes. Two exporters
 // behind one address are told apart when they send different shapes under one
 // id: the second one's are then kept for its port alone.
-func (e *exporter) addTemplate(tmpl *template, port uint16, now int64) {
+//
+// It returns false if the exporter was forgotten in the meantime.
+func (e *exporter) addTemplate(tmpl *template, port uint16, now int64) bool {
 	if e.table.full() {
 		e.table.makeRoom(e)
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.evicted.Load() {
-		return // the worker looks the exporter up again for its next datagram
+		return false
 	}
 	shared, own := portKey{templateKey: tmpl.key}, portKey{tmpl.key, port}
 	cur := e.templates[shared]
@@ -273,6 +275,7 @@ func (e *exporter) addTemplate(tmpl *template, port uint16, now int64) {
 			e.put(own, tmpl, port, now)
 		}
 	}
+	return true
 }
 
 // changed makes the workers look again at what they derived.

@@ -113,12 +113,16 @@ func newScanner(mapping []flow.MapEntry, labels ...flow.Label) *scanner {
 	generated := func(name string) { add(name, func(m *member) { m.generated = name }) }
 	generated("Cluster")
 	generated("cluster")
+	generated("K8S_ClusterName")
 	for i, e := range mapping {
 		f := &flow.Fields[e.Field]
 		both(f.Name, f.Snake, func(m *member) { m.end = i })
 		for _, a := range flow.Attrs {
 			generated(e.Prefix + a.Name)
 			generated(e.Snake + "_" + a.Snake)
+		}
+		for _, a := range flow.NetObservAttrs {
+			generated(e.Prefix + a.Name)
 		}
 		for _, l := range labels {
 			generated(e.Prefix + l.Field)

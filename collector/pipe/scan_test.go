@@ -174,11 +174,14 @@ func FuzzScanLine(f *testing.F) {
 		f.Add([]byte(line))
 	}
 	entries := mapping(f, "SrcAddr=Src,DstAddr=Dst")
-	generated := map[string]bool{"Cluster": true, "cluster": true}
+	generated := map[string]bool{"Cluster": true, "cluster": true, "K8S_ClusterName": true}
 	for _, e := range entries {
 		for _, a := range flow.Attrs {
 			generated[e.Prefix+a.Name] = true
 			generated[e.Snake+"_"+a.Snake] = true
+		}
+		for _, a := range flow.NetObservAttrs {
+			generated[e.Prefix+a.Name] = true
 		}
 	}
 	s := newScanner(entries)
@@ -233,4 +236,16 @@ func FuzzScanLine(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Fields of labels are kept apart from those that a line has, as the other
+// generated ones are.
+func TestScanLabels(t *testing.T) {
+	s := newScanner(mapping(t, "SrcAddr=Src"), flow.Label{Name: "app", Field: "AppName", Snake: "app_name"})
+	if !s.scan([]byte(`{"SrcAppName":"x","src_app_name":"y","AppName":"z","SrcPod":"p"}`)) {
+		t.Fatal("no object")
+	}
+	if got := strings.Join(s.keys, ","); got != "SrcAppName,src_app_name,SrcPod" {
+		t.Errorf("keys %s", got)
+	}
 }
