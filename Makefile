@@ -23,7 +23,7 @@ all: fmt build lint test ## fmt, build, lint and test
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/kube-enricher
@@ -78,6 +78,10 @@ fuzz: ## run each fuzz target for FUZZTIME (2m)
 .PHONY: bench
 bench: ## run the benchmarks (BENCH=Pipeline for some of them)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+
+.PHONY: bench-kube
+bench-kube: ## time and memory for 50,000 pods on a real API server, beside plain client-go
+	BENCH_KUBE=1 $(MAKE) -C test/e2e test GO='$(GO)' ARGS='-run TestBenchKube -v'
 
 .PHONY: docs
 docs: ## write the generated pages of docs/ anew

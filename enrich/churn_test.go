@@ -30,10 +30,8 @@ const (
 	churnWait    = 2 * time.Second  // how long a record without a name waits
 	churnSettled = churnLag + time.Second
 
-	// churnWrong is the share of records that may be wrong. It should be 0: what
-	// remains ran between the end of an owner and the event that tells of it, or
-	// before the event that shows the next one.
-	churnWrong = 0.002
+	// churnWrong is the share of records that may be wrong: none.
+	churnWrong = 0
 )
 
 // tenancy is the truth about a pod: it owned the address from up to down, in

@@ -60,6 +60,7 @@ type entry struct {
 type segment struct {
 	from, to int64
 	end      flow.End
+	edge     bool // within the tolerance of those who may have owned it
 }
 
 func newIndex() *index {
@@ -152,7 +153,8 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 		if from >= s.to || to < s.from || s.end.Object == nil {
 			continue
 		}
-		if overlap := min(to, s.to) - max(from, s.from); overlap > most {
+		overlap := min(to, s.to) - max(from, s.from)
+		if best == nil || best.edge && !s.edge || best.edge == s.edge && overlap > most {
 			best, most = s, overlap
 		}
 	}
@@ -169,7 +171,7 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 		if to >= s.from {
 			distance, side = from-s.to, ruleAfter
 		}
-		if distance < nearest && s.end.Object != nil {
+		if distance < nearest && s.end.Object != nil && !s.edge {
 			best, nearest, rule = s, distance, side
 		}
 	}

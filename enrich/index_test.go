@@ -27,7 +27,7 @@ func TestIndex(t *testing.T) {
 	const pool = 20000
 	ix := newIndex()
 	stays := netip.MustParseAddr("192.0.2.1")
-	ix.put(newEntry(stays, []segment{{0, never, flow.End{Object: &flow.Object{Name: "stays"}, Status: flow.StatusLive}}}))
+	ix.put(newEntry(stays, []segment{{to: never, end: flow.End{Object: &flow.Object{Name: "stays"}, Status: flow.StatusLive}}}))
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for i := range 2 {
@@ -56,7 +56,7 @@ func TestIndex(t *testing.T) {
 			delete(want, a)
 			continue
 		}
-		ix.put(newEntry(a, []segment{{i, never, flow.End{Object: owned, Status: flow.StatusLive}}}))
+		ix.put(newEntry(a, []segment{{from: i, to: never, end: flow.End{Object: owned, Status: flow.StatusLive}}}))
 		want[a] = i
 	}
 	stop.Store(true)

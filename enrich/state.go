@@ -369,7 +369,13 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	if !f.listing {
 		st.metrics.lag(kindPod, now, it.ready)
 	}
-	s := &span{pod: p, addr: a, network: it.network(a), from: from, to: p.end, sure: sure, soft: soft}
+	s := &span{pod: p, addr: a, network: it.network(a), from: from, to: p.end, sure: sure, early: from, firm: from, soft: soft}
+	if it.created != 0 {
+		s.early = min(from, it.created)
+	}
+	if it.ready != 0 { // in whole seconds
+		s.firm = min(from, max(it.ready+int64(time.Second), from-tolerance))
+	}
 	s.sib, p.spans = p.spans, s
 	e := st.entry(a)
 	s.next, e.spans = e.spans, s

@@ -19,6 +19,10 @@ type span struct {
 	to   int64 // exclusive; never while the pod owns the address
 	sure int64 // from here on it only claims what nobody else does
 
+	// The watch shows an address late. The pod may have had it from early on,
+	// and it surely had it from firm on; neither is after from.
+	early, firm int64
+
 	next *span // of the same address
 	sib  *span // of the same pod
 
@@ -32,16 +36,25 @@ type span struct {
 type timeliner struct {
 	claims   []claim
 	bounds   []int64
-	rivals   []*flow.Object
+	rivals   []*claim
 	segments []segment
 }
 
 // claim is a span whose soft start has been resolved.
 type claim struct {
 	*span
-	from int64
-	sure int64
+	from  int64
+	sure  int64
+	early int64 // it is among those who may own the address
+	firm  int64 // it surely does
+	late  int64 // until here it may do so still
 }
+
+// firmly says whether the pod surely owns the address.
+func (c *claim) firmly(at int64) bool { return c.firm <= at && at < c.sure }
+
+// within says whether it is the pod's time.
+func (c *claim) within(at int64) bool { return c.from <= at && at < c.to }
 
 // of returns who owned the address of the spans, and when. If a MAC is given,
 // others don't count. The result is valid until the next call.
@@ -51,33 +64,37 @@ func (t *timeliner) of(first *span, mac uint64) []segment {
 		return nil
 	}
 	if first.next == nil {
-		return append(t.segments, segment{first.from, first.to, flow.End{Object: first.pod.obj, Status: first.status()}})
+		return append(t.segments, segment{first.from, first.to, flow.End{Object: first.pod.obj, Status: first.status()}, false})
 	}
 	t.claims, t.bounds = t.claims[:0], t.bounds[:0]
 	for s := first; s != nil; s = s.next {
 		if mac != 0 && (s.network == nil || s.network.mac != mac) {
 			continue
 		}
-		c := claim{s, s.from, min(s.sure, s.to)}
+		c := claim{span: s, from: s.from, sure: min(s.sure, s.to), early: s.early, firm: s.firm, late: never}
 		if s.soft {
 			c.from = s.hardened(first)
+			c.early, c.firm = c.from, c.from
+		}
+		if s.to != never {
+			c.late = s.to + tolerance
 		}
 		t.claims = append(t.claims, c)
-		t.bounds = append(t.bounds, c.from, max(c.from, c.sure), s.to)
+		t.bounds = append(t.bounds, c.early, max(c.early, c.from-tolerance), c.firm, c.firm-2*tolerance, c.from, max(c.firm, c.sure), s.to, c.late)
 	}
 	slices.Sort(t.bounds)
 	t.bounds = slices.Compact(t.bounds)
 	for i := range len(t.bounds) - 1 {
 		from, to := t.bounds[i], t.bounds[i+1]
-		end := t.owner(from)
+		end, edge := t.owner(from)
 		if end.Object == nil {
 			continue
 		}
-		if n := len(t.segments); n > 0 && t.segments[n-1].to == from && sameEnd(t.segments[n-1].end, end) {
+		if n := len(t.segments); n > 0 && t.segments[n-1].to == from && t.segments[n-1].edge == edge && sameEnd(t.segments[n-1].end, end) {
 			t.segments[n-1].to = to
 			continue
 		}
-		t.segments = append(t.segments, segment{from, to, end})
+		t.segments = append(t.segments, segment{from, to, end, edge})
 	}
 	return t.segments
 }
@@ -103,41 +120,78 @@ func (s *span) hardened(first *span) int64 {
 	return from
 }
 
-// owner chooses among those who claim the address at a time, and says so if
-// several of them are alive.
-func (t *timeliner) owner(at int64) flow.End {
-	var best *claim
-	mixed := false // in several networks, of which none is better
+// owner chooses among those who own the address at a time: who surely does,
+// else who may do so. It says so if there are several. Edge says that it is
+// outside of the time over which anybody is known to own it.
+func (t *timeliner) owner(at int64) (end flow.End, edge bool) {
+	best := t.choose(at, (*claim).within)
+	if !t.mixed() {
+		if best = t.choose(at, (*claim).firmly); best == nil && t.handover(at) {
+			best, edge = t.choose(at, t.perhaps), true
+			if len(t.rivals) == 1 && at < best.from-tolerance {
+				return flow.End{}, false
+			}
+		} else {
+			if best == nil {
+				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && !t.lost(c, at) })
+			}
+			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
+		}
+	}
+	switch {
+	case best == nil:
+		return flow.End{}, false
+	case len(t.rivals) < 2:
+		return flow.End{Object: best.pod.obj, Status: best.status()}, edge
+	}
+	objects := make([]*flow.Object, len(t.rivals))
+	for i, c := range t.rivals {
+		objects[i] = c.pod.obj
+	}
+	return flow.End{Object: ambiguous(best.pod.obj, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}, edge
+}
+
+// choose returns the best of those for whom is is true at a time, and puts all
+// into rivals.
+func (t *timeliner) choose(at int64, is func(*claim, int64) bool) (best *claim) {
 	t.rivals = t.rivals[:0]
 	for i := range t.claims {
 		c := &t.claims[i]
-		if at < c.from || at >= c.to {
+		if !is(c, at) {
 			continue
 		}
-		mixed = mixed || best != nil && best.in() != c.in()
+		t.rivals = append(t.rivals, c)
 		if best == nil || c.beats(best, at) {
 			best = c
 		}
 	}
-	if best == nil {
-		return flow.End{}
-	}
-	if best.to != never && !mixed {
-		return flow.End{Object: best.pod.obj, Status: flow.StatusRetained}
-	}
-	for i := range t.claims {
-		c := &t.claims[i]
-		if at < c.from || at >= c.to {
-			continue
-		}
-		if mixed || c.to == never && (at < c.sure) == (at < best.sure) {
-			t.rivals = append(t.rivals, c.pod.obj)
-		}
-	}
-	if len(t.rivals) == 1 {
-		return flow.End{Object: best.pod.obj, Status: flow.StatusLive}
-	}
-	return flow.End{Object: ambiguous(best.pod.obj, "Several pods found for same IP: ", t.rivals), Status: flow.StatusAmbiguous}
+	return best
+}
+
+// mixed says whether the rivals have the address in several networks, of which
+// none is better.
+func (t *timeliner) mixed() bool {
+	return slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.in() != t.rivals[0].in() })
+}
+
+// handover says whether the time is one at which nobody surely owns the address
+// and there is a next owner, of whom it is known since when it may have had it.
+func (t *timeliner) handover(at int64) bool {
+	return slices.ContainsFunc(t.claims, func(c claim) bool { return c.early < c.from && at < c.firm && c.firm-at <= 2*tolerance })
+}
+
+// perhaps says whether the pod may own the address: from when it may have had
+// it to when it may have lost it.
+func (t *timeliner) perhaps(c *claim, at int64) bool {
+	return c.early <= at && at < c.late && !t.lost(c, at)
+}
+
+// lost says whether somebody else has had the address since the time from which
+// on the pod may not have owned it any more.
+func (t *timeliner) lost(c *claim, at int64) bool {
+	return at >= c.sure && slices.ContainsFunc(t.claims, func(o claim) bool {
+		return o.span != c.span && o.in() == c.in() && c.sure <= o.firm && o.firm <= at
+	})
 }
 
 func (c *claim) beats(o *claim, at int64) bool {

@@ -1,0 +1,56 @@
+package enrich
+
+import (
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// While the watch lags, an address that changes hands is given to nobody for
+// sure who may not have had it any more, or not yet.
+func TestHandover(t *testing.T) {
+	pod := func(name string, created, ready float64) *item {
+		return &item{
+			kind: kindPod, namespace: "ns", name: name, uid: "uid-" + name, created: at(created), ready: at(ready),
+			addrs: []netip.Addr{addr("10.0.0.1")},
+		}
+	}
+	sleep := func(seconds float64) { time.Sleep(time.Until(time.Unix(0, at(seconds)))) }
+	for _, c := range []struct {
+		name   string
+		events func(e *Enricher)
+		at     float64
+		want   string
+	}{
+		{"deleted by force at 10, which is seen late; the next one had the address at 11 at the latest", func(e *Enricher) {
+			sleep(13)
+			gone := pod("a", 1, 2)
+			gone.deleted = at(10)
+			e.state.remove(gone)
+			e.state.update(pod("b", 9, 10))
+		}, 11.5, "b live"},
+		{"finished in the second that begins at 10; the next one is seen at 11.2", func(e *Enricher) {
+			sleep(11)
+			done := pod("a", 1, 2)
+			done.stopped, done.finished = true, at(10)
+			e.state.update(done)
+			sleep(11.2)
+			e.state.update(pod("b", 9, 11))
+		}, 10.8, "b ambiguous"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e, _, _ := newTest(t, Config{}, noSource{})
+				e.state.begin(kindPod)
+				e.state.replace(kindPod, nil)
+				sleep(3)
+				e.state.update(pod("a", 1, 2))
+				c.events(e)
+				if got := e.show("10.0.0.1", c.at, c.at); got != c.want {
+					t.Errorf("at %v: %s, want %s", c.at, got, c.want)
+				}
+			})
+		})
+	}
+}
