@@ -1,3 +1,4 @@
+// The programs that cmd/kube-enricher's tests run beside ours.
 module github.com/netobserv/goflow2-kube-enricher/test/goflow2
 
 go 1.26.0
