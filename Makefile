@@ -75,6 +75,10 @@ fuzz: ## run each fuzz target for FUZZTIME (2m)
 		done; \
 	done
 
+.PHONY: soak
+soak: ## all captures at 20,000 records/s with 10 % garbage for SOAK (10m)
+	SOAK=$(or $(SOAK),10m) $(GO) test -count=1 -run 'TestSoak$$' -v -timeout 0 ./cmd/kube-enricher
+
 .PHONY: bench
 bench: ## run the benchmarks (BENCH=Pipeline for some of them)
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)

@@ -108,6 +108,16 @@ func (l *lab) join(a, b string, mtu int, addrsA, addrsB []string) {
 	}
 }
 
+// onlyUDP keeps the kernel from sending anything else from a namespace to a
+// peer: a lossy link would lose and count that, too.
+func (l *lab) onlyUDP(ns, dev, to, peer, peerDev string) {
+	l.t.Helper()
+	const mac = "02:00:00:00:00:01"
+	l.run("ip", "-n", l.prefix+peer, "link", "set", peerDev, "address", mac)
+	l.run("ip", "-n", l.prefix+ns, "neigh", "replace", to, "lladdr", mac, "dev", dev, "nud", "permanent")
+	_ = l.in(ns, func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/disable_ipv6", []byte("1"), 0) }) // where there is IPv6
+}
+
 // in calls f on a thread that is in a namespace. Sockets that f opens stay there.
 func (l *lab) in(ns string, f func() error) error {
 	result := make(chan error)
@@ -140,12 +150,14 @@ func (l *lab) dial(ns string, port int, to string) *net.UDPConn {
 	return c
 }
 
+var programDir string // once build was called
+
 var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "kube-enricher-test-")
-	if err != nil {
+	var err error
+	if programDir, err = os.MkdirTemp("", "kube-enricher-test-"); err != nil {
 		return "", err
 	}
-	binary := filepath.Join(dir, "kube-enricher")
+	binary := filepath.Join(programDir, "kube-enricher")
 	out, err := exec.Command("go", "build", "-o", binary, "../../cmd/kube-enricher").CombinedOutput()
 	if err != nil {
 		err = fmt.Errorf("build the program: %w: %s", err, out)
@@ -155,8 +167,8 @@ var build = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if file, _ := build(); file != "" {
-		_ = os.RemoveAll(filepath.Dir(file))
+	if programDir != "" {
+		_ = os.RemoveAll(programDir)
 	}
 	os.Exit(code)
 }
@@ -386,7 +398,7 @@ func TestNAT(t *testing.T) {
 			t.Skipf("addresses cannot be translated here: nft: %s; iptables: %s", out, out2)
 		}
 	}
-	p := l.start("collector", "-debug.addr", "127.0.0.1:8081")
+	p := l.start("collector")
 	one, two := l.dial("one", 4739, "10.9.0.1:2055"), l.dial("two", 4739, "10.9.0.1:2055")
 	send(t, one, ipfix(0, set(2, template(shapeIPv4))))
 	p.eventually("first template", func() bool { return p.metric("templates", "") == 1 })
@@ -598,6 +610,7 @@ func TestLoss(t *testing.T) {
 			l := newLab(t)
 			l.add("collector", "exporter")
 			l.join("collector", "exporter", 1500, []string{"10.9.0.1/24"}, []string{"10.9.0.2/24"})
+			l.onlyUDP("exporter", "to-collector", "10.9.0.1", "collector", "to-exporter")
 			p := l.start("collector")
 			seed := rand.Uint64()
 			t.Logf("seed %d", seed)
