@@ -19,31 +19,36 @@ func forged(i int) netip.AddrPort {
 
 func fromPort(i int) netip.AddrPort { return netip.AddrPortFrom(testSource.Addr(), uint16(i+1)) }
 
-// smallTemplates is a set of n templates of one field.
+// smallTemplates is a set of n templates of one field, all of different shapes.
 func smallTemplates(n int) []byte {
-	return set(2, repeat(n, func(i int) []byte { return templateRecord(uint16(256+i), ie{8, 4, 0}) })...)
+	return set(2, repeat(n, func(i int) []byte { return templateRecord(uint16(256+i), ie{uint16(1000 + i), 4, 0}) })...)
 }
 
 // floods are what a hostile sender might fill our memory with, at the least
 // cost to him that we know of.
 var floods = map[string]func(d *Decoder){
-	"plans of many ports": func(d *Decoder) {
-		// 1,024 fields that a record of one byte has, if fields may be empty.
+	"plans of many fields": func(d *Decoder) {
+		// 1,024 fields that a record of one byte has, if fields may be empty, and
+		// all templates of different shapes.
 		fields := slices.Repeat([]ie{{8, 0, 0}}, 1024)
 		fields[0].length = 1
-		for i := range 63 {
-			d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(uint16(256+i), fields...))), testTime)
-		}
-		data := ipfixMessage(0, 1, repeat(63, func(i int) []byte { return set(uint16(256+i), []byte{1}) })...)
-		for port := range 100 {
-			d.Datagram(fromPort(port), AnyFlow, data, testTime)
+		for i := range 16 {
+			var data [][]byte
+			for id := range uint16(32) {
+				fields[1].typ = uint16(i)<<8 + id
+				d.Datagram(forged(i), AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256+id, fields...))), testTime)
+				data = append(data, set(256+id, []byte{1}))
+			}
+			for port := range 20 {
+				d.Datagram(netip.AddrPortFrom(forged(i).Addr(), uint16(port+1)), AnyFlow, ipfixMessage(0, 1, data...), testTime)
+			}
 		}
 	},
 	"plans of long records": func(d *Decoder) {
-		for i := range 2000 {
-			template := ipfixMessage(0, 1, set(2, templateRecord(uint16(256+i), ie{82, 32000, 0})))
-			d.Datagram(testSource, AnyFlow, template, testTime)
-			d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(uint16(256+i), []byte{1})), testTime)
+		for i := range 14_000 {
+			id := uint16(256 + i%4000)
+			b := ipfixMessage(0, 1, set(2, templateRecord(id, ie{82, uint16(40_000 + i), 0})), set(id, []byte{1}))
+			d.Datagram(forged(i/4000), AnyFlow, b, testTime)
 		}
 	},
 	"small templates": func(d *Decoder) {
@@ -56,6 +61,7 @@ var floods = map[string]func(d *Decoder){
 		large := slices.Repeat([]ie{{8, 4, 0}}, 1024)
 		for i := range 128 {
 			for id := range uint16(64) {
+				large[0].typ = uint16(i)<<8 + id // a shape of its own
 				d.Datagram(forged(i), AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256+id, large...))), testTime)
 			}
 		}
@@ -181,6 +187,11 @@ func BenchmarkHostile(b *testing.B) {
 		{"templates that change", nil, ipfixMessage(0, 1, repeat(2500, func(i int) []byte {
 			return append(set(2, templateRecord(256, ie{4, uint16(i%2 + 1), 0})), set(256, []byte{6, 6})...)
 		})...)},
+		{"short data sets of long records", repeat(8, func(part int) []byte {
+			return ipfixMessage(0, 1, set(2, repeat(500, func(i int) []byte {
+				return templateRecord(uint16(256+500*part+i), ie{82, uint16(60_000 + 500*part + i), 0})
+			})...))
+		}), ipfixMessage(0, 1, repeat(12_000, func(i int) []byte { return set(uint16(256+i%4000), []byte{1}) })...)},
 		{"sampling rates that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{302, 2, 0}, ie{34, 2, 0})))},
 			ipfixMessage(0, 1, set(300, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
 		{"sFlow samples", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, rawHeader(1, 100, ethernet(0x0800, ipv4Packet(17, 0, udpHeader(10)))))}, 500)...)},

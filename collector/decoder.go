@@ -431,7 +431,7 @@ func (d *Decoder) planOf(t *template) *plan {
 	if p := d.plans[t.id]; p != nil {
 		return p
 	}
-	cost := planCost + len(t.fields)
+	cost := planCost + len(t.fields) + t.minLen/64 // its scratch buffer, in fields
 	if d.planCost += cost; d.planCost > maxPlanCost {
 		// The bindings hold on to their plans, so they go, too.
 		clear(d.plans)
