@@ -126,6 +126,20 @@ func mapped(version, typ uint16) (number, raw bool) {
 	return false, false
 }
 
+// keepsWhenEmpty tells of elements that goflow2's producer passes over when
+// they have no bytes.
+func keepsWhenEmpty(typ uint16) bool {
+	switch typ {
+	case 8, 12, 27, 28, 60:
+		return true
+	}
+	return false
+}
+
+// isNextHop tells of the addresses that goflow2's producer takes over whatever
+// they are.
+func isNextHop(typ uint16) bool { return typ == 15 || typ == 18 || typ == 62 || typ == 63 }
+
 // element is a field of the template as one direction reads it: IANA element
 // typ, or element typ of enterprise pen. skip hides it.
 type element struct {
@@ -194,9 +208,27 @@ func (p *plan) direction(elements []element) direction {
 		}
 		return -1
 	}
+	// Of elements that are there several times the last one counts, as with
+	// those that goflow2 reads.
 	add := func(op amendOp, index int) {
+		for i := range d.amend {
+			if d.amend[i].op == op {
+				d.amend[i].index = uint16(index)
+				return
+			}
+		}
 		d.amend = append(d.amend, amendment{op: op, index: uint16(index), boot: -1})
 	}
+	// What a later field of the same element sets again need not be read, nor an
+	// empty address. Else a template of a thousand fields without
+	// length would make each byte of data as dear as a thousand fields.
+	last := make(map[uint16]int)
+	for _, el := range elements {
+		if n := p.tmpl.fields[el.index].Length; el.pen == 0 && !el.skip && (n <= 8 || n != variableLength && isNextHop(el.typ)) {
+			last[el.typ] = el.index
+		}
+	}
+	hasBytes, hasPackets := iana(1) >= 0, iana(2) >= 0
 	names := 0
 	for _, el := range elements {
 		f := &p.tmpl.fields[el.index]
@@ -206,8 +238,14 @@ func (p *plan) direction(elements []element) direction {
 		}
 		if el.pen == 0 {
 			number, raw := mapped(version, el.typ)
-			if el.typ == 23 && iana(1) >= 0 || el.typ == 24 && iana(2) >= 0 {
+			if el.typ == 23 && hasBytes || el.typ == 24 && hasPackets {
 				number = false
+			}
+			if i, ok := last[el.typ]; ok && el.index < i {
+				number, raw = false, raw && !isNextHop(el.typ)
+			}
+			if f.Length == 0 && keepsWhenEmpty(el.typ) {
+				raw = false
 			}
 			if (number && (isVariable || f.Length <= 8)) || raw {
 				df := netflow.DataField{Type: el.typ}
@@ -230,7 +268,9 @@ func (p *plan) direction(elements []element) direction {
 			case 192:
 				add(opTTL, el.index)
 			case 256:
-				add(opEtype, el.index)
+				if f.Length > 0 {
+					add(opEtype, el.index)
+				}
 			case 61:
 				add(opFlowDirection, el.index)
 			case 239:
@@ -260,14 +300,14 @@ func (p *plan) direction(elements []element) direction {
 	// Counters in other elements, where the usual ones are absent. Where
 	// outgoing counters stand beside the usual ones, goflow2 takes what comes
 	// last, which may be the 0 of a direction that was not counted.
-	if iana(1) < 0 {
+	if !hasBytes {
 		if i := firstOf(iana, 85, 23, 231); i >= 0 {
 			add(opBytes, i)
 		}
 	} else if i := iana(23); i >= 0 {
 		add(opBytesIfZero, i)
 	}
-	if iana(2) < 0 {
+	if !hasPackets {
 		if i := firstOf(iana, 86, 24, 298); i >= 0 {
 			add(opPackets, i)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -170,4 +171,65 @@ func TestStock(t *testing.T) {
 			t.Logf("%d records compared, stock failed on %d datagrams; filled by us: %v", compared, failed, list)
 		})
 	}
+}
+
+// Templates may name an element more than once, and give it no bytes at all.
+// What counts is the same as with stock goflow2, whatever the order.
+func TestStockRepeatedFields(t *testing.T) {
+	numbers := []uint16{1, 2, 7, 11, 4, 16, 17, 10, 14, 89, 5, 6, 52, 9, 13, 29, 30, 32, 139, 176, 177, 178, 179,
+		56, 57, 80, 81, 58, 59, 54, 88, 197, 31, 70, 71, 72, 138, 150, 151, 152, 153, 154, 155, 158, 159}
+	addresses := map[uint16]uint16{8: 4, 12: 4, 15: 4, 18: 4, 47: 4, 27: 16, 28: 16, 62: 16, 63: 16, 140: 16, 60: 1}
+	r := rand.New(rand.NewPCG(1, 2))
+	compared := 0
+	for n := range 3000 {
+		fields := []ie{{1, 1, 0}} // a record has a byte at least
+		record := []byte{1}
+		few := r.IntN(6) + 1 // elements, so that they repeat
+		var pool []ie
+		for range few {
+			f := ie{numbers[r.IntN(len(numbers))], 8, 0}
+			if v9 := n%2 == 0; v9 && f.typ >= 150 && f.typ <= 159 {
+				f.typ = 21 + f.typ%2 // the times that goflow2 reads in v9
+			}
+			if r.IntN(2) == 0 {
+				keys := slices.Sorted(maps.Keys(addresses))
+				f.typ = keys[r.IntN(len(keys))]
+				f.length = addresses[f.typ]
+			}
+			pool = append(pool, f)
+		}
+		for range r.IntN(12) + 1 {
+			f := pool[r.IntN(len(pool))]
+			if addresses[f.typ] == 0 {
+				f.length = uint16(r.IntN(9))
+			} else if r.IntN(3) == 0 {
+				f.length = 0
+			}
+			fields = append(fields, f)
+			for range f.length {
+				record = append(record, byte(r.IntN(3)*r.IntN(256)))
+			}
+		}
+		g := datagram{testSource, ipfixMessage(0, 1, set(2, templateRecord(256, fields...)), set(256, record)), testTime}
+		if n%2 == 0 {
+			g.payload = v9Message(0, 1, set(0, templateRecord(256, fields...)), set(256, record))
+		}
+		c, _ := newTestCollector(t)
+		var ours []*flowpb.FlowMessage
+		d := c.NewDecoder(&sink{f: func(r *flow.Record) {
+			ours = append(ours, proto.Clone(&r.Msg.FlowMessage).(*flowpb.FlowMessage))
+		}})
+		d.Datagram(g.source, AnyFlow, g.payload, g.received)
+		want, err := newStock(t).decode(g)
+		if err != nil || len(want) != 1 || len(ours) != 1 {
+			t.Fatalf("%v: %d records, stock has %d (%v)", fields, len(ours), len(want), err)
+		}
+		compared++
+		for _, f := range differing(want[0], ours[0]) {
+			if ok := filled[f]; ok == nil || !ok(want[0], ours[0]) {
+				t.Errorf("%v: %s is %v, stock has %v", fields, f, value(ours[0], f), value(want[0], f))
+			}
+		}
+	}
+	t.Logf("%d records compared", compared)
 }

@@ -125,7 +125,7 @@ func (a *target) settle() (text string) {
 	return text
 }
 
-// expectGood sends a good datagram, whose record must come out soon.
+// expectGood sends a good datagram, whose record must come out.
 func (a *target) expectGood(after string) time.Duration {
 	a.t.Helper()
 	a.goodSent++
@@ -134,10 +134,7 @@ func (a *target) expectGood(after string) time.Duration {
 	start := time.Now()
 	a.from("127.0.0.1", b)
 	a.records++
-	limit := time.Second
-	if raceEnabled {
-		limit = 5 * time.Second
-	}
+	const limit = 20 * time.Second // machines may be busy; never is what matters
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
 	for {
