@@ -4,6 +4,7 @@ GO       ?= go
 FUZZTIME ?= 2m
 BENCH    ?= .
 PKG      ?= ./...
+IMAGE    ?= quay.io/netobserv/goflow2-kube
 VERSION  ?= $(or $(shell git describe --tags --always --dirty 2>/dev/null),unknown)
 
 # One set of flags for all that is built, here and in test/e2e: what programs,
@@ -15,6 +16,8 @@ MAKEOVERRIDES :=
 
 BINARY   := bin/kube-enricher
 LINTER   := bin/golangci-lint
+SBOM     := bin/cyclonedx-gomod
+LDFLAGS   = -s -w -X main.version=$(VERSION)
 CAPTURE  := testdata/captures/ovs-ipfix-2node-geneve.pcap
 SNAPSHOT := examples/demo/snapshot.yaml
 
@@ -23,11 +26,11 @@ all: fmt build lint test ## fmt, build, lint and test
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/kube-enricher
-	$(GO) build -ldflags '-s -w -X main.version=$(VERSION)' -o $(BINARY) ./cmd/kube-enricher
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/kube-enricher
 
 .PHONY: demo
 demo: ## show records enriched from a real Open vSwitch export; needs no cluster
@@ -59,8 +62,51 @@ lint-e2e: $(LINTER) ## the same for the end-to-end tests; compiles what they nee
 
 $(LINTER): tools/go.mod tools/go.sum
 	@echo 'building golangci-lint (once; takes a minute or two)'
-	$(GO) -C tools build -o $(CURDIR)/bin/ tool
+	$(GO) -C tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
+
+# The images. Which engine builds them, for which platforms, on what: see
+# Containerfile for GO_IMAGE, BASE_IMAGE and SHELL_IMAGE.
+ENGINE      ?= $(or $(shell for e in podman docker buildah; do command -v $$e >/dev/null || continue; \
+	[ $$e != docker ] || docker info >/dev/null 2>&1 || continue; echo $$e; break; done),$(error images need podman, \
+	docker or buildah: install one, or name one by ENGINE=))
+PLATFORMS   ?=
+IMAGE_FLAGS ?=
+comma       := ,
+# The time of everything in the image and in a release is that of the commit.
+EPOCH     = $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
+REVISION  = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
+CREATED   = $(shell date -u -d @$(EPOCH) +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r $(EPOCH) +%Y-%m-%dT%H:%M:%SZ)
+ARGUMENTS = $(foreach name,GO_IMAGE BASE_IMAGE SHELL_IMAGE GOPROXY,$(if $($(name)),--build-arg $(name)=$($(name)))) \
+	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) --build-arg SOURCE_DATE_EPOCH=$(EPOCH)
+
+# build-image: engine, stage, name. Several platforms make a manifest list; docker
+# keeps one only with its containerd image store.
+ifneq (,$(findstring $(comma),$(PLATFORMS)))
+build-image = $(if $(filter docker,$(1)),,$(1) rmi $(3) 2>/dev/null || true; )$(strip \
+	$(1) build --platform $(PLATFORMS) $(if $(filter docker,$(1)),--tag,--timestamp $(EPOCH) --manifest) $(3) \
+	$(ARGUMENTS) $(IMAGE_FLAGS) --target $(2) --file Containerfile .)
+push-image  = $(if $(filter docker,$(1)),docker push $(2),$(1) manifest push --all $(2) docker://$(2))
+else
+build-image = $(strip $(1) build $(if $(PLATFORMS),--platform $(PLATFORMS)) $(if $(filter docker,$(1)),,--timestamp $(EPOCH)) --tag $(3) \
+	$(ARGUMENTS) $(IMAGE_FLAGS) --target $(2) --file Containerfile .)
+push-image  = $(1) push $(2)
+endif
+
+.PHONY: image
+image: ## build the image IMAGE:VERSION with podman, docker or buildah (PLATFORMS=linux/amd64,linux/arm64)
+	$(call build-image,$(ENGINE),collector,$(IMAGE):$(VERSION))
+
+.PHONY: image-pipe
+image-pipe: ## the same with goflow2 and a shell, for manifests with a pipe: IMAGE:VERSION-pipe
+	$(call build-image,$(ENGINE),pipe,$(IMAGE):$(VERSION)-pipe)
+
+.PHONY: push push-pipe
+push: ## push IMAGE:VERSION to its registry
+	$(call push-image,$(ENGINE),$(IMAGE):$(VERSION))
+
+push-pipe: ## push IMAGE:VERSION-pipe
+	$(call push-image,$(ENGINE),$(IMAGE):$(VERSION)-pipe)
 
 .PHONY: e2e
 e2e: ## run the binary against a real API server, built from Go modules (ARGS='-run TestX -v')
