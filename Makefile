@@ -79,16 +79,18 @@ REVISION  = $(or $(shell git rev-parse HEAD 2>/dev/null),unknown)
 CREATED   = $(shell date -u -d @$(EPOCH) +%Y-%m-%dT%H:%M:%SZ 2>/dev/null || date -u -r $(EPOCH) +%Y-%m-%dT%H:%M:%SZ)
 ARGUMENTS = $(foreach name,GO_IMAGE BASE_IMAGE SHELL_IMAGE GOPROXY,$(if $($(name)),--build-arg $(name)=$($(name)))) \
 	--build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg CREATED=$(CREATED) --build-arg SOURCE_DATE_EPOCH=$(EPOCH)
+# Older podmans and buildahs don't know it by themselves where they need it.
+BUILDPLATFORM = --build-arg BUILDPLATFORM=linux/$(shell $(GO) env GOHOSTARCH)
 
 # build-image: engine, stage, name. Several platforms make a manifest list; docker
 # keeps one only with its containerd image store.
 ifneq (,$(findstring $(comma),$(PLATFORMS)))
 build-image = $(if $(filter docker,$(1)),,$(1) rmi $(3) 2>/dev/null || true; )$(strip \
-	$(1) build --platform $(PLATFORMS) $(if $(filter docker,$(1)),--tag,--timestamp $(EPOCH) --manifest) $(3) \
+	$(1) build --platform $(PLATFORMS) $(if $(filter docker,$(1)),--tag,$(BUILDPLATFORM) --timestamp $(EPOCH) --manifest) $(3) \
 	$(ARGUMENTS) $(IMAGE_FLAGS) --target $(2) --file Containerfile .)
 push-image  = $(if $(filter docker,$(1)),docker push $(2),$(1) manifest push --all $(2) docker://$(2))
 else
-build-image = $(strip $(1) build $(if $(PLATFORMS),--platform $(PLATFORMS)) $(if $(filter docker,$(1)),,--timestamp $(EPOCH)) --tag $(3) \
+build-image = $(strip $(1) build $(if $(PLATFORMS),--platform $(PLATFORMS)) $(if $(filter docker,$(1)),,$(if $(PLATFORMS),$(BUILDPLATFORM)) --timestamp $(EPOCH)) --tag $(3) \
 	$(ARGUMENTS) $(IMAGE_FLAGS) --target $(2) --file Containerfile .)
 push-image  = $(1) push $(2)
 endif
