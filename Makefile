@@ -110,6 +110,22 @@ push: ## push IMAGE:VERSION to its registry
 push-pipe: ## push IMAGE:VERSION-pipe
 	$(call push-image,$(ENGINE),$(IMAGE):$(VERSION)-pipe)
 
+# In a cluster; examples/deploy.sh tells what can be set. The manifest's image is
+# replaced if IMAGE or VERSION is given.
+DEPLOY = $(if $(filter environment command,$(firstword $(origin IMAGE)) $(firstword $(origin VERSION))),IMAGE_REF=$(IMAGE):$(VERSION) )sh examples/deploy.sh
+
+.PHONY: ovnk-deploy
+ovnk-deploy: ## install the collector and point OVN-Kubernetes at it (EXPORT=netflow for NetFlow v5)
+	@$(DEPLOY) ovnk
+
+.PHONY: cno-deploy
+cno-deploy: ## the same on OpenShift
+	@$(DEPLOY) cno
+
+.PHONY: undeploy
+undeploy: ## take both away again
+	@$(DEPLOY) undeploy
+
 .PHONY: e2e
 e2e: ## run the binary against a real API server, built from Go modules (ARGS='-run TestX -v')
 	$(MAKE) -C test/e2e test GO='$(GO)' ARGS='$(ARGS)'

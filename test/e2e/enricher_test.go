@@ -101,6 +101,12 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 // The test's end ends it.
 func start(t *testing.T, args ...string) *enricher {
 	t.Helper()
+	return startAs(t, command, args...)
+}
+
+// startAs is start for a program that command makes.
+func startAs(t *testing.T, command func(t *testing.T, args ...string) *exec.Cmd, args ...string) *enricher {
+	t.Helper()
 	e := &enricher{records: map[uint16]record{}, next: 1024}
 	for _, addr := range []*string{&e.netflow, &e.sflow, &e.http} {
 		port, err := proc.FreePort()

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -19,13 +20,20 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/cluster"
 )
 
-// The manifest is strict YAML of known fields, accepted by the API server, all
-// of one name, asking for no more rights than documented, and its pod runs
-// where only restricted ones may.
+// The manifests are strict YAML of known fields, accepted by the API server,
+// each all of one name, asking for no more rights than documented, and their
+// pods run where only restricted ones may.
 func TestManifest(t *testing.T) {
 	t.Parallel()
+	for file, name := range map[string]string{manifest: account, legacyManifest: account + "-legacy"} {
+		t.Run(name, func(t *testing.T) { checkManifest(t, file, name) })
+	}
+}
+
+func checkManifest(t *testing.T, file, name string) {
+	t.Helper()
 	ctx := t.Context()
-	objects, err := cluster.ReadObjects(manifest)
+	objects, err := cluster.ReadObjects(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +52,7 @@ func TestManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if m.GetName() != account || m.GetNamespace() != "" || m.GetLabels()["app"] != account {
+		if m.GetName() != name || m.GetNamespace() != "" || m.GetLabels()["app"] != name {
 			t.Errorf("%s %s: namespace %q, labels %v", kinds[len(kinds)-1], m.GetName(), m.GetNamespace(), m.GetLabels())
 		}
 		switch o := o.(type) {
@@ -61,17 +69,46 @@ func TestManifest(t *testing.T) {
 		case *appsv1.Deployment:
 			p := &corev1.Pod{
 				TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: "Pod"},
-				ObjectMeta: metav1.ObjectMeta{Name: account, Labels: o.Spec.Template.Labels},
+				ObjectMeta: metav1.ObjectMeta{Name: name, Labels: o.Spec.Template.Labels},
 				Spec:       o.Spec.Template.Spec,
 			}
 			if err := kube.Apply(ctx, ns, p, true); err != nil {
 				t.Error(err)
 			}
+			checkContainer(t, &o.Spec.Template.Spec.Containers[0])
 		}
 	}
 	want := []string{"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Deployment", "Service"}
 	if !slices.Equal(kinds, want) {
 		t.Errorf("kinds %v, want %v", kinds, want)
+	}
+}
+
+// checkContainer checks what the API server takes no offence at.
+func checkContainer(t *testing.T, c *corev1.Container) {
+	t.Helper()
+	if c.LivenessProbe == nil || c.ReadinessProbe == nil {
+		t.Error("the container lacks probes")
+	}
+	if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
+		t.Errorf("resources %v", c.Resources)
+	}
+	if ro := c.SecurityContext.ReadOnlyRootFilesystem; ro == nil || !*ro {
+		t.Error("the container can write to its root file system")
+	}
+	// The program takes its arguments.
+	directory := t.TempDir()
+	args := []string{"-check", "-kube.off"}
+	for _, a := range c.Args {
+		args = append(args, strings.Replace(a, templatesDirectory, directory, 1))
+	}
+	if out, err := command(t, args...).CombinedOutput(); err != nil {
+		t.Errorf("%q: %v\n%s", args, err, out)
+	}
+	for _, m := range c.VolumeMounts {
+		if m.MountPath != templatesDirectory {
+			t.Errorf("volume at %s", m.MountPath)
+		}
 	}
 }
 

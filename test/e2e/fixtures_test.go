@@ -55,6 +55,7 @@ type pod struct {
 	evicted         bool            // its containers are forgotten
 	hostNetwork     bool
 	ips             []netip.Addr // new ones if nil
+	since           time.Time    // when it got them; now if zero
 }
 
 // names are what the program has to say of the pod's addresses.
@@ -94,6 +95,9 @@ func (p *pod) create(ctx context.Context) error {
 		return fmt.Errorf("pod %s: %w", p.name, err)
 	}
 	since := metav1.Now()
+	if !p.since.IsZero() {
+		since = metav1.NewTime(p.since)
+	}
 	if p.phase != corev1.PodRunning {
 		since = metav1.NewTime(since.Add(-time.Hour))
 	}
@@ -396,7 +400,7 @@ func createNamespace(ctx context.Context, name string) error {
 // testNamespace makes a namespace for one test.
 func testNamespace(t *testing.T) string {
 	t.Helper()
-	name := fmt.Sprintf("%s-%d", strings.ToLower(t.Name()), namespaceCount.Add(1))
+	name := fmt.Sprintf("%s-%d", strings.ToLower(strings.ReplaceAll(t.Name(), "/", "-")), namespaceCount.Add(1))
 	if err := createNamespace(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,11 @@ import (
 )
 
 const (
-	root     = "../.." // of the project
-	manifest = root + "/examples/goflow-kube.yaml"
+	root           = "../.." // of the project
+	manifest       = root + "/examples/goflow-kube.yaml"
+	legacyManifest = root + "/examples/goflow-kube-legacy.yaml"
+
+	templatesDirectory = "/var/lib/kube-enricher" // in the manifests
 
 	soon = 30 * time.Second // the deadline of what should take a second
 )

@@ -258,6 +258,15 @@ func (c *Cluster) Kubeconfig(ctx context.Context, file, namespace, name string) 
 	return WriteKubeconfig(file, c.admin.Host, c.path("apiserver.crt"), request.Status.Token)
 }
 
+// AdminKubeconfig writes a kubeconfig file with all rights.
+func (c *Cluster) AdminKubeconfig(file string) error {
+	return WriteKubeconfig(file, c.admin.Host, c.CertificateFile(), c.admin.BearerToken)
+}
+
+// CertificateFile is the file of the API server's certificate, which the
+// kubeconfig files name.
+func (c *Cluster) CertificateFile() string { return c.path("apiserver.crt") }
+
 // WriteKubeconfig writes a kubeconfig file for a server, whose authority's
 // certificate is in the file ca, and a token.
 func WriteKubeconfig(file, server, ca, token string) error {
