@@ -65,6 +65,14 @@ $(LINTER): tools/go.mod tools/go.sum
 	$(GO) -C tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
+$(SBOM): tools/sbom/go.mod tools/sbom/go.sum
+	$(GO) -C tools/sbom build -o $(CURDIR)/bin/ tool
+	@touch $@
+
+.PHONY: release
+release: $(SBOM) ## binaries for Linux and macOS, lists of components, chart, checksums, in dist/
+	@VERSION='$(VERSION)' EPOCH='$(EPOCH)' GO='$(GO)' SBOM='$(SBOM)' TZ=UTC sh tools/release.sh
+
 # The images. Which engine builds them, for which platforms, on what: see
 # Containerfile for GO_IMAGE, BASE_IMAGE and SHELL_IMAGE.
 ENGINE      ?= $(or $(shell for e in podman docker buildah; do command -v $$e >/dev/null || continue; \
@@ -160,5 +168,5 @@ docs: ## write the generated pages of docs/ anew
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin
+	rm -rf bin dist
 	$(MAKE) -C test/e2e clean

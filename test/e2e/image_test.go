@@ -398,7 +398,7 @@ func (o *oci) pipe(t *testing.T, image string) {
 	})
 	o.must(t, "podman", "kill", name)
 	<-p.Done()
-	for _, want := range []string{"Starting GoFlow2", "standard input"} {
+	for _, want := range []string{"starting GoFlow2", "standard input"} {
 		if !strings.Contains(stderr.String(), want) {
 			t.Errorf("no %q in what they said:\n%s", want, &stderr)
 		}
