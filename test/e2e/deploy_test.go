@@ -36,7 +36,7 @@ func deploy(t *testing.T, target, ip string, env ...string) (printed string, cal
 	}
 	dir := t.TempDir()
 	for _, name := range []string{"kubectl", "oc"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(fakeKubectl), 0o755); err != nil { //nolint:gosec // it is to be run
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(fakeKubectl), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}

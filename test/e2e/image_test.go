@@ -258,7 +258,7 @@ func (o *oci) checkContents(t *testing.T, image string) {
 func (o *oci) mounts(t *testing.T) []string {
 	t.Helper()
 	file := kubeconfig(t, metav1.NamespaceDefault, account)
-	if err := os.Chmod(file, 0o644); err != nil { //nolint:gosec // its owner is not the container's user
+	if err := os.Chmod(file, 0o644); err != nil { // its owner is not the user in the container
 		t.Fatal(err)
 	}
 	ca := kube.CertificateFile()
