@@ -17,6 +17,7 @@ BINARY   := bin/kube-enricher
 LINTER   := bin/golangci-lint
 CAPTURE  := testdata/captures/ovs-ipfix-2node-geneve.pcap
 SNAPSHOT := examples/demo/snapshot.yaml
+CHART    := charts/goflow2-kube-enricher
 
 .PHONY: all
 all: fmt build lint test ## fmt, build, lint and test
@@ -61,6 +62,11 @@ $(LINTER): tools/go.mod tools/go.sum
 	@echo 'building golangci-lint (once; takes a minute or two)'
 	$(GO) -C tools build -o $(CURDIR)/bin/ tool
 	@touch $@
+
+.PHONY: chart-lint
+chart-lint: ## run helm lint on the chart; compiles helm the first time
+	$(MAKE) --no-print-directory -C test/e2e helm GO='$(GO)'
+	test/e2e/bin/helm lint --strict $(CHART)
 
 .PHONY: e2e
 e2e: ## run the binary against a real API server, built from Go modules (ARGS='-run TestX -v')
