@@ -156,6 +156,7 @@ image: {{ include "kube-enricher.image" . }}
 {{- with .Values.image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
+command: [/kube-enricher]
 {{- $sasl := and .Values.kafka.enabled (ne .Values.kafka.sasl.mechanism "none") }}
 {{- if or $sasl .Values.extraEnv }}
 env:
