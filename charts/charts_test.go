@@ -114,9 +114,10 @@ func TestSchema(t *testing.T) {
 	}
 	groups := map[string]map[string]bool{"": {"global": true}} // the keys of groups of values, by path
 	for _, v := range values(t) {
-		for path, key := v.path, ""; path != ""; {
+		for path := v.path; path != ""; {
 			i := strings.LastIndexByte(path, '.')
-			path, key = path[:max(i, 0)], path[i+1:]
+			key := path[i+1:]
+			path = path[:max(i, 0)]
 			if groups[path] == nil {
 				groups[path] = map[string]bool{}
 			}

@@ -31,7 +31,7 @@ func (c *Cluster) may(ctx context.Context, verb string, k kind) error {
 		},
 	}).Do(ctx).Into(&answer)
 	if err != nil || answer.Status.Allowed {
-		return nil //nolint:nilerr // as said above
+		return nil
 	}
 	return apierrors.NewForbidden(schema.GroupResource{Group: kinds[k].group, Resource: k.resource()}, "", errors.New("no right to "+verb))
 }
