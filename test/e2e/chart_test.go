@@ -195,6 +195,7 @@ func TestChart(t *testing.T) {
 		}
 	})
 	t.Run("refusals", c.testRefusals)
+	t.Run("files", c.testFiles)
 	t.Run("matrix", c.testMatrix)
 	t.Run("lifecycle", c.testLifecycle)
 	t.Run("volume", c.testVolume)
@@ -226,6 +227,56 @@ func (c *chartCluster) testRefusals(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v; want a refusal that says %q", values, err, want)
 		}
+	}
+}
+
+// testFiles: dashboards and rules are taken as they are, however many there are.
+func (c *chartCluster) testFiles(t *testing.T) {
+	chart := t.TempDir()
+	if err := os.CopyFS(chart, os.DirFS(chartDir)); err != nil {
+		t.Fatal(err)
+	}
+	render := func() (dashboards map[string]string, rules []any) {
+		out, _ := c.run(t, "helm", "template", release, chart, "--set", "dashboards.enabled=true,prometheusRule.enabled=true")
+		dashboards = map[string]string{}
+		for _, o := range manifests(t, out) {
+			if o.at("metadata", "labels", "grafana_dashboard") == "1" {
+				for name, text := range o.at("data").(map[string]any) {
+					dashboards[name] = strings.TrimSpace(text.(string))
+				}
+			}
+			if o["kind"] == "PrometheusRule" {
+				rules = append(rules, o.at("spec", "groups").([]any)...)
+			}
+		}
+		return dashboards, rules
+	}
+	for _, dir := range []string{"/dashboards", "/rules"} {
+		if err := errors.Join(os.RemoveAll(chart+dir), os.Mkdir(chart+dir, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if dashboards, rules := render(); len(dashboards)+len(rules) > 0 {
+		t.Errorf("of nothing: %v, %v", dashboards, rules)
+	}
+	want := map[string]string{"one_a.json": `{"legend":"{{pod}}"}`, "two.json": "{\n  \"a\": 1\n}"}
+	for name, text := range want {
+		if err := os.WriteFile(chart+"/dashboards/"+name, []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a", "b"} {
+		text := "groups:\n  - name: " + name + "\n    rules:\n      - {alert: A, expr: up == 0, annotations: {summary: '{{ $labels.pod }}'}}\n"
+		if err := os.WriteFile(chart+"/rules/"+name+".yaml", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dashboards, rules := render()
+	if !maps.Equal(dashboards, want) {
+		t.Errorf("dashboards %q, want %q", dashboards, want)
+	}
+	if len(rules) != 2 || !strings.Contains(fmt.Sprint(rules), "{{ $labels.pod }}") {
+		t.Errorf("rules: %v", rules)
 	}
 }
 
@@ -417,6 +468,8 @@ func (c *chartCluster) testVolume(t *testing.T) {
 	if _, err := claims.Get(t.Context(), chartName+"-templates", metav1.GetOptions{}); err != nil {
 		t.Error(err)
 	}
+	c.install(t, release, restricted, "templates.storage=pvc") // takes up the claim that is there
+	c.uninstall(t, release, restricted)
 	c.install(t, release, restricted, "templates.storage=pvc", "templates.pvc.existingClaim="+chartName+"-templates")
 	c.uninstall(t, release, restricted)
 	if err := claims.Delete(t.Context(), chartName+"-templates", metav1.DeleteOptions{}); err != nil {

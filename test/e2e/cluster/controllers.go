@@ -30,7 +30,7 @@ func (c *Cluster) startControllers() error {
 		"pod/fast/pod-ready.yaml", "pod/fast/pod-delete.yaml", // but jobs' pods are not to end at once
 	}, c.stages...) {
 		if !filepath.IsAbs(stage) {
-			stage = filepath.Join(kwok, "kustomize/stage", stage)
+			stage = filepath.Join(kwok, "kustomize", "stage", stage)
 		}
 		args = append(args, "--config="+stage)
 	}
