@@ -20,6 +20,7 @@ SBOM     := bin/cyclonedx-gomod
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 CAPTURE  := testdata/captures/ovs-ipfix-2node-geneve.pcap
 SNAPSHOT := examples/demo/snapshot.yaml
+CHART    := charts/goflow2-kube-enricher
 
 .PHONY: all
 all: fmt build lint test ## fmt, build, lint and test
@@ -133,6 +134,11 @@ cno-deploy: ## the same on OpenShift
 .PHONY: undeploy
 undeploy: ## take both away again
 	@$(DEPLOY) undeploy
+
+.PHONY: chart-lint
+chart-lint: ## run helm lint on the chart; compiles helm the first time
+	$(MAKE) --no-print-directory -C test/e2e helm GO='$(GO)'
+	test/e2e/bin/helm lint --strict $(CHART)
 
 .PHONY: e2e
 e2e: ## run the binary against a real API server, built from Go modules (ARGS='-run TestX -v')

@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,7 +14,9 @@ import (
 	"sync"
 	"testing"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 )
 
@@ -29,6 +32,8 @@ type api struct {
 	cut       chan struct{} // closed to cut all watches
 
 	forbidden map[string]bool // "list pods"
+	noReviews bool            // nobody may ask what is forbidden
+	refused   []string        // requests that were
 	down      bool
 	old       bool     // no streaming lists
 	requests  []string // "list pods", without watches' ends
@@ -150,6 +155,9 @@ func (a *api) asked(what string) int {
 func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if r.URL.Path == reviewPath && !a.down {
+		return a.review(r), nil
+	}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
 	parts = parts[slices.Index(parts, "v1")+1:]
 	namespace, name := "", ""
@@ -173,6 +181,7 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	a.requests = append(a.requests, what)
 	if a.forbidden[verb+" "+resource] {
+		a.refused = append(a.refused, what)
 		return status(403, metav1.StatusReasonForbidden, what+" is forbidden"), nil
 	}
 	switch verb {
@@ -185,6 +194,29 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 		return a.list(resource, q.Get("limit"), q.Get("continue")), nil
 	}
 	return a.watch(r.Context(), resource, q.Get("resourceVersion"), q.Get("sendInitialEvents") == "true"), nil
+}
+
+// review answers a SelfSubjectAccessReview.
+func (a *api) review(r *http.Request) *http.Response {
+	if a.noReviews {
+		return status(403, metav1.StatusReasonForbidden, "reviews are forbidden")
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(err)
+	}
+	var envelope runtime.Unknown
+	var review authorizationv1.SelfSubjectAccessReview
+	if err := errors.Join(envelope.Unmarshal(bytes.TrimPrefix(body, []byte("k8s\x00"))), review.Unmarshal(envelope.Raw)); err != nil {
+		panic(err)
+	}
+	review.APIVersion, review.Kind = envelope.APIVersion, envelope.Kind
+	attributes := review.Spec.ResourceAttributes
+	if _, list := listKind(attributes.Resource); (attributes.Group == "") != (list != "PartialObjectMetadataList" || attributes.Resource == "replicationcontrollers") {
+		panic(fmt.Sprint("review of ", attributes))
+	}
+	review.Status.Allowed = !a.forbidden[attributes.Verb+" "+attributes.Resource]
+	return reply(201, review)
 }
 
 // stripped is what a server makes of kinds of which only metadata is asked for.

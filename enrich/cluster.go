@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/sirupsen/logrus"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -76,7 +77,8 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (
 		return nil, fmt.Errorf("set up the connection to the cluster: %w", err)
 	}
 	scheme := runtime.NewScheme()
-	if err := corev1.AddToScheme(scheme); err != nil { // a scheme of all groups would cost megabytes
+	// A scheme of all groups would cost megabytes.
+	if err := errors.Join(corev1.AddToScheme(scheme), authorizationv1.AddToScheme(scheme)); err != nil {
 		return nil, fmt.Errorf("register the types of the API: %w", err)
 	}
 	c.APIPath, c.GroupVersion = "/api", &corev1.SchemeGroupVersion
@@ -237,7 +239,14 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	page, err := w.page(ctx, opts)
+	var page runtime.Object
+	var err error
+	if opts.Continue == "" {
+		err = w.c.may(ctx, "list", w.kind)
+	}
+	if err == nil {
+		page, err = w.page(ctx, opts)
+	}
 	if err != nil {
 		w.listErr = err
 		w.st.metrics.failures[w.kind].Inc()
@@ -287,7 +296,11 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
 		return nil, w.watchErr
 	}
-	i, err := w.stream(ctx, opts)
+	var i watch.Interface
+	err := w.c.may(ctx, "watch", w.kind)
+	if err == nil {
+		i, err = w.stream(ctx, opts)
+	}
 	if err == nil {
 		w.watchErr = nil
 		if !streaming {
@@ -397,7 +410,11 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-c
 			st.madeUp(k)
 			continue
 		}
-		for _, o := range st.missingOwners(k) {
+		owners := st.missingOwners(k)
+		if len(owners) > 0 && c.may(ctx, "get", k) != nil {
+			forbidden, owners = time.Now(), nil
+		}
+		for _, o := range owners {
 			if patience == nil {
 				patience = time.After(fetchTimeout)
 			}

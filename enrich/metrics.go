@@ -54,7 +54,7 @@ func newMetrics(e *Enricher) *metrics {
 			Name: prefix + "kube_relists_total", Help: "Full lists after the first one.",
 		}, byKind),
 		failuresVec: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "kube_watch_errors_total", Help: "Requests to list or watch that failed.",
+			Name: prefix + "kube_watch_errors_total", Help: "Requests to list or watch that failed, or were not made because the right to is missing.",
 		}, byKind),
 	}
 	for k := range numKinds {

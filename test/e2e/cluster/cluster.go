@@ -1,7 +1,7 @@
 // Package cluster runs a real Kubernetes API server, with etcd behind it, for
 // tests: RBAC, service account tokens and dual-stack services work as in any
-// cluster. There are no controllers and no nodes; tests write the status that
-// these would write.
+// cluster. Unless asked for there are no controllers and no nodes; tests write
+// the status that these would write.
 package cluster
 
 import (
@@ -46,26 +46,36 @@ type Cluster struct {
 	Client  kubernetes.Interface
 	Dynamic dynamic.Interface
 
-	dir       string
-	apiserver string // path of the executable
-	etcdURL   string
-	port      int
-	admin     *rest.Config
+	bin, dir string
+	etcdURL  string
+	port     int
+	admin    *rest.Config
+
+	audit       bool
+	controllers bool
+	stages      []string // files for kwok, besides its own
 
 	etcdProc, apiProc *proc.Process
+	others            []*proc.Process // controllers
 }
+
+// Option is something that not every test needs.
+type Option func(*Cluster)
 
 // Start starts etcd and kube-apiserver, whose executables are in bin, with all
 // their files in dir, and returns when the API server is ready.
-func Start(ctx context.Context, bin, dir string) (*Cluster, error) {
-	c := &Cluster{dir: dir, apiserver: filepath.Join(bin, "kube-apiserver")}
-	if err := c.start(ctx, filepath.Join(bin, "etcdlite")); err != nil {
+func Start(ctx context.Context, bin, dir string, options ...Option) (*Cluster, error) {
+	c := &Cluster{bin: bin, dir: dir}
+	for _, option := range options {
+		option(c)
+	}
+	if err := c.start(ctx); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
 }
 
-func (c *Cluster) start(ctx context.Context, etcdlite string) error {
+func (c *Cluster) start(ctx context.Context) error {
 	token, err := c.writeSecrets()
 	if err != nil {
 		return err
@@ -73,7 +83,7 @@ func (c *Cluster) start(ctx context.Context, etcdlite string) error {
 	if c.port, err = proc.FreePort(); err != nil {
 		return fmt.Errorf("API server: %w", err)
 	}
-	if err := c.startEtcd(etcdlite); err != nil {
+	if err := c.startEtcd(); err != nil {
 		return err
 	}
 	c.admin = &rest.Config{
@@ -83,8 +93,17 @@ func (c *Cluster) start(ctx context.Context, etcdlite string) error {
 		QPS:             -1, // nobody else to be fair to
 		WarningHandler:  rest.NoWarnings{},
 	}
-	return c.StartAPIServer(ctx)
+	if err := c.StartAPIServer(ctx); err != nil {
+		return err
+	}
+	if c.controllers {
+		return c.startControllers()
+	}
+	return nil
 }
+
+// executable is the path of one of the programs.
+func (c *Cluster) executable(name string) string { return filepath.Join(c.bin, name) }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
 
@@ -111,8 +130,8 @@ func (c *Cluster) writeSecrets() (string, error) {
 	return token, os.WriteFile(c.path("tokens.csv"), []byte(token+`,admin,admin,"system:masters"`+"\n"), 0o600)
 }
 
-func (c *Cluster) startEtcd(etcdlite string) error {
-	cmd := exec.Command(etcdlite, c.path("etcd"))
+func (c *Cluster) startEtcd() error {
+	cmd := exec.Command(c.executable("etcdlite"), c.path("etcd"))
 	stdout, w, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("etcd: %w", err)
@@ -162,23 +181,31 @@ func (c *Cluster) StartAPIServer(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	var err error
-	c.apiProc, err = c.startLogged(exec.Command(c.apiserver,
-		"--etcd-servers="+c.etcdURL,
+	args := []string{
+		"--etcd-servers=" + c.etcdURL,
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1",
 		fmt.Sprintf("--secure-port=%d", c.port),
-		"--cert-dir="+c.dir,
+		"--cert-dir=" + c.dir,
 		"--endpoint-reconciler-type=none",
 		"--authorization-mode=RBAC", "--anonymous-auth=false",
-		"--token-auth-file="+c.path("tokens.csv"),
+		"--token-auth-file=" + c.path("tokens.csv"),
 		"--service-account-issuer=https://kubernetes.default.svc",
-		"--service-account-key-file="+c.path("sa.key"),
-		"--service-account-signing-key-file="+c.path("sa.key"),
+		"--service-account-key-file=" + c.path("sa.key"),
+		"--service-account-signing-key-file=" + c.path("sa.key"),
 		"--service-cluster-ip-range=10.96.0.0/16,fd00:96::/108",
+	}
+	if !c.controllers {
 		// Its default service accounts are made by a controller.
-		"--disable-admission-plugins=ServiceAccount",
-	), "apiserver.log")
-	if err != nil {
+		args = append(args, "--disable-admission-plugins=ServiceAccount")
+	}
+	if c.audit {
+		if err := os.WriteFile(c.path("audit.yaml"), []byte(auditPolicy), 0o600); err != nil {
+			return err
+		}
+		args = append(args, "--audit-policy-file="+c.path("audit.yaml"), "--audit-log-path="+c.path(auditLog))
+	}
+	var err error
+	if c.apiProc, err = c.startLogged(exec.Command(c.executable("kube-apiserver"), args...), "apiserver.log"); err != nil {
 		return err
 	}
 	err = wait.PollUntilContextCancel(ctx, 50*time.Millisecond, true, c.ready)
@@ -239,6 +266,9 @@ func (c *Cluster) Forget(ctx context.Context, resource, namespace, name string) 
 // Stop stops what runs, at once.
 func (c *Cluster) Stop() error {
 	var errs []error
+	for _, p := range c.others {
+		errs = append(errs, p.Stop(os.Kill, stopTimeout))
+	}
 	if c.apiProc != nil {
 		errs = append(errs, c.StopAPIServer())
 	}

@@ -1,0 +1,284 @@
+{{- define "kube-enricher.name" -}}
+{{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of all objects. 50 characters leave room for what is appended. */}}
+{{- define "kube-enricher.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- $name := include "kube-enricher.name" . }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 50 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Objects outside of namespaces have the namespace in their names: there may be a release of the same name in another one. */}}
+{{- define "kube-enricher.clusterName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "kube-enricher.fullname" .) }}
+{{- end }}
+
+{{- define "kube-enricher.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "kube-enricher.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* metadata of an object. Called with root, and name, labels, annotations as they differ. */}}
+{{- define "kube-enricher.metadata" -}}
+{{- $root := .root }}
+{{- $own := dict
+  "helm.sh/chart" (printf "%s-%s" $root.Chart.Name ($root.Chart.Version | replace "+" "_") | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/version" ($root.Values.image.tag | default $root.Chart.AppVersion | trunc 63 | trimSuffix "-")
+  "app.kubernetes.io/managed-by" $root.Release.Service }}
+{{- $selector := include "kube-enricher.selectorLabels" $root | fromYaml }}
+{{- $annotations := merge (dict) (.annotations | default dict) $root.Values.commonAnnotations -}}
+name: {{ .name | default (include "kube-enricher.fullname" $root) }}
+{{- if not .cluster }}
+namespace: {{ $root.Release.Namespace }}
+{{- end }}
+labels:
+  {{- merge (dict) $selector $own (.labels | default dict) $root.Values.commonLabels | toYaml | nindent 2 }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "kube-enricher.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "kube-enricher.fullname" .) }}
+{{- else }}
+{{- .Values.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{/* "true" on OpenShift, else nothing. */}}
+{{- define "kube-enricher.openshift" -}}
+{{- if kindIs "bool" .Values.openshift }}
+{{- if .Values.openshift }}true{{ end }}
+{{- else if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}true{{ end }}
+{{- end }}
+
+{{- define "kube-enricher.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+
+{{/* A scalar as the program's configuration file has it. Helm has all numbers as floating ones. */}}
+{{- define "kube-enricher.scalar" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* Puts the settings of the map "in" into the map "out", nested ones under their full names. */}}
+{{- define "kube-enricher.flatten" -}}
+{{- $out := .out }}
+{{- $prefix := .prefix }}
+{{- range $key, $value := .in }}
+{{- $name := printf "%s%s" $prefix $key }}
+{{- if kindIs "map" $value }}
+{{- include "kube-enricher.flatten" (dict "in" $value "prefix" (printf "%s." $name) "out" $out) }}
+{{- else if kindIs "slice" $value }}
+{{- $list := list }}
+{{- range $value }}{{ $list = append $list (include "kube-enricher.scalar" .) }}{{ end }}
+{{- $_ := set $out $name $list }}
+{{- else if kindIs "invalid" $value }}
+{{- fail (printf "%s has no value; write \"\" if it is to be empty" $name) }}
+{{- else }}
+{{- $_ := set $out $name (include "kube-enricher.scalar" $value) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The program's configuration file. What else is wrong in it is the program's to tell. */}}
+{{- define "kube-enricher.config" -}}
+{{- $config := dict }}
+{{- include "kube-enricher.flatten" (dict "in" .Values.config "prefix" "" "out" $config) }}
+{{- include "kube-enricher.flatten" (dict "in" .Values.kafka.config "prefix" "transport.kafka." "out" $config) }}
+{{- range $flag, $value := dict
+  "listen" "listen.netflow and listen.sflow" "allow" "listen.allow" "addr" "httpPort" "cluster" "cluster" "templates.file" "templates.storage"
+  "transport.kafka.brokers" "kafka.brokers" "transport.kafka.topic" "kafka.topic" "transport.kafka.sasl" "kafka.sasl.mechanism"
+  "transport.kafka.tls" "kafka.tls.enabled" "transport.kafka.tls.insecure" "kafka.tls.insecure" "transport.kafka.tls.ca" "kafka.tls.caSecret"
+  "transport.kafka.tls.client" "kafka.tls.clientSecret" "transport.kafka.tls.key" "kafka.tls.clientSecret" }}
+{{- if hasKey $config $flag }}
+{{- fail (printf "config: %s is set by the value %s" $flag $value) }}
+{{- end }}
+{{- end }}
+{{- $sockets := "" }}
+{{- with .Values.listen.sockets }}{{ $sockets = printf "?count=%d" (int .) }}{{ end }}
+{{- $listen := list }}
+{{- with .Values.listen.netflow }}{{ $listen = append $listen (printf "netflow://:%d%s" (int .) $sockets) }}{{ end }}
+{{- with .Values.listen.sflow }}{{ $listen = append $listen (printf "sflow://:%d%s" (int .) $sockets) }}{{ end }}
+{{- if not $listen }}
+{{- fail "listen: one of netflow and sflow needs a port" }}
+{{- end }}
+{{- $_ := set $config "listen" $listen }}
+{{- $_ := set $config "addr" (printf ":%d" (int .Values.httpPort)) }}
+{{- with .Values.listen.allow }}{{ $_ := set $config "allow" . }}{{ end }}
+{{- with .Values.cluster }}{{ $_ := set $config "cluster" . }}{{ end }}
+{{- if ne .Values.templates.storage "none" }}
+{{- $_ := set $config "templates.file" "/var/lib/kube-enricher/templates.json" }}
+{{- end }}
+{{- with .Values.kafka }}
+{{- if .enabled }}
+{{- if not (hasKey $config "transport") }}{{ $_ := set $config "transport" "kafka" }}{{ end }}
+{{- if and (not .brokers) (not (hasKey $config "transport.kafka.srv")) }}
+{{- fail "kafka.brokers: at least one is needed" }}
+{{- end }}
+{{- with .brokers }}{{ $_ := set $config "transport.kafka.brokers" . }}{{ end }}
+{{- with .topic }}{{ $_ := set $config "transport.kafka.topic" . }}{{ end }}
+{{- if ne .sasl.mechanism "none" }}
+{{- if not .sasl.secret }}{{ fail "kafka.sasl.secret: name the Secret with user and password" }}{{ end }}
+{{- $_ := set $config "transport.kafka.sasl" .sasl.mechanism }}
+{{- end }}
+{{- if .tls.enabled }}
+{{- $_ := set $config "transport.kafka.tls" "true" }}
+{{- if .tls.insecure }}{{ $_ := set $config "transport.kafka.tls.insecure" "true" }}{{ end }}
+{{- if .tls.caSecret }}{{ $_ := set $config "transport.kafka.tls.ca" (printf "/etc/kafka/ca/%s" .tls.caKey) }}{{ end }}
+{{- if .tls.clientSecret }}
+{{- $_ := set $config "transport.kafka.tls.client" (printf "/etc/kafka/client/%s" .tls.certKey) }}
+{{- $_ := set $config "transport.kafka.tls.key" (printf "/etc/kafka/client/%s" .tls.keyKey) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toYaml $config }}
+{{- end }}
+
+{{/* What the collector and the test have in common of their containers. */}}
+{{- define "kube-enricher.container" -}}
+image: {{ include "kube-enricher.image" . }}
+{{- with .Values.image.pullPolicy }}
+imagePullPolicy: {{ . }}
+{{- end }}
+command: [/kube-enricher]
+{{- $sasl := and .Values.kafka.enabled (ne .Values.kafka.sasl.mechanism "none") }}
+{{- if or $sasl .Values.extraEnv }}
+env:
+  {{- if $sasl }}
+  - name: KAFKA_SASL_USER
+    valueFrom:
+      secretKeyRef:
+        name: {{ .Values.kafka.sasl.secret }}
+        key: {{ .Values.kafka.sasl.userKey }}
+  - name: KAFKA_SASL_PASS
+    valueFrom:
+      secretKeyRef:
+        name: {{ .Values.kafka.sasl.secret }}
+        key: {{ .Values.kafka.sasl.passwordKey }}
+  {{- end }}
+  {{- with .Values.extraEnv }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- with .Values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumeMounts:
+  - name: config
+    mountPath: /etc/kube-enricher
+    readOnly: true
+  {{- if ne .Values.templates.storage "none" }}
+  - name: templates
+    mountPath: /var/lib/kube-enricher
+  {{- end }}
+  {{- with .Values.kafka }}
+  {{- if and .enabled .tls.enabled .tls.caSecret }}
+  - name: kafka-ca
+    mountPath: /etc/kafka/ca
+    readOnly: true
+  {{- end }}
+  {{- if and .enabled .tls.enabled .tls.clientSecret }}
+  - name: kafka-client
+    mountPath: /etc/kafka/client
+    readOnly: true
+  {{- end }}
+  {{- end }}
+  {{- with .Values.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{/* What they have in common of their pods. The test has a scratch volume in place of the claim: that may be in use. */}}
+{{- define "kube-enricher.pod" -}}
+{{- $root := .root }}
+{{- $pvc := and (eq $root.Values.templates.storage "pvc") (not .test) -}}
+serviceAccountName: {{ include "kube-enricher.serviceAccountName" $root }}
+enableServiceLinks: false
+{{- with $root.Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $context := $root.Values.podSecurityContext }}
+{{- if and $pvc (not (hasKey $context "fsGroup")) (not (include "kube-enricher.openshift" $root)) }}
+{{- $context = merge (dict "fsGroup" 65532 "fsGroupChangePolicy" "OnRootMismatch") $context }}
+{{- end }}
+{{- with $context }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $root.Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $root.Values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if $root.Values.tolerations }}
+tolerations:
+  {{- toYaml $root.Values.tolerations | nindent 2 }}
+{{- else if eq $root.Values.kind "DaemonSet" }}
+tolerations:
+  - operator: Exists
+{{- end }}
+{{- with $root.Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+volumes:
+  - name: config
+    configMap:
+      name: {{ include "kube-enricher.fullname" $root }}
+  {{- if $pvc }}
+  - name: templates
+    persistentVolumeClaim:
+      claimName: {{ $root.Values.templates.pvc.existingClaim | default (printf "%s-templates" (include "kube-enricher.fullname" $root)) }}
+  {{- else if ne $root.Values.templates.storage "none" }}
+  - name: templates
+    emptyDir:
+      sizeLimit: {{ $root.Values.templates.size }}
+  {{- end }}
+  {{- with $root.Values.kafka }}
+  {{- if and .enabled .tls.enabled .tls.caSecret }}
+  - name: kafka-ca
+    secret:
+      secretName: {{ .tls.caSecret }}
+  {{- end }}
+  {{- if and .enabled .tls.enabled .tls.clientSecret }}
+  - name: kafka-client
+    secret:
+      secretName: {{ .tls.clientSecret }}
+  {{- end }}
+  {{- end }}
+  {{- with $root.Values.extraVolumes }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}

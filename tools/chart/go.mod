@@ -1,0 +1,26 @@
+// What the tests of the chart use besides the cluster: kubeconform, and the
+// definitions of the Prometheus operator's kinds. They are in a module of their
+// own so that they bump no version in the other ones.
+module github.com/netobserv/goflow2-kube-enricher/tools/chart
+
+go 1.26.0
+
+tool github.com/yannh/kubeconform/cmd/kubeconform
+
+require github.com/prometheus-operator/prometheus-operator v0.85.0
+
+require (
+	github.com/alecthomas/kingpin/v2 v2.4.0 // indirect
+	github.com/alecthomas/units v0.0.0-20240927000941-0f3dac36c52b // indirect
+	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect
+	github.com/hashicorp/go-retryablehttp v0.7.8 // indirect
+	github.com/prometheus/common v0.65.0 // indirect
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.2 // indirect
+	github.com/xhit/go-str2duration/v2 v2.1.0 // indirect
+	github.com/yannh/kubeconform v0.8.0 // indirect
+	go.yaml.in/yaml/v2 v2.4.4 // indirect
+	golang.org/x/text v0.37.0 // indirect
+	k8s.io/kube-openapi v0.0.0-20260603220949-865597e52e25 // indirect
+	k8s.io/utils v0.0.0-20260210185600-b8788abfbbc2 // indirect
+	sigs.k8s.io/yaml v1.6.0 // indirect
+)
