@@ -127,6 +127,14 @@ func (w *writer) HandleFlow(r *flow.Record) {
 	}
 }
 
+// Skip implements [Writer].
+func (w *writer) Skip() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.handed++
+	w.dropped[filter]++
+}
+
 // newChunk gives the writer a chunk. If there is none, the record is counted
 // as dropped.
 func (w *writer) newChunk() *chunk {

@@ -1012,3 +1012,22 @@ func BenchmarkFile(b *testing.B) {
 		b.Fatal(err)
 	}
 }
+
+// TestFileSkip checks that a record that is not wanted is counted, and written
+// nowhere.
+func TestFileSkip(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "out")
+	b := newBench(t, FileConfig{Path: path}, lineEncoder{})
+	b.start()
+	w := b.NewWriter()
+	for i := range 5 {
+		b.hand(w, i, 0)
+		w.Skip()
+		b.handed++
+	}
+	b.noError(b.stop())
+	b.expect(5, 0, 0, 0, 0)
+	if n := b.scrape()["records_dropped_total filter file"]; n != 5 {
+		t.Errorf("%v counted as filtered, want 5", n)
+	}
+}

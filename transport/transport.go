@@ -34,6 +34,9 @@ type Writer interface {
 	// HandleFlow takes a record, which is written or counted as dropped later.
 	// It does not keep r.
 	HandleFlow(r *flow.Record)
+	// Skip takes a record that is not to be written: it is counted as dropped
+	// for reason "filter".
+	Skip()
 	// Idle says that no more records are at hand: those taken are written
 	// without delay. It returns whether it wants to be called again soon.
 	Idle() (pending bool)
