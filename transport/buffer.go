@@ -27,6 +27,8 @@ const (
 	chunkSlack = 8 << 10
 	// chunkRecords bounds the records of a chunk, however short they are.
 	chunkRecords = 1024
+	// chunkKeys is what keys of usual lengths take in a chunk, in bytes.
+	chunkKeys = 64 * chunkRecords
 	// minBuffer is the smallest buffer that makes sense, in bytes.
 	minBuffer = 4 * minChunk
 	// keepFree is how many chunks are kept for reuse when nothing stalls.
@@ -38,8 +40,13 @@ type chunk struct {
 	next *chunk
 	buf  []byte
 	ends []int32 // offset behind each record in buf
-	size int     // of buf, as accounted for
+	// With keys: those of the records, and the offset behind each in keys.
+	keys    []byte
+	keyEnds []int32
+	size    int // of all these, as accounted for
 }
+
+func (c *chunk) length() int { return cap(c.buf) + cap(c.keys) + 4*cap(c.keyEnds) }
 
 // buffer is what lies between the workers and the goroutine that writes. Each
 // worker encodes into a chunk of its own; full chunks queue up. The memory of
@@ -50,9 +57,13 @@ type chunk struct {
 // is taken before the buffer's.
 type buffer struct {
 	enc      Encoder
-	limit    int // bytes
+	key      *Key // of each record, nil if they have none
+	limit    int  // bytes
 	chunkLen int
 	block    bool // writers wait for a chunk instead of dropping records
+	// lazy makes partial chunks wait for sweep: batches matter more than the
+	// moment.
+	lazy bool
 	// wake tells the goroutine that writes that there is something to do. It
 	// is not needed while that goroutine is busy.
 	wake chan struct{}
@@ -120,6 +131,10 @@ func (w *writer) HandleFlow(r *flow.Record) {
 	}
 	c.buf = w.b.enc.AppendRecord(c.buf, r)
 	c.ends = append(c.ends, int32(len(c.buf)))
+	if w.b.key != nil {
+		c.keys = w.b.key.Append(c.keys, r)
+		c.keyEnds = append(c.keyEnds, int32(len(c.keys)))
+	}
 	w.handed++
 	if len(c.buf) > w.b.chunkLen-chunkSlack || len(c.ends) == chunkRecords {
 		w.chunk, w.flush = nil, false
@@ -167,7 +182,7 @@ func (w *writer) newChunk() *chunk {
 func (w *writer) Idle() (pending bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.chunk == nil {
+	if w.chunk == nil || w.b.lazy {
 		return false
 	}
 	// While the output is busy the chunk had better fill up further: a buffer
@@ -227,8 +242,8 @@ func (b *buffer) offer(c *chunk) bool {
 
 func (b *buffer) pushLocked(c *chunk) {
 	// A record larger than the chunk has made it grow.
-	b.allocated += cap(c.buf) - c.size
-	c.size = cap(c.buf)
+	b.allocated += c.length() - c.size
+	c.size = c.length()
 	b.queued += len(c.buf)
 	if b.tail == nil {
 		b.head = c
@@ -269,14 +284,47 @@ func (b *buffer) release(c *chunk) {
 		return
 	}
 	b.queued -= len(c.buf)
-	if cap(c.buf) > 2*b.chunkLen {
+	b.freeLocked(c)
+}
+
+func (b *buffer) freeLocked(c *chunk) {
+	if cap(c.buf) < b.chunkLen || c.length() > 2*b.chunkLen+chunkKeys {
 		b.allocated -= c.size
 	} else {
-		c.buf, c.ends = c.buf[:0], c.ends[:0]
+		c.buf, c.ends, c.keys, c.keyEnds = c.buf[:0], c.ends[:0], c.keys[:0], c.keyEnds[:0]
 		c.next, b.free = b.free, c
 		b.numFree++
 	}
 	b.freed.Signal()
+}
+
+// shrink returns a chunk with the same records that takes no more room than
+// they need, for outputs that keep chunks for long. A chunk that is nearly full
+// is returned as it is. The caller has c from next.
+func (b *buffer) shrink(c *chunk) *chunk {
+	if len(c.buf) > cap(c.buf)/2 {
+		return c
+	}
+	small := &chunk{
+		buf: append(make([]byte, 0, len(c.buf)), c.buf...), ends: append(make([]int32, 0, len(c.ends)), c.ends...),
+		keys: append(make([]byte, 0, len(c.keys)), c.keys...), keyEnds: append(make([]int32, 0, len(c.keyEnds)), c.keyEnds...),
+	}
+	small.size = small.length()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.abandoned {
+		return c
+	}
+	b.allocated += small.size
+	b.freeLocked(c)
+	return small
+}
+
+// halfFull tells whether half of the room is taken.
+func (b *buffer) halfFull() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.allocated-b.numFree*b.chunkLen > b.limit/2
 }
 
 // trim frees a chunk if more are idle than are needed when nothing stalls.

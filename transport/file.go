@@ -34,8 +34,6 @@ const (
 	// given nothing to write since: whoever takes an output that is not ready
 	// out of service must not thereby keep it from getting ready again.
 	forgetAfter = 30 * time.Second
-	// logEvery is the least time between two lines about an output's troubles.
-	logEvery = 10 * time.Second
 )
 
 var (
@@ -65,6 +63,9 @@ type FileConfig struct {
 	DrainTimeout time.Duration
 	// Binary says that records are not lines.
 	Binary bool
+	// Several says that this is one of several outputs: the metric records_held
+	// has the transport as a label then.
+	Several bool
 }
 
 // File writes records to a file, a named pipe or standard output.
@@ -75,7 +76,6 @@ type FileConfig struct {
 type File struct {
 	cfg   FileConfig
 	name  string
-	log   logrus.FieldLogger
 	buf   *buffer
 	stats *outputStats
 
@@ -95,17 +95,7 @@ type File struct {
 	since   atomic.Int64            // when the running write began, after epoch; 0: none runs
 	problem atomic.Pointer[problem] // what is wrong, nil if nothing is known to be
 
-	// What was logged last, of use to the goroutine of Run alone.
-	logged        time.Time
-	loggedDrops   uint64
-	loggedProblem bool
-}
-
-type problem struct {
-	err error
-	at  time.Duration // after epoch
-	// open says that the file could not be opened: that is tried again.
-	open bool
+	report report // of the goroutine of Run
 }
 
 // NewFile returns an output that is inert until Open or Run, and registers its
@@ -123,7 +113,6 @@ func NewFile(cfg FileConfig, enc Encoder, log logrus.FieldLogger, reg prometheus
 	f := &File{
 		cfg:     cfg,
 		name:    cfg.Path,
-		log:     log,
 		buf:     newBuffer(enc, cfg.BufferBytes, cfg.Block),
 		finish:  make(chan struct{}),
 		expired: make(chan struct{}),
@@ -132,9 +121,10 @@ func NewFile(cfg FileConfig, enc Encoder, log logrus.FieldLogger, reg prometheus
 	if f.name == "" {
 		f.name = "stdout"
 	}
+	f.report = report{log: log.WithField("output", f.name), buf: f.buf}
 	f.problem.Store(&problem{err: errors.New("not opened yet"), open: true})
 	var err error
-	if f.stats, err = registerOutput(reg, "file", f.buf); err != nil {
+	if f.stats, err = registerOutput(reg, "file", cfg.Several, f.buf); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -281,7 +271,7 @@ func (f *File) Run(ctx context.Context) error {
 				return f.drained(f.buf.abandon(shutdown))
 			}
 		case <-watch.C:
-			f.watch(false)
+			f.report.watch(f.Ready(), false)
 		}
 	}
 }
@@ -303,7 +293,7 @@ func (f *File) end(err error) error {
 	case err == errExpired:
 		return f.drained(left)
 	}
-	f.watch(true)
+	f.report.watch(f.Ready(), true)
 	if f.cfg.Block && f.firstErr != nil {
 		return fmt.Errorf("output: %d records could not be written: %w", f.buf.ledger().dropped[outputError], f.firstErr)
 	}
@@ -315,7 +305,7 @@ func (f *File) end(err error) error {
 
 // drained tells whether all was written before the deadline.
 func (f *File) drained(left uint64) error {
-	f.watch(true)
+	f.report.watch(f.Ready(), true)
 	if left == 0 {
 		return nil
 	}
@@ -538,31 +528,4 @@ func (f *File) fail(err error) {
 // isClosed tells whether a write failed because its reader has gone.
 func isClosed(err error) bool {
 	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.ErrClosedPipe)
-}
-
-// watch logs troubles, and that they are over, at most every ten seconds.
-func (f *File) watch(last bool) {
-	l := f.buf.ledger()
-	drops := l.dropped[outputFull] + l.dropped[outputError] + l.dropped[shutdown]
-	err := f.Ready()
-	if drops == f.loggedDrops && (err != nil) == f.loggedProblem {
-		return
-	}
-	if !last && !f.logged.IsZero() && time.Since(f.logged) < logEvery {
-		return
-	}
-	log := f.log.WithField("output", f.name)
-	switch {
-	case drops > f.loggedDrops:
-		log = log.WithField("dropped", drops-f.loggedDrops)
-		if err != nil {
-			log = log.WithError(err)
-		}
-		log.Warn("records were dropped by the output")
-	case err != nil:
-		log.WithError(err).Warn("the output takes no records")
-	default:
-		log.Info("the output works again")
-	}
-	f.logged, f.loggedDrops, f.loggedProblem = time.Now(), drops, err != nil
 }

@@ -98,27 +98,7 @@ func (b *bench) writeNow(w Writer) {
 // scrape returns all metrics by name and label values, and checks the ledger.
 func (b *bench) scrape() map[string]float64 {
 	b.t.Helper()
-	families, err := b.reg.Gather()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	m := make(map[string]float64)
-	for _, f := range families {
-		for _, s := range f.GetMetric() {
-			name := strings.TrimPrefix(f.GetName(), "kube_enricher_")
-			for _, l := range s.GetLabel() {
-				name += " " + l.GetValue()
-			}
-			switch {
-			case s.Counter != nil:
-				m[name] = s.Counter.GetValue()
-			case s.Gauge != nil:
-				m[name] = s.Gauge.GetValue()
-			case s.Histogram != nil:
-				m[name] = float64(s.Histogram.GetSampleCount())
-			}
-		}
-	}
+	m := gather(b.t, b.reg)
 	sum := m["records_written_total file"] + m["records_held output"]
 	for _, r := range reasonNames {
 		n, ok := m["records_dropped_total "+r+" file"]
@@ -958,10 +938,10 @@ func TestMetricsShared(t *testing.T) {
 		t.Errorf("registering twice: %v", err)
 	}
 	b.expect(0, 0, 0, 0, 0)
-	if _, err := registerOutput(b.reg, "kafka", newBuffer(lineEncoder{}, 0, false)); err != nil {
+	if _, err := registerOutput(b.reg, "kafka", false, newBuffer(lineEncoder{}, 0, false)); err != nil {
 		t.Error(err)
 	}
-	if _, err := registerOutput(b.reg, "file", newBuffer(lineEncoder{}, 0, false)); err == nil {
+	if _, err := registerOutput(b.reg, "file", false, newBuffer(lineEncoder{}, 0, false)); err == nil {
 		t.Error("one transport can be registered twice")
 	}
 }
@@ -1030,4 +1010,31 @@ func TestFileSkip(t *testing.T) {
 	if n := b.scrape()["records_dropped_total filter file"]; n != 5 {
 		t.Errorf("%v counted as filtered, want 5", n)
 	}
+}
+
+// gather returns all metrics by name and label values.
+func gather(t *testing.T, reg prometheus.Gatherer) map[string]float64 {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := make(map[string]float64)
+	for _, f := range families {
+		for _, s := range f.GetMetric() {
+			name := strings.TrimPrefix(f.GetName(), "kube_enricher_")
+			for _, l := range s.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			switch {
+			case s.Counter != nil:
+				m[name] = s.Counter.GetValue()
+			case s.Gauge != nil:
+				m[name] = s.Gauge.GetValue()
+			case s.Histogram != nil:
+				m[name] = float64(s.Histogram.GetSampleCount())
+			}
+		}
+	}
+	return m
 }

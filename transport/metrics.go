@@ -14,6 +14,8 @@ const namespace = "kube_enricher"
 type outputStats struct {
 	buf       *buffer
 	transport string
+	// several says that records_held has the transport as a label, too.
+	several bool
 
 	batches, bytes, errors atomic.Uint64
 	seconds                prometheus.Histogram
@@ -26,8 +28,8 @@ type outputStats struct {
 // of which other packages report other values, and two collectors cannot
 // describe one metric. So the collector of the ledger describes nothing, and
 // the other one makes sure that a transport registers only once.
-func registerOutput(reg prometheus.Registerer, transport string, buf *buffer) (*outputStats, error) {
-	s := &outputStats{buf: buf, transport: transport}
+func registerOutput(reg prometheus.Registerer, transport string, several bool, buf *buffer) (*outputStats, error) {
+	s := &outputStats{buf: buf, transport: transport, several: several}
 	s.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace:   namespace,
 		Name:        "output_write_seconds",
@@ -63,13 +65,16 @@ func registerOutput(reg prometheus.Registerer, transport string, buf *buffer) (*
 	return s, nil
 }
 
+const heldHelp = "Records received and not yet written or dropped, by what they wait for."
+
 var (
 	writtenDesc = prometheus.NewDesc(namespace+"_records_written_total",
 		"Records written.", []string{"transport"}, nil)
 	droppedDesc = prometheus.NewDesc(namespace+"_records_dropped_total",
 		"Records that were not written, by reason.", []string{"transport", "reason"}, nil)
-	heldDesc = prometheus.NewDesc(namespace+"_records_held",
-		"Records received and not yet written or dropped, by what they wait for.", []string{"why"}, nil)
+	heldDesc = prometheus.NewDesc(namespace+"_records_held", heldHelp, []string{"why"}, nil)
+	// Records in an output's buffer are held there alone.
+	heldByDesc = prometheus.NewDesc(namespace+"_records_held", heldHelp, []string{"why", "transport"}, nil)
 )
 
 // ledgerCollector reports where the records are. It is unchecked.
@@ -82,6 +87,10 @@ func (c ledgerCollector) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(writtenDesc, prometheus.CounterValue, float64(l.written), c.transport)
 	for i, n := range l.dropped {
 		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(n), c.transport, reasonNames[i])
+	}
+	if c.several {
+		ch <- prometheus.MustNewConstMetric(heldByDesc, prometheus.GaugeValue, float64(l.held), "output", c.transport)
+		return
 	}
 	ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(l.held), "output")
 }

@@ -1,0 +1,268 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+)
+
+// The values of KafkaConfig.SASL.
+const (
+	SASLNone   = "none"
+	SASLPlain  = "plain"
+	SASLSHA256 = "scram-sha256"
+	SASLSHA512 = "scram-sha512"
+)
+
+// The values of KafkaConfig.Compression.
+const (
+	CompressionNone   = "none"
+	CompressionGzip   = "gzip"
+	CompressionSnappy = "snappy"
+	CompressionLZ4    = "lz4"
+	CompressionZstd   = "zstd"
+)
+
+// KafkaConfig says where a Kafka output writes, how, and how much it may hold.
+// The zero value of a field is its default.
+type KafkaConfig struct {
+	// Brokers are addresses of some brokers, the others are learnt from them;
+	// [DefaultKafkaBrokers] if empty.
+	Brokers []string
+	// SRV is the name of a DNS record that lists them instead.
+	SRV   string
+	Topic string
+
+	TLS bool
+	// Files in PEM, read at each connection so that they can be exchanged:
+	// certificate and key of the client, and the certificates of authorities
+	// that vouch for the brokers, in place of the system's.
+	ClientCert, ClientKey, CA string
+	// Insecure takes any broker for the right one.
+	Insecure bool
+
+	SASL           string // SASLNone, ...
+	User, Password string
+
+	// MaxMsgBytes bounds a batch before compression, and thereby a record.
+	MaxMsgBytes int
+	// FlushBytes and FlushFrequency say when records that wait for more to go
+	// along with are sent: when there are that many bytes of them, or the first
+	// has waited that long. Negative: they don't wait.
+	FlushBytes     int
+	FlushFrequency time.Duration
+	Compression    string // CompressionNone, ...
+
+	// Key makes the records' keys; nil for none.
+	Key *Key
+	// Spread gives records to the partitions by turns. Without it, keys decide.
+	Spread bool
+
+	// BufferBytes bounds all that is not acknowledged.
+	BufferBytes int
+	// Block makes workers wait when the buffer is full, instead of dropping
+	// the newest records: for inputs that can wait. Run then reports records
+	// that could not be written as an error.
+	Block bool
+	// DrainTimeout is how long Run goes on after its context has ended.
+	DrainTimeout time.Duration
+	// Binary says that records are not lines. The newline behind a line is no
+	// part of the message.
+	Binary bool
+	// Several says that this is one of several outputs: the metric records_held
+	// has the transport as a label then.
+	Several bool
+}
+
+func (c *KafkaConfig) setDefaults() {
+	if len(c.Brokers) == 0 {
+		c.Brokers = DefaultKafkaBrokers
+	}
+	if c.Topic == "" {
+		c.Topic = DefaultKafkaTopic
+	}
+	if c.SASL == "" {
+		c.SASL = SASLNone
+	}
+	if c.Compression == "" {
+		c.Compression = CompressionNone
+	}
+	if c.MaxMsgBytes == 0 {
+		c.MaxMsgBytes = DefaultKafkaMaxMsgBytes
+	}
+	if c.FlushBytes == 0 {
+		c.FlushBytes = DefaultKafkaFlushBytes
+	}
+	if c.FlushFrequency == 0 {
+		c.FlushFrequency = DefaultKafkaFlushFrequency
+	}
+	c.FlushFrequency = max(c.FlushFrequency, 0)
+	if c.BufferBytes == 0 {
+		c.BufferBytes = DefaultKafkaBuffer
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+}
+
+// options turns the configuration into the client's, but for the brokers.
+func (c *KafkaConfig) options() ([]kgo.Opt, error) {
+	opts := []kgo.Opt{
+		kgo.ClientID("kube-enricher"),
+		kgo.DisableClientMetrics(),
+		kgo.DefaultProduceTopic(c.Topic),
+		kgo.AllowAutoTopicCreation(), // if the brokers do, too, as goflow2 has it
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		// Records are never given up because brokers or topic are not there.
+		kgo.UnknownTopicRetries(-1),
+		kgo.MaxBufferedRecords(maxRecords),
+		kgo.ProducerBatchMaxBytes(int32(c.MaxMsgBytes)),
+		kgo.BrokerMaxWriteBytes(max(100<<20, int32(c.MaxMsgBytes)+1<<10)),
+		kgo.ProducerLinger(c.FlushFrequency),
+		kgo.RetryBackoffFn(backoff),
+		kgo.MetadataMinAge(time.Second),
+		kgo.Dialer(c.dial),
+	}
+	switch c.Compression {
+	case CompressionNone:
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.NoCompression()))
+	case CompressionGzip:
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.GzipCompression()))
+	case CompressionSnappy:
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.SnappyCompression()))
+	case CompressionLZ4:
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.Lz4Compression()))
+	case CompressionZstd:
+		opts = append(opts, kgo.ProducerBatchCompression(kgo.ZstdCompression()))
+	default:
+		return nil, fmt.Errorf("kafka: no compression is named %q", c.Compression)
+	}
+	if c.Spread {
+		opts = append(opts, kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	} else {
+		opts = append(opts, kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil))) // murmur2, as Java clients do
+	}
+	switch c.SASL {
+	case SASLNone:
+	case SASLPlain:
+		opts = append(opts, kgo.SASL(plain.Auth{User: c.User, Pass: c.Password}.AsMechanism()))
+	case SASLSHA256:
+		opts = append(opts, kgo.SASL(scram.Auth{User: c.User, Pass: c.Password}.AsSha256Mechanism()))
+	case SASLSHA512:
+		opts = append(opts, kgo.SASL(scram.Auth{User: c.User, Pass: c.Password}.AsSha512Mechanism()))
+	default:
+		return nil, fmt.Errorf("kafka: no SASL mechanism is named %q", c.SASL)
+	}
+	if c.TLS {
+		if _, err := c.tlsConfig(); err != nil {
+			return nil, err
+		}
+	}
+	return opts, nil
+}
+
+// dial connects to a broker.
+func (c *KafkaConfig) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	if !c.TLS {
+		return dialer.DialContext(ctx, network, addr)
+	}
+	cfg, err := c.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	return (&tls.Dialer{NetDialer: dialer, Config: cfg}).DialContext(ctx, network, addr)
+}
+
+// tlsConfig reads the files.
+func (c *KafkaConfig) tlsConfig() (*tls.Config, error) {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.Insecure} //nolint:gosec // the user says so
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, &FileError{c.CA, err}
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, &FileError{c.CA, fmt.Errorf("%s has no certificate in PEM", c.CA)}
+		}
+	}
+	if c.ClientCert != "" {
+		cert, err := tls.LoadX509KeyPair(c.ClientCert, c.ClientKey)
+		if err != nil {
+			return nil, &FileError{c.ClientCert, fmt.Errorf("certificate %s with key %s: %w", c.ClientCert, c.ClientKey, err)}
+		}
+		cfg.Certificates = []tls.Certificate{cert}
+	}
+	return cfg, nil
+}
+
+// FileError is what is wrong with a file that the configuration names.
+type FileError struct {
+	Name string
+	Err  error
+}
+
+// Error implements error.
+func (e *FileError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *FileError) Unwrap() error { return e.Err }
+
+// backoff is how long the client waits before it tries for the n-th time.
+func backoff(n int) time.Duration {
+	const least, most = 100 * time.Millisecond, 2 * time.Second
+	d := min(least<<min(n, 10), most)
+	return d/2 + rand.N(d/2) //nolint:gosec // spreads clients, nothing more
+}
+
+// lookupSRV returns the addresses in a DNS SRV record, the preferred first.
+func lookupSRV(name string) ([]string, error) {
+	_, records, err := net.LookupSRV("", "", name)
+	if err != nil {
+		return nil, fmt.Errorf("look up brokers: %w", err)
+	}
+	var seeds []string
+	for _, r := range records {
+		seeds = append(seeds, net.JoinHostPort(strings.TrimSuffix(r.Target, "."), strconv.Itoa(int(r.Port))))
+	}
+	if len(seeds) == 0 {
+		return nil, fmt.Errorf("look up brokers: SRV record %s names none", name)
+	}
+	return seeds, nil
+}
+
+// ParseBrokers reads a list of HOST:PORT separated by commas; the port is 9092
+// if it is left out.
+func ParseBrokers(list string) ([]string, error) {
+	var brokers []string
+	for b := range strings.SplitSeq(list, ",") {
+		b = strings.TrimSpace(b)
+		host, port, err := net.SplitHostPort(b)
+		if addrErr := (*net.AddrError)(nil); errors.As(err, &addrErr) && addrErr.Err == "missing port in address" {
+			host, port, err = strings.Trim(b, "[]"), "9092", nil
+		}
+		n, portErr := strconv.ParseUint(port, 10, 16)
+		if err != nil || portErr != nil || n == 0 || host == "" || strings.ContainsAny(host, "/ ") {
+			return nil, fmt.Errorf("%q is no broker; give HOST:PORT,... such as kafka-0:9092,[fd00::1]:9092", b)
+		}
+		b = net.JoinHostPort(host, port)
+		if !slices.Contains(brokers, b) {
+			brokers = append(brokers, b)
+		}
+	}
+	return brokers, nil
+}

@@ -1,0 +1,679 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+const testTopic = "flows"
+
+// kafkaBench is a Kafka output under test, with all that is around it.
+type kafkaBench struct {
+	*Kafka
+	t      *testing.T
+	reg    *prometheus.Registry
+	log    *logtest.Hook
+	handed atomic.Int64
+	ended  chan error
+	cancel context.CancelFunc
+}
+
+// newKafka returns an output to the given brokers that sends without delay.
+func newKafka(t *testing.T, cfg KafkaConfig, enc Encoder, brokers ...string) *kafkaBench {
+	t.Helper()
+	cfg.Brokers, cfg.Topic = brokers, testTopic
+	if cfg.FlushFrequency == 0 {
+		cfg.FlushFrequency = time.Millisecond
+	}
+	log, hook := logtest.NewNullLogger()
+	b := &kafkaBench{t: t, reg: prometheus.NewPedanticRegistry(), log: hook}
+	var err error
+	if b.Kafka, err = NewKafka(cfg, enc, log, b.reg); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (b *kafkaBench) start() {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	b.cancel = cancel
+	b.ended = make(chan error, 1)
+	go func() { b.ended <- b.Run(ctx) }()
+}
+
+func (b *kafkaBench) stop() error {
+	b.cancel()
+	return <-b.ended
+}
+
+func (b *kafkaBench) done() error {
+	b.Finish()
+	return <-b.ended
+}
+
+// hand gives a record of the given length.
+func (b *kafkaBench) hand(w Writer, seq, bytes int) {
+	r := new(flow.Record)
+	r.Msg.SequenceNum, r.Msg.Bytes = uint32(seq), uint64(bytes)
+	r.Msg.SrcAddr, r.Msg.DstAddr = []byte{10, 0, byte(seq >> 8), byte(seq)}, []byte{10, 1, 0, 1}
+	w.HandleFlow(r)
+	b.handed.Add(1)
+}
+
+// expect checks the ledger: what was handed over is written, dropped by the
+// given reasons, or held, and the metrics say so.
+func (b *kafkaBench) expect(written, full, failed, shut, held int) {
+	b.t.Helper()
+	m := b.scrape()
+	for name, want := range map[string]int{
+		"records_written_total kafka":              written,
+		"records_dropped_total output_full kafka":  full,
+		"records_dropped_total output_error kafka": failed,
+		"records_dropped_total shutdown kafka":     shut,
+		"records_held output":                      held,
+	} {
+		if int(m[name]) != want {
+			b.t.Errorf("%s is %v, want %d", name, m[name], want)
+		}
+	}
+}
+
+// scrape returns all metrics by name and label values, and checks that the
+// ledger balances.
+func (b *kafkaBench) scrape() map[string]float64 {
+	b.t.Helper()
+	before := float64(b.handed.Load())
+	m := gather(b.t, b.reg)
+	sum := m["records_written_total kafka"] + m["records_held output"] + m["records_held output kafka"]
+	for _, r := range reasonNames {
+		sum += m["records_dropped_total "+r+" kafka"]
+	}
+	if after := float64(b.handed.Load()); sum < before || sum > after {
+		b.t.Fatalf("the ledger does not balance: %v to %v handed over, %v", before, after, m)
+	}
+	return m
+}
+
+// until waits for something to become true.
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for start := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(start) > 30*time.Second {
+			t.Fatalf("after half a minute, still not: %s", what)
+		}
+	}
+}
+
+func brokers(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(8, testTopic)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// consume reads n records of the topic, from all partitions.
+func consume(t *testing.T, n int, seeds []string, opts ...kgo.Opt) []*kgo.Record {
+	t.Helper()
+	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(seeds...), kgo.ConsumeTopics(testTopic), kgo.FetchMaxWait(100*time.Millisecond))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var records []*kgo.Record
+	for len(records) < n {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			t.Fatalf("%d records came, want %d", len(records), n)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	// Nor are there more.
+	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if more := cl.PollFetches(ctx).Records(); len(more) > 0 || len(records) > n {
+		t.Fatalf("%d records came, want %d", len(records)+len(more), n)
+	}
+	return records
+}
+
+// sequences returns the sequence numbers of what lineEncoder wrote, and how
+// often each is there.
+func sequences(t *testing.T, records []*kgo.Record) map[int]int {
+	t.Helper()
+	seqs := make(map[int]int, len(records))
+	for _, r := range records {
+		n, err := strconv.Atoi(strings.TrimRight(string(r.Value), "x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seqs[n]++
+	}
+	return seqs
+}
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestKafka writes from several workers at once and reads all of it.
+func TestKafka(t *testing.T) {
+	const workers, each = 4, 5000
+	c := brokers(t, kfake.NumBrokers(3))
+	key, err := ParseKey(DefaultKey, nil)
+	noError(t, err)
+	b := newKafka(t, KafkaConfig{Key: key, Compression: CompressionLZ4, Block: true, BufferBytes: 1 << 20}, lineEncoder{}, c.ListenAddrs()...)
+	if b.Ready() == nil {
+		t.Error("ready before any broker was reached")
+	}
+	b.start()
+	var wg sync.WaitGroup
+	for id := range workers {
+		w := b.NewWriter()
+		wg.Go(func() {
+			for i := range each {
+				b.hand(w, id*each+i, i%300)
+				if i%97 == 0 && w.Idle() {
+					t.Error("asks to be called again")
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.scrape()
+	noError(t, b.done())
+	b.expect(workers*each, 0, 0, 0, 0)
+	noError(t, b.Ready())
+	m := b.scrape()
+	if m["output_bytes_total kafka"] == 0 || m["output_batches_total kafka"] == 0 || m["output_write_seconds kafka"] == 0 || m["output_errors_total kafka"] != 0 || m["output_buffered_bytes kafka"] != 0 {
+		t.Errorf("metrics: %v", m)
+	}
+	records := consume(t, workers*each, c.ListenAddrs())
+	for seq, n := range sequences(t, records) {
+		if n != 1 {
+			t.Errorf("record %d is there %d times", seq, n)
+		}
+	}
+	last := make(map[[2]any]int) // by partition and worker
+	for _, r := range records {
+		seq, _ := strconv.Atoi(strings.TrimRight(string(r.Value), "x"))
+		if want := fmt.Sprintf("10.0.%d.%d,10.1.0.1", byte(seq>>8), byte(seq)); string(r.Key) != want {
+			t.Fatalf("record %d has key %q, want %q", seq, r.Key, want)
+		}
+		at := [2]any{r.Partition, seq / each}
+		if seq < last[at] {
+			t.Fatalf("record %d of partition %d comes after %d", seq, r.Partition, last[at])
+		}
+		last[at] = seq
+	}
+	if len(last) != 8*workers {
+		t.Errorf("records of %d workers in partitions, want %d", len(last), 8*workers)
+	}
+}
+
+// TestKafkaValues checks what a message is: the record, without what ends a
+// line.
+func TestKafkaValues(t *testing.T) {
+	protobuf, err := NewProtobuf(ProtobufConfig{})
+	noError(t, err)
+	for name, enc := range map[string]Encoder{"json": newJSON(t, JSONConfig{}), "protobuf": protobuf} {
+		t.Run(name, func(t *testing.T) {
+			c := brokers(t)
+			b := newKafka(t, KafkaConfig{Binary: name == "protobuf"}, enc, c.ListenAddrs()...)
+			b.start()
+			b.NewWriter().HandleFlow(reference())
+			noError(t, b.done())
+			want := enc.AppendRecord(nil, reference())
+			if name == "json" {
+				want = bytes.TrimSuffix(want, []byte("\n"))
+			}
+			r := consume(t, 1, c.ListenAddrs())[0]
+			if !bytes.Equal(r.Value, want) || r.Key != nil {
+				t.Errorf("key %q, value\n%q, want\n%q", r.Key, r.Value, want)
+			}
+		})
+	}
+}
+
+// TestKafkaPartitions checks that both directions of a conversation meet in a
+// partition, unless records are to be spread.
+func TestKafkaPartitions(t *testing.T) {
+	key, err := ParseKey(DefaultKey, nil)
+	noError(t, err)
+	for _, spread := range []bool{false, true} {
+		t.Run(fmt.Sprintf("spread=%v", spread), func(t *testing.T) {
+			c := brokers(t)
+			b := newKafka(t, KafkaConfig{Key: key, Spread: spread}, lineEncoder{}, c.ListenAddrs()...)
+			b.start()
+			w := b.NewWriter()
+			const conversations, each = 50, 4
+			for i := range conversations * each {
+				r := new(flow.Record)
+				r.Msg.SequenceNum = uint32(i)
+				ends := [2][]byte{{10, 0, 0, byte(i % conversations)}, {192, 0, 2, byte(i % conversations)}}
+				r.Msg.SrcAddr, r.Msg.DstAddr = ends[i/conversations%2], ends[1-i/conversations%2]
+				w.HandleFlow(r)
+				b.handed.Add(1)
+			}
+			noError(t, b.done())
+			counts := make(map[int32]int)
+			partitions := make(map[string][]int32)
+			for _, r := range consume(t, conversations*each, c.ListenAddrs()) {
+				counts[r.Partition]++
+				if !slices.Contains(partitions[string(r.Key)], r.Partition) {
+					partitions[string(r.Key)] = append(partitions[string(r.Key)], r.Partition)
+				}
+			}
+			if len(partitions) != conversations || len(counts) != 8 {
+				t.Errorf("%d keys in %d partitions, want %d in 8", len(partitions), len(counts), conversations)
+			}
+			for key, in := range partitions {
+				if len(in) > 1 != spread {
+					t.Errorf("records with key %s are in partitions %v", key, in)
+				}
+			}
+			for p, n := range counts {
+				if spread && n != conversations*each/8 {
+					t.Errorf("%d records are in partition %d, want %d", n, p, conversations*each/8)
+				}
+			}
+		})
+	}
+}
+
+// TestKafkaCompression checks what is on the wire.
+func TestKafkaCompression(t *testing.T) {
+	for name, codec := range map[string]int16{
+		"": 0, CompressionNone: 0, CompressionGzip: 1, CompressionSnappy: 2, CompressionLZ4: 3, CompressionZstd: 4,
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := brokers(t, kfake.SeedTopics(1, testTopic))
+			seen := make(chan int16, 10)
+			c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				var batch kmsg.RecordBatch
+				if err := batch.ReadFrom(r.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records); err != nil {
+					t.Error(err)
+				}
+				seen <- batch.Attributes & 7
+				return nil, nil, false
+			})
+			b := newKafka(t, KafkaConfig{Compression: name}, lineEncoder{}, c.ListenAddrs()...)
+			b.start()
+			b.hand(b.NewWriter(), 7, 3000)
+			noError(t, b.done())
+			if got := <-seen; got != codec {
+				t.Errorf("codec %d, want %d", got, codec)
+			}
+			if v := consume(t, 1, c.ListenAddrs())[0].Value; len(v) != 3001 {
+				t.Errorf("%d bytes arrived", len(v))
+			}
+		})
+	}
+}
+
+// TestKafkaBatches checks when records are sent that wait for more to go along
+// with: when there are enough of them, at the end, or when they fill a batch.
+func TestKafkaBatches(t *testing.T) {
+	for name, test := range map[string]struct {
+		cfg   KafkaConfig
+		after int  // records of 1,000 bytes
+		sent  bool // at once, before the output ends
+		most  int  // bytes of a batch
+	}{
+		"wait":         {KafkaConfig{FlushFrequency: time.Minute}, 500, false, 1e6},
+		"flush bytes":  {KafkaConfig{FlushFrequency: time.Minute, FlushBytes: 100e3}, 500, true, 1e6},
+		"full batches": {KafkaConfig{FlushFrequency: time.Minute, MaxMsgBytes: 50e3}, 500, true, 50e3},
+		"little room":  {KafkaConfig{FlushFrequency: time.Minute, BufferBytes: 200e3}, 100, true, 1e6},
+		"no delay":     {KafkaConfig{FlushFrequency: -1}, 10, true, 1e6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := brokers(t, kfake.SeedTopics(1, testTopic))
+			var largest atomic.Int64
+			c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+				c.KeepControl()
+				for _, p := range r.(*kmsg.ProduceRequest).Topics[0].Partitions {
+					largest.Store(max(largest.Load(), int64(len(p.Records))))
+				}
+				return nil, nil, false
+			})
+			test.cfg.Block = true
+			b := newKafka(t, test.cfg, lineEncoder{}, c.ListenAddrs()...)
+			b.start()
+			w := b.NewWriter()
+			for i := range test.after {
+				b.hand(w, i, 1000)
+			}
+			if test.sent {
+				until(t, "records are written", func() bool { return b.scrape()["records_written_total kafka"] > 0 })
+			} else {
+				until(t, "the client has the records", func() bool { return b.inClient.Load() >= int64(test.after)*9/10 })
+				b.expect(0, 0, 0, 0, test.after)
+			}
+			noError(t, b.stop())
+			b.expect(test.after, 0, 0, 0, 0)
+			if n := largest.Load(); n > int64(test.most) {
+				t.Errorf("a batch has %d bytes, want at most %d", n, test.most)
+			}
+		})
+	}
+}
+
+// TestKafkaTooLarge checks that a record that no batch can hold is the only one
+// that is lost.
+func TestKafkaTooLarge(t *testing.T) {
+	c := brokers(t)
+	b := newKafka(t, KafkaConfig{MaxMsgBytes: 10000}, lineEncoder{}, c.ListenAddrs()...)
+	b.start()
+	w := b.NewWriter()
+	for i := range 10 {
+		b.hand(w, i, 100)
+	}
+	b.hand(w, 10, 20000)
+	until(t, "the record is lost", func() bool { return b.scrape()["records_dropped_total output_error kafka"] > 0 })
+	noError(t, b.stop())
+	b.expect(10, 0, 1, 0, 0)
+
+	b = newKafka(t, KafkaConfig{MaxMsgBytes: 10000, Block: true}, lineEncoder{}, c.ListenAddrs()...)
+	b.start()
+	b.hand(b.NewWriter(), 11, 20000)
+	if err := b.done(); !errors.Is(err, kerr.MessageTooLarge) {
+		t.Errorf("error %v, want one that says the message is too large", err)
+	}
+}
+
+// TestKafkaRefused checks that records are counted that the brokers refuse.
+func TestKafkaRefused(t *testing.T) {
+	c := brokers(t)
+	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	b := newKafka(t, KafkaConfig{}, lineEncoder{}, c.ListenAddrs()...)
+	b.start()
+	until(t, "ready", func() bool { return b.Ready() == nil })
+	w := b.NewWriter()
+	for i := range 100 {
+		b.hand(w, i, 10)
+	}
+	until(t, "all are lost", func() bool { return b.scrape()["records_dropped_total output_error kafka"] == 100 })
+	if err := b.Ready(); !errors.Is(err, kerr.TopicAuthorizationFailed) {
+		t.Errorf("Ready: %v", err)
+	}
+	noError(t, b.stop())
+	b.expect(0, 0, 100, 0, 0)
+}
+
+// TestKafkaTopic starts before the topic is there.
+func TestKafkaTopic(t *testing.T) {
+	for _, auto := range []bool{false, true} {
+		t.Run(fmt.Sprintf("auto=%v", auto), func(t *testing.T) {
+			opts := []kfake.Opt{kfake.SeedTopics(1, "other")}
+			if auto {
+				opts = append(opts, kfake.AllowAutoTopicCreation())
+			}
+			c, err := kfake.NewCluster(opts...)
+			noError(t, err)
+			t.Cleanup(c.Close)
+			b := newKafka(t, KafkaConfig{}, lineEncoder{}, c.ListenAddrs()...)
+			b.start()
+			b.hand(b.NewWriter(), 1, 1)
+			if !auto {
+				until(t, "the topic is missed", func() bool { return errors.Is(b.Ready(), kerr.UnknownTopicOrPartition) })
+				b.expect(0, 0, 0, 0, 1)
+				noError(t, c.CreateTopic(testTopic, 1, nil))
+			}
+			until(t, "written", func() bool { return b.scrape()["records_written_total kafka"] == 1 && b.Ready() == nil })
+			noError(t, b.stop())
+		})
+	}
+}
+
+// gate is the way to a broker, which can be shut.
+type gate struct {
+	addr string
+
+	mu    sync.Mutex
+	open  sync.Cond
+	l     net.Listener // nil when shut
+	ended bool
+	conns map[net.Conn]bool
+}
+
+// gatedBrokers returns a cluster of one broker behind a gate.
+func gatedBrokers(t *testing.T, opts ...kfake.Opt) (*gate, *kfake.Cluster) {
+	t.Helper()
+	g := &gate{conns: make(map[net.Conn]bool)}
+	g.open.L = &g.mu
+	c := brokers(t, append(opts, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
+		l, err := net.Listen(network, addr)
+		if err == nil {
+			g.l, g.addr = l, l.Addr().String()
+		}
+		return g, err
+	}))...)
+	return g, c
+}
+
+// Accept implements net.Listener.
+func (g *gate) Accept() (net.Conn, error) {
+	for {
+		g.mu.Lock()
+		for g.l == nil && !g.ended {
+			g.open.Wait()
+		}
+		l, ended := g.l, g.ended
+		g.mu.Unlock()
+		if ended {
+			return nil, net.ErrClosed
+		}
+		c, err := l.Accept()
+		if err != nil {
+			continue // the gate was shut
+		}
+		g.mu.Lock()
+		g.conns[c] = true
+		g.mu.Unlock()
+		return gatedConn{c, g}, nil
+	}
+}
+
+type gatedConn struct {
+	net.Conn
+	g *gate
+}
+
+func (c gatedConn) Close() error {
+	c.g.mu.Lock()
+	defer c.g.mu.Unlock()
+	delete(c.g.conns, c.Conn)
+	return c.Conn.Close()
+}
+
+// Addr implements net.Listener.
+func (g *gate) Addr() net.Addr {
+	addr, _ := net.ResolveTCPAddr("tcp", g.addr)
+	return addr
+}
+
+// Close implements net.Listener.
+func (g *gate) Close() error {
+	g.shut()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended = true
+	g.open.Broadcast()
+	return nil
+}
+
+// shut refuses connections and breaks those there are, wherever in a request
+// or an answer they may be.
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.l != nil {
+		g.l.Close()
+		g.l = nil
+	}
+	g.breakLocked()
+}
+
+// breakAll breaks the connections that there are.
+func (g *gate) breakAll() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.breakLocked()
+}
+
+func (g *gate) breakLocked() {
+	for c := range g.conns {
+		c.Close()
+	}
+	clear(g.conns)
+}
+
+// reopen takes connections again, at the same address.
+func (g *gate) reopen(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("tcp", g.addr)
+	noError(t, err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.l = l
+	g.open.Broadcast()
+}
+
+// TestKafkaAwayAtStart starts before the brokers do.
+func TestKafkaAwayAtStart(t *testing.T) {
+	g, _ := gatedBrokers(t)
+	g.shut()
+	b := newKafka(t, KafkaConfig{}, lineEncoder{}, g.addr)
+	b.start()
+	w := b.NewWriter()
+	for i := range 1000 {
+		b.hand(w, i, 50)
+	}
+	until(t, "it says what is wrong", func() bool {
+		err := b.Ready()
+		return err != nil && strings.Contains(err.Error(), "connection refused")
+	})
+	until(t, "it is logged", func() bool { return len(b.log.AllEntries()) > 0 })
+	b.expect(0, 0, 0, 0, 1000)
+	g.reopen(t)
+	until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == 1000 })
+	noError(t, b.Ready())
+	noError(t, b.stop())
+	b.expect(1000, 0, 0, 0, 0)
+	for seq, n := range sequences(t, consume(t, 1000, []string{g.addr})) {
+		if n != 1 {
+			t.Errorf("record %d is there %d times", seq, n)
+		}
+	}
+}
+
+// TestKafkaFull loses the brokers for so long that the buffer fills up: the
+// newest records are dropped, all are accounted for, and those counted as
+// written are there once.
+func TestKafkaFull(t *testing.T) {
+	g, _ := gatedBrokers(t)
+	b := newKafka(t, KafkaConfig{BufferBytes: minKafkaBuffer}, lineEncoder{}, g.addr)
+	b.start()
+	w := b.NewWriter()
+	for i := range 100 {
+		b.hand(w, i, 100)
+	}
+	until(t, "the first are written", func() bool { return b.scrape()["records_written_total kafka"] == 100 })
+	g.shut()
+	const last = 3000
+	for i := 100; i < last; i++ {
+		b.hand(w, i, 100)
+		if i%100 == 0 {
+			if n := b.scrape()["output_buffered_bytes kafka"]; n > minKafkaBuffer {
+				t.Errorf("%v bytes are buffered", n)
+			}
+		}
+	}
+	m := b.scrape()
+	full := int(m["records_dropped_total output_full kafka"])
+	held := int(m["records_held output"])
+	if full == 0 || held == 0 || full+held != last-100 {
+		t.Fatalf("%d dropped, %d held", full, held)
+	}
+	g.reopen(t)
+	until(t, "what was held is written", func() bool { return b.scrape()["records_held output"] == 0 })
+	noError(t, b.stop())
+	b.expect(last-full, full, 0, 0, 0)
+	seqs := sequences(t, consume(t, last-full, []string{g.addr}))
+	for seq := range 100 + held {
+		if seqs[seq] != 1 {
+			t.Errorf("record %d is there %d times: the newest are those to drop", seq, seqs[seq])
+		}
+	}
+}
+
+// TestKafkaDeadline stops while the brokers are away.
+func TestKafkaDeadline(t *testing.T) {
+	g, _ := gatedBrokers(t)
+	b := newKafka(t, KafkaConfig{DrainTimeout: time.Millisecond, Block: true}, lineEncoder{}, g.addr)
+	b.start()
+	w := b.NewWriter()
+	b.hand(w, 0, 0)
+	until(t, "the first is written", func() bool { return b.scrape()["records_written_total kafka"] == 1 })
+	g.shut()
+	for i := range 500 {
+		b.hand(w, i+1, 100)
+	}
+	until(t, "the client has some", func() bool { return b.inClient.Load() > 0 })
+	if err := b.stop(); !errors.Is(err, ErrDrain) {
+		t.Errorf("error %v, want ErrDrain", err)
+	}
+	b.expect(1, 0, 0, 500, 0)
+	b.hand(w, 0, 0)
+	b.expect(1, 0, 0, 501, 0)
+}
+
+// TestKafkaSRV finds the brokers by a record in the DNS, which is not to be had
+// at first.
+func TestKafkaSRV(t *testing.T) {
+	c := brokers(t)
+	b := newKafka(t, KafkaConfig{SRV: "_kafka._tcp.example.org"}, lineEncoder{})
+	var lookups atomic.Int64
+	b.srv = func(name string) ([]string, error) {
+		if name != "_kafka._tcp.example.org" {
+			t.Errorf("looked up %q", name)
+		}
+		if lookups.Add(1) == 1 {
+			return nil, errors.New("no such name")
+		}
+		return c.ListenAddrs(), nil
+	}
+	b.start()
+	b.hand(b.NewWriter(), 1, 1)
+	until(t, "the name is missed", func() bool { return strings.Contains(fmt.Sprint(b.Ready()), "no such name") })
+	b.expect(0, 0, 0, 0, 1)
+	until(t, "written", func() bool { return b.scrape()["records_written_total kafka"] == 1 })
+	noError(t, b.stop())
+}
