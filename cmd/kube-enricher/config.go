@@ -56,14 +56,21 @@ type config struct {
 	drainTimeout  time.Duration
 
 	mapping []flow.MapEntry
-	schema  string // one of transport.Schemas
-	fields  string
-	format  string // json, protobuf or text
-	color   bool   // of text; set by run
-	cluster string // empty: no field Cluster
+	// textOnly says that the last entry of mapping is there for the format text
+	// alone.
+	textOnly bool
+	schema   string // one of transport.Schemas
+	fields   string
+	color    bool   // of text; set by run
+	cluster  string // empty: no field Cluster
 
-	transport     string // file
-	transportFile string // empty: standard output
+	// transport and format are as given, outputs what comes of the two.
+	transport, format []outputConfig
+	outputs           []outputConfig
+	transportFile     string // empty: standard output
+	kafka             transport.KafkaConfig
+	kafkaKey          string
+	kafkaHashing      bool
 
 	kubeconfig      string        // empty: the usual places
 	kubeSnapshot    string        // empty: a cluster
@@ -125,15 +132,22 @@ const (
 	groupInput   = "Input"
 	groupRecords = "Records"
 	groupOutput  = "Output"
+	groupKafka   = "Kafka"
 	groupKube    = "Kubernetes"
 	groupHTTP    = "HTTP"
 	groupProgram = "Program"
 )
 
-var groups = []string{groupInput, groupRecords, groupOutput, groupKube, groupHTTP, groupProgram}
+var groups = []string{groupInput, groupRecords, groupOutput, groupKafka, groupKube, groupHTTP, groupProgram}
 
 // options returns the table of options, by group.
 func options() []option {
+	return slices.Concat(inputOptions(), kafkaOptions(), otherOptions())
+}
+
+// inputOptions returns the options of input, records and outputs, but for
+// Kafka's.
+func inputOptions() []option {
 	return []option{
 		{
 			name: "listen", group: groupInput, arg: "URL,...", def: "netflow://:2055,sflow://:6343",
@@ -185,7 +199,7 @@ func options() []option {
 		},
 		{
 			name: "format", group: groupRecords, arg: "NAME", def: "json",
-			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read, with colours on a terminal unless `NO_COLOR` is set)",
+			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read, with colours on a terminal unless `NO_COLOR` is set). For several transports, `TRANSPORT:FORMAT,...` if they differ",
 			set:   setFormat,
 		},
 		{
@@ -194,15 +208,21 @@ func options() []option {
 			set:   setCluster,
 		},
 		{
-			name: "transport", group: groupOutput, arg: "NAME", def: "file",
-			usage: "where records go: `file`",
-			set:   oneOf(func(c *config) *string { return &c.transport }, "file"),
+			name: "transport", group: groupOutput, arg: "NAME,...", def: transportFile,
+			usage: "where records go: `file`, `kafka`, or both, each with its format if that is not the same for all: `file:json,kafka:protobuf`. Each has its own buffer; one that stalls does not hold the other",
+			set:   setTransport,
 		},
 		{
 			name: "transport.file", group: groupOutput, arg: "FILE",
 			usage: "file that records are appended to; empty for standard output. SIGHUP reopens it",
 			set:   path(func(c *config) *string { return &c.transportFile }, "leave it empty for standard output"),
 		},
+	}
+}
+
+// otherOptions returns the options behind those of outputs.
+func otherOptions() []option {
+	return []option{
 		{
 			name: "kubeconfig", group: groupKube, arg: "FILE",
 			usage: "how to reach the cluster. If it is not given: `KUBECONFIG`, else the pod's service account, else `~/.kube/config`",
@@ -288,7 +308,7 @@ func options() []option {
 // names. A flag beats the environment, and that beats the file. The error is a
 // *usageError, or flag.ErrHelp if the usage was asked for.
 func parse(args, env []string, stdinIsPipe bool) (*config, error) {
-	p := parser{options: options(), given: make(map[string]setting)}
+	p := parser{options: options(), given: make(map[string]setting), variables: make(map[string]string)}
 	files, err := p.flags(args)
 	if err != nil {
 		return nil, err
@@ -350,6 +370,9 @@ func (p *parser) finish(c *config, stdinIsPipe bool) error {
 
 	if c.mode != modeStdin && c.input != "auto" {
 		return usagef("%s: %s is for standard input only (FILE -, or a pipe without -listen); leave it out", p.given["input"].flag("input"), quote(c.input))
+	}
+	if err := p.finishOutputs(c); err != nil {
+		return err
 	}
 	if err := p.checkFormat(c); err != nil {
 		return err
@@ -504,6 +527,8 @@ func (s setting) flag(name string) string {
 type parser struct {
 	options []option
 	given   map[string]setting // by name of the flag
+	// variables are those of the environment that set no flag.
+	variables map[string]string
 }
 
 func (p *parser) option(name string) *option {
@@ -564,6 +589,7 @@ func (p *parser) environment(env []string) error {
 	for _, kv := range env {
 		name, value, _ := strings.Cut(kv, "=")
 		if !strings.HasPrefix(name, envPrefix) {
+			p.variables[name] = value
 			continue
 		}
 		o := byEnv[name]

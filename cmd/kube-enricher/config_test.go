@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
 var update = flag.Bool("update", false, "write generated documentation anew")
@@ -34,9 +36,15 @@ func TestParseDefaults(t *testing.T) {
 	if len(c.mapping) != 2 || c.mapping[0] != (flow.MapEntry{Field: flow.FieldSrcAddr, Prefix: "Src", Snake: "src"}) || c.mapping[1] != (flow.MapEntry{Field: flow.FieldDstAddr, Prefix: "Dst", Snake: "dst"}) {
 		t.Errorf("mapping %+v", c.mapping)
 	}
-	c.listen, c.mapping = nil, nil
+	if k := c.kafka; strings.Join(k.Brokers, " ") != "127.0.0.1:9092 [::1]:9092" || k.Topic != "flow-messages" || k.MaxMsgBytes != 1000000 || k.FlushBytes != 100<<20 ||
+		k.FlushFrequency != 5*time.Second || k.BufferBytes != 64<<20 || k.TLS || k.Insecure || k.SASL != "none" || k.Compression != "none" {
+		t.Errorf("kafka %+v", k)
+	}
+	c.listen, c.mapping, c.kafka = nil, nil, transport.KafkaConfig{}
 	want := config{
-		input: "auto", schema: "v1", fields: "default", format: "json", transport: "file",
+		input: "auto", schema: "v1", fields: "default",
+		transport: []outputConfig{{"file", ""}}, format: []outputConfig{{"", "json"}}, outputs: []outputConfig{{"file", "json"}},
+		kafkaKey: "SrcAddr,DstAddr", kafkaHashing: true,
 		templatesHold: 15 * time.Minute, drainTimeout: 10 * time.Second,
 		kubeSyncTimeout: time.Minute, kubeRetain: 20 * time.Minute, kubeWait: 2 * time.Second, addr: ":8080", logLevel: logrus.InfoLevel,
 	}
@@ -63,16 +71,38 @@ func TestParseEverywhere(t *testing.T) {
 		"sampling": {"10.0.0.0/8=400,192.0.2.1=5", nil, func(c *config) bool {
 			return fmt.Sprint(c.sampling) == "[{10.0.0.0/8 400} {192.0.2.1/32 5}]"
 		}},
-		"templates.file":    {"/tmp/templates", nil, func(c *config) bool { return c.templatesFile == "/tmp/templates" }},
-		"templates.hold":    {"1m", nil, func(c *config) bool { return c.templatesHold == time.Minute }},
-		"drain-timeout":     {"3s", nil, func(c *config) bool { return c.drainTimeout == 3*time.Second }},
-		"mapping":           {"next_hop=Nxt", nil, func(c *config) bool { return len(c.mapping) == 1 && c.mapping[0].Prefix == "Nxt" }},
-		"schema":            {"v1", nil, func(c *config) bool { return c.schema == "v1" }},
-		"fields":            {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *config) bool { return c.fields == "default,+TimeFlowStartNs,-SrcMac" }},
-		"format":            {"bin", nil, func(c *config) bool { return c.format == "protobuf" }},
-		"cluster":           {"züri \"1\"", nil, func(c *config) bool { return c.cluster == "züri \"1\"" }},
-		"transport":         {"file", nil, func(c *config) bool { return c.transport == "file" }},
-		"transport.file":    {"/tmp/out.json", nil, func(c *config) bool { return c.transportFile == "/tmp/out.json" }},
+		"templates.file": {"/tmp/templates", nil, func(c *config) bool { return c.templatesFile == "/tmp/templates" }},
+		"templates.hold": {"1m", nil, func(c *config) bool { return c.templatesHold == time.Minute }},
+		"drain-timeout":  {"3s", nil, func(c *config) bool { return c.drainTimeout == 3*time.Second }},
+		"mapping":        {"next_hop=Nxt", nil, func(c *config) bool { return len(c.mapping) == 1 && c.mapping[0].Prefix == "Nxt" }},
+		"schema":         {"v1", nil, func(c *config) bool { return c.schema == "v1" }},
+		"fields":         {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *config) bool { return c.fields == "default,+TimeFlowStartNs,-SrcMac" }},
+		"format":         {"bin", nil, func(c *config) bool { return fmt.Sprint(c.outputs) == "[{file protobuf}]" }},
+		"cluster":        {"züri \"1\"", nil, func(c *config) bool { return c.cluster == "züri \"1\"" }},
+		"transport":      {"kafka:pb,file", nil, func(c *config) bool { return fmt.Sprint(c.outputs) == "[{kafka protobuf} {file json}]" }},
+		"transport.file": {"/tmp/out.json", nil, func(c *config) bool { return c.transportFile == "/tmp/out.json" }},
+
+		"transport.kafka.brokers": {"kafka-0,kafka-1:9093, [fd00::1]:9094", nil, func(c *config) bool {
+			return fmt.Sprint(c.kafka.Brokers) == "[kafka-0:9092 kafka-1:9093 [fd00::1]:9094]"
+		}},
+		"transport.kafka.srv":          {"_kafka._tcp.example.org", nil, func(c *config) bool { return c.kafka.SRV == "_kafka._tcp.example.org" }},
+		"transport.kafka.topic":        {"a.b-c_1", nil, func(c *config) bool { return c.kafka.Topic == "a.b-c_1" }},
+		"transport.kafka.key":          {"SrcNamespace, dst_namespace,Proto", nil, func(c *config) bool { return c.kafka.Key != nil && c.kafkaKey != transport.DefaultKey }},
+		"transport.kafka.hashing":      {"false", nil, func(c *config) bool { return c.kafka.Spread != c.kafkaHashing }},
+		"transport.kafka.compression":  {"ZSTD", nil, func(c *config) bool { return c.kafka.Compression == "zstd" }},
+		"transport.kafka.buffer":       {"1000000", nil, func(c *config) bool { return c.kafka.BufferBytes == 1e6 }},
+		"transport.kafka.flushfreq":    {"0s", nil, func(c *config) bool { return c.kafka.FlushFrequency < 0 }},
+		"transport.kafka.flushbytes":   {"1", nil, func(c *config) bool { return c.kafka.FlushBytes == 1 }},
+		"transport.kafka.maxmsgbytes":  {"2000000", nil, func(c *config) bool { return c.kafka.MaxMsgBytes == 2e6 }},
+		"transport.kafka.tls":          {"true", nil, func(c *config) bool { return c.kafka.TLS }},
+		"transport.kafka.tls.ca":       {"/ca", nil, func(c *config) bool { return c.kafka.CA == "/ca" }},
+		"transport.kafka.tls.client":   {"/cert", nil, func(c *config) bool { return c.kafka.ClientCert == "/cert" }},
+		"transport.kafka.tls.key":      {"/key", nil, func(c *config) bool { return c.kafka.ClientKey == "/key" }},
+		"transport.kafka.tls.insecure": {"true", nil, func(c *config) bool { return c.kafka.Insecure }},
+		"transport.kafka.sasl": {"scram-sha512", nil, func(c *config) bool {
+			return c.kafka.SASL == "scram-sha512" && c.kafka.User == "u" && c.kafka.Password == "p=1"
+		}},
+
 		"kubeconfig":        {"/k", nil, func(c *config) bool { return c.kubeconfig == "/k" }},
 		"kube.snapshot":     {"/s", nil, func(c *config) bool { return c.kubeSnapshot == "/s" }},
 		"kube.off":          {"true", nil, func(c *config) bool { return c.kubeOff }},
@@ -97,9 +127,23 @@ func TestParseEverywhere(t *testing.T) {
 		if o.name == "config" {
 			continue // TestParsePrecedence
 		}
+		// What else a flag is of no use without.
+		var needed []string
+		if strings.HasPrefix(o.name, kafkaFlags) {
+			needed = append(needed, "-transport", "kafka")
+		}
+		switch strings.TrimPrefix(o.name, kafkaFlags) {
+		case "tls.client":
+			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.key", "/key")
+		case "tls.key":
+			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.client", "/cert")
+		case "tls.ca", "tls.insecure":
+			needed = append(needed, "-transport.kafka.tls")
+		}
 		check := func(where string, args, env []string) {
 			t.Helper()
-			c, err := parse(append(args, tt.files...), env, false)
+			env = append(env, "KAFKA_SASL_USER=u", "KAFKA_SASL_PASS=p=1")
+			c, err := parse(slices.Concat(needed, args, tt.files), env, false)
 			if err != nil {
 				t.Errorf("-%s in %s: %v", o.name, where, err)
 			} else if !tt.got(c) {
@@ -249,7 +293,7 @@ func TestParseErrors(t *testing.T) {
 		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf`},
 		{"schema", []string{"-schema", "v3"}, nil, "", false, `-schema: "v3" is not allowed; give one of v1, v2, netobserv`},
 		{"format", []string{"-format", "xml"}, nil, "", false, `-format: "xml" is not allowed; give one of json, protobuf, text`},
-		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; the only value is file`},
+		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, or several such as file:json,kafka:protobuf`},
 		{"switch", []string{"-kube.off=maybe"}, nil, "", false, `-kube.off: "maybe" is not allowed; give true or false`},
 		{"switch in environment", nil, []string{"KUBE_ENRICHER_CHECK="}, "", false, `-check (from environment variable KUBE_ENRICHER_CHECK): "" is not allowed; give true or false`},
 		{"allow without network", []string{"-allow", "10.0.0.0/8,everyone"}, nil, "", false, `-allow: "everyone" is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses`},

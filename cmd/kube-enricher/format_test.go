@@ -91,7 +91,7 @@ func parseArgs(t *testing.T, args ...string) *config {
 // capture: each of its fields is what our decoder has, whatever else is there.
 func TestProtobufStock(t *testing.T) {
 	c := parseArgs(t, "-format", "pb", "-fields", "all", "-cluster", "c", "-mapping", "SrcAddr=Src,DstAddr=Dst,SamplerAddress=Sampler")
-	enc, err := newEncoder(c)
+	enc, err := newEncoder(c, c.outputs[0].format)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,11 +300,11 @@ func TestGolden(t *testing.T) {
 		{"protobuf.bin", []string{"-format", "protobuf"}},
 	} {
 		c := parseArgs(t, append(tc.args, "-cluster", "demo")...)
-		enc, err := newEncoder(c)
+		enc, err := newEncoder(c, c.outputs[0].format)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.format == formatText {
+		if c.writesAs(formatText) {
 			enc = transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Location: time.UTC})
 		}
 		var got []byte

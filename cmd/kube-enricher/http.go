@@ -130,7 +130,7 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 	if h.a.enricher != nil {
 		note("kubernetes", h.a.enricher.Ready())
 	}
-	note("output", h.a.out.Ready())
+	h.a.outputReady(note)
 	body := readiness{Ready: len(missing) == 0, Missing: missing}
 	if h.a.enricher != nil {
 		if s := h.a.enricher.Stale(); s != "" {

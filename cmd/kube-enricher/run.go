@@ -106,7 +106,7 @@ type app struct {
 	stdin, stdout *os.File
 	reg           *prometheus.Registry
 
-	out       *transport.File
+	outputs   []*output
 	enricher  *enrich.Enricher // nil with -kube.off
 	collector *collector.Collector
 
@@ -143,17 +143,12 @@ func (a *app) check() error {
 
 func (a *app) build() error {
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
-	enc, err := newEncoder(a.cfg)
-	if err != nil {
-		return usagef("-%v", err)
-	}
-	a.out, err = transport.NewFile(transport.FileConfig{
-		Path: a.cfg.transportFile, Stdout: a.stdout, Block: a.cfg.mode != modeCollect, Binary: a.cfg.format == formatProtobuf,
-		// Half of the time is for the sockets, half for the output.
-		DrainTimeout: max(a.cfg.drainTimeout/2, 1),
-	}, enc, a.log, a.reg)
-	if err != nil {
-		return err
+	for _, c := range a.cfg.outputs {
+		o, err := a.newOutput(c)
+		if err != nil {
+			return err
+		}
+		a.outputs = append(a.outputs, o)
 	}
 	if !a.cfg.kubeOff {
 		source, err := a.source()
@@ -168,6 +163,7 @@ func (a *app) build() error {
 			return err
 		}
 	}
+	var err error
 	a.collector, err = collector.New(collector.Config{
 		Listeners: a.cfg.listen, Allow: a.cfg.allow, Sampling: a.cfg.sampling,
 		TemplatesFile: a.cfg.templatesFile, TemplatesHold: a.cfg.templatesHold, DrainTimeout: a.cfg.drainTimeout / 2,
@@ -209,7 +205,7 @@ func (a *app) labels() []string {
 
 // newStage makes a worker's chain of handlers.
 func (a *app) newStage(int) collector.Handler {
-	w := a.out.NewWriter()
+	w := a.newWriter()
 	var s stage = passThrough{w}
 	if a.enricher != nil {
 		s = a.enricher.NewStage(w)
@@ -259,8 +255,8 @@ func (a *app) run() (err error) {
 	stopSignals := a.handleSignals(cancelInput)
 	defer stopSignals()
 
-	if err := a.out.Open(); err != nil {
-		return fmt.Errorf("open the output (-transport.file): %w", err)
+	if err := a.openOutputs(); err != nil {
+		return err
 	}
 	http, err := a.listenHTTP()
 	if err != nil {
@@ -275,20 +271,15 @@ func (a *app) run() (err error) {
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
 
-	output := start(a.out.Run)
-	go func() { // an output that ends by itself ends the input
-		err := <-output.done
-		output.done <- err
-		cancelInput(err)
-	}()
+	outputs := a.startOutputs(cancelInput)
 	var names *part
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
 	}
 	if a.cfg.mode != modeCollect {
-		// The input waits for the output here. A stalled one must not keep a
+		// The input waits for the outputs here. A stalled one must not keep a
 		// signal from ending it.
-		unblock := context.AfterFunc(input, func() { time.AfterFunc(unblockAfter, output.cancel) })
+		unblock := context.AfterFunc(input, func() { time.AfterFunc(unblockAfter, outputs.cancel) })
 		defer unblock()
 	}
 	inputErr := a.runInput(input)
@@ -296,10 +287,9 @@ func (a *app) run() (err error) {
 	http.stopping()
 	a.drain()
 	if a.cfg.mode != modeCollect && input.Err() == nil {
-		a.out.Finish() // takes as long as the reader does, unless a signal comes
-		output.wait(input)
+		outputs.finish(input) // takes as long as the readers do, unless a signal comes
 	}
-	outputErr := output.stop()
+	outputErr := outputs.stop()
 	var namesErr error
 	if names != nil {
 		namesErr = names.stop()
@@ -328,7 +318,7 @@ func (a *app) runInput(ctx context.Context) error {
 			a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
 		}
 		var refuse error
-		if a.cfg.format != formatJSON {
+		if !a.cfg.onlyAs(formatJSON) {
 			refuse = errNotFromJSON
 		}
 		r, err := pipe.New(pipe.Config{
@@ -374,7 +364,9 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 			case s := <-signals:
 				switch {
 				case s == syscall.SIGHUP:
-					a.out.Reopen()
+					for _, o := range a.outputs {
+						o.reopen()
+					}
 					select {
 					case reload <- struct{}{}:
 					default: // one is waiting to be read, and will read what is new
@@ -438,19 +430,27 @@ func buildInfo() prometheus.Collector {
 }
 
 // ledger sums up the records received, written, dropped and held, and the
-// drops by reason.
+// drops by reason. With several outputs, their numbers have the transport's
+// name before them.
 func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 	families, err := g.Gather()
 	if err != nil {
 		return nil, fmt.Errorf("gather metrics: %w", err)
 	}
-	totals := logrus.Fields{"received": 0.0, "written": 0.0, "dropped": 0.0}
+	totals := logrus.Fields{"received": 0.0}
+	add := func(name string, v float64) {
+		sum, _ := totals[name].(float64)
+		totals[name] = sum + v
+	}
+	several := 0
+	for _, f := range families {
+		if f.GetName() == "kube_enricher_records_written_total" {
+			several = len(f.GetMetric())
+		}
+	}
 	for _, f := range families {
 		for _, m := range f.GetMetric() {
 			v := m.GetCounter().GetValue() + m.GetGauge().GetValue()
-			if v == 0 {
-				continue
-			}
 			label := func(name string) string {
 				for _, l := range m.GetLabel() {
 					if l.GetName() == name {
@@ -459,20 +459,26 @@ func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 				}
 				return ""
 			}
-			switch f.GetName() {
-			case "kube_enricher_records_received_total":
-				totals["received"] = totals["received"].(float64) + v
-			case "kube_enricher_records_written_total":
-				totals["written"] = totals["written"].(float64) + v
-			case "kube_enricher_records_held":
-				totals["held"] = v
-			case "kube_enricher_records_dropped_total":
-				totals["dropped"] = totals["dropped"].(float64) + v
-				totals["dropped_"+label("reason")] = v
-			case "kube_enricher_datagrams_dropped_total":
-				totals["datagrams_dropped_"+label("reason")] = v
-			case "kube_enricher_sets_dropped_total":
-				totals["sets_dropped_"+label("reason")] = v
+			prefix := ""
+			if several > 1 && label("transport") != "" {
+				prefix = label("transport") + "_"
+			}
+			switch name := f.GetName(); {
+			case name == "kube_enricher_records_written_total":
+				add(prefix+"written", v)
+				add(prefix+"dropped", 0)
+			case v == 0:
+			case name == "kube_enricher_records_received_total":
+				add("received", v)
+			case name == "kube_enricher_records_held":
+				add(prefix+"held", v)
+			case name == "kube_enricher_records_dropped_total":
+				add(prefix+"dropped", v)
+				add(prefix+"dropped_"+label("reason"), v)
+			case name == "kube_enricher_datagrams_dropped_total":
+				add("datagrams_dropped_"+label("reason"), v)
+			case name == "kube_enricher_sets_dropped_total":
+				add("sets_dropped_"+label("reason"), v)
 			}
 		}
 	}
