@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/test/brokers"
 )
 
 const testTopic = "flows"
@@ -38,9 +38,9 @@ type kafkaBench struct {
 }
 
 // newKafka returns an output to the given brokers that sends without delay.
-func newKafka(t *testing.T, cfg KafkaConfig, enc Encoder, brokers ...string) *kafkaBench {
+func newKafka(t *testing.T, cfg KafkaConfig, enc Encoder, seeds ...string) *kafkaBench {
 	t.Helper()
-	cfg.Brokers, cfg.Topic = brokers, testTopic
+	cfg.Brokers, cfg.Topic = seeds, testTopic
 	if cfg.FlushFrequency == 0 {
 		cfg.FlushFrequency = time.Millisecond
 	}
@@ -123,43 +123,6 @@ func until(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-func brokers(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
-	t.Helper()
-	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(8, testTopic)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Close)
-	return c
-}
-
-// consume reads n records of the topic, from all partitions.
-func consume(t *testing.T, n int, seeds []string, opts ...kgo.Opt) []*kgo.Record {
-	t.Helper()
-	cl, err := kgo.NewClient(append(opts, kgo.SeedBrokers(seeds...), kgo.ConsumeTopics(testTopic), kgo.FetchMaxWait(100*time.Millisecond))...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer cl.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var records []*kgo.Record
-	for len(records) < n {
-		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			t.Fatalf("%d records came, want %d", len(records), n)
-		}
-		records = append(records, fetches.Records()...)
-	}
-	// Nor are there more.
-	ctx, cancel = context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	if more := cl.PollFetches(ctx).Records(); len(more) > 0 || len(records) > n {
-		t.Fatalf("%d records came, want %d", len(records)+len(more), n)
-	}
-	return records
-}
-
 // sequences returns the sequence numbers of what lineEncoder wrote, and how
 // often each is there.
 func sequences(t *testing.T, records []*kgo.Record) map[int]int {
@@ -185,7 +148,7 @@ func noError(t *testing.T, err error) {
 // TestKafka writes from several workers at once and reads all of it.
 func TestKafka(t *testing.T) {
 	const workers, each = 4, 5000
-	c := brokers(t, kfake.NumBrokers(3))
+	c := brokers.New(t, testTopic, kfake.NumBrokers(3))
 	key, err := ParseKey(DefaultKey, nil)
 	noError(t, err)
 	b := newKafka(t, KafkaConfig{Key: key, Compression: CompressionLZ4, Block: true, BufferBytes: 1 << 20}, lineEncoder{}, c.ListenAddrs()...)
@@ -214,7 +177,7 @@ func TestKafka(t *testing.T) {
 	if m["output_bytes_total kafka"] == 0 || m["output_batches_total kafka"] == 0 || m["output_write_seconds kafka"] == 0 || m["output_errors_total kafka"] != 0 || m["output_buffered_bytes kafka"] != 0 {
 		t.Errorf("metrics: %v", m)
 	}
-	records := consume(t, workers*each, c.ListenAddrs())
+	records := brokers.Consume(t, testTopic, workers*each, c.ListenAddrs())
 	for seq, n := range sequences(t, records) {
 		if n != 1 {
 			t.Errorf("record %d is there %d times", seq, n)
@@ -244,7 +207,7 @@ func TestKafkaValues(t *testing.T) {
 	noError(t, err)
 	for name, enc := range map[string]Encoder{"json": newJSON(t, JSONConfig{}), "protobuf": protobuf} {
 		t.Run(name, func(t *testing.T) {
-			c := brokers(t)
+			c := brokers.New(t, testTopic)
 			b := newKafka(t, KafkaConfig{Binary: name == "protobuf"}, enc, c.ListenAddrs()...)
 			b.start()
 			b.NewWriter().HandleFlow(reference())
@@ -253,7 +216,7 @@ func TestKafkaValues(t *testing.T) {
 			if name == "json" {
 				want = bytes.TrimSuffix(want, []byte("\n"))
 			}
-			r := consume(t, 1, c.ListenAddrs())[0]
+			r := brokers.Consume(t, testTopic, 1, c.ListenAddrs())[0]
 			if !bytes.Equal(r.Value, want) || r.Key != nil {
 				t.Errorf("key %q, value\n%q, want\n%q", r.Key, r.Value, want)
 			}
@@ -268,7 +231,7 @@ func TestKafkaPartitions(t *testing.T) {
 	noError(t, err)
 	for _, spread := range []bool{false, true} {
 		t.Run(fmt.Sprintf("spread=%v", spread), func(t *testing.T) {
-			c := brokers(t)
+			c := brokers.New(t, testTopic)
 			b := newKafka(t, KafkaConfig{Key: key, Spread: spread}, lineEncoder{}, c.ListenAddrs()...)
 			b.start()
 			w := b.NewWriter()
@@ -284,7 +247,7 @@ func TestKafkaPartitions(t *testing.T) {
 			noError(t, b.done())
 			counts := make(map[int32]int)
 			partitions := make(map[string][]int32)
-			for _, r := range consume(t, conversations*each, c.ListenAddrs()) {
+			for _, r := range brokers.Consume(t, testTopic, conversations*each, c.ListenAddrs()) {
 				counts[r.Partition]++
 				if !slices.Contains(partitions[string(r.Key)], r.Partition) {
 					partitions[string(r.Key)] = append(partitions[string(r.Key)], r.Partition)
@@ -313,7 +276,7 @@ func TestKafkaCompression(t *testing.T) {
 		"": 0, CompressionNone: 0, CompressionGzip: 1, CompressionSnappy: 2, CompressionLZ4: 3, CompressionZstd: 4,
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := brokers(t, kfake.SeedTopics(1, testTopic))
+			c := brokers.New(t, testTopic, kfake.SeedTopics(1, testTopic))
 			seen := make(chan int16, 10)
 			c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				c.KeepControl()
@@ -331,7 +294,7 @@ func TestKafkaCompression(t *testing.T) {
 			if got := <-seen; got != codec {
 				t.Errorf("codec %d, want %d", got, codec)
 			}
-			if v := consume(t, 1, c.ListenAddrs())[0].Value; len(v) != 3001 {
+			if v := brokers.Consume(t, testTopic, 1, c.ListenAddrs())[0].Value; len(v) != 3001 {
 				t.Errorf("%d bytes arrived", len(v))
 			}
 		})
@@ -354,7 +317,7 @@ func TestKafkaBatches(t *testing.T) {
 		"no delay":     {KafkaConfig{FlushFrequency: -1}, 10, true, 1e6},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := brokers(t, kfake.SeedTopics(1, testTopic))
+			c := brokers.New(t, testTopic, kfake.SeedTopics(1, testTopic))
 			var largest atomic.Int64
 			c.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 				c.KeepControl()
@@ -388,7 +351,7 @@ func TestKafkaBatches(t *testing.T) {
 // TestKafkaTooLarge checks that a record that no batch can hold is the only one
 // that is lost.
 func TestKafkaTooLarge(t *testing.T) {
-	c := brokers(t)
+	c := brokers.New(t, testTopic)
 	b := newKafka(t, KafkaConfig{MaxMsgBytes: 10000}, lineEncoder{}, c.ListenAddrs()...)
 	b.start()
 	w := b.NewWriter()
@@ -410,7 +373,7 @@ func TestKafkaTooLarge(t *testing.T) {
 
 // TestKafkaRefused checks that records are counted that the brokers refuse.
 func TestKafkaRefused(t *testing.T) {
-	c := brokers(t)
+	c := brokers.New(t, testTopic)
 	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	b := newKafka(t, KafkaConfig{}, lineEncoder{}, c.ListenAddrs()...)
 	b.start()
@@ -452,125 +415,11 @@ func TestKafkaTopic(t *testing.T) {
 	}
 }
 
-// gate is the way to a broker, which can be shut.
-type gate struct {
-	addr string
-
-	mu    sync.Mutex
-	open  sync.Cond
-	l     net.Listener // nil when shut
-	ended bool
-	conns map[net.Conn]bool
-}
-
-// gatedBrokers returns a cluster of one broker behind a gate.
-func gatedBrokers(t *testing.T, opts ...kfake.Opt) (*gate, *kfake.Cluster) {
-	t.Helper()
-	g := &gate{conns: make(map[net.Conn]bool)}
-	g.open.L = &g.mu
-	c := brokers(t, append(opts, kfake.ListenFn(func(network, addr string) (net.Listener, error) {
-		l, err := net.Listen(network, addr)
-		if err == nil {
-			g.l, g.addr = l, l.Addr().String()
-		}
-		return g, err
-	}))...)
-	return g, c
-}
-
-// Accept implements net.Listener.
-func (g *gate) Accept() (net.Conn, error) {
-	for {
-		g.mu.Lock()
-		for g.l == nil && !g.ended {
-			g.open.Wait()
-		}
-		l, ended := g.l, g.ended
-		g.mu.Unlock()
-		if ended {
-			return nil, net.ErrClosed
-		}
-		c, err := l.Accept()
-		if err != nil {
-			continue // the gate was shut
-		}
-		g.mu.Lock()
-		g.conns[c] = true
-		g.mu.Unlock()
-		return gatedConn{c, g}, nil
-	}
-}
-
-type gatedConn struct {
-	net.Conn
-	g *gate
-}
-
-func (c gatedConn) Close() error {
-	c.g.mu.Lock()
-	defer c.g.mu.Unlock()
-	delete(c.g.conns, c.Conn)
-	return c.Conn.Close()
-}
-
-// Addr implements net.Listener.
-func (g *gate) Addr() net.Addr {
-	addr, _ := net.ResolveTCPAddr("tcp", g.addr)
-	return addr
-}
-
-// Close implements net.Listener.
-func (g *gate) Close() error {
-	g.shut()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.ended = true
-	g.open.Broadcast()
-	return nil
-}
-
-// shut refuses connections and breaks those there are, wherever in a request
-// or an answer they may be.
-func (g *gate) shut() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.l != nil {
-		g.l.Close()
-		g.l = nil
-	}
-	g.breakLocked()
-}
-
-// breakAll breaks the connections that there are.
-func (g *gate) breakAll() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.breakLocked()
-}
-
-func (g *gate) breakLocked() {
-	for c := range g.conns {
-		c.Close()
-	}
-	clear(g.conns)
-}
-
-// reopen takes connections again, at the same address.
-func (g *gate) reopen(t *testing.T) {
-	t.Helper()
-	l, err := net.Listen("tcp", g.addr)
-	noError(t, err)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.l = l
-	g.open.Broadcast()
-}
-
 // TestKafkaAwayAtStart starts before the brokers do.
 func TestKafkaAwayAtStart(t *testing.T) {
-	g, _ := gatedBrokers(t)
-	g.shut()
-	b := newKafka(t, KafkaConfig{}, lineEncoder{}, g.addr)
+	g, _ := brokers.NewGated(t, testTopic)
+	g.Shut()
+	b := newKafka(t, KafkaConfig{}, lineEncoder{}, g.Address())
 	b.start()
 	w := b.NewWriter()
 	for i := range 1000 {
@@ -582,12 +431,12 @@ func TestKafkaAwayAtStart(t *testing.T) {
 	})
 	until(t, "it is logged", func() bool { return len(b.log.AllEntries()) > 0 })
 	b.expect(0, 0, 0, 0, 1000)
-	g.reopen(t)
+	g.Open(t)
 	until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == 1000 })
 	noError(t, b.Ready())
 	noError(t, b.stop())
 	b.expect(1000, 0, 0, 0, 0)
-	for seq, n := range sequences(t, consume(t, 1000, []string{g.addr})) {
+	for seq, n := range sequences(t, brokers.Consume(t, testTopic, 1000, []string{g.Address()})) {
 		if n != 1 {
 			t.Errorf("record %d is there %d times", seq, n)
 		}
@@ -598,15 +447,15 @@ func TestKafkaAwayAtStart(t *testing.T) {
 // newest records are dropped, all are accounted for, and those counted as
 // written are there once.
 func TestKafkaFull(t *testing.T) {
-	g, _ := gatedBrokers(t)
-	b := newKafka(t, KafkaConfig{BufferBytes: minKafkaBuffer}, lineEncoder{}, g.addr)
+	g, _ := brokers.NewGated(t, testTopic)
+	b := newKafka(t, KafkaConfig{BufferBytes: minKafkaBuffer}, lineEncoder{}, g.Address())
 	b.start()
 	w := b.NewWriter()
 	for i := range 100 {
 		b.hand(w, i, 100)
 	}
 	until(t, "the first are written", func() bool { return b.scrape()["records_written_total kafka"] == 100 })
-	g.shut()
+	g.Shut()
 	const last = 3000
 	for i := 100; i < last; i++ {
 		b.hand(w, i, 100)
@@ -622,11 +471,11 @@ func TestKafkaFull(t *testing.T) {
 	if full == 0 || held == 0 || full+held != last-100 {
 		t.Fatalf("%d dropped, %d held", full, held)
 	}
-	g.reopen(t)
+	g.Open(t)
 	until(t, "what was held is written", func() bool { return b.scrape()["records_held output"] == 0 })
 	noError(t, b.stop())
 	b.expect(last-full, full, 0, 0, 0)
-	seqs := sequences(t, consume(t, last-full, []string{g.addr}))
+	seqs := sequences(t, brokers.Consume(t, testTopic, last-full, []string{g.Address()}))
 	for seq := range 100 + held {
 		if seqs[seq] != 1 {
 			t.Errorf("record %d is there %d times: the newest are those to drop", seq, seqs[seq])
@@ -636,13 +485,13 @@ func TestKafkaFull(t *testing.T) {
 
 // TestKafkaDeadline stops while the brokers are away.
 func TestKafkaDeadline(t *testing.T) {
-	g, _ := gatedBrokers(t)
-	b := newKafka(t, KafkaConfig{DrainTimeout: time.Millisecond, Block: true}, lineEncoder{}, g.addr)
+	g, _ := brokers.NewGated(t, testTopic)
+	b := newKafka(t, KafkaConfig{DrainTimeout: time.Millisecond, Block: true}, lineEncoder{}, g.Address())
 	b.start()
 	w := b.NewWriter()
 	b.hand(w, 0, 0)
 	until(t, "the first is written", func() bool { return b.scrape()["records_written_total kafka"] == 1 })
-	g.shut()
+	g.Shut()
 	for i := range 500 {
 		b.hand(w, i+1, 100)
 	}
@@ -658,7 +507,7 @@ func TestKafkaDeadline(t *testing.T) {
 // TestKafkaSRV finds the brokers by a record in the DNS, which is not to be had
 // at first.
 func TestKafkaSRV(t *testing.T) {
-	c := brokers(t)
+	c := brokers.New(t, testTopic)
 	b := newKafka(t, KafkaConfig{SRV: "_kafka._tcp.example.org"}, lineEncoder{})
 	var lookups atomic.Int64
 	b.srv = func(name string) ([]string, error) {

@@ -252,6 +252,9 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{}, []string{"-kubeconfig", "-kube.snapshot", "-kube.off"}},
 		{[]string{"flows.csv"}, []string{"flows.csv", ".pcap"}},
 		{[]string{"-check", "-kube.off", "-transport.file", filepath.Join(dir, "none", "x")}, []string{"-transport.file"}},
+		{[]string{"-kube.off", "-transport", "kafka", "-transport.kafka.tls", "-transport.kafka.tls.ca", filepath.Join(dir, "none")}, []string{"-transport.kafka.tls.ca", "no such file"}},
+		{[]string{"-check", "-kube.off", "-transport", "kafka", "-transport.kafka.tls", "-transport.kafka.tls.ca", broken}, []string{"-transport.kafka.tls.ca", "no certificate in PEM"}},
+		{[]string{"-check", "-kube.off", "-transport", "kafka", "-transport.kafka.tls", "-transport.kafka.tls.client", broken, "-transport.kafka.tls.key", broken}, []string{"-transport.kafka.tls.client", "broken.yaml"}},
 	} {
 		stdout, stderr, code := runProgram(t, tc.args...)
 		if code != exitUsage || stdout != "" || strings.Count(stderr, "\n") != 0 {
