@@ -1,10 +1,15 @@
 package transport
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -525,4 +530,161 @@ func TestKafkaSRV(t *testing.T) {
 	b.expect(0, 0, 0, 0, 1)
 	until(t, "written", func() bool { return b.scrape()["records_written_total kafka"] == 1 })
 	noError(t, b.stop())
+}
+
+// TestKafkaCuts breaks connections again and again while records come in: each
+// is there once, and in the order of its key.
+func TestKafkaCuts(t *testing.T) {
+	const records, cuts = 40000, 40
+	g, _ := brokers.NewGated(t, testTopic)
+	key, err := ParseKey("SamplerAddress", nil)
+	noError(t, err)
+	b := newKafka(t, KafkaConfig{Key: key, Block: true, Compression: CompressionSnappy}, lineEncoder{}, g.Address())
+	b.start()
+	w := b.NewWriter()
+	for i := range records {
+		r := new(flow.Record)
+		r.Msg.SequenceNum, r.Msg.SamplerAddress = uint32(i), []byte{192, 0, 2, byte(i % 50)}
+		w.HandleFlow(r)
+		b.handed.Add(1)
+		if i%(records/cuts) == 0 {
+			until(t, "requests are under way", func() bool { return b.inClient.Load() > 0 || b.scrape()["records_held output"] == 0 })
+			g.Break()
+		}
+	}
+	noError(t, b.done())
+	b.expect(records, 0, 0, 0, 0)
+	if n := b.scrape()["output_errors_total kafka"]; n == 0 {
+		t.Error("no request failed")
+	}
+	last := make(map[string]int)
+	seen := make(map[int]bool)
+	for _, r := range brokers.Consume(t, testTopic, records, []string{g.Address()}) {
+		seq, err := strconv.Atoi(string(r.Value))
+		noError(t, err)
+		if seen[seq] || seq < last[string(r.Key)] {
+			t.Fatalf("record %d is there twice, or after %d", seq, last[string(r.Key)])
+		}
+		seen[seq], last[string(r.Key)] = true, seq
+	}
+}
+
+// TestKafkaAllocs counts what is allocated for a record on its whole way to a
+// broker, which is in another process: at most 2, and nothing by the worker.
+func TestKafkaAllocs(t *testing.T) {
+	if os.Getenv(asBroker) != "" {
+		fmt.Printf("%s %s\n", asBroker, brokers.New(t, testTopic, kfake.BlackholeProduce()).ListenAddrs()[0])
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		return
+	}
+	if raceEnabled {
+		t.Skip("allocations mean nothing under the race detector")
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKafkaAllocs$")
+	cmd.Env = append(os.Environ(), asBroker+"=1")
+	in, err := cmd.StdinPipe()
+	noError(t, err)
+	out, err := cmd.StdoutPipe()
+	noError(t, err)
+	noError(t, cmd.Start())
+	defer func() { in.Close(); _ = cmd.Wait() }()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	noError(t, err)
+	addr, ok := strings.CutPrefix(strings.TrimSpace(line), asBroker+" ")
+	if !ok {
+		t.Fatalf("the broker says %q", line)
+	}
+
+	mapping := []flow.MapEntry{{Field: flow.FieldSrcAddr, Prefix: "Src", Snake: "src"}, {Field: flow.FieldDstAddr, Prefix: "Dst", Snake: "dst"}}
+	enc, err := NewProtobuf(ProtobufConfig{Mapping: mapping})
+	noError(t, err)
+	key, err := ParseKey("SrcAddr,DstAddr,SrcPort,DstPort,SrcNamespace,DstNamespace,Proto", mapping)
+	noError(t, err)
+	b := newKafka(t, KafkaConfig{Key: key, Binary: true, Block: true, Compression: CompressionLZ4}, enc, addr)
+	b.start()
+	w := b.NewWriter()
+	r := reference()
+	write := func(n int) {
+		for i := range n {
+			r.Msg.SequenceNum, r.Msg.SrcAddr[3] = uint32(i), byte(i)
+			w.HandleFlow(r)
+		}
+		b.handed.Add(int64(n))
+		until(t, "written", func() bool { return b.scrape()["records_held output"] == 0 })
+	}
+	write(20000)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const records = 100000
+	write(records)
+	runtime.ReadMemStats(&after)
+	perRecord := float64(after.Mallocs-before.Mallocs) / records
+	t.Logf("%.3f allocations and %.0f bytes a record", perRecord, float64(after.TotalAlloc-before.TotalAlloc)/records)
+	if perRecord > 2 {
+		t.Errorf("%.2f allocations a record, want at most 2", perRecord)
+	}
+	noError(t, b.stop())
+
+	// The worker alone, into chunks that are there.
+	b = newKafka(t, KafkaConfig{Key: key, Binary: true}, enc, addr)
+	w = b.NewWriter()
+	n := testing.AllocsPerRun(1000, func() {
+		w.HandleFlow(r)
+		if c := b.buf.next(); c != nil {
+			b.buf.release(c)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations by the worker", n)
+	}
+}
+
+// asBroker in the environment turns a test into a broker.
+const asBroker = "KUBE_ENRICHER_TEST_AS_BROKER"
+
+// TestKafkaMemory fills the buffer while brokers are away: what the process
+// takes stays near the bound.
+func TestKafkaMemory(t *testing.T) {
+	if raceEnabled {
+		t.Skip("memory means nothing under the race detector")
+	}
+	const room = 16 << 20
+	heap := func() uint64 {
+		runtime.GC()
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	for name, bytes := range map[string]int{"tiny records": 1, "usual records": 150, "large records": 5000} {
+		t.Run(name, func(t *testing.T) {
+			g, _ := brokers.NewGated(t, testTopic)
+			key, err := ParseKey(DefaultKey, nil)
+			noError(t, err)
+			b := newKafka(t, KafkaConfig{Key: key, BufferBytes: room, DrainTimeout: time.Millisecond}, lineEncoder{}, g.Address())
+			b.start()
+			w := b.NewWriter()
+			b.hand(w, 0, bytes)
+			until(t, "the first is written", func() bool { return b.scrape()["records_written_total kafka"] == 1 })
+			before := heap()
+			g.Shut()
+			full := "records_dropped_total output_full kafka"
+			for i := 1; b.scrape()[full] == 0; i++ {
+				for range 1000 {
+					b.hand(w, i, bytes)
+				}
+			}
+			until(t, "the client has what it may", func() bool { return b.inClient.Load() >= b.window || b.buf.head == nil })
+			held := b.scrape()["records_held output"]
+			grown := heap() - before
+			t.Logf("%.0f records held in %.1f MiB, %.0f bytes each; the bound is %d MiB", held, float64(grown)/(1<<20), float64(grown)/held, room>>20)
+			if grown > room*5/4 {
+				t.Errorf("the heap grew by %d bytes, want at most a quarter more than %d", grown, room)
+			}
+			if err := b.stop(); !errors.Is(err, ErrDrain) {
+				t.Error(err)
+			}
+			b.scrape()
+		})
+	}
 }
