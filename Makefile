@@ -27,7 +27,7 @@ all: fmt build lint test ## fmt, build, lint and test
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/kube-enricher
@@ -156,6 +156,10 @@ fuzz: ## run each fuzz target for FUZZTIME (2m)
 .PHONY: soak
 soak: ## all captures at 20,000 records/s with 10 % garbage for SOAK (10m)
 	SOAK=$(or $(SOAK),10m) $(GO) test -count=1 -run 'TestSoak$$' -v -timeout 0 ./cmd/kube-enricher
+
+.PHONY: kafka-outage
+kafka-outage: ## 20,000 records/s to Kafka while the broker is away for OUTAGE (30s)
+	KAFKA_OUTAGE=$(or $(OUTAGE),30s) $(GO) test -count=1 -run 'TestKafkaOutage$$' -v -timeout 0 ./cmd/kube-enricher
 
 .PHONY: bench
 bench: ## run the benchmarks (BENCH=Pipeline for some of them)

@@ -59,7 +59,7 @@ const (
 type Kafka struct {
 	cfg   KafkaConfig
 	opts  []kgo.Opt
-	srv   func(name string) (seeds []string, err error)
+	srv   func(ctx context.Context, name string) (seeds []string, err error)
 	log   logrus.FieldLogger
 	buf   *buffer
 	stats *outputStats
@@ -73,7 +73,7 @@ type Kafka struct {
 	// inClient counts the records that the client has, bytesInClient those of
 	// their chunks.
 	inClient, bytesInClient atomic.Int64
-	failed   atomic.Pointer[error] // the first error that cost records
+	failed                  atomic.Pointer[error] // the first error that cost records
 
 	epoch    time.Time
 	acked    atomic.Int64            // when the client last settled a record, after epoch
@@ -363,7 +363,7 @@ func (k *Kafka) keepConnected(ctx context.Context) {
 func (k *Kafka) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	if err := k.bootstrap(); err != nil {
+	if err := k.bootstrap(ctx); err != nil {
 		return err
 	}
 	req := kmsg.NewPtrMetadataRequest()
@@ -385,7 +385,7 @@ func (k *Kafka) probe(ctx context.Context) error {
 
 // bootstrap makes the client once the brokers' names are known, and looks
 // these up again while brokers don't answer.
-func (k *Kafka) bootstrap() error {
+func (k *Kafka) bootstrap(ctx context.Context) error {
 	cl := k.client.Load()
 	if cl != nil && k.cfg.SRV == "" {
 		return nil
@@ -397,7 +397,7 @@ func (k *Kafka) bootstrap() error {
 			return nil
 		}
 		var err error
-		if seeds, err = k.srv(k.cfg.SRV); err != nil {
+		if seeds, err = k.srv(ctx, k.cfg.SRV); err != nil {
 			k.stats.errors.Add(1)
 			return err
 		}

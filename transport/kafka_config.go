@@ -230,8 +230,8 @@ func backoff(n int) time.Duration {
 }
 
 // lookupSRV returns the addresses in a DNS SRV record, the preferred first.
-func lookupSRV(name string) ([]string, error) {
-	_, records, err := net.LookupSRV("", "", name)
+func lookupSRV(ctx context.Context, name string) ([]string, error) {
+	_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", name)
 	if err != nil {
 		return nil, fmt.Errorf("look up brokers: %w", err)
 	}

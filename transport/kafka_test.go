@@ -376,10 +376,11 @@ func TestKafkaTooLarge(t *testing.T) {
 	}
 }
 
-// TestKafkaRefused checks that records are counted that the brokers refuse.
+// TestKafkaRefused checks that records are counted that the brokers refuse, and
+// that those that come when they no longer do are written.
 func TestKafkaRefused(t *testing.T) {
 	c := brokers.New(t, testTopic)
-	c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
+	fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	b := newKafka(t, KafkaConfig{}, lineEncoder{}, c.ListenAddrs()...)
 	b.start()
 	until(t, "ready", func() bool { return b.Ready() == nil })
@@ -391,8 +392,14 @@ func TestKafkaRefused(t *testing.T) {
 	if err := b.Ready(); !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Errorf("Ready: %v", err)
 	}
+	fault.Remove()
+	for i := range 100 {
+		b.hand(w, i, 10)
+	}
+	until(t, "what comes later is written", func() bool { return b.scrape()["records_written_total kafka"] == 100 })
+	noError(t, b.Ready())
 	noError(t, b.stop())
-	b.expect(0, 0, 100, 0, 0)
+	b.expect(100, 0, 100, 0, 0)
 }
 
 // TestKafkaTopic starts before the topic is there.
@@ -515,7 +522,7 @@ func TestKafkaSRV(t *testing.T) {
 	c := brokers.New(t, testTopic)
 	b := newKafka(t, KafkaConfig{SRV: "_kafka._tcp.example.org"}, lineEncoder{})
 	var lookups atomic.Int64
-	b.srv = func(name string) ([]string, error) {
+	b.srv = func(_ context.Context, name string) ([]string, error) {
 		if name != "_kafka._tcp.example.org" {
 			t.Errorf("looked up %q", name)
 		}

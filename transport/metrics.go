@@ -33,7 +33,7 @@ func registerOutput(reg prometheus.Registerer, transport string, several bool, b
 	s.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace:   namespace,
 		Name:        "output_write_seconds",
-		Help:        "Time of single writes.",
+		Help:        "Time of single writes; for Kafka, from a request to its answer.",
 		ConstLabels: prometheus.Labels{"transport": transport},
 		Buckets:     []float64{1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10},
 	})
@@ -42,19 +42,19 @@ func registerOutput(reg prometheus.Registerer, transport string, several bool, b
 		s.seconds,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: namespace, Name: "output_batches_total", ConstLabels: label,
-			Help: "Writes of any number of records.",
+			Help: "Writes of any number of records; for Kafka, batches that were acknowledged.",
 		}, func() float64 { return float64(s.batches.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: namespace, Name: "output_bytes_total", ConstLabels: label,
-			Help: "Bytes written.",
+			Help: "Bytes written; for Kafka, of acknowledged batches after compression.",
 		}, func() float64 { return float64(s.bytes.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: namespace, Name: "output_errors_total", ConstLabels: label,
-			Help: "Writes that failed, and failed attempts to open the output.",
+			Help: "Writes that failed, failed attempts to open the output or to connect, and records that Kafka refused.",
 		}, func() float64 { return float64(s.errors.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "output_buffered_bytes", ConstLabels: label,
-			Help: "Bytes encoded and not yet written.",
+			Help: "Bytes encoded and not yet written, keys excluded.",
 		}, func() float64 { return float64(buf.ledger().buffered) }),
 		ledgerCollector{s},
 	} {

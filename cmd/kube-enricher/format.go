@@ -36,15 +36,15 @@ var errNotFromJSON = errors.New("lines of JSON on standard input can only be wri
 
 // newEncoder makes what turns records into bytes. The error begins with the
 // name of the flag that is wrong.
-func newEncoder(c *config, format string) (transport.Encoder, error) {
-	if format == formatText {
-		return transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Color: c.color}), nil
+func newEncoder(c *config, o outputConfig) (transport.Encoder, error) {
+	if o.format == formatText {
+		return transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Color: c.color && o.transport == transportFile}), nil
 	}
 	mapping := c.mapping
 	if c.textOnly {
 		mapping = mapping[:len(mapping)-1]
 	}
-	if format == formatProtobuf {
+	if o.format == formatProtobuf {
 		return transport.NewProtobuf(transport.ProtobufConfig{Fields: c.fields, Mapping: mapping, Cluster: c.cluster, Labels: c.kubeLabels})
 	}
 	return transport.NewJSON(transport.JSONConfig{Schema: c.schema, Fields: c.fields, Mapping: mapping, Cluster: c.cluster, Labels: c.kubeLabels})
@@ -89,7 +89,7 @@ func (p *parser) checkFormat(c *config) error {
 		return usagef("%s: %s is for -format json; leave it out", s.flag("schema"), quote(c.schema))
 	}
 	for _, o := range c.outputs {
-		if _, err := newEncoder(c, o.format); err != nil {
+		if _, err := newEncoder(c, o); err != nil {
 			name, text, _ := strings.Cut(err.Error(), ": ")
 			if p.option(name) == nil {
 				name, text = "fields", err.Error()

@@ -91,7 +91,7 @@ func parseArgs(t *testing.T, args ...string) *config {
 // capture: each of its fields is what our decoder has, whatever else is there.
 func TestProtobufStock(t *testing.T) {
 	c := parseArgs(t, "-format", "pb", "-fields", "all", "-cluster", "c", "-mapping", "SrcAddr=Src,DstAddr=Dst,SamplerAddress=Sampler")
-	enc, err := newEncoder(c, c.outputs[0].format)
+	enc, err := newEncoder(c, c.outputs[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestGolden(t *testing.T) {
 		{"protobuf.bin", []string{"-format", "protobuf"}},
 	} {
 		c := parseArgs(t, append(tc.args, "-cluster", "demo")...)
-		enc, err := newEncoder(c, c.outputs[0].format)
+		enc, err := newEncoder(c, c.outputs[0])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,8 @@ const metricsDocHead = `<!-- Generated from the metrics that the program exports
 ` + "`/metrics`" + ` on ` + "`-addr`" + ` is for Prometheus. Beside the metrics below it has those of the Go runtime and of the process (` + "`go_*`, `process_*`" + `).
 
 **The ledger.** For each transport, ` + "`records_received_total` = `records_written_total` + the sum of `records_dropped_total` + `records_held`" + `, whenever no
-datagram is being worked on.
+datagram is being worked on. With several outputs, what is held in their buffers has the transport as a label (` + "`why=\"output\"`" + `), because it is held there
+alone; with one output there is no such label.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -52,7 +53,7 @@ func TestMetricsDoc(t *testing.T) {
 // metricsTable has a row for each metric of a program that has received
 // something, so that labels have values.
 func metricsTable(t *testing.T) string {
-	cfg, err := parse([]string{"-kube.snapshot", demoSnapshot}, nil, false)
+	cfg, err := parse([]string{"-kube.snapshot", demoSnapshot, "-transport", "file,kafka"}, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

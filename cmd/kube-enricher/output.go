@@ -312,7 +312,7 @@ type output struct {
 
 // newOutput makes an output that is inert.
 func (a *app) newOutput(o outputConfig) (*output, error) {
-	enc, err := newEncoder(a.cfg, o.format)
+	enc, err := newEncoder(a.cfg, o)
 	if err != nil {
 		return nil, usagef("-%v", err)
 	}
