@@ -189,7 +189,9 @@ func (k *Kafka) Run(ctx context.Context) error {
 // end settles what is left when the loop has ended. The client still has it.
 func (k *Kafka) end(err error) error {
 	left := k.buf.abandon(shutdown)
-	k.report.watch(k.Ready(), true)
+	if k.buf.ledger().handed > 0 { // else brokers were not needed
+		k.report.watch(k.Ready(), true)
+	}
 	if err == errExpired && left > 0 {
 		return fmt.Errorf("output: kafka: %d records are left: %w", left, ErrDrain)
 	}

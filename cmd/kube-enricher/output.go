@@ -159,7 +159,7 @@ func kafkaOptions() []option {
 		},
 		{
 			name: kafkaFlags + "hashing", group: groupKafka, def: "true",
-			usage: "records with the same key go to the same partition. With `=false`, which is goflow2's default, records go to the partitions by turns",
+			usage: "records with the same key go to the same partition, by default. With `=false`, as in goflow2 by default, records go to the partitions by turns",
 			set:   boolean(func(c *config) *bool { return &c.kafkaHashing }),
 		},
 		{

@@ -91,7 +91,7 @@ func (g *Gate) Shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.l != nil {
-		g.l.Close()
+		_ = g.l.Close()
 		g.l = nil
 	}
 	g.breakLocked()
@@ -106,7 +106,7 @@ func (g *Gate) Break() {
 
 func (g *Gate) breakLocked() {
 	for c := range g.conns {
-		c.Close()
+		_ = c.Close()
 	}
 	clear(g.conns)
 }
