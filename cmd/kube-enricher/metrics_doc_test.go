@@ -94,7 +94,7 @@ func metricsTable(t *testing.T) string {
 		for _, l := range labels {
 			text := "`" + l + "`"
 			switch l {
-			case "exporter", "version", "goversion", "goflow2":
+			case "exporter", "version", "goversion", "goflow2", "src_namespace", "src_workload", "src_kind", "dst_namespace", "dst_workload", "dst_kind":
 			default:
 				slices.Sort(values[l])
 				text += ": " + strings.Join(slices.Compact(values[l]), " ")
