@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
@@ -49,9 +50,10 @@ func TestMetricsDoc(t *testing.T) {
 	}
 }
 
-// metricsTable has a row for each metric of a program that has received
-// something, so that labels have values.
-func metricsTable(t *testing.T) string {
+// exportedMetrics are those of a program that has received something, so that
+// labels have values.
+func exportedMetrics(t *testing.T) []*dto.MetricFamily {
+	t.Helper()
 	cfg, err := parse([]string{"-kube.snapshot", demoSnapshot}, nil, false)
 	if err != nil {
 		t.Fatal(err)
@@ -73,8 +75,14 @@ func metricsTable(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return families
+}
+
+// metricsTable has a row for each metric.
+func metricsTable(t *testing.T) string {
+	t.Helper()
 	var b strings.Builder
-	for _, f := range families {
+	for _, f := range exportedMetrics(t) {
 		if !strings.HasPrefix(f.GetName(), "kube_enricher_") {
 			continue
 		}
