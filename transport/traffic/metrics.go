@@ -6,7 +6,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -72,7 +71,7 @@ func (s sample) Desc() *prometheus.Desc { return s.desc }
 // Write implements prometheus.Metric.
 func (s sample) Write(m *dto.Metric) error {
 	m.Label = s.labels
-	m.Counter = &dto.Counter{Value: proto.Float64(float64(s.value))}
+	m.Counter = &dto.Counter{Value: new(float64(s.value))}
 	return nil
 }
 
