@@ -56,6 +56,8 @@ type direction struct {
 	amend    []amendment
 	// hasStart and hasEnd say that the template has times that goflow2 reads.
 	hasStart, hasEnd bool
+	// openVSwitch says that the template is one of Open vSwitch's.
+	openVSwitch bool
 }
 
 type boxed struct {
@@ -315,6 +317,7 @@ func (p *plan) direction(elements []element) direction {
 		add(opPacketsIfZero, i)
 	}
 	d.addTimes(version, iana)
+	d.openVSwitch = version == 10 && isOpenVSwitch(elements)
 	return d
 }
 
@@ -467,6 +470,9 @@ func (d *direction) fill(r *flow.Record, p *binding, rec []byte, exportTime, upt
 		a := &d.amend[i]
 		s := p.at[a.index]
 		a.apply(r, p, rec, rec[s.offset:s.offset+s.length])
+	}
+	if d.openVSwitch {
+		r.Extra.Scaled, r.Extra.Repeated = true, repeatedByOVS(&r.Extra)
 	}
 	return nil
 }

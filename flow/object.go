@@ -3,6 +3,7 @@ package flow
 import (
 	"fmt"
 	"strings"
+	"unique"
 )
 
 // Object is a Kubernetes pod, service or node as records show it. It is built
@@ -22,10 +23,26 @@ type Object struct {
 	Labels       string // those of -kube.labels, as [JoinLabels] makes it
 
 	safe bool // no attribute needs escaping in JSON
+	// workload is interned, so that all pods of a workload, those to come as
+	// well, have the same.
+	workload unique.Handle[Workload]
+}
+
+// Workload says which workload an object belongs to. Its strings are valid
+// UTF-8.
+type Workload struct {
+	Namespace string // empty for a node
+	Name      string
+	Kind      string
 }
 
 // NewObject seals o: attributes must not change afterwards.
 func NewObject(o Object) *Object {
+	o.workload = unique.Make(Workload{
+		Namespace: strings.ToValidUTF8(o.Namespace, "\uFFFD"),
+		Name:      strings.ToValidUTF8(o.Workload, "\uFFFD"),
+		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
+	})
 	o.safe = plain(o.Name) && plain(o.Kind)
 	for l := range strings.SplitSeq(o.Labels, "\n") {
 		if !plain(l) {
@@ -43,6 +60,12 @@ func NewObject(o Object) *Object {
 // Plain says that no attribute needs escaping in JSON, so that encoders can
 // copy them as they are. It is false for objects not made by [NewObject].
 func (o *Object) Plain() bool { return o.safe }
+
+// WorkloadID identifies the object's workload: handles are equal if and only if
+// the workloads are, and comparing or hashing one costs no more than a pointer.
+// It is the zero handle, whose Value must not be asked for, if o was not made
+// by [NewObject].
+func (o *Object) WorkloadID() unique.Handle[Workload] { return o.workload }
 
 func plain(s string) bool {
 	for i := 0; i < len(s); i++ {

@@ -92,6 +92,14 @@ type Extra struct {
 	// default, the export time.
 	HasStart, HasEnd bool
 
+	// Scaled says that the counters are estimates for all packets: the exporter
+	// has multiplied them by its sampling rate already.
+	Scaled bool
+	// Repeated says that another record has the same packets, of the same
+	// exporter or of one that the packets passed before. Of all the records of
+	// a packet exactly one does not say so. It is known of Open vSwitch only.
+	Repeated bool
+
 	BiFlowDirection uint8  // IE 239
 	FlowDirection   uint8  // IE 61
 	FlowEndReason   uint8  // IE 136

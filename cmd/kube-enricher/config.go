@@ -82,6 +82,8 @@ type config struct {
 
 	addr      string // empty: no probes and metrics
 	debugAddr string // empty: none
+	// metricsWorkloads bounds the series of traffic between workloads; 0: none.
+	metricsWorkloads int
 
 	logLevel logrus.Level
 	logJSON  bool
@@ -269,6 +271,12 @@ func otherOptions() []option {
 			name: "debug.addr", group: groupHTTP, arg: "[HOST]:PORT",
 			usage: "HTTP address of `/explain?addr=IP&time=RFC3339` (who owned an address, and why), `/templates`, `/exporters` and `/debug/pprof`; empty for none. What it shows tells about the cluster, so it is meant for loopback, such as `127.0.0.1:8081`",
 			set:   address(func(c *config) *string { return &c.debugAddr }),
+		},
+		{
+			name: "metrics.workloads", group: groupHTTP, arg: "N", def: "5000",
+			usage: "how many pairs of workloads have series of their own in the metrics of traffic, `kube_enricher_workload_bytes_total` and its like; those with less traffic share one. " +
+				"`0` for no such metrics. They need `-addr` and names, and don't count what comes from standard input. docs/traffic-metrics.md says what is counted",
+			set: setMetricsWorkloads,
 		},
 		{
 			name: "drain-timeout", group: groupProgram, arg: "DURATION", def: "10s",
@@ -875,6 +883,18 @@ func prefix(s string) (netip.Prefix, error) {
 		return p, fmt.Errorf("%s is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses", quote(s))
 	}
 	return p, nil
+}
+
+// maxMetricsWorkloads bounds what a scrape can be made to cost.
+const maxMetricsWorkloads = 100_000
+
+func setMetricsWorkloads(c *config, v string) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 || n == 1 || n > maxMetricsWorkloads {
+		return fmt.Errorf("%s is not allowed; give a number from 2 to %d, or 0 for none", quote(v), maxMetricsWorkloads)
+	}
+	c.metricsWorkloads = n
+	return nil
 }
 
 func setLogLevel(c *config, v string) error {

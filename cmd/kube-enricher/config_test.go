@@ -46,7 +46,7 @@ func TestParseDefaults(t *testing.T) {
 		transport: []outputConfig{{"file", ""}}, format: []outputConfig{{"", "json"}}, outputs: []outputConfig{{"file", "json"}},
 		kafkaKey: "SrcAddr,DstAddr", kafkaHashing: true,
 		templatesHold: 15 * time.Minute, drainTimeout: 10 * time.Second,
-		kubeSyncTimeout: time.Minute, kubeRetain: 20 * time.Minute, kubeWait: 2 * time.Second, addr: ":8080", logLevel: logrus.InfoLevel,
+		kubeSyncTimeout: time.Minute, kubeRetain: 20 * time.Minute, kubeWait: 2 * time.Second, addr: ":8080", metricsWorkloads: 5000, logLevel: logrus.InfoLevel,
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
@@ -112,6 +112,7 @@ func TestParseEverywhere(t *testing.T) {
 		"kube.sync-timeout": {"1m30s", nil, func(c *config) bool { return c.kubeSyncTimeout == 90*time.Second }},
 		"addr":              {"[::1]:9090", nil, func(c *config) bool { return c.addr == "[::1]:9090" }},
 		"debug.addr":        {"127.0.0.1:8081", nil, func(c *config) bool { return c.debugAddr == "127.0.0.1:8081" }},
+		"metrics.workloads": {"20000", nil, func(c *config) bool { return c.metricsWorkloads == 20000 }},
 		"loglevel":          {"Trace", nil, func(c *config) bool { return c.logLevel == logrus.TraceLevel }},
 		"logfmt":            {"json", nil, func(c *config) bool { return c.logJSON }},
 		"check":             {"true", nil, func(c *config) bool { return c.checkOnly }},
@@ -303,6 +304,8 @@ func TestParseErrors(t *testing.T) {
 		{"negative duration", []string{"-kube.sync-timeout", "-1s"}, nil, "", false, `-kube.sync-timeout: "-1s" is not allowed; give a duration such as 60s or 2m, or 0s for none`},
 		{"address without port", []string{"-addr", "localhost"}, nil, "", false, `-addr: "localhost" is not allowed; give [HOST]:PORT with a port from 0 to 65535, or an empty value for none`},
 		{"address with large port", []string{"-debug.addr", ":65536"}, nil, "", false, `-debug.addr: ":65536" is not allowed; give [HOST]:PORT with a port from 0 to 65535, or an empty value for none`},
+		{"one pair of workloads", []string{"-metrics.workloads", "1"}, nil, "", false, `-metrics.workloads: "1" is not allowed; give a number from 2 to 100000, or 0 for none`},
+		{"too many pairs of workloads", []string{"-metrics.workloads", "100001"}, nil, "", false, `-metrics.workloads: "100001" is not allowed; give a number from 2 to 100000, or 0 for none`},
 		{"cluster", []string{"-cluster", "a\nb"}, nil, "", false, `-cluster: "a\nb" is not allowed; give a name in UTF-8 without control characters`},
 		{"listen", []string{"-listen", "udp://:2055"}, nil, "", false, begin + "-listen: "},
 		{"listen twice", []string{"-listen", "flow://:2055,flow://:2055"}, nil, "", false, begin + "-listen: "},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
@@ -50,9 +51,10 @@ func TestMetricsDoc(t *testing.T) {
 	}
 }
 
-// metricsTable has a row for each metric of a program that has received
-// something, so that labels have values.
-func metricsTable(t *testing.T) string {
+// exportedMetrics are those of a program that has received something, so that
+// labels have values.
+func exportedMetrics(t *testing.T) []*dto.MetricFamily {
+	t.Helper()
 	cfg, err := parse([]string{"-kube.snapshot", demoSnapshot, "-transport", "file,kafka"}, nil, false)
 	if err != nil {
 		t.Fatal(err)
@@ -74,8 +76,14 @@ func metricsTable(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return families
+}
+
+// metricsTable has a row for each metric.
+func metricsTable(t *testing.T) string {
+	t.Helper()
 	var b strings.Builder
-	for _, f := range families {
+	for _, f := range exportedMetrics(t) {
 		if !strings.HasPrefix(f.GetName(), "kube_enricher_") {
 			continue
 		}
@@ -95,7 +103,7 @@ func metricsTable(t *testing.T) string {
 		for _, l := range labels {
 			text := "`" + l + "`"
 			switch l {
-			case "exporter", "version", "goversion", "goflow2":
+			case "exporter", "version", "goversion", "goflow2", "src_namespace", "src_workload", "src_kind", "dst_namespace", "dst_workload", "dst_kind":
 			default:
 				slices.Sort(values[l])
 				text += ": " + strings.Join(slices.Compact(values[l]), " ")

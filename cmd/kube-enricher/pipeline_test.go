@@ -17,6 +17,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
+	"github.com/netobserv/goflow2-kube-enricher/transport/traffic"
 )
 
 // pipeline is a worker's chain without sockets and outputs: datagrams go in,
@@ -71,7 +72,11 @@ func newPipeline(tb testing.TB, pods int) *pipeline {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p.decoder = c.NewDecoder(names.NewStage(p))
+	counter, err := traffic.New(traffic.Config{Mapping: mapping, MaxSeries: 5000}, reg)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	p.decoder = c.NewDecoder(names.NewStage(counter.NewStage(p)))
 	return p
 }
 

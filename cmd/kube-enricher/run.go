@@ -21,6 +21,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
+	"github.com/netobserv/goflow2-kube-enricher/transport/traffic"
 )
 
 // Exit codes of the command.
@@ -108,6 +109,7 @@ type app struct {
 
 	outputs   []*output
 	enricher  *enrich.Enricher // nil with -kube.off
+	traffic   *traffic.Counter // nil if traffic is not counted
 	collector *collector.Collector
 
 	mu     sync.Mutex
@@ -164,11 +166,23 @@ func (a *app) build() error {
 		}
 	}
 	var err error
+	if a.countsTraffic() {
+		a.traffic, err = traffic.New(traffic.Config{Mapping: a.cfg.mapping, MaxSeries: a.cfg.metricsWorkloads}, a.reg)
+		if err != nil {
+			return err
+		}
+	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: a.cfg.listen, Allow: a.cfg.allow, Sampling: a.cfg.sampling,
 		TemplatesFile: a.cfg.templatesFile, TemplatesHold: a.cfg.templatesHold, DrainTimeout: a.cfg.drainTimeout / 2,
 	}, a.newStage, a.log, a.reg)
 	return err
+}
+
+// countsTraffic says whether traffic between workloads is counted: somebody can
+// see it, and records have names and counters.
+func (a *app) countsTraffic() bool {
+	return a.cfg.metricsWorkloads > 0 && a.cfg.addr != "" && a.enricher != nil && a.cfg.mode != modeStdin
 }
 
 // source is where Kubernetes objects come from.
@@ -207,7 +221,10 @@ func (a *app) labels() []string {
 func (a *app) newStage(int) collector.Handler {
 	w := a.newWriter()
 	var s stage = passThrough{w}
-	if a.enricher != nil {
+	switch {
+	case a.traffic != nil:
+		s = a.enricher.NewStage(a.traffic.NewStage(w))
+	case a.enricher != nil:
 		s = a.enricher.NewStage(w)
 	}
 	a.mu.Lock()

@@ -1,0 +1,76 @@
+package collector
+
+import (
+	"encoding/binary"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// Open vSwitch sees a packet up to four times: where it enters the sender's
+// bridge, where it leaves that for a port (not for a tunnel), and the same on
+// the receiver's node. The record that counts is of the place where the packet
+// is first seen. docs/traffic-metrics.md says why.
+
+// ovsElements is what all of Open vSwitch's IPFIX templates for packets begin
+// with, and no other exporter's that we know of (ofproto/ofproto-dpif-ipfix.c,
+// struct ipfix_data_record_flow_key_common).
+var ovsElements = [...]uint16{
+	138, // observationPointId
+	61,  // flowDirection
+	56,  // sourceMacAddress
+	80,  // destinationMacAddress
+	256, // ethernetType
+	240, // ethernetHeaderLength
+}
+
+func isOpenVSwitch(elements []element) bool {
+	if len(elements) < len(ovsElements) {
+		return false
+	}
+	for i, typ := range ovsElements {
+		if el := elements[i]; el.pen != 0 || el.typ != typ {
+			return false
+		}
+	}
+	return true
+}
+
+// repeatedByOVS tells whether another of Open vSwitch's IPFIX records has the
+// packets of this one.
+func repeatedByOVS(x *flow.Extra) bool {
+	const egress = 1
+	if x.FlowDirection != egress {
+		// Out of a tunnel: the node at its other end has seen them first.
+		return x.TunnelType != 0 || len(x.TunnelSrcAddr) > 0
+	}
+	// A packet that leaves the bridge has entered it through one of its ports,
+	// where it was recorded. One that came from another bridge over a patch port
+	// has not: Open vSwitch knows no ingress interface then. Versions that send
+	// no names of interfaces leave it open.
+	return len(x.InIfName) > 0 || len(x.OutIfName) == 0
+}
+
+// Structures of sFlow samples (sFlow Tunnel Structures, sflow.org) that Open
+// vSwitch adds to a sample of a packet that left a tunnel.
+const (
+	sflowIPv4TunnelIngress = 1024
+	sflowVNIIngress        = 1030
+)
+
+// leftOVSTunnel tells whether a flow sample is of a packet that Open vSwitch
+// took out of a tunnel, from b, which begins with the count of the sample's
+// records. They have been decoded, so the count is right.
+func leftOVSTunnel(b []byte) bool {
+	records := binary.BigEndian.Uint32(b)
+	tunnel, vni := false, false
+	for b = b[4:]; records > 0 && len(b) >= 8; records-- {
+		format, length := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
+		tunnel = tunnel || format == sflowIPv4TunnelIngress
+		vni = vni || format == sflowVNIIngress
+		if uint64(length) > uint64(len(b)-8) {
+			break
+		}
+		b = b[8+length:]
+	}
+	return tunnel && vni
+}
