@@ -50,12 +50,14 @@ type units struct{ flows, options uint32 }
 type counting uint8
 
 // RFC 7011 numbers a message by the data records before it, those of options
-// included. softflowd leaves options out and includes the message's own.
+// included. softflowd leaves options out and includes the message's own. Open
+// vSwitch's NetFlow v5 has the number of the message's last record.
 const (
 	countAll counting = 1 << iota
 	countFlows
 	countAllIncluded
 	countFlowsIncluded
+	countLast
 	countAny = countAll | countFlows | countAllIncluded | countFlowsIncluded
 )
 
@@ -65,8 +67,11 @@ func (c counting) span(seq uint32, u units) (first, next uint32) {
 	if c&(countAll|countAllIncluded) != 0 {
 		n += u.options
 	}
-	if c&(countAll|countFlows) != 0 {
+	switch {
+	case c&(countAll|countFlows) != 0:
 		return seq, seq + n
+	case c == countLast:
+		return seq + 1 - n, seq + 1
 	}
 	return seq - n, seq
 }
@@ -126,7 +131,7 @@ func (s *sequence) message(seq uint32, u units, known bool, uptime uint32, now i
 // follows the last one, if there are any.
 func (s *sequence) learn(seq uint32, u units) {
 	var fits counting
-	for c := countAll; c <= countFlowsIncluded; c <<= 1 {
+	for c := countAll; c <= countLast; c <<= 1 {
 		first, _ := c.span(seq, u)
 		if _, next := c.span(s.seq, s.units); s.counting&c != 0 && first == next {
 			fits |= c
@@ -235,8 +240,11 @@ func (q *sequences) of(k stream, seq uint32, u units) (s *sequence, fresh bool) 
 			q.byStream = make(map[stream]*sequence)
 		}
 		s, fresh = &sequence{counting: countAll}, true
-		if k.proto == protoIPFIX {
+		switch k.proto {
+		case protoIPFIX:
 			s.counting = countAny
+		case protoNetFlow5:
+			s.counting = countAll | countLast
 		}
 		q.byStream[k] = s
 	}

@@ -118,6 +118,7 @@ func TestSequencePerProtocol(t *testing.T) {
 		want      uint64
 	}{
 		{"v5 counts flows", protoNetFlow5, [][]byte{v5(0, 3), v5(3, 2), v5(9, 1)}, 4},
+		{"v5 of Open vSwitch has the number of the last flow", protoNetFlow5, [][]byte{v5(29, 30), v5(30, 1), v5(32, 2), v5(62, 30), v5(66, 2), v5(67, 1)}, 2},
 		{"v9 counts datagrams", protoNetFlow9, [][]byte{v9Message(5, 1), v9Message(6, 1), v9Message(9, 1)}, 2},
 		{"v9 counts by source id", protoNetFlow9, [][]byte{v9Message(5, 1), v9Message(700, 2), v9Message(6, 1), v9Message(701, 2)}, 0},
 		{"sFlow counts datagrams", protoSFlow, [][]byte{sflow(1), sflow(2), sflow(4)}, 1},

@@ -310,3 +310,6 @@ func WriteKubeconfig(file, server, ca, token string) error {
 	}
 	return nil
 }
+
+// Address is where the API server listens, as host:port.
+func (c *Cluster) Address() string { return fmt.Sprintf("127.0.0.1:%d", c.port) }

@@ -1,0 +1,160 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Conversation is one direction of a conversation. Ports are 0 for what has none.
+type Conversation struct {
+	Src, Dst         netip.Addr
+	Proto            uint8
+	SrcPort, DstPort uint16
+}
+
+// Count is what crossed an interface.
+type Count struct {
+	Packets int
+	Bytes   int // of IP, headers included
+	Frames  int // bytes of Ethernet, headers included, checksum not
+}
+
+// Add adds up.
+func (c *Count) Add(o Count) {
+	c.Packets += o.Packets
+	c.Bytes += o.Bytes
+	c.Frames += o.Frames
+}
+
+// Tap counts the packets that an interface receives.
+type Tap struct {
+	lab     *Lab
+	ns, dev string
+	file    *os.File
+	fd      int
+	base    int
+
+	mu     sync.Mutex
+	total  int // packets of any kind
+	counts map[Conversation]Count
+	err    error
+}
+
+// Tap begins to count the packets that an interface receives, until the test
+// ends.
+func (l *Lab) Tap(ns, dev string) *Tap {
+	l.t.Helper()
+	p := &Tap{lab: l, ns: ns, dev: dev, counts: map[Conversation]Count{}}
+	err := l.In(ns, func() error {
+		device, err := net.InterfaceByName(dev)
+		if err != nil {
+			return err
+		}
+		// No protocol: nothing arrives before it is bound.
+		p.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		if err != nil {
+			return fmt.Errorf("packet socket: %w", err)
+		}
+		p.file = os.NewFile(uintptr(p.fd), "packet socket")
+		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20); err != nil {
+			return fmt.Errorf("SO_RCVBUFFORCE: %w", err)
+		}
+		if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+			return fmt.Errorf("PACKET_IGNORE_OUTGOING: %w", err)
+		}
+		all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
+		return unix.Bind(p.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: device.Index})
+	})
+	if err != nil {
+		l.t.Fatalf("tap of %s in %s: %v", dev, ns, err)
+	}
+	p.base = p.received()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.read()
+	}()
+	l.t.Cleanup(func() {
+		_ = p.file.Close()
+		<-done
+	})
+	return p
+}
+
+// received is the interface's own counter.
+func (p *Tap) received() int {
+	return p.lab.number(p.ns, "/sys/class/net/"+p.dev+"/statistics/rx_packets")
+}
+
+func (p *Tap) read() {
+	frame := make([]byte, 1<<16)
+	for {
+		n, err := p.file.Read(frame)
+		if errors.Is(err, unix.ENETDOWN) {
+			continue // it is told once; packets come again when the interface is up
+		}
+		p.mu.Lock()
+		if err != nil {
+			p.err = err
+			p.mu.Unlock()
+			return
+		}
+		p.total++
+		if c, length, ok := parse(frame[:n]); ok {
+			sum := p.counts[c]
+			sum.Add(Count{Packets: 1, Bytes: length, Frames: n})
+			p.counts[c] = sum
+		}
+		p.mu.Unlock()
+	}
+}
+
+// Counts returns the counts so far. complete says that they hold every packet
+// that the interface itself counted.
+func (p *Tap) Counts() (counts map[Conversation]Count, complete bool) {
+	p.lab.t.Helper()
+	received := p.received() - p.base
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.counts), received == p.total && p.err == nil
+}
+
+// parse returns whose packet is in a frame, and the length of the packet.
+func parse(frame []byte) (c Conversation, length int, ok bool) {
+	const ethernet, ipv4, ipv6 = 14, 20, 40
+	be := binary.BigEndian
+	if len(frame) < ethernet+ipv4 {
+		return c, 0, false
+	}
+	packet := frame[ethernet:]
+	var payload []byte
+	fragment := false // but the first one
+	switch etype := be.Uint16(frame[12:]); {
+	case etype == unix.ETH_P_IP:
+		c.Proto, length = packet[9], int(be.Uint16(packet[2:]))
+		c.Src, c.Dst = netip.AddrFrom4([4]byte(packet[12:])), netip.AddrFrom4([4]byte(packet[16:]))
+		payload = packet[min(len(packet), int(packet[0]&15)*4):]
+		fragment = be.Uint16(packet[6:])&0x1fff != 0
+	case etype == unix.ETH_P_IPV6 && len(packet) >= ipv6:
+		c.Proto, length = packet[6], ipv6+int(be.Uint16(packet[4:]))
+		c.Src, c.Dst = netip.AddrFrom16([16]byte(packet[8:])), netip.AddrFrom16([16]byte(packet[24:]))
+		payload = packet[ipv6:]
+		if c.Proto == unix.IPPROTO_HOPOPTS && len(payload) >= 8 { // multicast listener reports
+			c.Proto, payload = payload[0], payload[min(len(payload), 8+int(payload[1])*8):]
+		}
+	default:
+		return c, 0, false
+	}
+	if (c.Proto == unix.IPPROTO_TCP || c.Proto == unix.IPPROTO_UDP) && len(payload) >= 4 && !fragment {
+		c.SrcPort, c.DstPort = be.Uint16(payload), be.Uint16(payload[2:])
+	}
+	return c, length, true
+}
