@@ -315,6 +315,102 @@ func (r *Record) Uint(id FieldID) uint64 {
 	return 0
 }
 
+// SetUint sets a field of kind KindUint or KindMAC, but none of the times. What
+// the field has no room for becomes the largest number that it can hold.
+func (r *Record) SetUint(id FieldID, v uint64) {
+	m := &r.Msg
+	switch id {
+	case FieldBiFlowDirection:
+		r.Extra.BiFlowDirection = narrow[uint8](v)
+	case FieldBytes:
+		m.Bytes = v
+	case FieldDstAS:
+		m.DstAs = narrow[uint32](v)
+	case FieldDstMac:
+		m.DstMac = v
+	case FieldDstNet:
+		m.DstNet = narrow[uint32](v)
+	case FieldDstPort:
+		m.DstPort = narrow[uint32](v)
+	case FieldDstVlan:
+		m.DstVlan = narrow[uint32](v)
+	case FieldEgressVrfID:
+		r.Extra.EgressVrfID = narrow[uint32](v)
+	case FieldEtype:
+		m.Etype = narrow[uint32](v)
+	case FieldForwardingStatus:
+		m.ForwardingStatus = narrow[uint32](v)
+	case FieldFragmentID:
+		m.FragmentId = narrow[uint32](v)
+	case FieldFragmentOffset:
+		m.FragmentOffset = narrow[uint32](v)
+	case FieldIPTTL:
+		m.IpTtl = narrow[uint32](v)
+	case FieldIPTos:
+		m.IpTos = narrow[uint32](v)
+	case FieldIPv6FlowLabel:
+		m.Ipv6FlowLabel = narrow[uint32](v)
+	case FieldIcmpCode:
+		m.IcmpCode = narrow[uint32](v)
+	case FieldIcmpType:
+		m.IcmpType = narrow[uint32](v)
+	case FieldInIf:
+		m.InIf = narrow[uint32](v)
+	case FieldIngressVrfID:
+		r.Extra.IngressVrfID = narrow[uint32](v)
+	case FieldNextHopAS:
+		m.NextHopAs = narrow[uint32](v)
+	case FieldOutIf:
+		m.OutIf = narrow[uint32](v)
+	case FieldPackets:
+		m.Packets = v
+	case FieldProto:
+		m.Proto = narrow[uint32](v)
+	case FieldSamplingRate:
+		m.SamplingRate = v
+	case FieldSequenceNum:
+		m.SequenceNum = narrow[uint32](v)
+	case FieldSrcAS:
+		m.SrcAs = narrow[uint32](v)
+	case FieldSrcMac:
+		m.SrcMac = v
+	case FieldSrcNet:
+		m.SrcNet = narrow[uint32](v)
+	case FieldSrcPort:
+		m.SrcPort = narrow[uint32](v)
+	case FieldSrcVlan:
+		m.SrcVlan = narrow[uint32](v)
+	case FieldTCPFlags:
+		m.TcpFlags = narrow[uint32](v)
+	case FieldVlanID:
+		m.VlanId = narrow[uint32](v)
+	case FieldFlowDirection:
+		r.Extra.FlowDirection = narrow[uint8](v)
+	case FieldFlowEndReason:
+		r.Extra.FlowEndReason = narrow[uint8](v)
+	case FieldIPFlags:
+		m.IpFlags = narrow[uint32](v)
+	case FieldIPv6RoutingHeaderSegLeft:
+		m.Ipv6RoutingHeaderSegLeft = narrow[uint32](v)
+	case FieldObservationDomainID:
+		m.ObservationDomainId = narrow[uint32](v)
+	case FieldObservationPointID:
+		m.ObservationPointId = narrow[uint32](v)
+	case FieldTunnelDstPort:
+		r.Extra.TunnelDstPort = narrow[uint16](v)
+	case FieldTunnelKey:
+		r.Extra.TunnelKey = v
+	case FieldTunnelProto:
+		r.Extra.TunnelProto = narrow[uint8](v)
+	case FieldTunnelSrcPort:
+		r.Extra.TunnelSrcPort = narrow[uint16](v)
+	case FieldTunnelType:
+		r.Extra.TunnelType = narrow[uint8](v)
+	}
+}
+
+func narrow[T uint8 | uint16 | uint32](v uint64) T { return T(min(v, uint64(^T(0)))) }
+
 // Bytes returns the value of a field of kind KindAddr or KindText, nil for
 // others. The slice aliases the record.
 func (r *Record) Bytes(id FieldID) []byte {

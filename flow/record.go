@@ -46,6 +46,25 @@ type Line struct {
 	// Keys lists the line's top-level keys that a generated field could
 	// collide with; such a field is not added again.
 	Keys []string
+	// Attrs lists the generated fields that the line came with, as far as
+	// somebody asked for them.
+	Attrs []LineAttr
+}
+
+// LineAttr is a generated field that a line came with.
+type LineAttr struct {
+	Ref  AttrRef
+	Text []byte
+}
+
+// EndCluster stands for an entry of the mapping in the AttrRef of the field
+// Cluster.
+const EndCluster = -1
+
+// AttrRef names a generated field of a record.
+type AttrRef struct {
+	End  int // index of the mapping and of [Record].Ends, or EndCluster
+	Attr Attr
 }
 
 // End is the owner of one address of a record.
@@ -138,6 +157,10 @@ func (r *Record) Clone() *Record {
 		l := *r.Line
 		l.Text = clone(l.Text)
 		l.Keys = append([]string(nil), l.Keys...)
+		l.Attrs = append([]LineAttr(nil), l.Attrs...)
+		for i := range l.Attrs {
+			l.Attrs[i].Text = clone(l.Attrs[i].Text)
+		}
 		c.Line = &l
 	}
 	return c

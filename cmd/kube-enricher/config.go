@@ -22,6 +22,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/flow/filter"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
@@ -63,6 +64,10 @@ type config struct {
 	fields   string
 	color    bool   // of text; set by run
 	cluster  string // empty: no field Cluster
+	// filterText is what filter was made of; empty: every record is wanted, and
+	// filter is nil.
+	filterText string
+	filter     *filter.Filter
 
 	// transport and format are as given, outputs what comes of the two.
 	transport, format []outputConfig
@@ -208,6 +213,11 @@ func inputOptions() []option {
 			name: "cluster", group: groupRecords, arg: "NAME",
 			usage: "adds a field `Cluster` with this value to each record",
 			set:   setCluster,
+		},
+		{
+			name: "filter", group: groupRecords, arg: "EXPR",
+			usage: "writes only the records for which this is true, such as `SrcNamespace == \"prod\" && Bytes > 1000`; the others are counted. docs/filter.md describes the language",
+			set:   func(c *config, v string) error { c.filterText = v; return nil }, // compiled by finish, which knows the names
 		},
 		{
 			name: "transport", group: groupOutput, arg: "NAME,...", def: transportFile,
@@ -383,6 +393,9 @@ func (p *parser) finish(c *config, stdinIsPipe bool) error {
 		return err
 	}
 	if err := p.checkFormat(c); err != nil {
+		return err
+	}
+	if err := p.checkFilter(c); err != nil {
 		return err
 	}
 	if _, given := p.given["addr"]; !given && c.mode != modeCollect {

@@ -79,6 +79,7 @@ func TestParseEverywhere(t *testing.T) {
 		"fields":         {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *config) bool { return c.fields == "default,+TimeFlowStartNs,-SrcMac" }},
 		"format":         {"bin", nil, func(c *config) bool { return fmt.Sprint(c.outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *config) bool { return c.cluster == "züri \"1\"" }},
+		"filter":         {`SrcNamespace == "prod" && Bytes > 1`, nil, func(c *config) bool { return c.filter != nil && len(c.filter.Fields()) == 1 }},
 		"transport":      {"kafka:pb,file", nil, func(c *config) bool { return fmt.Sprint(c.outputs) == "[{kafka protobuf} {file json}]" }},
 		"transport.file": {"/tmp/out.json", nil, func(c *config) bool { return c.transportFile == "/tmp/out.json" }},
 

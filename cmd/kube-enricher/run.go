@@ -124,7 +124,7 @@ type stage interface {
 }
 
 // passThrough is the stage in place of enrichment.
-type passThrough struct{ transport.Writer }
+type passThrough struct{ collector.Handler }
 
 func (p passThrough) Drain() { p.Idle() }
 
@@ -144,6 +144,7 @@ func (a *app) check() error {
 }
 
 func (a *app) build() error {
+	a.warnFilter()
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	for _, c := range a.cfg.outputs {
 		o, err := a.newOutput(c)
@@ -220,12 +221,16 @@ func (a *app) labels() []string {
 // newStage makes a worker's chain of handlers.
 func (a *app) newStage(int) collector.Handler {
 	w := a.newWriter()
-	var s stage = passThrough{w}
+	var next collector.Handler = w
+	if a.cfg.filter != nil {
+		next = a.cfg.filter.NewStage(w)
+	}
+	var s stage = passThrough{next}
 	switch {
-	case a.traffic != nil:
-		s = a.enricher.NewStage(a.traffic.NewStage(w))
+	case a.traffic != nil: // counts what is not written, too
+		s = a.enricher.NewStage(a.traffic.NewStage(next))
 	case a.enricher != nil:
-		s = a.enricher.NewStage(w)
+		s = a.enricher.NewStage(next)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -337,9 +342,12 @@ func (a *app) runInput(ctx context.Context) error {
 		var refuse error
 		if !a.cfg.onlyAs(formatJSON) {
 			refuse = errNotFromJSON
+		} else if err := filterNotFromJSON(a.cfg.filter); err != nil {
+			refuse = usagef("-filter: %v", err)
 		}
 		r, err := pipe.New(pipe.Config{
 			Input: a.cfg.input, Mapping: a.cfg.mapping, Labels: a.cfg.kubeLabels, RefuseJSON: refuse,
+			Fields: a.cfg.filter.Fields(), Attrs: a.cfg.filter.Attrs(),
 			ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 		}, a.stdin, a.newStage(0), a.log, a.reg)
 		if err != nil {

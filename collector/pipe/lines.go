@@ -43,7 +43,7 @@ func (r *Reader) skip() {
 
 // handleLine hands on a line as a record.
 func (r *Reader) handleLine(text []byte) {
-	r.line = flow.Line{Text: text, Close: -1}
+	r.line = flow.Line{Text: text, Close: -1, Attrs: r.line.Attrs}
 	s := r.scan
 	if s.scan(text) {
 		r.line.Close, r.line.Empty, r.line.Snake, r.line.Keys = s.close, s.empty, s.snake(), s.keys
@@ -51,6 +51,10 @@ func (r *Reader) handleLine(text []byte) {
 		s.reset()
 		r.passed.Inc()
 		r.complain(complainPassed, "passed a line through unchanged that is no JSON object")
+	}
+	r.line.Attrs = s.attrs(r.line.Attrs[:0])
+	for i := range s.wants {
+		s.wants[i].set(&r.rec)
 	}
 	// Nothing else of the record is ever set from a line.
 	r.rec.Line = &r.line

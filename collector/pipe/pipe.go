@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,6 +47,10 @@ type Config struct {
 	Mapping []flow.MapEntry
 	// Labels lists those that objects have.
 	Labels []flow.Label
+	// Fields and Attrs list what the handler reads of a record that came as a
+	// line, beside the mapped addresses and the times. Lists cannot be read.
+	Fields []flow.FieldID
+	Attrs  []flow.AttrRef
 	// MaxLine bounds a line without its newline and a message without its
 	// length, in bytes; DefaultMaxLine if 0.
 	MaxLine int
@@ -78,7 +83,8 @@ const (
 //
 // Of an object, the message gets the mapped addresses and the times, under
 // their names in schema v1, schema v2 and goflow2 v1 (TimeReceived, time_received_ns,
-// TimeFlowStartMs): integers or strings of them, or RFC 3339. All else stays
+// TimeFlowStartMs): integers or strings of them, or RFC 3339; and what
+// Config.Fields and Config.Attrs list, with goflow2's renderings. All else stays
 // in the text. An object without time of receipt has that of its reading.
 // Generated fields follow the style (SrcAddr, src_addr) of the first mapped
 // address field, else of the first field that is known, else that of schema v1.
@@ -104,9 +110,9 @@ type Reader struct {
 	rec   flow.Record
 	line  flow.Line
 	scan  *scanner
-	ends  [flow.MaxEnds]*[]byte  // where rec has the mapped addresses
+	ends  [flow.MaxEnds]*[]byte  // where rec has the addresses: the mapped ones, then others
 	addrs [flow.MaxEnds][16]byte // what those point to
-	n     int                    // entries of the mapping
+	n     int                    // addresses
 
 	buf       []byte
 	begin     int // of what is not handed on yet
@@ -163,6 +169,18 @@ func New(cfg Config, in io.Reader, h Handler, log logrus.FieldLogger, reg promet
 		if r.ends[i] = addressIn(&r.rec, e.Field); r.ends[i] == nil {
 			return nil, fmt.Errorf("field %s of the mapping is no address", flow.Fields[e.Field].Name)
 		}
+	}
+	for _, id := range cfg.Fields {
+		if at := addressIn(&r.rec, id); at != nil && !slices.Contains(r.ends[:r.n], at) {
+			r.ends[r.n] = at
+			r.scan.wantAddress(id, r.n)
+			r.n++
+		} else if at == nil {
+			r.scan.want(id)
+		}
+	}
+	for _, ref := range cfg.Attrs {
+		r.scan.wantAttr(ref, cfg.Mapping, cfg.Labels)
 	}
 	r.passed = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "kube_enricher_lines_passed_through_total",

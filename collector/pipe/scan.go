@@ -54,6 +54,8 @@ type member struct {
 	time      int    // which time it is, or -1
 	unit      int    // of the time, in timeUnits
 	generated string // its name, if a generated field has that name
+	want      int    // what it is of scanner.wants, or -1
+	attr      int    // what it is of scanner.given, or -1
 }
 
 // scanner reads lines of JSON. In one pass it checks that a line is exactly one
@@ -71,31 +73,23 @@ type scanner struct {
 	// it does for encoding/json.
 	close  int // offset of the closing brace
 	empty  bool
-	mapped style // of the first address field
+	mapped style // of the first address field that is mapped
 	known  style // of the first known field
 	keys   []string
 	ends   [flow.MaxEnds]netip.Addr
 	times  [numTimes][len(timeUnits)]uint64 // nanoseconds, 0 = unknown
+	wants  []want
+	given  []given
 }
 
 func newScanner(mapping []flow.MapEntry, labels ...flow.Label) *scanner {
 	s := &scanner{styles: make(map[string]style), members: make(map[string]*member)}
-	add := func(name string, change func(*member)) {
-		m := s.members[name]
-		if m == nil {
-			m = &member{end: -1, time: -1}
-			s.members[name] = m
-			bit := filterBit(name)
-			s.filter[bit/64] |= 1 << (bit % 64)
-		}
-		change(m)
-	}
 	both := func(pascal, snake string, change func(*member)) {
 		s.styles[pascal] = stylePascal
-		add(pascal, func(m *member) { m.style = stylePascal; change(m) })
+		s.add(pascal, func(m *member) { m.style = stylePascal; change(m) })
 		if snake != "" {
 			s.styles[snake] = styleSnake
-			add(snake, func(m *member) { m.style = styleSnake; change(m) })
+			s.add(snake, func(m *member) { m.style = styleSnake; change(m) })
 		}
 	}
 	for i := range flow.Fields {
@@ -110,7 +104,7 @@ func newScanner(mapping []flow.MapEntry, labels ...flow.Label) *scanner {
 			both(name[0]+unit.suffix, name[1]+unit.snake, func(m *member) { m.time, m.unit = t, u })
 		}
 	}
-	generated := func(name string) { add(name, func(m *member) { m.generated = name }) }
+	generated := func(name string) { s.add(name, func(m *member) { m.generated = name }) }
 	generated("Cluster")
 	generated("cluster")
 	generated("K8S_ClusterName")
@@ -130,6 +124,18 @@ func newScanner(mapping []flow.MapEntry, labels ...flow.Label) *scanner {
 		}
 	}
 	return s
+}
+
+// add changes what to do with a member, nothing at first.
+func (s *scanner) add(name string, change func(*member)) {
+	m := s.members[name]
+	if m == nil {
+		m = &member{end: -1, time: -1, want: -1, attr: -1}
+		s.members[name] = m
+		bit := filterBit(name)
+		s.filter[bit/64] |= 1 << (bit % 64)
+	}
+	change(m)
 }
 
 const filterBits = 1 << 12
@@ -164,6 +170,12 @@ func (s *scanner) reset() {
 	s.keys = s.keys[:0]
 	clear(s.ends[:])
 	clear(s.times[:])
+	for i := range s.wants {
+		s.wants[i].forget()
+	}
+	for i := range s.given {
+		s.given[i].has = false
+	}
 }
 
 // scan reads a line and says whether it is one JSON object (RFC 8259), with
@@ -233,13 +245,19 @@ func (s *scanner) lookup(name []byte, escaped bool) *member {
 // take keeps what the reader needs of a member.
 func (s *scanner) take(m *member, value []byte) {
 	if m.end >= 0 {
-		if s.mapped == styleUnknown {
+		if s.mapped == styleUnknown { // no style, if it is not mapped
 			s.mapped = m.style
 		}
 		s.ends[m.end] = s.addr(value)
 	}
 	if m.time >= 0 {
 		s.times[m.time][m.unit] = s.nanos(value, timeUnits[m.unit].nanos)
+	}
+	if m.want >= 0 {
+		s.wants[m.want].take(s, value)
+	}
+	if m.attr >= 0 {
+		s.given[m.attr].take(s, value)
 	}
 	if m.generated != "" && !slices.Contains(s.keys, m.generated) {
 		s.keys = append(s.keys, m.generated)
