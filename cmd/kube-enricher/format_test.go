@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"math/bits"
 	"os"
@@ -285,10 +287,11 @@ func TestLinesAsProtobuf(t *testing.T) {
 	}
 }
 
-// TestGolden compares what is written of some records of each capture, in each
-// format, with what was written before. Differences are changes that users
-// see: they belong into the changelog.
+// TestGolden compares what is written of each capture, in each format, with
+// what was written before: some records in full, all of them by their hash.
+// Differences are changes that users see: they belong into the changelog.
 func TestGolden(t *testing.T) {
+	var sums []byte
 	for _, tc := range []struct {
 		file string
 		args []string
@@ -300,39 +303,54 @@ func TestGolden(t *testing.T) {
 		{"protobuf.bin", []string{"-format", "protobuf"}},
 	} {
 		c := parseArgs(t, append(tc.args, "-cluster", "demo")...)
-		enc, err := newEncoder(c, c.outputs[0])
-		if err != nil {
-			t.Fatal(err)
+		// An encoder of text aligns its columns with those it wrote before.
+		var encoders [2]transport.Encoder
+		for i := range encoders {
+			var err error
+			if encoders[i], err = newEncoder(c, c.outputs[0]); err != nil {
+				t.Fatal(err)
+			}
+			if c.writesAs(formatText) {
+				encoders[i] = transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Location: time.UTC})
+			}
 		}
-		if c.writesAs(formatText) {
-			enc = transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Location: time.UTC})
-		}
-		var got []byte
+		some, all := encoders[0], encoders[1]
+		var got, record []byte
 		for _, file := range captures(t) {
-			n := uint(0)
+			n, hash := uint(0), sha256.New()
 			decodeCapture(t, file, c, func(r *flow.Record) {
+				record = all.AppendRecord(record[:0], r)
+				hash.Write(record)
 				if bits.OnesCount(n) <= 1 && bits.Len(n)%4 == 0 { // 0, 8, 128, ...
-					got = enc.AppendRecord(got, r)
+					got = some.AppendRecord(got, r)
 				}
 				n++
 			})
+			sums = fmt.Appendf(sums, "%x  %s %s, %d records\n", hash.Sum(nil), filepath.Base(file), tc.file, n)
 		}
-		name := filepath.Join("testdata", "golden", tc.file)
-		if *update {
-			if err := os.WriteFile(name, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(name)
-		if err != nil {
+		golden(t, tc.file, got)
+	}
+	golden(t, "sums.txt", sums)
+}
+
+// golden compares got with a file, or writes it.
+func golden(t *testing.T, file string, got []byte) {
+	t.Helper()
+	name := filepath.Join("testdata", "golden", file)
+	if *update {
+		if err := os.WriteFile(name, got, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(got, want) {
-			i := 0
-			for i < min(len(got), len(want)) && got[i] == want[i] {
-				i++
-			}
-			t.Errorf("%s differs from byte %d on:\n got %.200q\nwant %.200q", name, i, got[i:], want[i:])
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		i := 0
+		for i < min(len(got), len(want)) && got[i] == want[i] {
+			i++
 		}
+		t.Errorf("%s differs from byte %d on:\n got %.200q\nwant %.200q", name, i, got[i:], want[i:])
 	}
 }
