@@ -215,11 +215,11 @@ func TestGoflow2Program(t *testing.T) {
 	t.Logf("%d records compared", compared)
 }
 
-// TestGoflow2Enricher pipes our protobuf through goflow2's own enricher, which
+// TestGoflow2Enricher pipes our protobuf of every capture through goflow2's own enricher, which
 // reads it into its message and writes it again: nothing may be lost.
 func TestGoflow2Enricher(t *testing.T) {
 	tool := goflow2Tool(t, "enricher")
-	out := outputOf(t, "-kube.snapshot", demoSnapshot, "-format", "bin", "-fields", "all", "-cluster", "c", namedCapture)
+	out := outputOf(t, append([]string{"-kube.snapshot", demoSnapshot, "-format", "bin", "-fields", "all", "-cluster", "c"}, captures(t)...)...)
 	cmd := exec.CommandContext(t.Context(), tool, "-format", "bin", "-transport.file.sep", "")
 	cmd.Stdin = strings.NewReader(out)
 	back, err := cmd.Output()
@@ -227,7 +227,7 @@ func TestGoflow2Enricher(t *testing.T) {
 		t.Fatal(err)
 	}
 	want, got := messages(t, out), messages(t, string(back))
-	if len(want) < 100 || !slices.EqualFunc(got, want, func(a, b *flowpb.EnrichedFlow) bool { return proto.Equal(a, b) }) {
+	if len(want) < 8000 || !slices.EqualFunc(got, want, func(a, b *flowpb.EnrichedFlow) bool { return proto.Equal(a, b) }) {
 		t.Errorf("%d of %d records come back, or not all of them whole", len(got), len(want))
 	}
 	// The enricher's JSON has the fields of its own message alone.
@@ -237,8 +237,13 @@ func TestGoflow2Enricher(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, r := range records(t, string(b)) {
-		if number(r, "bytes") != want[i].Bytes || number(r, "src_port") != uint64(want[i].SrcPort) {
+	lines := records(t, string(b))
+	if len(lines) != len(want) {
+		t.Fatalf("%d lines, want %d", len(lines), len(want))
+	}
+	for i, r := range lines {
+		if number(r, "bytes") != want[i].Bytes || number(r, "src_port") != uint64(want[i].SrcPort) ||
+			number(r, "packets") != want[i].Packets {
 			t.Fatalf("record %d is %v, want %v", i, r, want[i])
 		}
 	}
