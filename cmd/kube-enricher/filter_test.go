@@ -30,8 +30,7 @@ func TestFilterMistakes(t *testing.T) {
 		{[]string{"-filter", `65000 in AsPath`, "-input", "json", "-"}, nil, "-filter: AsPath is a list, which is not read from lines of JSON; let goflow2 write protobuf (-format bin)"},
 	} {
 		_, err := parse(tc.args, tc.env, false)
-		var usage *usageError
-		if !errors.As(err, &usage) {
+		if _, ok := errors.AsType[*usageError](err); !ok {
 			t.Errorf("%q: %v", tc.args, err)
 			continue
 		}

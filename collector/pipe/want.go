@@ -116,7 +116,7 @@ func (w *want) set(r *flow.Record) {
 	case w.id == flow.FieldOutIfName:
 		r.Extra.OutIfName = w.text
 	case w.id == flow.FieldType:
-		r.Msg.Type = flowpb.FlowMessage_FlowType(min(w.number, math.MaxInt32)) //nolint:gosec // bounded
+		r.Msg.Type = flowpb.FlowMessage_FlowType(min(w.number, math.MaxInt32))
 	default:
 		r.SetUint(w.id, w.number)
 	}

@@ -801,7 +801,7 @@ func (c *compiler) in(n *ast.BinaryNode) (*operand, *Error) {
 func (c *compiler) inList(n *ast.BinaryNode, left *operand, list *ast.ArrayNode) (func(*eval) bool, *Error) {
 	elements := make([]*operand, len(list.Nodes))
 	literals := true
-	var any []func(*eval) bool
+	var equals []func(*eval) bool
 	for i, node := range list.Nodes {
 		o, err := c.node(node)
 		if err != nil {
@@ -813,17 +813,17 @@ func (c *compiler) inList(n *ast.BinaryNode, left *operand, list *ast.ArrayNode)
 			return nil, err
 		}
 		elements[i] = o
-		any = append(any, equal)
+		equals = append(equals, equal)
 		literals = literals && o.literal && (o.kind != kindNumber || o.whole())
 	}
 	switch {
 	case literals && !left.literal && len(elements) > 0:
 		return c.inSet(n, left, elements)
-	case len(any) == 1:
-		return any[0], nil
+	case len(equals) == 1:
+		return equals[0], nil
 	}
 	return func(e *eval) bool {
-		for _, b := range any {
+		for _, b := range equals {
 			if b(e) {
 				return true
 			}
@@ -873,15 +873,15 @@ func (c *compiler) inSet(n ast.Node, left *operand, elements []*operand) (func(*
 		}
 		return member(left.u, values), nil
 	}
-	var any []func(*eval) bool
+	var equals []func(*eval) bool
 	for _, o := range elements {
 		b, err := c.equal(n, left, o)
 		if err != nil {
 			return nil, err
 		}
-		any = append(any, b)
+		equals = append(equals, b)
 	}
-	return func(e *eval) bool { return slices.ContainsFunc(any, func(b func(*eval) bool) bool { return b(e) }) }, nil
+	return func(e *eval) bool { return slices.ContainsFunc(equals, func(b func(*eval) bool) bool { return b(e) }) }, nil
 }
 
 // member says whether a value is one of several.
