@@ -162,7 +162,9 @@ func TestFullDisk(t *testing.T) {
 	var text string
 	p.eventually("dropped", func() bool {
 		text, _ = get(t, base+"/metrics")
-		return metric(text, "kube_enricher_records_dropped_total", `reason="output_error"`) == n*225
+		// The two are not read at the same moment.
+		return metric(text, "kube_enricher_records_dropped_total", `reason="output_error"`) == n*225 &&
+			metric(text, "kube_enricher_records_received_total", "") == n*225
 	})
 	checkLedger(t, text, n*225)
 	if body, code := get(t, base+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "no space") {
