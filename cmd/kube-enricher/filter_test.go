@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -114,6 +115,27 @@ func TestFilterCollect(t *testing.T) {
 	if code := p.wait(); code != exitDone {
 		t.Errorf("exit code %d: %s", code, p.stderr())
 	}
+}
+
+// TestFilterOutputs checks that each of several outputs counts what is filtered,
+// also one that cannot be reached.
+func TestFilterOutputs(t *testing.T) {
+	flows, addr := freeAddr(t), freeAddr(t)
+	p := startProgram(t, "-listen", "flow://"+flows+"?count=1", "-addr", addr, "-kube.off", "-filter", "Bytes > 1000", "-drain-timeout", "1s",
+		"-transport", "file,kafka", "-transport.kafka.brokers", "127.0.0.1:1", "-transport.kafka.topic", "flows")
+	p.eventually("alive", func() bool { _, code := get(t, "http://"+addr+"/livez"); return code == http.StatusOK })
+	sendCapture(t, flows, "ovs-ipfix")
+	var metrics string
+	p.eventually("all records", func() bool {
+		metrics, _ = get(t, "http://"+addr+"/metrics")
+		return metric(metrics, "kube_enricher_records_received_total", "") == 105
+	})
+	file := metric(metrics, "kube_enricher_records_dropped_total", `reason="filter",transport="file"`)
+	if kafka := metric(metrics, "kube_enricher_records_dropped_total", `reason="filter",transport="kafka"`); kafka != file || file == 0 || file == 105 {
+		t.Errorf("%v and %v records filtered", file, kafka)
+	}
+	p.signal(os.Interrupt)
+	p.wait()
 }
 
 // TestFilterPipe checks filters on what comes over a pipe: lines of both
