@@ -251,6 +251,35 @@ func TestProtobufPipe(t *testing.T) {
 	}
 }
 
+// TestProtobufPipeOwn checks that what goflow2 has no fields for comes through a
+// pipe of protobuf into JSON.
+func TestProtobufPipeOwn(t *testing.T) {
+	args := []string{"-kube.off", "-fields", "all"}
+	want := records(t, outputOf(t, append(args, namedCapture)...))
+	p := startWith(t, strings.NewReader(outputOf(t, append(args, "-format", "pb", namedCapture)...)), nil, append(args, "-")...)
+	if code := p.wait(); code != exitDone {
+		t.Fatal(p.stderr())
+	}
+	got, named := records(t, p.stdout.String()), 0
+	if len(got) != len(want) {
+		t.Fatalf("%d records, want %d", len(got), len(want))
+	}
+	for i := range want {
+		for _, name := range differ(got[i], want[i]) {
+			// goflow2's message does not say whether the exporter sent a time.
+			if !strings.HasPrefix(name, "TimeFlow") {
+				t.Errorf("record %d: %s is %v, want %v", i, name, got[i][name], want[i][name])
+			}
+		}
+		if want[i]["InIfName"] != "" && number(want[i], "FlowDirection") == 1 {
+			named++
+		}
+	}
+	if named == 0 {
+		t.Error("no record has what is looked for")
+	}
+}
+
 // outputOf returns what the program prints.
 func outputOf(t *testing.T, args ...string) string {
 	t.Helper()

@@ -347,7 +347,7 @@ func (a *app) runInput(ctx context.Context) error {
 		}
 		r, err := pipe.New(pipe.Config{
 			Input: a.cfg.input, Mapping: a.cfg.mapping, Labels: a.cfg.kubeLabels, RefuseJSON: refuse,
-			Fields: a.cfg.filter.Fields(), Attrs: a.cfg.filter.Attrs(),
+			Fields: a.cfg.filter.Fields(), Attrs: a.cfg.filter.Attrs(), Extra: !a.cfg.writesAs(formatProtobuf),
 			ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 		}, a.stdin, a.newStage(0), a.log, a.reg)
 		if err != nil {

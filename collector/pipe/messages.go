@@ -10,6 +10,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // maxPrefix is the length of the longest varint.
@@ -70,7 +72,57 @@ func (r *Reader) handleMessage(b []byte) {
 		m.TimeReceivedNs = r.now
 	}
 	r.rec.Extra.HasStart, r.rec.Extra.HasEnd = m.TimeFlowStartNs != 0, m.TimeFlowEndNs != 0
+	if r.extra {
+		fillExtra(&r.rec, m.ProtoReflect().GetUnknown())
+	}
 	r.handle(r.protobuf)
+}
+
+// ownFields has the fields of flow.proto that goflow2's message lacks, by number.
+var ownFields = func() map[protowire.Number]*flow.Field {
+	fields := make(map[protowire.Number]*flow.Field)
+	for i := range flow.Fields {
+		if f := &flow.Fields[i]; f.Number >= flow.NumberOwn {
+			fields[protowire.Number(f.Number)] = f
+		}
+	}
+	return fields
+}()
+
+// fillExtra reads what another kube-enricher put into a message. Its slices
+// alias unknown.
+func fillExtra(r *flow.Record, unknown []byte) {
+	for len(unknown) > 0 {
+		number, wire, n := protowire.ConsumeTag(unknown)
+		if n < 0 {
+			return
+		}
+		m := protowire.ConsumeFieldValue(number, wire, unknown[n:])
+		if m < 0 {
+			return
+		}
+		value := unknown[n : n+m]
+		unknown = unknown[n+m:]
+		f := ownFields[number]
+		switch {
+		case f == nil:
+		case f.Kind == flow.KindUint && wire == protowire.VarintType:
+			v, _ := protowire.ConsumeVarint(value)
+			r.SetUint(f.ID, v)
+		case f.Kind != flow.KindUint && wire == protowire.BytesType:
+			b, _ := protowire.ConsumeBytes(value)
+			switch f.ID {
+			case flow.FieldInIfName:
+				r.Extra.InIfName = b
+			case flow.FieldOutIfName:
+				r.Extra.OutIfName = b
+			case flow.FieldTunnelSrcAddr:
+				r.Extra.TunnelSrcAddr = b
+			case flow.FieldTunnelDstAddr:
+				r.Extra.TunnelDstAddr = b
+			}
+		}
+	}
 }
 
 // verdict is what can be said of bytes that may go on.

@@ -51,6 +51,10 @@ type Config struct {
 	// line, beside the mapped addresses and the times. Lists cannot be read.
 	Fields []flow.FieldID
 	Attrs  []flow.AttrRef
+	// Extra makes protobuf fill flow.Extra, with what goflow2's message has no
+	// fields for and this program writes. It is not for outputs in protobuf:
+	// what a message came with is written back by itself.
+	Extra bool
 	// MaxLine bounds a line without its newline and a message without its
 	// length, in bytes; DefaultMaxLine if 0.
 	MaxLine int
@@ -101,6 +105,7 @@ type Reader struct {
 	input    string
 	max      int
 	refuse   error
+	extra    bool
 	json     prometheus.Counter
 	protobuf prometheus.Counter
 	passed   prometheus.Counter
@@ -145,7 +150,7 @@ const (
 func New(cfg Config, in io.Reader, h Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Reader, error) {
 	r := &Reader{
 		in: in, h: h, log: log,
-		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON,
+		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON, extra: cfg.Extra,
 		json: cfg.ReceivedJSON, protobuf: cfg.ReceivedProtobuf,
 		scan: newScanner(cfg.Mapping, cfg.Labels...), n: len(cfg.Mapping),
 	}
