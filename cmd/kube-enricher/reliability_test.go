@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -178,6 +179,8 @@ func TestFullDisk(t *testing.T) {
 }
 
 // TestStopUnderLoad ends within the drain's time, with the ledger in one line.
+// What the file was too slow for before, on a busy machine, is in it; nothing is
+// lost to the stop.
 func TestStopUnderLoad(t *testing.T) {
 	p, flows, base := collect(t, "-transport.file", filepath.Join(t.TempDir(), "flows.json"), "-drain-timeout", "10s")
 	stop, stopped := make(chan struct{}), make(chan struct{})
@@ -211,15 +214,15 @@ func TestStopUnderLoad(t *testing.T) {
 	if code != exitDone || !strings.Contains(last, "msg=done") {
 		t.Fatalf("exit code %d: %s", code, p.stderr())
 	}
-	value := func(key string) string {
+	value := func(key string) (n int) {
 		for f := range strings.FieldsSeq(last) {
 			if v, ok := strings.CutPrefix(f, key+"="); ok {
-				return v
+				n, _ = strconv.Atoi(v)
 			}
 		}
-		return ""
+		return n
 	}
-	if value("received") == "" || value("received") != value("written") || value("dropped") != "0" {
+	if value("received") == 0 || value("received") != value("written")+value("dropped") || value("dropped") != value("dropped_output_full") {
 		t.Errorf("ledger %s", last)
 	}
 }
