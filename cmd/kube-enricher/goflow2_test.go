@@ -19,7 +19,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
 )
 
-// goflow2Tool builds a command of goflow2 v2.2.6 in the module bench,
+// goflow2Tool builds a command of goflow2 v2.2.6 in the module test/goflow2,
 // with the versions of its own go.mod, and returns its path. Where the modules
 // cannot be had the test is skipped.
 func goflow2Tool(t *testing.T, name string) string {
@@ -34,7 +34,7 @@ func goflow2Tool(t *testing.T, name string) string {
 	pkg := "github.com/netsampler/goflow2/v2/cmd/" + name
 	for _, args := range [][]string{{"list", "-deps", pkg}, {"build", "-o", dir + "/", pkg}} {
 		cmd := exec.CommandContext(t.Context(), "go", args...)
-		cmd.Dir = "../../bench"
+		cmd.Dir = "../../test/goflow2"
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			if args[0] == "list" {
