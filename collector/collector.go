@@ -279,7 +279,7 @@ func (c *Collector) work(s *socket, d *Decoder) {
 		case n < batchSize:
 			s.wakeAfter(d.idle(now))
 			if nap := pace.nap(n, now); nap > 0 {
-				time.Sleep(nap)
+				s.nap(nap)
 			}
 		default:
 			pace.nap(n, now) // more is waiting; takes note of the rate

@@ -42,8 +42,11 @@ type Decoder struct {
 
 	rec   flow.Record
 	addrs [12]byte // of a v5 record
-	peers map[netip.AddrPort]*peer
-	gaps  []openGap
+	// layerStack and layerSize are the room for the lists of an sFlow record.
+	layerStack []flowpb.FlowMessage_LayerStack
+	layerSize  []uint32
+	peers      map[netip.AddrPort]*peer
+	gaps       []openGap
 	// plans are by shape of the template. Their cost is bounded, and so is the
 	// number of bindings and sequences that all peers have together.
 	plans                map[string]*plan

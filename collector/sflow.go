@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 
 	"github.com/netsampler/goflow2/v2/decoders/sflow"
+	flowpb "github.com/netsampler/goflow2/v2/pb"
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 )
 
@@ -81,8 +82,10 @@ func sampleHeaderLen(format uint32) int {
 	return 28
 }
 
-// flowSample decodes one flow sample with goflow2, whose expanded samples lack
-// the cap on records: the count is checked here against the bytes.
+// flowSample decodes one flow sample. Those of packets, which are nearly all, are
+// read by hand: goflow2's decoder allocates nine times for one. The rest is left
+// to goflow2, whose expanded samples lack the cap on records: the count is checked
+// here against the bytes.
 func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []byte) bool {
 	n := sampleHeaderLen(format)
 	if len(b) < n+4 {
@@ -95,13 +98,101 @@ func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []b
 	if first := b[n+4:]; records > 0 && uint64(binary.BigEndian.Uint32(first[4:])) > uint64(len(first)-8) {
 		return false // goflow2 makes an empty record of it
 	}
+	d.rec.Reset()
+	m := &d.rec.Msg
+	m.LayerStack, m.LayerSize = d.layerStack[:0], d.layerSize[:0]
+	if plainSample(b[n:]) {
+		readSample(m, format, b, n)
+	} else if !stockSample(m, format, b) {
+		return false
+	}
+	d.layerStack, d.layerSize = m.LayerStack, m.LayerSize
+	if m.SamplingRate == 0 {
+		m.SamplingRate = d.peer.sampling
+	}
+	m.TimeFlowStartNs, m.TimeFlowEndNs = uint64(d.received), uint64(d.received)
+	d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
+	d.rec.Extra.Repeated = leftOVSTunnel(b[n:])
+	d.emit(protoSFlow, sequence, agent)
+	return true
+}
+
+// plainSample tells whether the records of a sample, from their count on, are
+// such that readSample reads them.
+func plainSample(b []byte) bool {
+	be := binary.BigEndian
+	records := be.Uint32(b)
+	for b = b[4:]; records > 0 && len(b) >= 8; records-- {
+		format, length := be.Uint32(b), be.Uint32(b[4:])
+		if uint64(length) > uint64(len(b)-8) {
+			break
+		}
+		switch format {
+		case sflow.FLOW_TYPE_RAW, sflow.FLOW_TYPE_EXT_SWITCH:
+			if length < 16 {
+				return false // goflow2 gives up the sample
+			}
+		case sflow.FLOW_TYPE_ETH, sflow.FLOW_TYPE_IPV4, sflow.FLOW_TYPE_IPV6, sflow.FLOW_TYPE_EXT_ROUTER, sflow.FLOW_TYPE_EXT_GATEWAY,
+			sflow.FLOW_TYPE_EGRESS_QUEUE, sflow.FLOW_TYPE_EXT_ACL, sflow.FLOW_TYPE_EXT_FUNCTION:
+			return false
+		}
+		b = b[8+length:]
+	}
+	return true
+}
+
+// readSample reads a plain sample, whose count of records is at n, as goflow2 does
+// (decoders/sflow/sflow.go, DecodeSample, and producer/proto/producer_sf.go).
+func readSample(m *protoproducer.ProtoProducerMessage, format uint32, b []byte, n int) {
+	be := binary.BigEndian
+	m.Type = flowpb.FlowMessage_SFLOW_5
+	m.Packets = 1
+	if format == sflowExpandedFlowSample {
+		m.SamplingRate = uint64(be.Uint32(b[12:]))
+		m.InIf, m.OutIf = be.Uint32(b[28:]), be.Uint32(b[36:])
+	} else {
+		m.SamplingRate = uint64(be.Uint32(b[8:]))
+		m.InIf, m.OutIf = be.Uint32(b[20:])&^interfaceFormat, be.Uint32(b[24:])&^interfaceFormat
+	}
+	records := be.Uint32(b[n:])
+	for b = b[n+4:]; records > 0 && len(b) >= 8; records-- {
+		format, length := be.Uint32(b), be.Uint32(b[4:])
+		if uint64(length) > uint64(len(b)-8) {
+			break
+		}
+		r := b[8 : 8+length : 8+length]
+		b = b[8+length:]
+		switch format {
+		case sflow.FLOW_TYPE_RAW:
+			m.Bytes = uint64(be.Uint32(r[4:]))
+			sampledHeader(m, be.Uint32(r), r[16:])
+		case sflow.FLOW_TYPE_EXT_SWITCH:
+			m.SrcVlan, m.DstVlan = be.Uint32(r), be.Uint32(r[8:])
+		}
+	}
+}
+
+// sampledHeader reads the beginning of a packet of one of sFlow's header
+// protocols.
+func sampledHeader(m *protoproducer.ProtoProducerMessage, protocol uint32, data []byte) {
+	switch protocol {
+	case 1:
+		p := packet{m: m}
+		p.ethernet(data)
+	case 11:
+		parseIP(m, 0x0800, data)
+	case 12:
+		parseIP(m, 0x86dd, data)
+	}
+}
+
+// stockSample reads a sample with goflow2. It returns false if that fails.
+func stockSample(m *protoproducer.ProtoProducerMessage, format uint32, b []byte) bool {
 	h := sflow.SampleHeader{Format: format, Length: uint32(len(b))}
 	sample, err := sflow.DecodeSample(&h, bytes.NewBuffer(b))
 	if err != nil {
 		return false
 	}
-	d.rec.Reset()
-	m := &d.rec.Msg
 	if err := protoproducer.SearchSFlowSampleConfig(m, sample, packetMapper{}); err != nil {
 		return false
 	}
@@ -115,21 +206,10 @@ func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []b
 		list = s.Records
 	}
 	for i := range list {
-		if s, ok := list[i].Data.(sflow.SampledHeader); ok {
-			switch s.Protocol {
-			case 11:
-				parseIP(m, 0x0800, s.HeaderData)
-			case 12:
-				parseIP(m, 0x86dd, s.HeaderData)
-			}
+		// Ethernet has been read by goflow2's producer.
+		if s, ok := list[i].Data.(sflow.SampledHeader); ok && s.Protocol != 1 {
+			sampledHeader(m, s.Protocol, s.HeaderData)
 		}
 	}
-	if m.SamplingRate == 0 {
-		m.SamplingRate = d.peer.sampling
-	}
-	m.TimeFlowStartNs, m.TimeFlowEndNs = uint64(d.received), uint64(d.received)
-	d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
-	d.rec.Extra.Repeated = leftOVSTunnel(b[n:])
-	d.emit(protoSFlow, sequence, agent)
 	return true
 }

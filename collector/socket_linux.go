@@ -39,9 +39,25 @@ type mmsghdr struct {
 }
 
 // socket is one UDP socket and the buffers of the worker that receives on it.
+//
+// Go's poller does not know the socket: it would be woken by each datagram, also
+// by those that a nap lets gather, which costs more than all the work on them.
+// It knows an epoll instance of our own instead, which has the socket in it and
+// is armed only when the worker has nothing to do.
 type socket struct {
-	conn      *net.UDPConn
+	file      *os.File // keeps fd open
 	raw       syscall.RawConn
+	fd        int      // the worker's; others go by raw
+	epoll     *os.File // readable once when a datagram comes after arm
+	wait      syscall.RawConn
+	epfd      int
+	armed     bool
+	alarm     *os.File // a timer, for naps
+	ring      syscall.RawConn
+	rung      func(fd uintptr) bool
+	set       bool // the timer is to be set, not to be read
+	napFor    time.Duration
+	emptied   bool // the last call took all there was, and no nap came since
 	address   string
 	protocols Protocols
 	// bufferSize is the size of the kernel's buffer, as it counts: twice what
@@ -55,7 +71,7 @@ type socket struct {
 
 	n       int // datagrams received by the last call
 	readErr error
-	read    func(fd uintptr) bool // kept: a closure a call would allocate
+	read    func(epfd uintptr) bool // kept: a closure a call would allocate
 
 	timed         bool // a read deadline is set
 	stopping      atomic.Bool
@@ -103,22 +119,18 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 	if err != nil {
 		return nil, err
 	}
-	conn := pc.(*net.UDPConn)
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
+	s := &socket{address: l.String(), protocols: l.Protocols, bufferSize: 2 * got}
+	if err := s.adopt(pc.(*net.UDPConn)); err != nil {
+		return nil, err
 	}
 	if got < l.ReceiveBuffer && first {
 		log.WithFields(logrus.Fields{"asked": l.ReceiveBuffer, "got": got, "address": l.String()}).Warnf(
 			"the kernel caps the receive buffer, so bursts may be lost; set: sysctl -w net.core.rmem_max=%d", l.ReceiveBuffer)
 	}
-	s := &socket{
-		conn: conn, raw: raw, address: l.String(), protocols: l.Protocols, bufferSize: 2 * got,
-		messages: make([]mmsghdr, batchSize),
-		iovecs:   make([]unix.Iovec, batchSize),
-		names:    make([]unix.RawSockaddrInet6, batchSize),
-		buffers:  make([]byte, batchSize*maxDatagram),
-	}
+	s.messages = make([]mmsghdr, batchSize)
+	s.iovecs = make([]unix.Iovec, batchSize)
+	s.names = make([]unix.RawSockaddrInet6, batchSize)
+	s.buffers = make([]byte, batchSize*maxDatagram)
 	for i := range s.messages {
 		s.iovecs[i].Base = &s.buffers[i*maxDatagram]
 		s.iovecs[i].SetLen(maxDatagram)
@@ -127,8 +139,100 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 		h.SetIovlen(1)
 		h.Name = (*byte)(unsafe.Pointer(&s.names[i]))
 	}
-	s.read = s.receiveFrom
+	s.read = s.tryRead
 	return s, nil
+}
+
+// adopt takes the descriptor of a connection over, which it closes: that takes
+// it out of Go's poller.
+func (s *socket) adopt(conn *net.UDPConn) error {
+	defer conn.Close() //nolint:errcheck // the duplicate lives on
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) { s.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+	if err = errors.Join(cerr, err); err != nil {
+		return fmt.Errorf("duplicate the socket: %w", err)
+	}
+	// os.NewFile hands descriptors in non-blocking mode to the poller. All that
+	// is received here is received by MSG_DONTWAIT.
+	err = os.NewSyscallError("fcntl", unix.SetNonblock(s.fd, false))
+	s.file = os.NewFile(uintptr(s.fd), "udp "+s.address)
+	if err == nil {
+		s.raw, err = s.file.SyscallConn()
+	}
+	if err == nil {
+		err = s.openEpoll()
+	}
+	if err == nil {
+		err = s.openAlarm()
+	}
+	if err != nil {
+		s.close()
+	}
+	return err
+}
+
+func (s *socket) openEpoll() (err error) {
+	if s.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if s.epoll, s.wait, err = polled(s.epfd, "epoll of udp "+s.address); err != nil {
+		return err
+	}
+	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(s.epfd, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT}))
+}
+
+func (s *socket) openAlarm() error {
+	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
+	if err != nil {
+		return os.NewSyscallError("timerfd_create", err)
+	}
+	s.rung = s.readAlarm
+	s.alarm, s.ring, err = polled(fd, "timer of udp "+s.address)
+	return err
+}
+
+// polled gives a descriptor to Go's poller.
+func polled(fd int, name string) (*os.File, syscall.RawConn, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, nil, errors.Join(os.NewSyscallError("fcntl", err), unix.Close(fd))
+	}
+	file := os.NewFile(uintptr(fd), name)
+	conn, err := file.SyscallConn()
+	if err == nil {
+		err = file.SetReadDeadline(time.Time{}) // fails unless the poller has it
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	return file, conn, nil
+}
+
+// arm makes the poller look out for a datagram, also for one that has come
+// already, and disarm ends that.
+func (s *socket) arm() {
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
+	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(s.epfd), unix.EPOLL_CTL_MOD, uintptr(s.fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
+	if errno != 0 {
+		s.readErr = os.NewSyscallError("epoll_ctl", errno)
+	}
+	s.armed = true
+}
+
+func (s *socket) disarm() {
+	if !s.armed {
+		return
+	}
+	s.armed = false
+	var ev unix.EpollEvent
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(s.epfd), uintptr(unsafe.Pointer(&ev)), 1, 0, 0, 0)
+	if n == 1 || errno != 0 {
+		return // an event that has been taken disarms by itself
+	}
+	ev.Events = unix.EPOLLONESHOT
+	_, _, _ = unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(s.epfd), unix.EPOLL_CTL_MOD, uintptr(s.fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 }
 
 // setOptions returns the size of the receive buffer that the kernel granted, in
@@ -154,50 +258,70 @@ func setOptions(fd, rcvbuf int) (int, error) {
 // socket is stopped and empty.
 func (s *socket) receive() (int, error) {
 	s.n, s.readErr = 0, nil
-	if !s.stopping.Load() {
-		err := s.raw.Read(s.read)
-		if !s.stopping.Load() {
-			if err == nil {
-				err = s.readErr
+	stopping := s.stopping.Load()
+	if !s.emptied || stopping {
+		if s.take(); s.n > 0 || s.readErr != nil {
+			if stopping && time.Now().UnixNano() > s.drainDeadline.Load() {
+				return s.n, errDrained
 			}
-			return s.n, err
-		}
-		if s.n > 0 {
-			return s.n, nil
+			return s.n, s.readErr
 		}
 	}
-	// The read deadline that stop set keeps raw.Read from reading.
-	if err := s.raw.Control(func(fd uintptr) { s.receiveFrom(fd) }); err != nil {
-		return 0, err
+	if stopping {
+		return 0, errDrained
 	}
-	if s.n == 0 || time.Now().UnixNano() > s.drainDeadline.Load() {
-		return s.n, errDrained
+	err := s.wait.Read(s.read)
+	s.disarm()
+	switch {
+	case s.n > 0:
+		return s.n, nil
+	case s.stopping.Load():
+		// stop has set the deadline that ended the read. The next call takes
+		// what came in between.
+		return 0, nil
+	case err == nil:
+		err = s.readErr
 	}
-	return s.n, nil
+	return 0, err
 }
 
-// receiveFrom takes what is waiting. It returns false if that is nothing.
-func (s *socket) receiveFrom(fd uintptr) bool {
+// tryRead takes what is waiting once the poller has told of it.
+func (s *socket) tryRead(uintptr) bool {
+	if s.armed {
+		s.disarm()
+		if s.take(); s.n > 0 {
+			return true
+		}
+	}
+	s.arm()
+	return s.readErr != nil
+}
+
+// take takes what is waiting, without waiting itself: none of the runtime's
+// provisions for a system call that may is needed.
+func (s *socket) take() {
 	for i := range s.messages {
 		h := &s.messages[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
 		h.Flags = 0
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&s.messages[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			s.n = int(n)
-			return true
+			s.emptied = s.n < batchSize
+			return
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
-			return false
+			s.emptied = true
+			return
 		case unix.ECONNREFUSED: // an earlier ICMP error; the socket is fine
 			continue
 		default:
 			s.readErr = os.NewSyscallError("recvmmsg", errno)
-			return true
+			return
 		}
 	}
 }
@@ -263,9 +387,9 @@ func (s *socket) wakeAfter(pending bool) {
 	if pending {
 		t = time.Now().Add(pollPending)
 	}
-	_ = s.conn.SetReadDeadline(t) // fails on a closed socket only, as the next read does
+	_ = s.epoll.SetReadDeadline(t) // fails on a closed socket only, as the next read does
 	if s.stopping.Load() {
-		_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+		_ = s.epoll.SetReadDeadline(time.Unix(1, 0))
 	}
 }
 
@@ -279,7 +403,35 @@ func (s *socket) stop(deadline time.Time) {
 		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &reject)
 	})
 	s.stopping.Store(true)
-	_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+	_ = s.epoll.SetReadDeadline(time.Unix(1, 0))
 }
 
-func (s *socket) close() { _ = s.conn.Close() }
+func (s *socket) close() {
+	for _, f := range []*os.File{s.alarm, s.epoll, s.file} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+// nap lets datagrams gather. It waits for a timer of the kernel in Go's poller: a
+// timer of the runtime, or a thread that sleeps in a system call, keeps the
+// runtime's monitor awake, which costs more than the nap saves.
+func (s *socket) nap(d time.Duration) {
+	s.napFor, s.set = d, true
+	_ = s.ring.Read(s.rung) // a nap that fails is a short one
+	s.emptied = false
+}
+
+// readAlarm sets the timer, and when it is called again reads it.
+func (s *socket) readAlarm(fd uintptr) bool {
+	if s.set {
+		s.set = false
+		t := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(s.napFor))}
+		_, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, fd, 0, uintptr(unsafe.Pointer(&t)), 0, 0, 0)
+		return errno != 0
+	}
+	var expirations uint64
+	_, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&expirations)), 8)
+	return errno != unix.EAGAIN
+}

@@ -94,3 +94,5 @@ func (s *socket) stop(time.Time) {
 }
 
 func (s *socket) close() { _ = s.conn.Close() }
+
+func (s *socket) nap(d time.Duration) { time.Sleep(d) }

@@ -10,22 +10,25 @@ import (
 // when the cluster changes, never when a flow arrives, and is immutable from
 // then on: any number of workers may read it at once.
 type Object struct {
+	// What records have by default comes first, so that it shares cache lines:
+	// among many pods, most of the time goes into waiting for these.
 	Kind         string // Pod, Service or Node
 	Namespace    string // empty for a node
 	Name         string
 	HostIP       string // of a pod: its host's address
 	Workload     string // top owner's name; an object without owner is its own workload
 	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, Node
-	Node         string // node that the pod runs on; of a node: its name
-	Zone         string // topology.kubernetes.io/zone of that node
-	UID          string
 	Warn         string // what was ambiguous, sentences joined by "; "
-	Labels       string // those of -kube.labels, as [JoinLabels] makes it
 
 	safe bool // no attribute needs escaping in JSON
 	// workload is interned, so that all pods of a workload, those to come as
 	// well, have the same.
 	workload unique.Handle[Workload]
+
+	Node   string // node that the pod runs on; of a node: its name
+	Zone   string // topology.kubernetes.io/zone of that node
+	UID    string
+	Labels string // those of -kube.labels, as [JoinLabels] makes it
 }
 
 // Workload says which workload an object belongs to. Its strings are valid
@@ -36,6 +39,24 @@ type Workload struct {
 	Kind      string
 }
 
+// pack copies the attributes into one string, so that they lie side by side.
+func (o *Object) pack() {
+	attrs := []*string{&o.HostIP, &o.Namespace, &o.Name, &o.Workload, &o.WorkloadKind, &o.Warn, &o.Node, &o.Zone, &o.UID, &o.Labels}
+	n := 0
+	for _, a := range attrs {
+		n += len(*a)
+	}
+	var b strings.Builder
+	b.Grow(n)
+	for _, a := range attrs {
+		b.WriteString(*a)
+	}
+	all := b.String()
+	for _, a := range attrs {
+		*a, all = all[:len(*a)], all[len(*a):]
+	}
+}
+
 // NewObject seals o: attributes must not change afterwards.
 func NewObject(o Object) *Object {
 	o.workload = unique.Make(Workload{
@@ -43,6 +64,7 @@ func NewObject(o Object) *Object {
 		Name:      strings.ToValidUTF8(o.Workload, "\uFFFD"),
 		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
 	})
+	o.pack()
 	o.safe = plain(o.Name) && plain(o.Kind)
 	for l := range strings.SplitSeq(o.Labels, "\n") {
 		if !plain(l) {

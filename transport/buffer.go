@@ -44,6 +44,9 @@ type chunk struct {
 	keys    []byte
 	keyEnds []int32
 	size    int // of all these, as accounted for
+	// off and rec say how much of it has been written: bytes, and whole records,
+	// which are settled.
+	off, rec int
 }
 
 func (c *chunk) length() int { return cap(c.buf) + cap(c.keys) + 4*cap(c.keyEnds) }
@@ -64,6 +67,10 @@ type buffer struct {
 	// lazy makes partial chunks wait for sweep: batches matter more than the
 	// moment.
 	lazy bool
+	// direct, if there is one, writes a chunk on the worker's own goroutine: it
+	// returns false if that cannot be done without waiting. It is called with the
+	// writer's lock held.
+	direct func(*chunk) bool
 	// wake tells the goroutine that writes that there is something to do. It
 	// is not needed while that goroutine is busy.
 	wake chan struct{}
@@ -138,7 +145,9 @@ func (w *writer) HandleFlow(r *flow.Record) {
 	w.handed++
 	if len(c.buf) > w.b.chunkLen-chunkSlack || len(c.ends) == chunkRecords {
 		w.chunk, w.flush = nil, false
-		w.b.push(c)
+		if !w.b.writeDirectly(c) {
+			w.b.push(c)
+		}
 	}
 }
 
@@ -187,7 +196,7 @@ func (w *writer) Idle() (pending bool) {
 	}
 	// While the output is busy the chunk had better fill up further: a buffer
 	// of chunks with a record each would hold next to nothing.
-	if w.b.offer(w.chunk) {
+	if w.b.writeDirectly(w.chunk) || w.b.offer(w.chunk) {
 		w.chunk, w.flush = nil, false
 	} else {
 		w.flush = true
@@ -241,22 +250,60 @@ func (b *buffer) offer(c *chunk) bool {
 }
 
 func (b *buffer) pushLocked(c *chunk) {
-	// A record larger than the chunk has made it grow.
-	b.allocated += c.length() - c.size
-	c.size = c.length()
-	b.queued += len(c.buf)
+	b.account(c)
 	if b.tail == nil {
 		b.head = c
 	} else {
 		b.tail.next = c
 	}
 	b.tail = c
+	b.wakeLocked()
+}
+
+// account takes note of a chunk's size when its worker gives it away.
+func (b *buffer) account(c *chunk) {
+	// A record larger than the chunk has made it grow.
+	b.allocated += c.length() - c.size
+	c.size = c.length()
+	b.queued += len(c.buf)
+}
+
+func (b *buffer) wakeLocked() {
 	if !b.busy {
 		select {
 		case b.wake <- struct{}{}:
 		default:
 		}
 	}
+}
+
+// writeDirectly writes a chunk on the worker's goroutine, if that can be done
+// without waiting: to wake up another one costs more than most writes.
+func (b *buffer) writeDirectly(c *chunk) bool {
+	return b.direct != nil && b.direct(c)
+}
+
+// reserve tells whether a worker may write a chunk before anyone else does: no
+// other one is waiting. It is then accounted for as being written.
+func (b *buffer) reserve(c *chunk) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy || b.head != nil {
+		return false
+	}
+	b.account(c)
+	return true
+}
+
+// putBack puts a chunk that was reserved in front of all others.
+func (b *buffer) putBack(c *chunk) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if c.next = b.head; b.head == nil {
+		b.tail = c
+	}
+	b.head = c
+	b.wakeLocked()
 }
 
 // next returns the oldest chunk of the queue, nil if there is none. The caller
@@ -292,6 +339,7 @@ func (b *buffer) freeLocked(c *chunk) {
 		b.allocated -= c.size
 	} else {
 		c.buf, c.ends, c.keys, c.keyEnds = c.buf[:0], c.ends[:0], c.keys[:0], c.keyEnds[:0]
+		c.off, c.rec = 0, 0
 		c.next, b.free = b.free, c
 		b.numFree++
 	}

@@ -16,6 +16,8 @@ import (
 type destination struct {
 	w    io.Writer
 	file *os.File // nil for a test's writer
+	// nowait writes what need not be waited for; nil where that cannot be told.
+	nowait *nowaitWriter
 	// regular is a file that was opened by its path: nobody else writes to it,
 	// so half a record at its end may be taken back.
 	regular bool
@@ -60,6 +62,7 @@ func openPath(path string, lines bool) (*destination, error) {
 		_ = file.Close()
 		return nil, err
 	}
+	d.nowait = newNowaitWriter(file)
 	return d, nil
 }
 
@@ -122,6 +125,7 @@ func openStdout(w io.Writer) (*destination, error) {
 		_ = file.Close()
 		return nil, err
 	}
+	d.nowait = newNowaitWriter(file)
 	return d, nil
 }
 

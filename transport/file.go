@@ -70,9 +70,10 @@ type FileConfig struct {
 
 // File writes records to a file, a named pipe or standard output.
 //
-// Workers encode into chunks, and one goroutine writes these: a worker never
-// waits for the file. What is in the file are whole records, whatever happens;
-// a write that fails costs the records of its chunk that were not written.
+// Workers encode into chunks. A worker writes a chunk by itself if the kernel takes
+// it at once; else, and whenever there is trouble, one goroutine writes: a worker
+// never waits for the file. What is in the file are whole records, whatever
+// happens; a write that fails costs the records of its chunk that were not written.
 type File struct {
 	cfg   FileConfig
 	name  string
@@ -83,6 +84,13 @@ type File struct {
 	finish     chan struct{} // no more records will come
 	expired    chan struct{} // what is not written by now is dropped
 	reopen     atomic.Bool
+
+	// turn is held by whoever writes. The goroutine of loop may hold it for as
+	// long as a reader stalls, so workers only try to get it.
+	turn sync.Mutex
+	// begun says that the chunk in front of the queue has been written in part. It
+	// belongs to whoever has the turn.
+	begun bool
 
 	dst atomic.Pointer[destination] // replaced by the goroutine that writes
 	// torn is the rest of a record that was written in part; tornRecords says
@@ -118,6 +126,7 @@ func NewFile(cfg FileConfig, enc Encoder, log logrus.FieldLogger, reg prometheus
 		expired: make(chan struct{}),
 		epoch:   time.Now(),
 	}
+	f.buf.direct = f.writeDirectly
 	if f.name == "" {
 		f.name = "stdout"
 	}
@@ -322,21 +331,16 @@ func (f *File) loop() error {
 	finish := f.finish
 	ticks := 0
 	for {
-		if f.reopen.Swap(false) {
-			f.openAnew()
-		}
-		c := f.buf.next()
-		if c == nil && f.buf.sweep(false) {
-			continue
+		idle, err := f.writeNext()
+		if err != nil {
+			return err
 		}
 		wake := f.buf.wake
-		if c != nil {
-			if err := f.write(c); err != nil {
-				return err
-			}
-			f.buf.release(c)
+		if !idle {
 			wake = ready
 		} else if finish == nil {
+			f.turn.Lock()
+			defer f.turn.Unlock()
 			if d := f.dst.Load(); d != nil && len(f.torn) > 0 && f.tornRecords > 0 {
 				_ = f.finishTorn(d)
 			}
@@ -357,10 +361,63 @@ func (f *File) loop() error {
 	}
 }
 
-// write writes a chunk and settles each of its records, whatever happens.
-// On an error of the loop's those left are settled by its end.
+// writeNext writes the oldest chunk, and tells whether there is none.
+func (f *File) writeNext() (idle bool, err error) {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if !f.begun && f.reopen.Swap(false) {
+		f.openAnew()
+	}
+	c := f.buf.next()
+	if c == nil {
+		return !f.buf.sweep(false), nil
+	}
+	f.begun = false
+	if err := f.write(c); err != nil {
+		return false, err
+	}
+	f.buf.release(c)
+	return false, nil
+}
+
+// writeDirectly writes a chunk on its worker's goroutine, if nothing is in the
+// way and the kernel takes it at once. What it does not take, and what cannot be
+// written at all, is left to the goroutine of loop. It returns false if the
+// chunk is still the worker's.
+func (f *File) writeDirectly(c *chunk) bool {
+	if !f.turn.TryLock() {
+		return false
+	}
+	defer f.turn.Unlock()
+	d := f.dst.Load()
+	if d == nil || d.nowait == nil || len(f.torn) > 0 || f.reopen.Load() || f.problem.Load() != nil || !f.buf.reserve(c) {
+		return false
+	}
+	start := time.Since(f.epoch)
+	n, err := d.nowait.write(c.buf)
+	if n > 0 {
+		f.count(n, start)
+	} else if d.nowait.unable(err) {
+		d.nowait = nil
+	}
+	c.off = n
+	for c.rec < len(c.ends) && int(c.ends[c.rec]) <= n {
+		c.rec++
+	}
+	f.buf.settle(c.rec, 0, outputError)
+	if n == len(c.buf) {
+		f.buf.release(c)
+		return true
+	}
+	f.begun = n > 0
+	f.buf.putBack(c)
+	return true
+}
+
+// write writes the rest of a chunk and settles each of its records, whatever
+// happens. On an error of the loop's those left are settled by its end.
 func (f *File) write(c *chunk) error {
-	off, rec := 0, 0 // bytes written and records settled
+	off, rec := c.off, c.rec // bytes written and records settled
 	for {
 		d, err := f.wait()
 		if err != nil {
@@ -434,13 +491,18 @@ func (f *File) writeOnce(d *destination, p []byte) (int, error) {
 	if n == 0 && err == nil && len(p) > 0 {
 		err = io.ErrShortWrite
 	}
-	f.stats.batches.Add(1)
-	f.stats.bytes.Add(uint64(n))
-	f.stats.seconds.Observe((time.Since(f.epoch) - start).Seconds())
+	f.count(n, start)
 	if p := f.problem.Load(); err == nil && p != nil && !p.open {
 		f.problem.Store(nil)
 	}
 	return n, err
+}
+
+// count counts a write that began at start, after epoch.
+func (f *File) count(n int, start time.Duration) {
+	f.stats.batches.Add(1)
+	f.stats.bytes.Add(uint64(n))
+	f.stats.seconds.Observe((time.Since(f.epoch) - start).Seconds())
 }
 
 // wait returns the destination, for which it waits if it could not be opened.
@@ -466,6 +528,11 @@ func (f *File) wait() (*destination, error) {
 // check looks, once a second, after a file that was removed, could not be
 // opened or failed.
 func (f *File) check() {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if f.begun {
+		return // the rest belongs where the beginning is
+	}
 	d := f.dst.Load()
 	if d == nil || f.problem.Load() != nil || d.gone() {
 		f.openAnew()

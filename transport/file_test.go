@@ -1038,3 +1038,95 @@ func gather(t *testing.T, reg prometheus.Gatherer) map[string]float64 {
 	}
 	return m
 }
+
+// longEncoder writes lines of which a pipe does not hold a whole number.
+type longEncoder struct{}
+
+func (longEncoder) AppendRecord(dst []byte, r *flow.Record) []byte {
+	return fmt.Appendf(dst, "%0997d\n", r.Msg.SequenceNum)
+}
+
+// TestFileDirect writes without the goroutine of Run: as long as nothing is in
+// the way, workers write by themselves.
+func TestFileDirect(t *testing.T) {
+	for _, kind := range []string{"file", "pipe"} {
+		t.Run(kind, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "out")
+			var reader *os.File
+			if kind == "pipe" {
+				if err := unix.Mkfifo(path, 0o600); err != nil {
+					t.Skip(err)
+				}
+				var err error
+				if reader, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
+					t.Fatal(err)
+				}
+				defer reader.Close()
+			}
+			f, err := NewFile(FileConfig{Path: path, BufferBytes: 4 << 20}, longEncoder{}, logrus.New(), prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Open(); err != nil {
+				t.Fatal(err)
+			}
+			w := f.NewWriter()
+			sequence := uint32(0)
+			put := func(n int) {
+				for range n {
+					r := new(flow.Record)
+					r.Msg.SequenceNum = sequence
+					sequence++
+					w.HandleFlow(r)
+				}
+				w.Idle()
+			}
+			put(3)
+			l := f.buf.ledger()
+			if d := f.dst.Load(); d.nowait == nil {
+				t.Skipf("not on this file system; %d written", l.written)
+			}
+			if l.written != 3 || l.held != 0 {
+				t.Fatalf("%d written, %d held", l.written, l.held)
+			}
+			if kind == "file" {
+				if fi, err := os.Stat(path); err != nil || fi.Size() == 0 {
+					t.Fatal("nothing is in the file")
+				}
+				return
+			}
+			// The pipe fills up, in the middle of a record; the rest follows when Run
+			// finds a reader, in order.
+			const more = 200
+			for range more {
+				put(10)
+			}
+			if l = f.buf.ledger(); l.held == 0 || l.written+l.held+l.dropped[outputFull] != 3+10*more {
+				t.Fatalf("%d written, %d held, %d dropped", l.written, l.held, l.dropped[outputFull])
+			}
+			f.Finish()
+			done := make(chan error, 1)
+			go func() { done <- f.Run(t.Context()) }()
+			all := make(chan []byte, 1)
+			go func() {
+				_ = reader.SetReadDeadline(time.Time{})
+				b, _ := io.ReadAll(reader) // until the output closes it
+				all <- b
+			}()
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			l = f.buf.ledger()
+			b := <-all
+			var want []byte
+			for i := range uint32(l.written) {
+				r := new(flow.Record)
+				r.Msg.SequenceNum = i
+				want = longEncoder{}.AppendRecord(want, r)
+			}
+			if !bytes.Equal(b, want) || l.written != 3+10*more {
+				t.Errorf("%d bytes for %d records, want %d; %d held", len(b), l.written, len(want), l.held)
+			}
+		})
+	}
+}

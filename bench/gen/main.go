@@ -22,16 +22,37 @@ func main() {
 		rate     = flag.Float64("rate", 10_000, "records a second; 0 is as fast as it goes")
 		count    = flag.Int("count", 100_000, "records in all")
 		pods     = flag.Int("pods", 50_000, "addresses, from 10.128.0.0 on, that flows are between")
-		sources  = flag.Int("sources", 1, "source ports")
+		sources  = flag.Int("sources", 1, "exporters: source addresses, from 127.1.0.1 on if there are several")
+		burst    = flag.Duration("burst", 0, "send for this long at the rate, then pause; 0 is without pauses")
+		pause    = flag.Duration("pause", 450*time.Millisecond, "pause between two bursts")
 	)
 	flag.Parse()
-	if err := run(*to, *protocol, *records, *count, *pods, *sources, *rate); err != nil {
+	g := generator{
+		protocol: *protocol, records: *records, count: *count, pods: *pods, sources: *sources, rate: *rate,
+		burst: *burst, pause: *pause,
+	}
+	if err := g.run(*to); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(to, protocol string, records, count, pods, sources int, rate float64) error {
+// generator says what is sent.
+type generator struct {
+	protocol       string
+	records, count int // a datagram, in all
+	pods, sources  int
+	rate           float64 // records a second
+	burst, pause   time.Duration
+}
+
+// numDatagrams is how many datagrams are made beforehand. They are sent in turn,
+// with other addresses each time: the generator should not be what is measured,
+// nor fill the caches that it shares with what is.
+const numDatagrams = 128
+
+func (g *generator) run(to string) error {
+	protocol, records, count, pods, sources := g.protocol, g.records, g.count, g.pods, g.sources
 	addr, err := net.ResolveUDPAddr("udp", to)
 	if err != nil {
 		return err
@@ -43,9 +64,7 @@ func run(to, protocol string, records, count, pods, sources int, rate float64) e
 		return fmt.Errorf("-records, -count, -pods and -sources must be 1 or more, -count at least -records")
 	}
 	var template []byte
-	// Ready-made datagrams are sent in turn: the generator should not be what is
-	// measured.
-	datagrams := make([][]byte, 4096)
+	datagrams := make([][]byte, numDatagrams)
 	for i := range datagrams {
 		template, datagrams[i], err = message(protocol, i*records, records, pods)
 		if err != nil {
@@ -54,7 +73,11 @@ func run(to, protocol string, records, count, pods, sources int, rate float64) e
 	}
 	conns := make([]*ipv4.PacketConn, sources)
 	for i := range conns {
-		c, err := net.DialUDP("udp", nil, addr)
+		var from *net.UDPAddr
+		if sources > 1 && addr.IP.IsLoopback() {
+			from = &net.UDPAddr{IP: net.IPv4(127, 1+byte((i+1)>>16), byte((i+1)>>8), byte(i+1))}
+		}
+		c, err := net.DialUDP("udp4", from, addr)
 		if err != nil {
 			return err
 		}
@@ -67,36 +90,71 @@ func run(to, protocol string, records, count, pods, sources int, rate float64) e
 		}
 		conns[i] = ipv4.NewPacketConn(c)
 	}
-	batch := make([]ipv4.Message, 64)
+	inRow := 64
+	if sources > 1 {
+		inRow = 4
+	}
+	batch := make([]ipv4.Message, inRow)
 	for i := range batch {
 		batch[i].Buffers = make([][]byte, 1)
 	}
 	total := count / records
-	perSecond := rate / float64(records)
 	begin := time.Now()
-	for sent := 0; sent < total; {
-		due := total
-		if rate > 0 {
-			due = min(total, int(time.Since(begin).Seconds()*perSecond)+1)
-		}
-		if due <= sent {
-			time.Sleep(500 * time.Microsecond)
-			continue
-		}
-		n := min(due-sent, len(batch))
+	paused, err := g.send(total, func(first, n int) (int, error) {
+		// Each source sends some in a row, and numbers its own.
+		n = min(n, inRow-first%inRow)
+		number := first/(inRow*sources)*inRow + first%inRow
 		for i := range n {
-			d := datagrams[(sent+i)%len(datagrams)]
-			renumber(protocol, d, sent+i, records)
+			d := datagrams[(first+i)%len(datagrams)]
+			renumber(protocol, d, number+i, records)
+			readdress(protocol, d, (first+i)*records, records, pods)
 			batch[i].Buffers[0] = d
 		}
-		n, err := conns[sent/len(batch)%sources].WriteBatch(batch[:n], 0)
+		return conns[first/inRow%sources].WriteBatch(batch[:n], 0)
+	})
+	if err != nil {
+		return err
+	}
+	took := time.Since(begin)
+	fmt.Printf("{\"datagrams\":%d,\"records\":%d,\"seconds\":%.4f,\"active\":%.4f}\n", total, total*records, took.Seconds(), (took - paused).Seconds())
+	return nil
+}
+
+// send sends datagrams when they are due, each by itself if the rate lets it, as
+// they come from many exporters: a sleep between them would make them come in
+// heaps. It returns how long it paused.
+func (g *generator) send(total int, batch func(first, n int) (int, error)) (paused time.Duration, err error) {
+	perSecond := g.rate / float64(g.records)
+	start, first := time.Now(), 0 // of the burst
+	for sent := 0; sent < total; {
+		due := total
+		if g.rate > 0 {
+			elapsed := time.Since(start)
+			if g.burst > 0 && elapsed > g.burst {
+				if due = min(total, first+int(g.burst.Seconds()*perSecond)); sent >= due {
+					idle := time.Now()
+					time.Sleep(g.pause)
+					start, first = time.Now(), sent
+					paused += start.Sub(idle)
+					continue
+				}
+			} else {
+				due = min(total, first+int(elapsed.Seconds()*perSecond)+1)
+			}
+		}
+		if due <= sent {
+			if gap := time.Duration(float64(sent-first)/perSecond*1e9) - time.Since(start); gap > 2*time.Millisecond {
+				time.Sleep(gap - time.Millisecond)
+			}
+			continue // not much longer: a sleep takes too long
+		}
+		n, err := batch(sent, due-sent)
 		if err != nil {
-			return err
+			return paused, err
 		}
 		sent += n
 	}
-	fmt.Printf("{\"datagrams\":%d,\"records\":%d,\"seconds\":%.3f}\n", total, total*records, time.Since(begin).Seconds())
-	return nil
+	return paused, nil
 }
 
 var be = binary.BigEndian
@@ -114,6 +172,40 @@ func renumber(protocol string, d []byte, n, records int) {
 		be.PutUint32(d[16:], uint32(n))
 	}
 }
+
+// readdress sets the addresses of the records in a datagram to those that the
+// records from first on have.
+func readdress(protocol string, d []byte, first, records, pods int) {
+	at, size, src, dst := 0, 0, 0, 0
+	switch protocol {
+	case "ipfix", "v9":
+		at = 20
+		if protocol == "v9" {
+			at = 24
+		}
+		for _, f := range ovsTemplate {
+			switch f[0] {
+			case 8:
+				src = size
+			case 12:
+				dst = size
+			}
+			size += int(f[1])
+		}
+	case "v5":
+		at, size, src, dst = 24, 48, 0, 4
+	case "sflow":
+		size = (len(d) - 28) / records
+		at, src, dst = 28, size-128+26, size-128+30
+	}
+	for i := first; i < first+records; i++ {
+		putPod(d[at+src:], i%pods)
+		putPod(d[at+dst:], (i*7+1)%pods)
+		at += size
+	}
+}
+
+func putPod(b []byte, i int) { be.PutUint32(b, 10<<24|128<<16+uint32(i)) }
 
 func podAddr(i int) netip.Addr {
 	return netip.AddrFrom4([4]byte{10, 128 + byte(i>>16), byte(i >> 8), byte(i)})

@@ -305,7 +305,7 @@ func floods() []flood {
 			}
 		}},
 		{"forged sources with templates", func(a *target) {
-			template, data := ovsMessages(0, 1, 100)
+			template, data := benchMessages("ipfix", 0, 1, 100)
 			for i := range many(6000) {
 				a.from(loopback(17, i), template, data)
 				a.records++

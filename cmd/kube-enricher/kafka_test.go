@@ -395,7 +395,7 @@ func TestKafkaOutage(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			template, data := ovsMessages(0, perDatagram, perDatagram)
+			template, data := benchMessages("ipfix", 0, perDatagram, perDatagram)
 			if _, err := conn.Write(template); err != nil {
 				t.Fatal(err)
 			}

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,26 +42,17 @@ func (p *pipeline) HandleFlow(r *flow.Record) {
 
 func (p *pipeline) Idle() bool { return false }
 
-// newPipeline makes a pipeline that knows the given number of pods, with
-// addresses from 10.128.0.0 on.
-func newPipeline(tb testing.TB, pods int) *pipeline {
+// newNames makes an enricher that knows the given number of pods, with addresses
+// from 10.128.0.0 on.
+func newNames(tb testing.TB, pods int) *enrich.Enricher {
 	tb.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
-	reg := prometheus.NewRegistry()
-	mapping, err := flow.ParseMapping("SrcAddr=Src,DstAddr=Dst")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	p := new(pipeline)
-	if p.enc, err = transport.NewJSON(transport.JSONConfig{Schema: "v1", Fields: "default", Mapping: mapping}); err != nil {
-		tb.Fatal(err)
-	}
 	source, err := enrich.LoadSnapshot(podSnapshot(tb, pods))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	names, err := enrich.New(enrich.Config{Mapping: mapping, Capture: true}, source, log, reg)
+	names, err := enrich.New(enrich.Config{Mapping: benchMapping(tb), Capture: true}, source, log, prometheus.NewRegistry())
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -68,15 +61,47 @@ func newPipeline(tb testing.TB, pods int) *pipeline {
 	if err := names.WaitSynced(tb.Context()); err != nil {
 		tb.Fatal(err)
 	}
+	return names
+}
+
+func benchMapping(tb testing.TB) []flow.MapEntry {
+	mapping, err := flow.ParseMapping("SrcAddr=Src,DstAddr=Dst")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return mapping
+}
+
+// newPipeline makes a pipeline in a format; with counted also one that counts
+// traffic by workload.
+func newPipeline(tb testing.TB, names *enrich.Enricher, format string, counted bool) *pipeline {
+	tb.Helper()
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	reg := prometheus.NewRegistry()
+	p := new(pipeline)
+	var err error
+	if format == formatProtobuf {
+		p.enc, err = transport.NewProtobuf(transport.ProtobufConfig{Fields: "default", Mapping: benchMapping(tb)})
+	} else {
+		p.enc, err = transport.NewJSON(transport.JSONConfig{Schema: "v1", Fields: "default", Mapping: benchMapping(tb)})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 	c, err := collector.New(collector.Config{}, nil, log, reg)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	counter, err := traffic.New(traffic.Config{Mapping: mapping, MaxSeries: 5000}, reg)
-	if err != nil {
-		tb.Fatal(err)
+	var next enrich.Handler = p
+	if counted {
+		counter, err := traffic.New(traffic.Config{Mapping: benchMapping(tb), MaxSeries: 5000}, reg)
+		if err != nil {
+			tb.Fatal(err)
+		}
+		next = counter.NewStage(p)
 	}
-	p.decoder = c.NewDecoder(names.NewStage(counter.NewStage(p)))
+	p.decoder = c.NewDecoder(names.NewStage(next))
 	return p
 }
 
@@ -125,30 +150,70 @@ var ovsTemplate = [][2]uint16{
 
 const benchTime = int64(1_700_000_000_000_000_000)
 
-// ovsMessages returns the template's message and one of n records a datagram
-// between the pods from first on.
-func ovsMessages(first, n, pods int) (template, data []byte) {
-	be := binary.BigEndian
-	message := func(id uint16, content []byte) []byte {
-		b := be.AppendUint16(be.AppendUint16(nil, 10), uint16(20+len(content)))
-		b = be.AppendUint32(be.AppendUint32(be.AppendUint32(b, uint32(benchTime/1e9)), 0), 0)
-		b = be.AppendUint16(be.AppendUint16(b, id), uint16(4+len(content)))
-		return append(b, content...)
+// benchProtocols are what benchMessages knows. The records of ipfix-variable
+// end with the names of two interfaces.
+var benchProtocols = []string{"v5", "v9", "ipfix", "ipfix-variable", "sflow"}
+
+// benchMessages returns a message of n records between the pods from first on,
+// and the one with their template.
+func benchMessages(protocol string, first, n, pods int) (template, data []byte) {
+	ends := func(i int) (src, dst netip.Addr, port uint16) {
+		return podAddr(i % pods), podAddr((i*7 + 1) % pods), uint16(32768 + i%28000)
 	}
-	t := be.AppendUint16(be.AppendUint16(nil, 256), uint16(len(ovsTemplate)))
-	for _, f := range ovsTemplate {
-		t = be.AppendUint16(be.AppendUint16(t, f[0]), f[1])
+	switch protocol {
+	case "v5":
+		d := be(uint16(5), uint16(n), uint32(1_000_000), uint32(benchTime/1e9), make([]byte, 12))
+		for i := first; i < first+n; i++ {
+			src, dst, port := ends(i)
+			d = append(d, be(src.AsSlice(), dst.AsSlice(), uint32(0), uint16(6), uint16(7), uint32(93), uint32(104844), uint32(998_000), uint32(999_000),
+				port, uint16(443), []byte{0, 0x1b, 6, 0, 0, 0, 0, 0, 24, 24, 0, 0})...)
+		}
+		return d, d
+	case "sflow":
+		d := be(uint32(5), uint32(1), []byte{172, 18, 0, 2}, uint32(0), uint32(0), uint32(1_000_000), uint32(n))
+		for i := first; i < first+n; i++ {
+			src, dst, port := ends(i)
+			frame := be([]byte{0x0a, 0x58, 0x0a, 0x80, 0, 1, 0x0a, 0x58, 0x0a, 0x80, 0, 5, 8, 0, 0x45, 0, 0x05, 0x14, 0, 1, 0x40, 0, 64, 6, 0, 0},
+				src.AsSlice(), dst.AsSlice(), port, uint16(443), make([]byte, 8), []byte{0x50, 0x10, 0, 0, 0, 0, 0, 0})
+			frame = append(frame, make([]byte, 128-len(frame))...)
+			sample := be(uint32(i), uint32(3), uint32(400), uint32(i*400), uint32(0), uint32(6), uint32(7), uint32(1),
+				uint32(1), uint32(16+len(frame)), uint32(1), uint32(1318), uint32(4), uint32(len(frame)), frame)
+			d = append(d, be(uint32(1), uint32(len(sample)), sample)...)
+		}
+		return d, d
+	}
+	message := func(id uint16, content []byte) []byte {
+		if protocol != "v9" {
+			return be(uint16(10), uint16(20+len(content)), uint32(benchTime/1e9), uint32(0), uint32(0), id, uint16(4+len(content)), content)
+		}
+		if id == 2 {
+			id = 0
+		}
+		return be(uint16(9), uint16(1), uint32(1_000_000), uint32(benchTime/1e9), uint32(0), uint32(0), id, uint16(4+len(content)), content)
+	}
+	fields := ovsTemplate
+	if protocol == "ipfix-variable" {
+		fields = append(fields[:len(fields):len(fields)], [][2]uint16{{82, 65535}, {82, 65535}}...)
+	}
+	t := be(uint16(256), uint16(len(fields)))
+	for _, f := range fields {
+		t = append(t, be(f[0], f[1])...)
 	}
 	var d []byte
 	for i := first; i < first+n; i++ {
-		src, dst := podAddr(i%pods).As4(), podAddr((i*7+1)%pods).As4()
+		src, dst, port := ends(i)
+		s4, d4 := src.As4(), dst.As4()
 		value := map[uint16]uint64{
 			56: 0x0a580a800005, 80: 0x0a580a800001, 256: 0x800, 240: 14, 10: 6, 60: 4, 192: 64, 4: 6,
-			8: uint64(be.Uint32(src[:])), 12: uint64(be.Uint32(dst[:])), 7: uint64(32768 + i%28000), 11: 443, 158: 2_000_000, 159: 1_000,
+			8: uint64(binary.BigEndian.Uint32(s4[:])), 12: uint64(binary.BigEndian.Uint32(d4[:])), 7: uint64(port), 11: 443, 158: 2_000_000, 159: 1_000,
 			1: 104844, 2: 93, 136: 2, 352: 106146, 85: 255892, 86: 305,
 		}
-		for _, f := range ovsTemplate {
-			d = append(d, be.AppendUint64(nil, value[f[0]])[8-f[1]:]...)
+		for _, f := range fields {
+			if f[0] == 82 {
+				d = append(d, "\x0f0123456789abcde"...)
+				continue
+			}
+			d = append(d, binary.BigEndian.AppendUint64(nil, value[f[0]])[8-f[1]:]...)
 		}
 	}
 	return message(2, t), message(256, d)
@@ -156,20 +221,37 @@ func ovsMessages(first, n, pods int) (template, data []byte) {
 
 var benchSource = netip.MustParseAddrPort("172.18.0.2:40000")
 
+// benchPods is how many pods the benchmarks know.
+const benchPods = 50_000
+
+// warmMessages teaches a pipeline the template, and returns messages between all
+// sorts of pods.
+func (p *pipeline) warmMessages(protocol string, n int) [][]byte {
+	template, _ := benchMessages(protocol, 0, 1, benchPods)
+	p.decoder.Datagram(benchSource, collector.AnyFlow, template, benchTime)
+	var datagrams [][]byte
+	for i := range 2000 {
+		_, d := benchMessages(protocol, i*n*13, n, benchPods)
+		datagrams = append(datagrams, d)
+	}
+	for _, d := range datagrams {
+		p.decoder.Datagram(benchSource, collector.AnyFlow, d, benchTime)
+	}
+	p.records = 0
+	return datagrams
+}
+
 // BenchmarkPipeline decodes, enriches and encodes: one datagram an operation.
 func BenchmarkPipeline(b *testing.B) {
-	const pods = 50_000
-	p := newPipeline(b, pods)
-	for _, n := range []int{1, 25} {
-		b.Run(fmt.Sprintf("ovs-ipfix/records=%d", n), func(b *testing.B) {
-			template, _ := ovsMessages(0, 1, pods)
-			p.decoder.Datagram(benchSource, collector.AnyFlow, template, benchTime)
-			var datagrams [][]byte
-			for i := range 2000 {
-				_, d := ovsMessages(i*n*13, n, pods)
-				datagrams = append(datagrams, d)
-			}
-			p.records = 0
+	names := newNames(b, benchPods)
+	run := func(format, protocol string, n int, counted bool) {
+		name := format
+		if counted {
+			name += "+traffic"
+		}
+		b.Run(fmt.Sprintf("%s/%s/%d", name, protocol, n), func(b *testing.B) {
+			p := newPipeline(b, names, format, counted)
+			datagrams := p.warmMessages(protocol, n)
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
@@ -180,35 +262,71 @@ func BenchmarkPipeline(b *testing.B) {
 			b.ReportMetric(float64(p.records)/b.Elapsed().Seconds(), "records/s")
 		})
 	}
+	for _, protocol := range benchProtocols {
+		run(formatJSON, protocol, 25, false)
+	}
+	run(formatJSON, "ipfix", 1, false)
+	run(formatProtobuf, "ipfix", 25, false)
+	run(formatProtobuf, "ipfix", 1, false)
+	run(formatJSON, "ipfix", 25, true)
 }
 
-// TestPipelineAllocations gates the way of a datagram to enriched JSON: no
-// allocation for a record of v5, v9 or IPFIX.
+// BenchmarkWorkers runs one pipeline on each of several goroutines, which share
+// what they know of the cluster: one datagram of 25 records an operation.
+func BenchmarkWorkers(b *testing.B) {
+	names := newNames(b, benchPods)
+	for _, workers := range []int{1, 2, 4} {
+		b.Run(fmt.Sprint(workers), func(b *testing.B) {
+			if workers > runtime.GOMAXPROCS(0) {
+				b.Skip("not so many cores")
+			}
+			pipelines, datagrams := make([]*pipeline, workers), make([][][]byte, workers)
+			for w := range workers {
+				pipelines[w] = newPipeline(b, names, formatJSON, false)
+				datagrams[w] = pipelines[w].warmMessages("ipfix", 25)
+			}
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for w := range workers {
+				wg.Go(func() {
+					for i := range (b.N + workers - 1) / workers {
+						pipelines[w].decoder.Datagram(benchSource, collector.AnyFlow, datagrams[w][i%len(datagrams[w])], benchTime)
+					}
+				})
+			}
+			wg.Wait()
+			records := 0
+			for _, p := range pipelines {
+				records += p.records
+			}
+			b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+// TestPipelineAllocations gates the way of a datagram to enriched records: no
+// allocation for one of v5, v9 or IPFIX, at most one for an sFlow sample.
 func TestPipelineAllocations(t *testing.T) {
 	if raceEnabled {
 		t.Skip("the race detector allocates")
 	}
-	p := newPipeline(t, 1000)
-	template, data := ovsMessages(0, 25, 1000)
-	v9 := func(id uint16, content []byte) []byte {
-		be := binary.BigEndian
-		b := be.AppendUint16(be.AppendUint16(nil, 9), 1)
-		b = append(b, make([]byte, 16)...)
-		b = be.AppendUint16(be.AppendUint16(b, id), uint16(4+len(content)))
-		return append(b, content...)
-	}
-	v5 := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, 5), 30)
-	v5 = append(v5, make([]byte, 20+30*48)...)
-	for name, datagrams := range map[string][2][]byte{
-		"IPFIX": {template, data},
-		"v9":    {v9(0, template[20:]), v9(256, data[20:])},
-		"v5":    {v5, v5},
-	} {
-		p.decoder.Datagram(benchSource, collector.AnyFlow, datagrams[0], benchTime)
-		p.records = 0
-		got := testing.AllocsPerRun(200, func() { p.decoder.Datagram(benchSource, collector.AnyFlow, datagrams[1], benchTime) })
-		if got != 0 || p.records < 200*25 {
-			t.Errorf("%s: %v allocations a datagram, %d records", name, got, p.records)
+	const n, pods = 25, 1000
+	names := newNames(t, pods)
+	for _, format := range []string{formatJSON, formatProtobuf} {
+		for _, protocol := range benchProtocols {
+			p := newPipeline(t, names, format, true)
+			template, data := benchMessages(protocol, 0, n, pods)
+			p.decoder.Datagram(benchSource, collector.AnyFlow, template, benchTime)
+			p.decoder.Datagram(benchSource, collector.AnyFlow, data, benchTime)
+			p.records = 0
+			got := testing.AllocsPerRun(200, func() { p.decoder.Datagram(benchSource, collector.AnyFlow, data, benchTime) })
+			limit := 0.0
+			if protocol == "sflow" {
+				limit = n
+			}
+			if got > limit || p.records < 200*n {
+				t.Errorf("%s, %s: %v allocations a datagram, %d records", format, protocol, got, p.records)
+			}
 		}
 	}
 }

@@ -20,7 +20,7 @@ func TestRestart(t *testing.T) {
 	for _, stop := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(stop.String(), func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "templates")
-			template, data := ovsMessages(0, 10, 100)
+			template, data := benchMessages("ipfix", 0, 10, 100)
 			send := func(to string, n int, messages ...[]byte) {
 				c, err := net.Dial("udp", to) // another source port each time
 				if err != nil {
@@ -191,7 +191,7 @@ func TestStopUnderLoad(t *testing.T) {
 			return
 		}
 		defer c.Close()
-		template, data := ovsMessages(0, 25, 100)
+		template, data := benchMessages("ipfix", 0, 25, 100)
 		_, _ = c.Write(template)
 		for {
 			select {

@@ -298,6 +298,13 @@ func (a *app) run() (err error) {
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
 	}
+	huge := start(func(ctx context.Context) error {
+		if a.enricher != nil && a.cfg.mode == modeCollect && a.enricher.WaitSynced(ctx) == nil {
+			useHugePages(ctx)
+		}
+		return nil
+	})
+	defer func() { _ = huge.stop() }()
 	if a.cfg.mode != modeCollect {
 		// The input waits for the outputs here. A stalled one must not keep a
 		// signal from ending it.
