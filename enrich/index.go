@@ -146,15 +146,27 @@ func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
 // of equals; else the service or node; else the pod that is next to it in time,
 // within the tolerance. The segment is that of the pod.
 func (e *entry) choose(from, to int64) (*segment, rule) {
+	n := len(e.older)
+	if e.last.end.Object != nil {
+		n++
+	}
+	first, beyond := 0, n // the first one that ends after from
+	for first < beyond {
+		if mid := int(uint(first+beyond) / 2); e.segment(mid).to > from {
+			beyond = mid
+		} else {
+			first = mid + 1
+		}
+	}
 	var best *segment
 	most := int64(-1)
-	for i := len(e.older); i >= 0; i-- {
+	for i := first; i < n; i++ {
 		s := e.segment(i)
-		if from >= s.to || to < s.from || s.end.Object == nil {
-			continue
+		if to < s.from {
+			break
 		}
 		overlap := min(to, s.to) - max(from, s.from)
-		if best == nil || best.edge && !s.edge || best.edge == s.edge && overlap > most {
+		if best == nil || best.edge && !s.edge || best.edge == s.edge && overlap >= most {
 			best, most = s, overlap
 		}
 	}
@@ -165,14 +177,14 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 		return nil, ruleFallback
 	}
 	nearest, rule := tolerance+1, ruleNone
-	for i := len(e.older); i >= 0; i-- {
-		s := e.segment(i)
-		distance, side := s.from-to, ruleBefore
-		if to >= s.from {
-			distance, side = from-s.to, ruleAfter
+	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
+		if s := e.segment(i); !s.edge {
+			best, nearest, rule = s, s.from-to, ruleBefore
 		}
-		if distance < nearest && s.end.Object != nil && !s.edge {
-			best, nearest, rule = s, distance, side
+	}
+	for i := first - 1; i >= 0 && from-e.segment(i).to < nearest; i-- {
+		if s := e.segment(i); !s.edge {
+			best, nearest, rule = s, from-s.to, ruleAfter
 		}
 	}
 	return best, rule

@@ -14,7 +14,7 @@ import (
 
 const (
 	// maxEndedPerAddress bounds the history of one address.
-	maxEndedPerAddress = 8
+	maxEndedPerAddress = 256
 	// maxEnded bounds the history of all addresses: some 40 MB.
 	maxEnded = 1 << 16
 	// maxStrings bounds the table of strings that many objects share.

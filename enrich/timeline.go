@@ -35,6 +35,8 @@ type span struct {
 // timeliner turns spans into segments. It keeps its scratch space.
 type timeliner struct {
 	claims   []claim
+	active   []*claim // those that count at the time looked at
+	byFirm   []*claim
 	bounds   []int64
 	rivals   []*claim
 	segments []segment
@@ -48,7 +50,11 @@ type claim struct {
 	early int64 // it is among those who may own the address
 	firm  int64 // it surely does
 	late  int64 // until here it may do so still
+	lost  int64 // from here on somebody else has had the address since it may have lost it
 }
+
+// begins is the earliest time at which the claim counts.
+func (c *claim) begins() int64 { return min(c.early, c.firm-2*tolerance) }
 
 // firmly says whether the pod surely owns the address.
 func (c *claim) firmly(at int64) bool { return c.firm <= at && at < c.sure }
@@ -82,10 +88,18 @@ func (t *timeliner) of(first *span, mac uint64) []segment {
 		t.claims = append(t.claims, c)
 		t.bounds = append(t.bounds, c.early, max(c.early, c.from-tolerance), c.firm, c.firm-2*tolerance, c.from, max(c.firm, c.sure), s.to, c.late)
 	}
+	t.lose()
+	slices.SortFunc(t.claims, func(a, b claim) int { return cmp.Compare(a.begins(), b.begins()) })
 	slices.Sort(t.bounds)
 	t.bounds = slices.Compact(t.bounds)
+	t.active = t.active[:0]
+	next := 0 // claim that is not active yet
 	for i := range len(t.bounds) - 1 {
 		from, to := t.bounds[i], t.bounds[i+1]
+		for ; next < len(t.claims) && t.claims[next].begins() <= from; next++ {
+			t.active = append(t.active, &t.claims[next])
+		}
+		t.active = slices.DeleteFunc(t.active, func(c *claim) bool { return c.late <= from })
 		end, edge := t.owner(from)
 		if end.Object == nil {
 			continue
@@ -97,6 +111,26 @@ func (t *timeliner) of(first *span, mac uint64) []segment {
 		t.segments = append(t.segments, segment{from, to, end, edge})
 	}
 	return t.segments
+}
+
+// lose finds out since when others have had the address of each claim.
+func (t *timeliner) lose() {
+	t.byFirm = t.byFirm[:0]
+	for i := range t.claims {
+		t.byFirm = append(t.byFirm, &t.claims[i])
+	}
+	slices.SortFunc(t.byFirm, func(a, b *claim) int { return cmp.Compare(a.firm, b.firm) })
+	for i := range t.claims {
+		c := &t.claims[i]
+		c.lost = never
+		n, _ := slices.BinarySearchFunc(t.byFirm, c.sure, func(o *claim, at int64) int { return cmp.Compare(o.firm, at) })
+		for _, o := range t.byFirm[n:] {
+			if o != c && o.in() == c.in() {
+				c.lost = o.firm
+				break
+			}
+		}
+	}
 }
 
 func (s *span) status() flow.Status {
@@ -127,13 +161,13 @@ func (t *timeliner) owner(at int64) (end flow.End, edge bool) {
 	best := t.choose(at, (*claim).within)
 	if !t.mixed() {
 		if best = t.choose(at, (*claim).firmly); best == nil && t.handover(at) {
-			best, edge = t.choose(at, t.perhaps), true
+			best, edge = t.choose(at, (*claim).perhaps), true
 			if len(t.rivals) == 1 && at < best.from-tolerance {
 				return flow.End{}, false
 			}
 		} else {
 			if best == nil {
-				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && !t.lost(c, at) })
+				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && at < c.lost })
 			}
 			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
 		}
@@ -155,8 +189,7 @@ func (t *timeliner) owner(at int64) (end flow.End, edge bool) {
 // into rivals.
 func (t *timeliner) choose(at int64, is func(*claim, int64) bool) (best *claim) {
 	t.rivals = t.rivals[:0]
-	for i := range t.claims {
-		c := &t.claims[i]
+	for _, c := range t.active {
 		if !is(c, at) {
 			continue
 		}
@@ -177,22 +210,12 @@ func (t *timeliner) mixed() bool {
 // handover says whether the time is one at which nobody surely owns the address
 // and there is a next owner, of whom it is known since when it may have had it.
 func (t *timeliner) handover(at int64) bool {
-	return slices.ContainsFunc(t.claims, func(c claim) bool { return c.early < c.from && at < c.firm && c.firm-at <= 2*tolerance })
+	return slices.ContainsFunc(t.active, func(c *claim) bool { return c.early < c.from && at < c.firm && c.firm-at <= 2*tolerance })
 }
 
 // perhaps says whether the pod may own the address: from when it may have had
 // it to when it may have lost it.
-func (t *timeliner) perhaps(c *claim, at int64) bool {
-	return c.early <= at && at < c.late && !t.lost(c, at)
-}
-
-// lost says whether somebody else has had the address since the time from which
-// on the pod may not have owned it any more.
-func (t *timeliner) lost(c *claim, at int64) bool {
-	return at >= c.sure && slices.ContainsFunc(t.claims, func(o claim) bool {
-		return o.span != c.span && o.in() == c.in() && c.sure <= o.firm && o.firm <= at
-	})
-}
+func (c *claim) perhaps(at int64) bool { return c.early <= at && at < c.late && at < c.lost }
 
 func (c *claim) beats(o *claim, at int64) bool {
 	if a, b := at < c.sure, at < o.sure; a != b {
