@@ -29,12 +29,16 @@ import (
 )
 
 const (
-	pageSize     = 500
-	listTimeout  = 2 * time.Minute  // of a page
-	relistEvery  = 30 * time.Second // without the right to watch
-	askSoon      = 30 * time.Second // for rights that were missing,
-	askAgain     = 5 * time.Minute  // at growing intervals up to this
-	firstRetry   = time.Second
+	pageSize    = 500
+	listTimeout = 2 * time.Minute  // of a page
+	relistEvery = 30 * time.Second // without the right to watch
+	askSoon     = 30 * time.Second // for rights that were missing,
+	askAgain    = 5 * time.Minute  // at growing intervals up to this
+	// What cannot be reached is tried again after a tenth of the time that it has
+	// been away, about: while it is away, addresses change hands unseen.
+	firstRetry   = 500 * time.Millisecond
+	retryGrowth  = 1.1
+	retrySteps   = 40 // until lastRetry
 	lastRetry    = 15 * time.Second
 	goodSession  = 2 * time.Minute // resets the time to the next retry
 	fetchQPS     = 10
@@ -149,7 +153,7 @@ func (w *watcher) run(ctx context.Context) {
 	ctx = klog.NewContext(ctx, logger)
 	r := cache.NewReflectorWithOptions(&cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}, nil, w, cache.ReflectorOptions{
 		Logger: &logger, Name: "kube-enricher", TypeDescription: w.kind.resource(),
-		Backoff: &wait.Backoff{Duration: firstRetry, Factor: 2, Jitter: 0.5, Steps: 10, Cap: lastRetry}, // of watches
+		Backoff: &wait.Backoff{Duration: firstRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: lastRetry}, // of watches
 	})
 	r.WatchListPageSize = pageSize
 	delay, ask := firstRetry, askSoon
@@ -192,7 +196,7 @@ func (w *watcher) run(ctx context.Context) {
 				w.st.metrics.failures[w.kind].Inc()
 			}
 			w.failed(log, cmp.Or(w.listErr, err, w.watchErr))
-			delay = min(2*delay, lastRetry)
+			delay = min(time.Duration(float64(delay)*retryGrowth), lastRetry)
 		}
 		select {
 		case <-ctx.Done():

@@ -201,11 +201,8 @@ func (st *state) begin(k kind) {
 func (st *state) failed(k kind, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	f := &st.feeds[k]
-	f.err = err
-	if f.away == 0 {
-		f.away = time.Now().UnixNano()
-	}
+	st.feeds[k].err = err
+	st.lose(k)
 }
 
 // deny notes that there are no rights to a kind. If it is waiting, its absence

@@ -31,6 +31,8 @@ type index struct {
 	// puts counts the changes that may have given an address an owner.
 	puts   atomic.Uint64
 	ranges atomic.Pointer[ranges] // of pods
+	// told is up to when all is known of pods: never while they are watched.
+	told atomic.Int64
 }
 
 type table struct {
@@ -49,6 +51,8 @@ type entry struct {
 	// macs is for an address that pods had in several networks. Then last is
 	// empty, so that nobody misses it.
 	macs []macEntry
+	// forgotten is until when pods had the address that are not known any more.
+	forgotten int64
 
 	// What the above was made of; readers don't touch it.
 	spans   *span
@@ -61,12 +65,14 @@ type segment struct {
 	from, to int64
 	end      flow.End
 	edge     bool // within the tolerance of those who may have owned it
+	shaky    bool // the address may have passed on by then, unseen
 }
 
 func newIndex() *index {
 	ix := &index{seed: [2]uint64{random(), random()}}
 	ix.table.Store(newTable(1 << 10))
 	ix.ranges.Store(&ranges{})
+	ix.told.Store(never)
 	return ix
 }
 
@@ -93,10 +99,11 @@ func (ix *index) find(addr netip.Addr) *entry {
 	return e
 }
 
-// lookup says who owned addr over the time [from, to]. Settled is false if
-// nobody did, as far as is known, so that the next owner may turn out to have
-// done so: there is none to show, or one who had gone by then. The MAC, unless
-// it is 0, decides among pods in several networks.
+// lookup says who owned addr over the time [from, to]. Settled is false if the
+// next owner may turn out to have done so: nobody did, as far as is known, and
+// there is none to show, or one who had gone by then; or one who may have gone
+// by then ([timeliner.shake]). The MAC, unless it is 0, decides among pods in
+// several networks.
 func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.End, settled bool) {
 	e := ix.find(addr)
 	if e == nil {
@@ -107,7 +114,7 @@ func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.E
 
 func (e *entry) at(from, to int64, mac uint64) (end flow.End, settled bool) {
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil {
-		return e.last.end, true
+		return e.last.end, !e.last.shaky
 	}
 	s, rule := e.chooseBy(mac, from, to)
 	switch rule {
@@ -116,7 +123,7 @@ func (e *entry) at(from, to int64, mac uint64) (end flow.End, settled bool) {
 	case ruleFallback:
 		return e.fallback, true
 	}
-	return s.end, rule != ruleAfter
+	return s.end, rule != ruleAfter && !(s.shaky && rule == ruleOverlap)
 }
 
 // rule says why an owner was chosen.
@@ -177,6 +184,9 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 		return nil, ruleFallback
 	}
 	nearest, rule := tolerance+1, ruleNone
+	if to < e.forgotten+tolerance && e.forgotten != 0 {
+		return nil, ruleNone // it may have been of one of those
+	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
 		if s := e.segment(i); !s.edge {
 			best, nearest, rule = s, s.from-to, ruleBefore
@@ -238,7 +248,7 @@ func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, older: e.older, fallback: e.fallback, macs: e.macs, spans: e.spans, holders: e.holders}
+			c := &entry{addr: e.addr, last: e.last, older: e.older, fallback: e.fallback, macs: e.macs, forgotten: e.forgotten, spans: e.spans, holders: e.holders}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)

@@ -148,13 +148,15 @@ type macEntry struct {
 }
 
 // macs returns an entry for each MAC of the spans.
-func (t *timeliner) macs(addr netip.Addr, first *span) []macEntry {
+func (t *timeliner) macs(addr netip.Addr, first *span, forgotten int64) []macEntry {
 	var list []macEntry
 	for s := first; s != nil; s = s.next {
 		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
 			continue
 		}
-		list = append(list, macEntry{s.network.mac, newEntry(addr, t.of(first, s.network.mac))})
+		e := newEntry(addr, t.of(first, s.network.mac))
+		e.forgotten = forgotten
+		list = append(list, macEntry{s.network.mac, e})
 	}
 	return list
 }

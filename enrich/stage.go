@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -48,6 +49,10 @@ type lookups struct {
 	_ [64]byte
 }
 
+// justNow is how late the watch may tell that an address has passed on. It is
+// seldom later.
+const justNow = int64(5 * time.Second)
+
 // checkEvery is how often held records are checked at most, in nanoseconds, and
 // checkCost what is added for each of them, so that it takes up a tenth of the
 // worker's time at most.
@@ -84,8 +89,7 @@ func (s *Stage) HandleFlow(r *flow.Record) {
 	s.hold(r)
 }
 
-// fill fills in the owners. It returns false if one may be announced yet: the
-// address is a pod's, and nobody is known to have owned it when the flow ran.
+// fill fills in the owners. It returns false if one may be announced yet.
 func (s *Stage) fill(r *flow.Record) (settled bool) {
 	settled, s.asked = true, 0
 	from, to := r.Interval()
@@ -98,11 +102,22 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		s.asked |= 1 << i
 		end, known := s.e.state.index.lookup(addr, from, to, s.mac(r, i))
 		r.Ends[i] = end
-		if !known && s.wait > 0 && s.e.state.index.ranges.Load().contain(addr) {
+		if !known && s.wait > 0 && s.expects(addr, end.Status, from, int64(r.Msg.TimeReceivedNs)) {
 			settled = false
 		}
 	}
 	return settled
+}
+
+// expects says whether the owner of an address may be announced yet, of which no
+// settled one is known. It may if the address is a pod's and nobody is known to
+// have owned it when the flow ran. If somebody is, the next one may have had it
+// only if that was just now, or since the watch has been interrupted.
+func (s *Stage) expects(addr netip.Addr, known flow.Status, from, received int64) bool {
+	if known == flow.StatusNone {
+		return s.e.state.index.ranges.Load().contain(addr)
+	}
+	return from > received-justNow || from > s.e.state.index.told.Load()
 }
 
 // mac returns the MAC that a record has beside a mapped address, 0 if none.

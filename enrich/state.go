@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,6 +18,8 @@ const (
 	maxEndedPerAddress = 256
 	// maxEnded bounds the history of all addresses: some 40 MB.
 	maxEnded = 1 << 16
+	// maxSeen bounds the table of pods' ranges that nobody tells of.
+	maxSeen = 1 << 12
 	// maxStrings bounds the table of strings that many objects share.
 	maxStrings = 1 << 16
 )
@@ -42,6 +45,7 @@ type state struct {
 	zones    map[string]string            // by node
 	rezoned  map[string]bool              // nodes whose pods are to be rendered again
 	reranged bool                         // ranges of pods have changed
+	seen     map[netip.Prefix]bool        // where pods' addresses are
 	tops     [numKinds]map[string]top     // the owners' owners
 	orphans  [numKinds]map[string]*orphan // pods whose owner has not been seen yet
 	ended    queue[*span]
@@ -69,7 +73,29 @@ type feed struct {
 }
 
 // hear notes that a kind is up to date.
-func (f *feed) hear(now int64) { f.heard, f.away = now, 0 }
+func (st *state) hear(k kind, now int64) {
+	st.feeds[k].heard = now
+	st.back(k)
+}
+
+// back notes that a kind can be reached.
+func (st *state) back(k kind) {
+	st.feeds[k].away = 0
+	if k == kindPod {
+		st.index.told.Store(never)
+	}
+}
+
+// lose notes that a kind cannot be reached.
+func (st *state) lose(k kind) {
+	f := &st.feeds[k]
+	if f.away == 0 {
+		f.away = time.Now().UnixNano()
+	}
+	if k == kindPod {
+		st.index.told.Store(f.heard)
+	}
+}
 
 // pod is a pod that exists.
 type pod struct {
@@ -123,7 +149,7 @@ func newState(retain time.Duration, keep, fixed bool, log logrus.FieldLogger, m 
 	st := &state{
 		index: newIndex(), retain: int64(retain), keep: keep, fixed: fixed, log: log, metrics: m,
 		start: func(kind) {}, fetch: func() {}, onSync: func() {},
-		pods: map[string]*pod{}, zones: map[string]string{}, rezoned: map[string]bool{}, strings: map[string]string{},
+		pods: map[string]*pod{}, zones: map[string]string{}, rezoned: map[string]bool{}, seen: map[netip.Prefix]bool{}, strings: map[string]string{},
 	}
 	for k := range numKinds {
 		st.holders[k] = map[string]*holder{}
@@ -174,7 +200,7 @@ func (st *state) replace(k kind, items []*item) {
 		st.metrics.relists[k].Inc()
 	}
 	f.synced, f.denied, f.waiting, f.err = true, false, false, nil
-	f.hear(now)
+	st.hear(k, now)
 	f.event, f.cut, f.connected = now, now, now
 	st.checkSync()
 	if k == kindPod && !st.synced {
@@ -190,7 +216,7 @@ func (st *state) update(it *item) {
 	st.apply(it, now)
 	st.rezone()
 	st.rerange()
-	st.feeds[it.kind].hear(now)
+	st.hear(it.kind, now)
 	st.feeds[it.kind].event = now
 }
 
@@ -212,7 +238,7 @@ func (st *state) remove(it *item) {
 		st.removeTop(it.kind, key, now)
 	}
 	st.rerange()
-	st.feeds[it.kind].hear(now)
+	st.hear(it.kind, now)
 	st.feeds[it.kind].event = now
 }
 
@@ -220,7 +246,7 @@ func (st *state) remove(it *item) {
 func (st *state) alive(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].hear(time.Now().UnixNano())
+	st.hear(k, time.Now().UnixNano())
 }
 
 // connected says that a watch resumes where the last one ended.
@@ -228,7 +254,8 @@ func (st *state) connected(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := &st.feeds[k]
-	f.err, f.away = nil, 0
+	f.err = nil
+	st.back(k)
 	f.cut, f.connected = f.heard, time.Now().UnixNano()
 }
 
@@ -376,6 +403,7 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	if it.ready != 0 { // in whole seconds
 		s.firm = min(from, max(it.ready+int64(time.Second), from-tolerance))
 	}
+	st.see(a)
 	s.sib, p.spans = p.spans, s
 	e := st.entry(a)
 	s.next, e.spans = e.spans, s
@@ -395,7 +423,7 @@ func (st *state) removePod(p *pod, now, sure int64) {
 			continue
 		}
 		s.to, s.final = min(s.to, now), true
-		s.sure = max(min(s.sure, sure), s.from)
+		s.sure = max(min(s.sure, sure), s.early)
 		st.noteEnd(s)
 		if !s.dropped {
 			st.publish(s.addr)
@@ -467,20 +495,20 @@ func (st *state) retire(s *span) {
 // drop forgets a span.
 func (st *state) drop(s *span) {
 	s.dropped = true
+	e := st.entry(s.addr)
 	for l := &s.pod.spans; *l != nil; l = &(*l).sib {
 		if *l == s {
 			*l = s.sib
 			break
 		}
 	}
-	e := st.entry(s.addr)
 	for l := &e.spans; *l != nil; l = &(*l).next {
 		if *l == s {
 			*l = s.next
 			break
 		}
 	}
-	st.publishEntry(e)
+	st.publishSince(e, max(e.forgotten, s.to))
 }
 
 // render makes the object that records show for a pod.
@@ -733,7 +761,22 @@ func (st *state) rerange() {
 	for _, h := range st.holders[kindNode] {
 		all = append(all, h.ranges...)
 	}
+	if len(all) == 0 { // no right to nodes, or they don't tell
+		all = slices.Collect(maps.Keys(st.seen))
+	}
 	st.index.ranges.Store(newRanges(all))
+}
+
+// see notes where a pod's address is: others nearby are likely to be pods', too.
+func (st *state) see(a netip.Addr) {
+	bits := 24
+	if a.Is6() {
+		bits = 64
+	}
+	p := netip.PrefixFrom(a, bits).Masked()
+	if !st.seen[p] && len(st.seen) < maxSeen {
+		st.seen[p], st.reranged = true, true
+	}
 }
 
 // entry returns the entry of an address to be changed and published at once, a
@@ -742,14 +785,17 @@ func (st *state) entry(a netip.Addr) *entry {
 	if e := st.index.find(a); e != nil {
 		return e
 	}
-	st.blank.addr, st.blank.spans, st.blank.holders = a, nil, nil
+	st.blank = entry{addr: a}
 	return &st.blank
 }
 
 func (st *state) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
 
 // publishEntry puts into the index what follows from e's spans and holders.
-func (st *state) publishEntry(e *entry) {
+func (st *state) publishEntry(e *entry) { st.publishSince(e, e.forgotten) }
+
+// publishSince also notes until when owners are forgotten.
+func (st *state) publishSince(e *entry, forgotten int64) {
 	if e.spans == nil && e.holders == nil {
 		st.index.remove(e.addr)
 		return
@@ -757,9 +803,9 @@ func (st *state) publishEntry(e *entry) {
 	n := newEntry(e.addr, st.timeline.of(e.spans, 0))
 	if severalNetworks(e.spans) {
 		n.older, n.last = append(n.older, n.last), segment{} // out of the reach of hasty readers
-		n.macs = st.timeline.macs(e.addr, e.spans)
+		n.macs = st.timeline.macs(e.addr, e.spans, forgotten)
 	}
-	n.fallback, n.spans, n.holders = fallback(e.addr, e.holders), e.spans, e.holders
+	n.fallback, n.forgotten, n.spans, n.holders = fallback(e.addr, e.holders), forgotten, e.spans, e.holders
 	st.index.put(n)
 }
 

@@ -178,6 +178,35 @@ func TestHistoryIsBounded(t *testing.T) {
 	})
 }
 
+// A flow of a time whose owner is forgotten is not given to the next one.
+func TestForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := watched(t)
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.1"}.item(t)
+		e.state.update(a) // [1, 11)
+		after(10)
+		e.state.remove(a)
+		after(1)
+		e.state.update(b) // [12, ...)
+		check := func(want ...string) {
+			t.Helper()
+			for i, when := range []float64{5, 10.9, 11.8, 12} {
+				if got := e.show("10.0.0.1", when, when); got != want[i] {
+					t.Errorf("at %v: %s, want %s", when, got, want[i])
+				}
+			}
+		}
+		check("a retained", "a retained", "b live", "b live")
+		for s := e.state.index.find(addr("10.0.0.1")).spans; s != nil; s = s.next {
+			if s.pod.obj.Name == "a" {
+				e.state.drop(s)
+			}
+		}
+		e.state.index.grow(4096) // entries keep what they have
+		check("none", "none", "none", "b live")
+	})
+}
+
 // Nothing is left behind when everything is gone.
 func TestNothingLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

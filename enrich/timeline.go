@@ -70,7 +70,9 @@ func (t *timeliner) of(first *span, mac uint64) []segment {
 		return nil
 	}
 	if first.next == nil {
-		return append(t.segments, segment{first.from, first.to, flow.End{Object: first.pod.obj, Status: first.status()}, false})
+		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.pod.obj, Status: first.status()}})
+		t.shake(first)
+		return t.segments
 	}
 	t.claims, t.bounds = t.claims[:0], t.bounds[:0]
 	for s := first; s != nil; s = s.next {
@@ -108,9 +110,32 @@ func (t *timeliner) of(first *span, mac uint64) []segment {
 			t.segments[n-1].to = to
 			continue
 		}
-		t.segments = append(t.segments, segment{from, to, end, edge})
+		t.segments = append(t.segments, segment{from: from, to: to, end: end, edge: edge})
 	}
+	t.shake(first)
 	return t.segments
+}
+
+// shake marks the segments of whose time it may turn out that the address had
+// passed on: those of pods that are there still, if it has passed on before or
+// a pod is being deleted; and those that end with a deletion that was seen, after
+// which the pod may have gone without delay. Of other addresses that is not
+// expected: most clusters use an address again only after all others.
+func (t *timeliner) shake(first *span) {
+	shaken, asked := false, int64(never)
+	for s := first; s != nil; s = s.next {
+		shaken = shaken || s.to != never || s.sure != never
+		if s.sure < s.to {
+			asked = min(asked, s.sure)
+		}
+	}
+	if !shaken {
+		return
+	}
+	for i := range t.segments {
+		s := &t.segments[i]
+		s.shaky = s.end.Status != flow.StatusRetained || s.to > asked
+	}
 }
 
 // lose finds out since when others have had the address of each claim.

@@ -1,11 +1,13 @@
 package enrich
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	corev1 "k8s.io/api/core/v1"
@@ -155,6 +157,101 @@ func TestWaitAfterAnother(t *testing.T) {
 	})
 }
 
+// An address that changes hands may have passed on unseen: what just happened
+// waits, although its owner is known.
+func TestWaitForTheNextOne(t *testing.T) {
+	pod := func(name, ip, deleted string) podSpec { return podSpec{name: name, ips: ip, deleted: deleted} }
+	ended := func(number uint32, ip string, ago time.Duration) *flow.Record {
+		r := record(number, ip, "")
+		r.Extra.HasEnd, r.Msg.TimeFlowEndNs = true, r.Msg.TimeReceivedNs-uint64(ago)
+		return r
+	}
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		st := e.state
+		st.update(pod("first", "10.0.0.1", "").item(t))
+		after(10)
+		st.remove(pod("first", "10.0.0.1", "").item(t))
+		after(10)
+		st.update(pod("a", "10.0.0.1", "").item(t))
+		st.update(pod("leaves", "10.0.0.2", "").item(t))
+		st.update(pod("stays", "10.0.0.3", "").item(t))
+		after(60)
+		st.update(pod("leaves", "10.0.0.2", rfc(120)).item(t))
+		out := &sink{}
+		s := e.NewStage(out)
+		s.HandleFlow(ended(1, "10.0.0.1", 0))
+		s.HandleFlow(ended(2, "10.0.0.2", 0))
+		s.HandleFlow(ended(3, "10.0.0.3", 0))           // never passed on
+		s.HandleFlow(ended(4, "10.0.0.1", time.Minute)) // long ago
+		if want := []uint32{3, 4}; !slices.Equal(out.numbers, want) {
+			t.Errorf("%v left at once, want %v", out.numbers, want)
+		}
+		after(1)
+		gone := pod("a", "10.0.0.1", rfc(80)) // a second before the flow, as is told now
+		st.remove(gone.item(t))
+		next := pod("b", "10.0.0.1", "")
+		next.ready = rfc(80)
+		st.update(next.item(t))
+		s.Idle()
+		after(1.1)
+		if s.Idle() {
+			t.Error("held for longer than allowed")
+		}
+		if want := []string{"stays live, none", "a live, none", "b live, none", "leaves live, none"}; !slices.Equal(out.names, want) {
+			t.Errorf("%q, want %q", out.names, want)
+		}
+	})
+}
+
+// While the watch is interrupted, what happens meanwhile waits for it.
+func TestWaitForTheWatch(t *testing.T) {
+	a, b := podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(22)}
+	inBubble(t, func(api *api) {
+		api.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
+		api.put(t, a.yaml())
+	}, func(t *testing.T, r *run) {
+		r.api.remove(t, podSpec{name: "was"}.yaml())
+		after(10)
+		told := &r.state.index.told
+		if told.Load() != never {
+			t.Error("not up to date")
+		}
+		r.api.interrupt(true)
+		after(10)
+		if n := told.Load(); n < at(0) || n > at(10) {
+			t.Errorf("away, and told until %v", time.Unix(0, n))
+		}
+		r.api.remove(t, a.yaml())
+		r.api.put(t, b.yaml())
+		r.api.interrupt(false)
+		after(3) // a tenth of the time it was away
+		if told.Load() != never || r.show("10.0.0.1", 23, 23) != "b live" {
+			t.Errorf("back, and told until %v; %s", time.Unix(0, told.Load()), r.show("10.0.0.1", 23, 23))
+		}
+	})
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		e.state.update(a.item(t))
+		e.state.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.item(t))
+		after(30)
+		e.state.failed(kindPod, errors.New("away"))
+		after(30)
+		out := &sink{}
+		s := e.NewStage(out)
+		for i, c := range []struct {
+			ip  string
+			ago uint64
+		}{{"10.0.0.1", 20e9}, {"10.0.0.2", 20e9}, {"10.0.0.2", 60e9}} {
+			r := record(uint32(i), c.ip, "")
+			r.Extra.HasEnd, r.Msg.TimeFlowEndNs = true, r.Msg.TimeReceivedNs-c.ago
+			s.HandleFlow(r)
+		}
+		if want := []uint32{0, 2}; !slices.Equal(out.numbers, want) {
+			t.Errorf("%v left at once, want %v", out.numbers, want)
+		}
+		s.Drain()
+	})
+}
+
 func TestWaitIsBounded(t *testing.T) {
 	size := sizeOf(record(0, "10.0.0.1", ""))
 	waiting(t, Config{Wait: 2e9, HoldBytes: 3*size + size/2}, func(t *testing.T, e *Enricher) {
@@ -240,6 +337,28 @@ func TestRangesFollowNodes(t *testing.T) {
 			t.Errorf("%s: %v", a, got)
 		}
 	}
+}
+
+// Without nodes, or if they don't tell, ranges are where pods have been seen.
+func TestRangesOfPods(t *testing.T) {
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		contain := func() string {
+			r := e.state.index.ranges.Load()
+			return fmt.Sprint(r.contain(addr("10.0.9.9")), r.contain(addr("10.7.0.9")), r.contain(addr("10.7.1.9")), r.contain(addr("fd00:7::9")))
+		}
+		e.state.update(podSpec{name: "a", ips: "10.7.0.1,fd00:7::1"}.item(t))
+		if got := contain(); got != "true false false false" {
+			t.Errorf("a node tells: %s", got)
+		}
+		e.state.replace(kindNode, []*item{rangedNode("n1")})
+		if got := contain(); got != "false true false true" {
+			t.Errorf("none tells: %s", got)
+		}
+		e.state.update(podSpec{name: "b", ips: "10.7.1.1"}.item(t))
+		if got := contain(); got != "false true true true" {
+			t.Errorf("another pod: %s", got)
+		}
+	})
 }
 
 func TestNodeRanges(t *testing.T) {
