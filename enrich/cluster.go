@@ -41,6 +41,7 @@ const (
 	retrySteps   = 40 // until lastRetry
 	lastRetry    = 15 * time.Second
 	goodSession  = 2 * time.Minute // resets the time to the next retry
+	revokedAfter = time.Minute     // that a right has been refused which was there
 	fetchQPS     = 10
 	fetchBurst   = 50
 	fetchTimeout = 10 * time.Second // how long the first sync waits for owners that are fetched
@@ -144,7 +145,8 @@ type watcher struct {
 	listErr, watchErr error     // of this session
 	synced            bool      // in this session
 	refused           time.Time // when the right to watch, but not to list, was found missing
-	warned            bool      // that rights are missing
+	mayList, mayWatch right
+	warned            bool // that rights are missing
 }
 
 func (w *watcher) run(ctx context.Context) {
@@ -172,6 +174,10 @@ func (w *watcher) run(ctx context.Context) {
 		}
 		next := wait.Jitter(delay, 0.5)
 		switch {
+		case w.mayList.refusedForNow(w.listErr) || w.listErr == nil && w.mayWatch.refusedForNow(w.watchErr):
+			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
+			w.st.failed(w.kind, cmp.Or(w.listErr, w.watchErr))
+			delay = min(time.Duration(float64(delay)*retryGrowth), lastRetry)
 		case missingRight(w.listErr) && w.kind.optional():
 			w.st.failed(w.kind, w.listErr)
 			w.st.deny(w.kind, w.denied != nil && !w.warned)
@@ -204,6 +210,25 @@ func (w *watcher) run(ctx context.Context) {
 		case <-time.After(next):
 		}
 	}
+}
+
+// right is one that may have been there.
+type right struct {
+	granted bool
+	refused time.Time // since when it has been refused
+}
+
+// refusedForNow says whether a right was refused that was there before. An API
+// server that is starting does that, before it has read the rights; it is taken
+// for an answer when it lasts.
+func (r *right) refusedForNow(err error) bool {
+	if !r.granted || !missingRight(err) {
+		return false
+	}
+	if r.refused.IsZero() {
+		r.refused = time.Now()
+	}
+	return time.Since(r.refused) < revokedAfter
 }
 
 // failed notes and logs why a session ended, unless that is quite usual.
@@ -256,7 +281,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 		w.st.metrics.failures[w.kind].Inc()
 		return nil, err
 	}
-	w.listErr = nil
+	w.listErr, w.mayList = nil, right{granted: true}
 	m, err := meta.ListAccessor(page)
 	if err != nil {
 		return nil, err
@@ -306,8 +331,10 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		i, err = w.stream(ctx, opts)
 	}
 	if err == nil {
-		w.watchErr = nil
-		if !streaming {
+		w.watchErr, w.mayWatch = nil, right{granted: true}
+		if streaming {
+			w.mayList = right{granted: true}
+		} else {
 			w.st.connected(w.kind)
 		}
 		return i, nil

@@ -330,6 +330,46 @@ func TestClusterInterruption(t *testing.T) {
 	})
 }
 
+// A server that is starting refuses everything for a moment. That is not the
+// end of all rights, unless it lasts.
+func TestClusterRestart(t *testing.T) {
+	inBubble(t, func(a *api) { a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml()) }, func(t *testing.T, r *run) {
+		all := []string{"list pods", "watch pods", "list services", "watch services", "list nodes", "watch nodes", "list replicasets", "watch replicasets"}
+		after(300)
+		r.api.forbid(all...)
+		r.api.interrupt(false) // crashes, and is there again
+		after(3)
+		for _, what := range all {
+			r.api.allow(what)
+		}
+		r.api.put(t, podSpec{name: "b", ips: "10.0.0.2", ready: rfc(303)}.yaml())
+		after(2)
+		if got := r.show("10.0.0.2", 304, 304); got != "b live" {
+			t.Error(got)
+		}
+		r.api.put(t, podSpec{name: "c", ips: "10.0.0.3", ready: rfc(305)}.yaml())
+		after(0.1)
+		if got := r.show("10.0.0.3", 305.1, 305.1); got != "c live" {
+			t.Errorf("%s: it does not watch", got)
+		}
+		if c := r.complaints(); len(c) > 0 {
+			t.Errorf("complaints: %q", c)
+		}
+		after(300)
+		r.api.forbid("watch pods")
+		r.api.interrupt(false)
+		after(120)
+		if c := r.complaints(); len(c) != 1 || !strings.Contains(c[0], "no right to watch") {
+			t.Errorf("complaints: %q", c)
+		}
+		r.api.put(t, podSpec{name: "d", ips: "10.0.0.4"}.yaml())
+		after(31)
+		if got := r.show("10.0.0.4", 1000, 1000); got != "d live" {
+			t.Errorf("%s: it does not list instead", got)
+		}
+	})
+}
+
 // A list after an interruption tells what is gone, by its absence.
 func TestClusterCompaction(t *testing.T) {
 	for _, old := range []bool{false, true} {

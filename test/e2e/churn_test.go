@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -14,6 +15,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/exporter"
@@ -26,10 +29,11 @@ const (
 	churnLate      = 10 * time.Second
 )
 
-// tenancy is the truth about a pod: from when to when it had the address.
+// tenancy is the truth about a pod: from when to when it had the address, and
+// when the API server knew.
 type tenancy struct {
-	name     string
-	up, down time.Time
+	name                  string
+	up, down, shown, gone time.Time
 }
 
 func (o tenancy) overlaps(f exporter.Timed) bool {
@@ -44,6 +48,7 @@ type churn struct {
 	begin     time.Time
 	length    time.Duration
 	tokens    chan struct{}
+	away      [2]time.Time // from when to when the program did not see what happened
 
 	mu      sync.Mutex // guards the rest, and the exporter
 	count   int
@@ -52,7 +57,9 @@ type churn struct {
 }
 
 // Addresses go from pod to pod all the time, and each flow names the pod that
-// had the address when it ran. CHURN_SECONDS makes the test longer.
+// had the address when it ran, with no more rights than are recommended. In the
+// middle the API server crashes and comes back, while pods live and die.
+// CHURN_SECONDS makes the test longer.
 func TestChurn(t *testing.T) {
 	length := 20 * time.Second
 	if s := os.Getenv("CHURN_SECONDS"); s != "" {
@@ -62,20 +69,73 @@ func TestChurn(t *testing.T) {
 		}
 		length = time.Duration(n) * time.Second
 	}
+	namespace := testNamespace(t)
+	verbs := []string{"get", "list", "watch"}
+	e := readyAs(t, serviceAccount(t, namespace, []rbacv1.PolicyRule{
+		{APIGroups: []string{""}, Resources: []string{"pods", "services"}, Verbs: verbs},
+		{APIGroups: []string{"apps"}, Resources: []string{"replicasets"}, Verbs: verbs},
+	}))
 	c := &churn{
-		t: t, e: ready(t), namespace: testNamespace(t), length: length, begin: time.Now(),
+		t: t, e: e, namespace: namespace, length: length, begin: time.Now(),
 		tokens: make(chan struct{}), history: map[netip.Addr][]tenancy{},
 	}
+	t.Cleanup(func() { // for the tests to come, whatever happens to this one
+		if err := kube.StartAPIServer(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), length)
 	defer cancel()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.pace(ctx) })
+	wg.Go(c.restart)
 	for i := range churnAddrs {
 		wg.Go(func() { c.hand(ctx, i) })
 	}
 	wg.Wait()
 	c.judge()
 	c.e.terminate(t)
+}
+
+// restart lets the API server crash and come back half-way through, and finds
+// out when the program has heard of it again.
+func (c *churn) restart() {
+	pause(c.t.Context(), c.length/2)
+	c.away[0] = time.Now()
+	if err := errors.Join(kube.StopAPIServer(), kube.StartAPIServer(c.t.Context())); err != nil {
+		c.t.Error(err)
+		return
+	}
+	up := time.Now()
+	c.t.Logf("the API server was away from %.1f s on for %.1f s", c.away[0].Sub(c.begin).Seconds(), up.Sub(c.away[0]).Seconds())
+	for ; c.t.Context().Err() == nil; pause(c.t.Context(), 20*time.Millisecond) {
+		now := time.Now()
+		for _, m := range c.e.metrics(c.t)["kube_enricher_kube_event_age_seconds"].GetMetric() {
+			age := time.Duration(m.GetGauge().GetValue() * float64(time.Second))
+			if heard := now.Add(-age); m.GetLabel()[0].GetValue() == "pod" && heard.After(up) {
+				c.away[1] = now
+				c.t.Logf("the program knew all again %.1f s later", now.Sub(up).Seconds())
+				return
+			}
+		}
+	}
+}
+
+// persist tries something until the API server has done it. What it had done
+// before it crashed is done.
+func (c *churn) persist(do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), soon)
+	defer cancel()
+	for {
+		err := do(ctx)
+		if err == nil || apierrors.IsAlreadyExists(err) || apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return err
+		}
+		pause(ctx, 50*time.Millisecond)
+	}
 }
 
 // pace lets pods be created at the rate of the test.
@@ -118,11 +178,14 @@ func (c *churn) hand(ctx context.Context, n int) {
 		pause(ctx, 500*time.Millisecond+some(2*time.Second))
 		o.down = time.Now()
 		// Deleted is deleted, also after the end of the test.
-		err := kube.Client.CoreV1().Pods(c.namespace).Delete(context.WithoutCancel(ctx), o.name, *metav1.NewDeleteOptions(0))
+		err := c.persist(func(ctx context.Context) error {
+			return kube.Client.CoreV1().Pods(c.namespace).Delete(ctx, o.name, *metav1.NewDeleteOptions(0))
+		})
 		if err != nil {
 			c.t.Error(err)
 			return
 		}
+		o.gone = time.Now()
 		c.mu.Lock()
 		c.history[addr] = append(c.history[addr], o)
 		c.mu.Unlock()
@@ -143,10 +206,11 @@ func (c *churn) hand(ctx context.Context, n int) {
 // create makes a pod, and gives it the address as a kubelet does.
 func (c *churn) create(o *tenancy, addr netip.Addr) error {
 	pods := kube.Client.CoreV1().Pods(c.namespace)
-	p, err := pods.Create(c.t.Context(), &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Name: o.name},
-		Spec:       corev1.PodSpec{NodeName: "node-a", Containers: containers},
-	}, metav1.CreateOptions{})
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: o.name}, Spec: corev1.PodSpec{NodeName: "node-a", Containers: containers}}
+	err := c.persist(func(ctx context.Context) error {
+		_, err := pods.Create(ctx, p, metav1.CreateOptions{})
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -157,9 +221,16 @@ func (c *churn) create(o *tenancy, addr netip.Addr) error {
 		PodIP: addr.String(), PodIPs: []corev1.PodIP{{IP: addr.String()}},
 		Conditions: []corev1.PodCondition{{Type: corev1.PodReadyToStartContainers, Status: corev1.ConditionTrue, LastTransitionTime: now}},
 	}
-	_, err = pods.UpdateStatus(c.t.Context(), p, metav1.UpdateOptions{})
+	err = c.persist(func(ctx context.Context) error {
+		_, err := pods.UpdateStatus(ctx, p, metav1.UpdateOptions{})
+		return err
+	})
+	o.shown = time.Now()
 	return err
 }
+
+// unseen says whether the pod came and went while the program could not see it.
+func (c *churn) unseen(o tenancy) bool { return o.shown.After(c.away[0]) && o.gone.Before(c.away[1]) }
 
 func (c *churn) send(f exporter.Timed) {
 	c.mu.Lock()
@@ -180,11 +251,23 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
+// near tells of the owners about the time of a flow.
+func (c *churn) near(history []tenancy, f exporter.Timed) string {
+	var b strings.Builder
+	since := func(t time.Time) time.Duration { return t.Sub(c.begin) }
+	for _, o := range history {
+		if o.down.After(f.Start.Add(-5*time.Second)) && o.up.Before(f.End.Add(5*time.Second)) {
+			fmt.Fprintf(&b, "[%s from %v (shown %v) to %v (deleted %v)] ", o.name, since(o.up), since(o.shown), since(o.down), since(o.gone))
+		}
+	}
+	return b.String()
+}
+
 // judge compares the names in the records with the truth. The times in flows
 // are in milliseconds.
 func (c *churn) judge() {
 	t := c.t
-	var named, unnamed, ambiguous int
+	var named, unnamed, ambiguous, unseen int
 	var wrong []string
 	for _, f := range c.flows {
 		f.Start, f.End = f.Start.Truncate(time.Millisecond), f.End.Truncate(time.Millisecond)
@@ -192,26 +275,28 @@ func (c *churn) judge() {
 		history := c.history[f.Src]
 		owner := slices.IndexFunc(history, func(o tenancy) bool { return o.name == got["Pod"] })
 		switch {
+		case got["Pod"] == "" && slices.ContainsFunc(history, func(o tenancy) bool { return o.overlaps(f) && c.unseen(o) }):
+			unseen++
 		case got["Pod"] == "":
 			unnamed++
 		case got["Warn"] != "":
 			ambiguous++
 			if !slices.ContainsFunc(history, func(o tenancy) bool { return o.overlaps(f) && strings.Contains(got["Warn"], o.name+".") }) {
-				wrong = append(wrong, fmt.Sprintf("%v: %v", f, got))
+				wrong = append(wrong, fmt.Sprintf("%s from %v to %v: %v; %s", f.Src, f.Start.Sub(c.begin), f.End.Sub(c.begin), got, c.near(history, f)))
 			}
 		case owner >= 0 && (history[owner].overlaps(f) || f.Start.Before(history[owner].up) && history[owner].up.Sub(f.End) <= time.Millisecond):
 			named++
 		default:
-			wrong = append(wrong, fmt.Sprintf("%v: %v; %v", f, got, history))
+			wrong = append(wrong, fmt.Sprintf("%s from %v to %v: %v; %s", f.Src, f.Start.Sub(c.begin), f.End.Sub(c.begin), got, c.near(history, f)))
 		}
 	}
-	seconds := c.length.Seconds()
-	t.Logf("%d pods in %.0f s (%.0f a second) on %d addresses; %d records: %d named rightly (%.2f %%), %d wrongly, %d ambiguous, %d unnamed",
-		c.count, seconds, float64(c.count)/seconds, churnAddrs, len(c.flows), named, 100*float64(named)/float64(max(1, len(c.flows))), len(wrong), ambiguous, unnamed)
+	seconds, seen := c.length.Seconds(), len(c.flows)-unseen
+	t.Logf("%d pods in %.0f s (%.0f a second) on %d addresses; %d records, of pods that were ever seen %d: %d named rightly (%.2f %%), %d wrongly, %d ambiguous, %d unnamed",
+		c.count, seconds, float64(c.count)/seconds, churnAddrs, len(c.flows), seen, named, 100*float64(named)/float64(max(1, seen)), len(wrong), ambiguous, unnamed)
 	if len(wrong) > 0 {
 		t.Errorf("%d records name a pod that did not have the address:\n%s", len(wrong), strings.Join(wrong[:min(5, len(wrong))], "\n"))
 	}
-	if float64(named) < 0.995*float64(len(c.flows)) {
-		t.Errorf("%d of %d records are named", named, len(c.flows))
+	if float64(named) < 0.995*float64(seen) {
+		t.Errorf("%d of %d records are named", named, seen)
 	}
 }
