@@ -38,6 +38,18 @@ func TestHandover(t *testing.T) {
 			sleep(11.2)
 			e.state.update(pod("b", 9, 11))
 		}, 10.8, "b ambiguous"},
+		{"gone from a list at 14, seen last at 10; the next one had the address in the second that begins at 12", func(e *Enricher) {
+			sleep(10)
+			e.state.alive(kindPod)
+			sleep(14)
+			e.state.replace(kindPod, []*item{pod("b", 11, 12)})
+		}, 12.5, "b ambiguous"},
+		{"and after that second", func(e *Enricher) {
+			sleep(10)
+			e.state.alive(kindPod)
+			sleep(14)
+			e.state.replace(kindPod, []*item{pod("b", 11, 12)})
+		}, 13.1, "b live"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

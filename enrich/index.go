@@ -40,24 +40,33 @@ type table struct {
 }
 
 // entry is what is known of one address. What nearly every look-up needs comes
-// first, in one cache line.
+// first, in one cache line: 128 bytes are allocated at a multiple of 64.
 type entry struct {
-	addr  netip.Addr
-	after atomic.Pointer[entry] // the next one in the bucket
-	last  segment               // without object if no pod owned the address
+	addr     netip.Addr
+	last     segment               // without object if no pod owned the address
+	after    atomic.Pointer[entry] // the next one in the bucket
+	fallback flow.End              // when no pod owned the address: a service or a node
+	past     *past                 // never nil
 
-	older    []segment // by time, not overlapping, before last
-	fallback flow.End  // when no pod owned the address: a service or a node
+	// What the above was made of; readers don't touch it.
+	spans   *span
+	holders *holding
+
+	_ [16]byte
+}
+
+// past is what few addresses have.
+type past struct {
+	older []segment // by time, not overlapping, before the entry's last
 	// macs is for an address that pods had in several networks. Then last is
 	// empty, so that nobody misses it.
 	macs []macEntry
 	// forgotten is until when pods had the address that are not known any more.
 	forgotten int64
-
-	// What the above was made of; readers don't touch it.
-	spans   *span
-	holders *holding
 }
+
+// noPast is what most addresses have. It is never changed.
+var noPast past
 
 // segment says whom the address belongs to from one time to another, in Unix
 // nanoseconds; to is exclusive.
@@ -139,8 +148,8 @@ const (
 
 // chooseBy is choose, among those with a MAC if it helps.
 func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
-	for i := range e.macs {
-		if m := &e.macs[i]; m.mac == mac {
+	for i := range e.past.macs {
+		if m := &e.past.macs[i]; m.mac == mac {
 			if s, rule := m.choose(from, to); s != nil {
 				return s, rule
 			}
@@ -153,7 +162,7 @@ func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
 // of equals; else the service or node; else the pod that is next to it in time,
 // within the tolerance. The segment is that of the pod.
 func (e *entry) choose(from, to int64) (*segment, rule) {
-	n := len(e.older)
+	n := len(e.past.older)
 	if e.last.end.Object != nil {
 		n++
 	}
@@ -184,7 +193,7 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 		return nil, ruleFallback
 	}
 	nearest, rule := tolerance+1, ruleNone
-	if to < e.forgotten+tolerance && e.forgotten != 0 {
+	if e.past.forgotten != 0 && to < e.past.forgotten+tolerance {
 		return nil, ruleNone // it may have been of one of those
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
@@ -202,10 +211,10 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 
 // segment returns the i-th segment, of which the last has the highest number.
 func (e *entry) segment(i int) *segment {
-	if i == len(e.older) {
+	if i == len(e.past.older) {
 		return &e.last
 	}
-	return &e.older[i]
+	return &e.past.older[i]
 }
 
 // put adds an entry, or replaces the one of the same address. It is for the
@@ -248,7 +257,7 @@ func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, older: e.older, fallback: e.fallback, macs: e.macs, forgotten: e.forgotten, spans: e.spans, holders: e.holders}
+			c := &entry{addr: e.addr, last: e.last, past: e.past, fallback: e.fallback, spans: e.spans, holders: e.holders}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)
@@ -269,10 +278,14 @@ func (ix *index) reserve(n int) {
 }
 
 // newEntry copies the segments.
-func newEntry(addr netip.Addr, segments []segment) *entry {
-	e := &entry{addr: addr}
-	if n := len(segments); n > 0 {
-		e.last, e.older = segments[n-1], append([]segment(nil), segments[:n-1]...)
+func newEntry(addr netip.Addr, segments []segment, forgotten int64) *entry {
+	e := &entry{addr: addr, past: &noPast}
+	n := len(segments)
+	if n > 0 {
+		e.last = segments[n-1]
+	}
+	if n > 1 || forgotten != 0 {
+		e.past = &past{forgotten: forgotten, older: slices.Clone(segments[:max(0, n-1)])}
 	}
 	return e
 }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -27,7 +28,7 @@ func TestIndex(t *testing.T) {
 	const pool = 20000
 	ix := newIndex()
 	stays := netip.MustParseAddr("192.0.2.1")
-	ix.put(newEntry(stays, []segment{{to: never, end: flow.End{Object: &flow.Object{Name: "stays"}, Status: flow.StatusLive}}}))
+	ix.put(newEntry(stays, []segment{{to: never, end: flow.End{Object: &flow.Object{Name: "stays"}, Status: flow.StatusLive}}}, 0))
 	var stop atomic.Bool
 	var wg sync.WaitGroup
 	for i := range 2 {
@@ -56,7 +57,7 @@ func TestIndex(t *testing.T) {
 			delete(want, a)
 			continue
 		}
-		ix.put(newEntry(a, []segment{{from: i, to: never, end: flow.End{Object: owned, Status: flow.StatusLive}}}))
+		ix.put(newEntry(a, []segment{{from: i, to: never, end: flow.End{Object: owned, Status: flow.StatusLive}}}, 0))
 		want[a] = i
 	}
 	stop.Store(true)
@@ -74,6 +75,17 @@ func TestIndex(t *testing.T) {
 		if _, ok := want[a]; !ok && ix.find(a) != nil {
 			t.Fatalf("%s was removed", a)
 		}
+	}
+}
+
+// What a look-up reads of an entry is in its first cache line.
+func TestEntryFits(t *testing.T) {
+	var e entry
+	if unsafe.Sizeof(uintptr(0)) != 8 {
+		t.Skip("other sizes")
+	}
+	if size, hot := unsafe.Sizeof(e), unsafe.Offsetof(e.last)+unsafe.Sizeof(e.last); size != 128 || hot != 64 {
+		t.Errorf("%d bytes, of which the first %d are read", size, hot)
 	}
 }
 
@@ -103,18 +115,23 @@ func manyItem(i int, a netip.Addr) *item {
 	}
 }
 
-// churn creates and deletes pods, so many a second, until stop is closed.
-func churn(e *Enricher, perSecond int, stop <-chan struct{}) {
+// churn creates and deletes so many pods a second, until stop is closed; each
+// lives for a second. It returns how many were created.
+func churn(e *Enricher, perSecond int, stop <-chan struct{}) (created int) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
-	for i := 0; ; i++ {
+	pod := func(i int) *item {
+		return manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, byte(i), byte(i >> 8), 1}))
+	}
+	for ; ; created++ {
 		select {
 		case <-stop:
-			return
+			return created
 		case <-tick.C:
-			it := manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, byte(i), byte(i >> 8), 1}))
-			e.state.update(it)
-			e.state.remove(it)
+			e.state.update(pod(created))
+			if created >= perSecond {
+				e.state.remove(pod(created - perSecond))
+			}
 		}
 	}
 }
@@ -125,9 +142,11 @@ func BenchmarkLookup(b *testing.B) {
 			e, addrs := big(b, 50000)
 			stop := make(chan struct{})
 			var wg sync.WaitGroup
+			created := 0
 			if perSecond > 0 {
-				wg.Go(func() { churn(e, perSecond, stop) })
+				wg.Go(func() { created = churn(e, perSecond, stop) })
 			}
+			begin := time.Now()
 			rand.New(rand.NewPCG(1, 1)).Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
 			now := time.Now().UnixNano()
 			b.ReportAllocs()
@@ -142,6 +161,7 @@ func BenchmarkLookup(b *testing.B) {
 			}
 			close(stop)
 			wg.Wait()
+			b.ReportMetric(float64(created)/time.Since(begin).Seconds(), "pods/s")
 			if missed > 0 {
 				b.Fatalf("%d addresses were not found", missed)
 			}
@@ -194,6 +214,35 @@ func BenchmarkChange(b *testing.B) {
 		e.state.remove(items[i%len(items)])
 		i++
 	}
+}
+
+// BenchmarkHistory is a look-up in, and a change of, an address with as many
+// ended owners as are remembered.
+func BenchmarkHistory(b *testing.B) {
+	e, _, _ := newTest(b, Config{}, noSource{})
+	a := netip.AddrFrom4([4]byte{10, 0, 0, 1})
+	var ended []*item
+	for i := range maxEndedPerAddress {
+		it := manyItem(i, a)
+		it.created = time.Now().UnixNano() - int64(maxEndedPerAddress-i)*4e9
+		it.ready = it.created + 1e9
+		it.stopped, it.finished = true, it.ready+2e9
+		ended = append(ended, it)
+	}
+	e.state.replace(kindPod, ended)
+	first := e.state.index.find(a).segment(0).from
+	b.Run("lookup", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			e.Lookup(a, first, first)
+		}
+	})
+	b.Run("change", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			e.state.publish(a)
+		}
+	})
 }
 
 // BenchmarkFirstList is the time and memory for a cluster of 50,000 pods.

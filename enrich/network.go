@@ -154,9 +154,7 @@ func (t *timeliner) macs(addr netip.Addr, first *span, forgotten int64) []macEnt
 		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
 			continue
 		}
-		e := newEntry(addr, t.of(first, s.network.mac))
-		e.forgotten = forgotten
-		list = append(list, macEntry{s.network.mac, e})
+		list = append(list, macEntry{s.network.mac, newEntry(addr, t.of(first, s.network.mac), forgotten)})
 	}
 	return list
 }

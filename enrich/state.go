@@ -400,7 +400,11 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	if it.created != 0 {
 		s.early = min(from, it.created)
 	}
-	if it.ready != 0 { // in whole seconds
+	switch { // conditions tell whole seconds
+	case it.ready == 0:
+	case from == it.ready:
+		s.firm = min(now, it.ready+int64(time.Second))
+	default:
 		s.firm = min(from, max(it.ready+int64(time.Second), from-tolerance))
 	}
 	st.see(a)
@@ -508,7 +512,7 @@ func (st *state) drop(s *span) {
 			break
 		}
 	}
-	st.publishSince(e, max(e.forgotten, s.to))
+	st.publishSince(e, max(e.past.forgotten, s.to))
 }
 
 // render makes the object that records show for a pod.
@@ -785,14 +789,14 @@ func (st *state) entry(a netip.Addr) *entry {
 	if e := st.index.find(a); e != nil {
 		return e
 	}
-	st.blank = entry{addr: a}
+	st.blank = entry{addr: a, past: &noPast}
 	return &st.blank
 }
 
 func (st *state) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
 
 // publishEntry puts into the index what follows from e's spans and holders.
-func (st *state) publishEntry(e *entry) { st.publishSince(e, e.forgotten) }
+func (st *state) publishEntry(e *entry) { st.publishSince(e, e.past.forgotten) }
 
 // publishSince also notes until when owners are forgotten.
 func (st *state) publishSince(e *entry, forgotten int64) {
@@ -800,12 +804,15 @@ func (st *state) publishSince(e *entry, forgotten int64) {
 		st.index.remove(e.addr)
 		return
 	}
-	n := newEntry(e.addr, st.timeline.of(e.spans, 0))
+	n := newEntry(e.addr, st.timeline.of(e.spans, 0), forgotten)
 	if severalNetworks(e.spans) {
-		n.older, n.last = append(n.older, n.last), segment{} // out of the reach of hasty readers
-		n.macs = st.timeline.macs(e.addr, e.spans, forgotten)
+		n.past = &past{
+			older: append(n.past.older, n.last), forgotten: forgotten, // out of the reach of hasty readers
+			macs: st.timeline.macs(e.addr, e.spans, forgotten),
+		}
+		n.last = segment{}
 	}
-	n.fallback, n.forgotten, n.spans, n.holders = fallback(e.addr, e.holders), forgotten, e.spans, e.holders
+	n.fallback, n.spans, n.holders = fallback(e.addr, e.holders), e.spans, e.holders
 	st.index.put(n)
 }
 

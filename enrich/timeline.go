@@ -20,7 +20,8 @@ type span struct {
 	sure int64 // from here on it only claims what nobody else does
 
 	// The watch shows an address late. The pod may have had it from early on,
-	// and it surely had it from firm on; neither is after from.
+	// and it surely had it from firm on; these are not after from, unless that
+	// is a time that the object tells in whole seconds: then firm is at its end.
 	early, firm int64
 
 	next *span // of the same address
@@ -235,7 +236,7 @@ func (t *timeliner) mixed() bool {
 // handover says whether the time is one at which nobody surely owns the address
 // and there is a next owner, of whom it is known since when it may have had it.
 func (t *timeliner) handover(at int64) bool {
-	return slices.ContainsFunc(t.active, func(c *claim) bool { return c.early < c.from && at < c.firm && c.firm-at <= 2*tolerance })
+	return slices.ContainsFunc(t.active, func(c *claim) bool { return c.early < c.firm && at < c.firm && c.firm-at <= 2*tolerance })
 }
 
 // perhaps says whether the pod may own the address: from when it may have had
