@@ -160,6 +160,60 @@ func TestRules(t *testing.T) {
 }
 
 // The forms in which kubectl and others print objects are read alike.
+// What kubectl printed of a real cluster: the fixtures of the end-to-end tests,
+// written anew by
+//
+//	make e2e ARGS='-run TestSnapshotOfCluster -dump ../../enrich/testdata/kubectl.yaml'
+func TestKubectl(t *testing.T) {
+	e := startSnapshot(t, "testdata/kubectl.yaml", Config{Capture: true})
+	for _, c := range []struct {
+		addr, status, pod, workload, kind, warn string
+	}{
+		{"10.244.0.11", "live", "web-5d9c7b8f64-p2xkl", "web", "Deployment", ""},
+		{"fd00:10:244::b", "live", "web-5d9c7b8f64-p2xkl", "web", "Deployment", ""},
+		{"10.244.0.12", "live", "canary-6f7d-hq8sd", "canary", "Rollout", ""},
+		{"10.244.0.13", "live", "db-0", "db", "StatefulSet", ""},
+		{"10.244.0.14", "live", "agent-x7k2p", "agent", "DaemonSet", ""},
+		{"10.244.0.15", "live", "nightly-29-4kzzt", "nightly", "CronJob", ""},
+		{"10.244.0.16", "live", "migrate-9wdlm", "migrate", "Job", ""},
+		{"10.244.0.17", "live", "shell", "shell", "Pod", ""},
+		{"10.244.0.18", "live", "legacy-1-6tpzn", "legacy", "DeploymentConfig", ""},
+		{"10.244.0.19", "live", "queue-0", "queue", "StrimziPodSet", ""},
+		{"10.244.0.20", "live", "train-0", "train", "Job", ""},
+		{"10.244.0.21", "live", "proxy-node-a", "proxy-node-a", "Pod", ""},
+		{"10.244.0.22", "live", "shared", "z", "Zebra", "Several owners found for pod shared: Zebra/z,ReplicaSet/web-5d9c7b8f64"},
+		{"10.244.0.23", "none", "", "", "", ""}, // Succeeded
+		{"10.244.0.24", "none", "", "", "", ""}, // Failed
+		{"10.244.0.25", "none", "", "", "", ""}, // evicted
+		{"10.244.0.26", "live", "multus-0", "multus-0", "Pod", ""},
+		{"10.200.0.7", "live", "multus-0", "multus-0", "Pod", ""},
+		{"fd00:10:200::7", "live", "multus-0", "multus-0", "Pod", ""},
+		{"10.201.0.8", "live", "ovn-0", "ovn-0", "Pod", ""},
+		{"10.89.0.2", "node", "node-a", "node-a", "Node", ""}, // also of a host-network pod
+		{"fd00:89::2", "node", "node-a", "node-a", "Node", ""},
+		{"198.51.100.1", "node", "node-a", "node-a", "Node", ""},
+		{"10.245.0.2", "node", "node-a", "node-a", "Node", ""},
+		{"fd00:10:245::2", "node", "node-a", "node-a", "Node", ""},
+		{"10.245.1.2", "node", "node-b", "node-b", "Node", ""},
+		{"198.51.100.80", "service", "web", "web", "Service", ""},
+		{"198.51.100.81", "service", "web", "web", "Service", ""},
+		{"10.96.0.1", "service", "kubernetes", "kubernetes", "Service", ""},
+	} {
+		at := time.Now().Add(100 * 365 * 24 * time.Hour).UnixNano() // later than all of it
+		end := e.Lookup(addr(c.addr), at, at)
+		o := end.Object
+		if o == nil {
+			o = &flow.Object{}
+		}
+		if end.Status.String() != c.status || o.Name != c.pod || o.Workload != c.workload || o.WorkloadKind != c.kind || o.Warn != c.warn {
+			t.Errorf("%s: %s %+v, want %+v", c.addr, end.Status, o, c)
+		}
+		if o.Kind == "Pod" && o.Zone != "zone-node-a" {
+			t.Errorf("%s: zone %q", c.addr, o.Zone)
+		}
+	}
+}
+
 func TestSnapshotForms(t *testing.T) {
 	list, err := os.ReadFile("testdata/rules.yaml")
 	if err != nil {

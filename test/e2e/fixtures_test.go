@@ -56,6 +56,8 @@ type pod struct {
 	hostNetwork     bool
 	ips             []netip.Addr // new ones if nil
 	since           time.Time    // when it got them; now if zero
+	annotations     map[string]string
+	owners          []metav1.OwnerReference // more of them
 }
 
 // names are what the program has to say of the pod's addresses.
@@ -83,7 +85,7 @@ func (p *pod) create(ctx context.Context) error {
 		p.phase = corev1.PodRunning
 	}
 	o := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: p.name},
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.namespace, Name: p.name, Annotations: p.annotations, OwnerReferences: p.owners},
 		Spec:       corev1.PodSpec{NodeName: "node-a", HostNetwork: p.hostNetwork, Containers: containers},
 	}
 	if p.owner != nil {
@@ -171,7 +173,7 @@ var (
 // populate makes what exists before the program starts: nodes, workloads of
 // many kinds, services, and the objects of the example manifest.
 func populate(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{applyExample, createNodes, createWorkloads, createServices} {
+	for _, step := range []func(context.Context) error{applyExample, createNodes, createWorkloads, createNetworks, createServices} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("populate: %w", err)
 		}
@@ -186,6 +188,11 @@ func applyExample(ctx context.Context) error {
 		return err
 	}
 	for _, o := range objects {
+		if role, ok := o.(*rbacv1.ClusterRole); ok { // as on OpenShift
+			role.Rules = append(role.Rules, rbacv1.PolicyRule{
+				APIGroups: []string{""}, Resources: []string{"replicationcontrollers"}, Verbs: []string{"get", "list", "watch"},
+			})
+		}
 		if err := kube.Apply(ctx, metav1.NamespaceDefault, o, false); err != nil {
 			return err
 		}
@@ -203,6 +210,7 @@ func createNodes(ctx context.Context) error {
 	} {
 		o := &corev1.Node{ObjectMeta: metav1.ObjectMeta{
 			Name:        n.name,
+			Labels:      map[string]string{corev1.LabelTopologyZone: "zone-" + n.name},
 			Annotations: map[string]string{"k8s.ovn.org/node-subnets": n.subnets},
 		}}
 		o, err := kube.Client.CoreV1().Nodes().Create(ctx, o, metav1.CreateOptions{})
@@ -269,6 +277,56 @@ func job(ctx context.Context, namespace, name string, owner *metav1.OwnerReferen
 	return controller(o, batchv1.SchemeGroupVersion, "Job"), nil
 }
 
+// replicationController makes one and returns the reference to it.
+func replicationController(ctx context.Context, namespace, name string, owner *metav1.OwnerReference) (*metav1.OwnerReference, error) {
+	o := &corev1.ReplicationController{
+		ObjectMeta: metav1.ObjectMeta{Name: name, OwnerReferences: []metav1.OwnerReference{*owner}},
+		Spec:       corev1.ReplicationControllerSpec{Selector: labels, Template: &template},
+	}
+	o, err := kube.Client.CoreV1().ReplicationControllers(namespace).Create(ctx, o, metav1.CreateOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("replicationcontroller %s: %w", name, err)
+	}
+	return controller(o, corev1.SchemeGroupVersion, "ReplicationController"), nil
+}
+
+// custom refers to a controller of a kind that the API server does not have.
+func custom(apiVersion, kind, name string) *metav1.OwnerReference {
+	return &metav1.OwnerReference{APIVersion: apiVersion, Kind: kind, Name: name, UID: types.UID(kind + "-" + name), Controller: new(true)}
+}
+
+// createNetworks makes pods with addresses in other networks than the cluster's.
+func createNetworks(ctx context.Context) error {
+	for _, n := range []struct {
+		name, annotation, text string
+		addrs                  []string
+	}{
+		{
+			"multus-0", "k8s.v1.cni.cncf.io/network-status",
+			`[{"name":"cbr0","interface":"eth0","ips":["%s"],"mac":"0a:58:0a:f4:00:07","default":true,"dns":{}},` +
+				`{"name":"shop/blue","interface":"net1","ips":["10.200.0.7","fd00:10:200::7"],"mac":"02:00:00:00:00:07","dns":{}}]`,
+			[]string{"10.200.0.7", "fd00:10:200::7"},
+		},
+		{
+			"ovn-0", "k8s.ovn.org/pod-networks",
+			`{"default":{"ip_addresses":["%s/24"],"mac_address":"0a:58:0a:f4:00:08","gateway_ips":["10.244.0.1"],"ip_address":"%[1]s/24"},` +
+				`"shop/red":{"ip_addresses":["10.201.0.8/24"],"mac_address":"02:00:00:00:00:08","ip_address":"10.201.0.8/24"}}`,
+			[]string{"10.201.0.8"},
+		},
+	} {
+		ips := newIPs()
+		p := pod{namespace: shop, name: n.name, ips: ips, annotations: map[string]string{n.annotation: fmt.Sprintf(n.text, ips[0])}}
+		if err := p.create(ctx); err != nil {
+			return err
+		}
+		for _, a := range n.addrs {
+			ips = append(ips, netip.MustParseAddr(a))
+		}
+		expect("pod in two networks", p.names(p.name, "Pod"), ips...)
+	}
+	return nil
+}
+
 func createWorkloads(ctx context.Context) error {
 	if err := createNamespace(ctx, shop); err != nil {
 		return err
@@ -321,6 +379,10 @@ func createWorkloads(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	legacy, err := replicationController(ctx, shop, "legacy-1", custom("apps.openshift.io/v1", "DeploymentConfig", "legacy"))
+	if err != nil {
+		return err
+	}
 
 	host := []netip.Addr{netip.MustParseAddr(hostA), netip.MustParseAddr(hostA6)}
 	for _, w := range []struct {
@@ -334,6 +396,14 @@ func createWorkloads(ctx context.Context) error {
 		{pod{name: "nightly-29-4kzzt", owner: nightlyJob}, "nightly", "CronJob"},
 		{pod{name: "migrate-9wdlm", owner: migrate}, "migrate", "Job"},
 		{pod{name: "shell"}, "shell", "Pod"},
+		{pod{name: "legacy-1-6tpzn", owner: legacy}, "legacy", "DeploymentConfig"},
+		{pod{name: "queue-0", owner: custom("core.strimzi.io/v1", "StrimziPodSet", "queue")}, "queue", "StrimziPodSet"},
+		{pod{name: "train-0", owner: custom("batch.volcano.sh/v1alpha1", "Job", "train")}, "train", "Job"},
+		{pod{name: "proxy-node-a", owner: &metav1.OwnerReference{APIVersion: "v1", Kind: "Node", Name: "node-a", UID: "11", Controller: new(true)}}, "proxy-node-a", "Pod"},
+		{pod{name: "shared", owners: []metav1.OwnerReference{
+			{APIVersion: "example.org/v1", Kind: "Zebra", Name: "z", UID: "12"},
+			{APIVersion: web.APIVersion, Kind: web.Kind, Name: web.Name, UID: web.UID},
+		}}, "z", "Zebra"},
 		// These have an address, but do not own it.
 		{pod{name: "agent-host", owner: agentRef, hostNetwork: true, ips: host}, "", ""},
 		{pod{name: "migrate-done", owner: migrate, phase: corev1.PodSucceeded}, "", ""},
@@ -346,6 +416,10 @@ func createWorkloads(ctx context.Context) error {
 			return err
 		}
 		switch {
+		case len(p.owners) > 1:
+			want := p.names(w.workload, w.kind)
+			want["Warn"] = "Several owners found for pod " + p.name + ": Zebra/z,ReplicaSet/" + web.Name
+			expect("pod of several", want, p.ips...)
 		case w.workload != "":
 			expect("pod of a "+w.kind, p.names(w.workload, w.kind), p.ips...)
 		case !p.hostNetwork:

@@ -285,6 +285,9 @@ func TestOldRights(t *testing.T) {
 		case "CronJob": // the jobs in between are not known
 			x.want = maps.Clone(x.want)
 			x.want["Workload"], x.want["WorkloadKind"] = "nightly-29", "Job"
+		case "DeploymentConfig":
+			x.want = maps.Clone(x.want)
+			x.want["Workload"], x.want["WorkloadKind"] = "legacy-1", "ReplicationController"
 		case "Deployment", "Rollout": // replicasets are fetched one by one
 			e.waitNames(t, soon, x.addr, x.want)
 		}

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +23,6 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/restmapper"
-	"sigs.k8s.io/yaml"
 )
 
 // ReadObjects reads a YAML file of Kubernetes objects. Unknown and repeated
@@ -98,31 +99,21 @@ func (c *Cluster) resource(kind schema.GroupVersionKind, fallback, namespace str
 	return resource.Namespace(namespace), nil
 }
 
-// Dump returns what `kubectl get pods,services,nodes,replicasets,jobs -A -o yaml`
-// prints of this cluster.
+// Dump returns what kubectl prints of all objects that a snapshot may hold.
 func (c *Cluster) Dump(ctx context.Context) ([]byte, error) {
-	list := &unstructured.UnstructuredList{Object: map[string]any{
-		"apiVersion": "v1", "kind": "List", "metadata": map[string]any{"resourceVersion": ""},
-	}}
-	for _, resource := range []schema.GroupVersionResource{
-		{Version: "v1", Resource: "pods"},
-		{Version: "v1", Resource: "services"},
-		{Version: "v1", Resource: "nodes"},
-		{Group: "apps", Version: "v1", Resource: "replicasets"},
-		{Group: "batch", Version: "v1", Resource: "jobs"},
-	} {
-		part, err := c.Dynamic.Resource(resource).List(ctx, metav1.ListOptions{})
-		if err != nil {
-			return nil, fmt.Errorf("dump %s: %w", resource.Resource, err)
-		}
-		for i := range part.Items {
-			part.Items[i].SetManagedFields(nil)
-		}
-		list.Items = append(list.Items, part.Items...)
+	config := c.path("kubectl.yaml")
+	if err := WriteKubeconfig(config, c.admin.Host, c.path("apiserver.crt"), c.admin.BearerToken); err != nil {
+		return nil, err
 	}
-	text, err := yaml.Marshal(list.UnstructuredContent())
+	cmd := exec.CommandContext(ctx, filepath.Join(c.bin, "kubectl"), "--kubeconfig", config,
+		"get", "pods,services,nodes,replicasets,jobs,replicationcontrollers", "-A", "-o", "yaml")
+	cmd.Env = []string{"HOME=" + c.dir}
+	text, err := cmd.Output()
+	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+		err = fmt.Errorf("%w: %s", err, exit.Stderr)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("dump: %w", err)
+		return nil, fmt.Errorf("kubectl: %w", err)
 	}
 	return text, nil
 }
