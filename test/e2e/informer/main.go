@@ -29,6 +29,7 @@ type figures struct {
 	Nanos   float64 // for a look-up
 	Allocs  int64   // for a look-up
 	Pods    int
+	Created float64 // pods a second, and as many deleted, during the look-ups
 }
 
 func main() {
@@ -39,7 +40,7 @@ func main() {
 }
 
 func run(ctx context.Context, kubeconfig string) error {
-	begin := time.Now()
+	start := time.Now()
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func run(ctx context.Context, kubeconfig string) error {
 			return fmt.Errorf("%s are not synced", kind)
 		}
 	}
-	f := figures{Seconds: time.Since(begin).Seconds(), CPU: cpuSeconds()}
+	f := figures{Seconds: time.Since(start).Seconds(), CPU: cpuSeconds()}
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -82,6 +83,8 @@ func run(ctx context.Context, kubeconfig string) error {
 
 	addrs := pods.GetIndexer().ListIndexFuncValues("ip")
 	f.Pods = len(addrs)
+	stop, done, begin := make(chan struct{}), make(chan int), time.Now()
+	go churn(pods.GetIndexer(), stop, done)
 	failed := false
 	result := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
@@ -94,6 +97,8 @@ func run(ctx context.Context, kubeconfig string) error {
 			}
 		}
 	})
+	close(stop)
+	f.Created = float64(<-done) / time.Since(begin).Seconds()
 	if failed {
 		return fmt.Errorf("addresses were not found")
 	}
@@ -104,6 +109,34 @@ func run(ctx context.Context, kubeconfig string) error {
 	}
 	_, _ = os.Stdin.Read(make([]byte, 1)) // its memory is looked at from outside
 	return nil
+}
+
+// churn adds 200 pods a second, each for a second.
+func churn(store cache.Indexer, stop <-chan struct{}, done chan<- int) {
+	const perSecond = 200
+	tick := time.NewTicker(time.Second / perSecond)
+	defer tick.Stop()
+	first, ok := store.List()[0].(*corev1.Pod)
+	if !ok {
+		panic("no pod")
+	}
+	pod := func(i int) *corev1.Pod {
+		p := first.DeepCopy()
+		p.Name, p.Status.PodIPs = fmt.Sprint("churn-", i), []corev1.PodIP{{IP: fmt.Sprintf("10.200.%d.%d", i>>8&255, i&255)}}
+		return p
+	}
+	for created := 0; ; created++ {
+		select {
+		case <-stop:
+			done <- created
+			return
+		case <-tick.C:
+			_ = store.Add(pod(created))
+			if created >= perSecond {
+				_ = store.Delete(pod(created - perSecond))
+			}
+		}
+	}
 }
 
 // cpuSeconds is the processor time used so far, 0 where that cannot be told.
