@@ -22,8 +22,8 @@ const (
 	hugePage = 2 << 20
 	page     = 4 << 10
 	// denseEnough is how much of a huge page must be in memory already, so that
-	// the program grows by little: 7/8.
-	denseEnough = hugePage / page * 7 / 8
+	// the program grows by little: 5/8.
+	denseEnough = hugePage / page * 5 / 8
 	// hugeSoon and hugeLater are how often the heap is looked at, at first and
 	// later on. hugeFirst is how many times it is done soon.
 	hugeSoon, hugeLater = 5 * time.Second, time.Minute
