@@ -166,9 +166,29 @@ soak: ## all captures at 20,000 records/s with 10 % garbage for SOAK (10m)
 kafka-outage: ## 20,000 records/s to Kafka while the broker is away for OUTAGE (30s)
 	KAFKA_OUTAGE=$(or $(OUTAGE),30s) $(GO) test -count=1 -run 'TestKafkaOutage$$' -v -timeout 0 ./cmd/kube-enricher
 
+# What is measured is what users get, so the version is not a reason to build anew.
+COMPARE = $(GO) build -ldflags '-s -w' -o $(BINARY) ./cmd/kube-enricher && $(GO) -C bench build -o ../bin/ ./gen ./readloop ./compare && \
+	$(GO) -C test/goflow2 build -o ../../bin/goflow2/ github.com/netsampler/goflow2/v2/cmd/goflow2 && bin/compare -root . -bin bin
+
 .PHONY: bench
-bench: ## run the benchmarks (BENCH=Pipeline for some of them)
-	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem $(PKG)
+bench: ## CPU time and throughput beside stock goflow2 (ONLY='^json-' for some, ARGS='-repeat 3')
+	$(COMPARE) -only '$(ONLY)' $(ARGS)
+
+.PHONY: bench-growth
+bench-growth: ## how cost and memory grow with pods, exporters, fields and protocols
+	$(COMPARE) -only '$(or $(ONLY),^(pods|exporters|fields|protocol|workers)-)' $(ARGS)
+
+.PHONY: bench-go
+bench-go: ## Go's benchmarks, for benchstat (BENCH=Pipeline for some, COUNT=10)
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(or $(COUNT),1) $(PKG)
+
+.PHONY: profile
+profile: ## profiles of the program under load: bin/profile/{cpu,allocs,mutex}.pprof and a flame graph
+	$(COMPARE) -profile bin/profile $(ARGS)
+
+.PHONY: pgo
+pgo: ## write cmd/kube-enricher/default.pgo anew, from a profile of the program under load
+	$(COMPARE) -profile bin/profile -pgo cmd/kube-enricher/default.pgo $(ARGS)
 
 .PHONY: bench-kube
 bench-kube: ## time and memory for 50,000 pods on a real API server, beside plain client-go

@@ -76,6 +76,9 @@ func (b *bench) costOnce(ctx context.Context, p *program, l load) (float64, erro
 		return 0, err
 	}
 	drops := kernelDrops(run.udp)
+	if b.look != nil {
+		b.look(run)
+	}
 	if p.written != nil {
 		if after, err = p.written(run); err != nil {
 			return 0, err
@@ -427,9 +430,4 @@ func tableCases() []benchCase {
 		{"burst-default", "bursts of 50 ms, 200,000 datagrams/s, default rcvbuf", "no drop", bursts(0, 200_000)},
 		{"burst-small", "bursts of 50 ms, 20,000 datagrams/s, rcvbuf of 208 KiB", "no drop", bursts(208<<10, 20_000)},
 	}
-}
-
-// growthCases show how the cost grows.
-func growthCases() []benchCase {
-	return nil
 }

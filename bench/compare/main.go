@@ -43,6 +43,7 @@ type bench struct {
 	log     io.Writer // progress
 
 	snapshots map[int]string // files, by number of pods
+	look      func(*process) // called at the end of each measured run
 }
 
 func run(ctx context.Context, args []string, out, progress io.Writer) error {
@@ -55,6 +56,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	flags.IntVar(&b.pods, "pods", 50_000, "pods known")
 	only := flags.String("only", "", "regular expression: the cases to run; empty is those of the table")
 	list := flags.Bool("list", false, "list the cases")
+	profiles := flags.String("profile", "", "write profiles of kube-enricher under load to this directory, and compare nothing")
+	pgo := flags.String("pgo", "", "with -profile: write the CPU profile to this file, too")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			return nil
@@ -92,6 +95,9 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 	}
 	defer os.RemoveAll(b.dir)
 
+	if *profiles != "" {
+		return b.profile(ctx, *profiles, *pgo)
+	}
 	fmt.Fprintf(out, "%s\n\n", machine())
 	fmt.Fprintln(out, "| case | bar | measured | met | runs |")
 	fmt.Fprintln(out, "|---|---|---|---|---|")

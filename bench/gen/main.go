@@ -99,6 +99,10 @@ func (g *generator) run(to string) error {
 		batch[i].Buffers = make([][]byte, 1)
 	}
 	total := count / records
+	if template != nil {
+		// Programs with several workers must not come upon data first.
+		time.Sleep(100 * time.Millisecond)
+	}
 	begin := time.Now()
 	paused, err := g.send(total, func(first, n int) (int, error) {
 		// Each source sends some in a row, and numbers its own.

@@ -12,6 +12,7 @@ import (
 	"net/http/pprof"
 	"net/netip"
 	"net/url"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,9 @@ type httpServers struct {
 // listenHTTP opens the addresses, so that a port in use is known at once.
 func (a *app) listenHTTP() (*httpServers, error) {
 	h := &httpServers{a: a}
+	if a.cfg.debugAddr != "" {
+		runtime.SetMutexProfileFraction(mutexSamples)
+	}
 	for _, s := range []struct {
 		flag, addr string
 		handler    http.Handler
@@ -143,6 +147,10 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 	}
 	_ = json.NewEncoder(w).Encode(body)
 }
+
+// mutexSamples is how many events of contention are left out for each one that
+// goes into the mutex profile.
+const mutexSamples = 100
 
 func (h *httpServers) debug() http.Handler {
 	mux := http.NewServeMux()

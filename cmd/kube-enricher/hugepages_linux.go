@@ -22,19 +22,26 @@ const (
 	hugePage = 2 << 20
 	page     = 4 << 10
 	// denseEnough is how much of a huge page must be in memory already, so that
-	// the program grows by little: 7/8.
-	denseEnough = hugePage / page * 7 / 8
+	// the program grows by little: 5/8.
+	denseEnough = hugePage / page * 5 / 8
 	// hugeSoon and hugeLater are how often the heap is looked at, at first and
 	// later on. hugeFirst is how many times it is done soon.
 	hugeSoon, hugeLater = 5 * time.Second, time.Minute
 	hugeFirst           = 6
+	// hugeForget is after how many times it is no longer taken for granted that
+	// what was in huge pages still is.
+	hugeForget = 10
 )
 
 // useHugePages puts the heap into huge pages as it grows, until ctx ends. Where
 // the kernel cannot do that (before Linux 6.1) nothing happens.
 func useHugePages(ctx context.Context) {
+	var done map[uintptr]bool
 	for i := 0; ; i++ {
-		if !collapseHeap() {
+		if i%hugeForget == 0 {
+			done = make(map[uintptr]bool)
+		}
+		if !collapseHeap(done) {
 			return
 		}
 		wait := hugeLater
@@ -50,9 +57,10 @@ func useHugePages(ctx context.Context) {
 }
 
 // collapseHeap asks for huge pages where the heap is in memory already. What the
-// runtime has given back to the kernel stays given back. It returns false if the
-// kernel cannot do it.
-func collapseHeap() bool {
+// runtime has given back to the kernel stays given back. Addresses in done have
+// been dealt with; to ask again is dear. It returns false if the kernel cannot do
+// it.
+func collapseHeap(done map[uintptr]bool) bool {
 	if os.Getpagesize() != page {
 		return false
 	}
@@ -63,6 +71,9 @@ func collapseHeap() bool {
 	var resident [hugePage / page]byte
 	for _, m := range heapMappings(maps, uintptr(unsafe.Pointer(unsafe.SliceData(maps)))) {
 		for at := (m.from + hugePage - 1) &^ (hugePage - 1); at+hugePage <= m.to; at += hugePage {
+			if done[at] {
+				continue
+			}
 			_, _, errno := unix.RawSyscall(unix.SYS_MINCORE, at, hugePage, uintptr(unsafe.Pointer(&resident)))
 			if errno != 0 || bytes.Count(resident[:], []byte{1}) < denseEnough {
 				continue
@@ -72,6 +83,7 @@ func collapseHeap() bool {
 			if errno == unix.EINVAL || errno == unix.ENOSYS {
 				return false
 			}
+			done[at] = true
 		}
 	}
 	return true

@@ -115,7 +115,11 @@ type table struct {
 	rest   counts // of pairs for which there was no room
 }
 
-func newTable() *table { return &table{index: make(map[pair]int32)} }
+// newTable makes a table with all the room that it may need: it is full soon after
+// each scrape where there are many pairs, and growing costs more than counting.
+func newTable(room int) *table {
+	return &table{index: make(map[pair]int32, room), pairs: make([]pair, 0, room), counts: make([]counts, 0, room)}
+}
 
 // slot returns where to count p. It allocates only while the table grows, which
 // it stops at room.
@@ -167,7 +171,7 @@ type Stage struct {
 
 // NewStage makes a worker's stage in front of next.
 func (c *Counter) NewStage(next Handler) *Stage {
-	s := &Stage{c: c, next: next, table: newTable(), spare: newTable()}
+	s := &Stage{c: c, next: next, table: newTable(c.room), spare: newTable(c.room)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stages = append(c.stages, s)

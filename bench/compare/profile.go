@@ -1,0 +1,191 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"hash/fnv"
+	"html"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// profile runs the program under load and writes its profiles to a directory. If
+// pgo names a file, the CPU profile goes there, too.
+func (b *bench) profile(ctx context.Context, dir, pgo string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	var cpus []string
+	for _, format := range []string{"json", "protobuf"} {
+		debug, err := freePort("tcp")
+		if err != nil {
+			return err
+		}
+		run, err := b.start(ctx, enricher(format, b.pods, "-debug.addr", debug), os.DevNull)
+		if err != nil {
+			return err
+		}
+		defer run.stop()
+		get := func(what, file string) error {
+			c := http.Client{Timeout: time.Minute}
+			defer c.CloseIdleConnections()
+			resp, err := c.Get("http://" + debug + "/debug/pprof/" + what)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			content, err := io.ReadAll(resp.Body)
+			if err != nil || resp.StatusCode != http.StatusOK {
+				return fmt.Errorf("profile %s: %s: %w", what, resp.Status, err)
+			}
+			return os.WriteFile(filepath.Join(dir, file), content, 0o644)
+		}
+		loads := make(chan error, 1)
+		go func() {
+			var err error
+			for _, l := range []load{
+				{protocol: "ipfix", records: 25, rate: 200_000}, {protocol: "ipfix", records: 1, rate: 100_000},
+				{protocol: "v5", records: 25, rate: 100_000}, {protocol: "sflow", records: 7, rate: 70_000},
+			} {
+				l.pods, l.seconds = b.pods, b.seconds
+				if _, e := b.generate(ctx, run.udp, l); e != nil {
+					err = e
+				}
+			}
+			loads <- err
+		}()
+		seconds := strconv.Itoa(int(4 * b.seconds))
+		if err := get("profile?seconds="+seconds, format+".pprof"); err != nil {
+			return err
+		}
+		cpus = append(cpus, filepath.Join(dir, format+".pprof"))
+		for _, what := range []string{"allocs", "mutex"} {
+			if err := get(what, what+".pprof"); err != nil {
+				return err
+			}
+		}
+		if err := <-loads; err != nil {
+			return err
+		}
+		run.stop()
+	}
+	binary := filepath.Join(b.bin, "kube-enricher")
+	merged := filepath.Join(dir, "cpu.pprof")
+	if out, err := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output", merged, binary}, cpus...)...).CombinedOutput(); err != nil {
+		return fmt.Errorf("merge profiles: %w: %s", err, out)
+	}
+	if pgo != "" {
+		content, err := os.ReadFile(merged)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(pgo, content, 0o644); err != nil {
+			return err
+		}
+	}
+	traces, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-traces", binary, cpus[0]).Output()
+	if err != nil {
+		return fmt.Errorf("read the profile: %w", err)
+	}
+	return os.WriteFile(filepath.Join(dir, "flame.svg"), flameGraph(parseTraces(traces)), 0o644)
+}
+
+// frame is a function in a flame graph, under the one that called it.
+type frame struct {
+	name     string
+	total    time.Duration
+	children map[string]*frame
+}
+
+func (f *frame) child(name string) *frame {
+	c := f.children[name]
+	if c == nil {
+		c = &frame{name: name, children: make(map[string]*frame)}
+		f.children[name] = c
+	}
+	return c
+}
+
+// parseTraces reads the output of pprof -traces: a block for each stack, which
+// begins with the time beside its innermost function.
+func parseTraces(out []byte) *frame {
+	root := &frame{name: "all", children: make(map[string]*frame)}
+	for block := range strings.SplitSeq(string(out), "-----------+") {
+		var value time.Duration
+		var stack []string
+		for line := range strings.Lines(block) {
+			f := strings.Fields(line)
+			if len(f) == 0 || strings.HasPrefix(f[0], "---") || strings.HasSuffix(f[0], ":") {
+				continue
+			}
+			if d, err := time.ParseDuration(f[0]); err == nil && value == 0 && len(f) > 1 {
+				value, f = d, f[1:]
+			}
+			if value > 0 {
+				stack = append(stack, strings.TrimSuffix(strings.Join(f, " "), " (inline)"))
+			}
+		}
+		root.total += value
+		at := root
+		for _, name := range slices.Backward(stack) {
+			at = at.child(name)
+			at.total += value
+		}
+	}
+	return root
+}
+
+// flameGraph draws frames as an SVG image, the outermost at the top.
+func flameGraph(root *frame) []byte {
+	const width, row, least = 1200.0, 17, 1.5
+	var rects bytes.Buffer
+	depth := 0
+	var draw func(f *frame, x float64, level int)
+	draw = func(f *frame, x float64, level int) {
+		w := width * float64(f.total) / float64(root.total)
+		if w < least {
+			return
+		}
+		depth = max(depth, level+1)
+		h := fnv.New32a()
+		_, _ = io.WriteString(h, f.name)
+		hue := 20 + h.Sum32()%35
+		name := f.name[strings.LastIndexByte(f.name, '/')+1:]
+		label := name
+		if n := int(w / 6.2); len(label) > n {
+			label = label[:max(n-1, 0)]
+		}
+		if len(label) < 3 {
+			label = ""
+		}
+		fmt.Fprintf(&rects, `<g><title>%s: %.1f %%</title><rect x="%.1f" y="%d" width="%.1f" height="%d" fill="hsl(%d,80%%,%d%%)"/><text x="%.1f" y="%d">%s</text></g>`+"\n",
+			html.EscapeString(f.name), 100*float64(f.total)/float64(root.total), x, level*row, w-0.5, row-1, hue, 62+h.Sum32()%9, x+3, level*row+12, html.EscapeString(label))
+		var all []*frame
+		for _, c := range f.children {
+			all = append(all, c)
+		}
+		slices.SortFunc(all, func(a, b *frame) int { return cmp.Compare(a.name, b.name) })
+		for _, c := range all {
+			draw(c, x, level+1)
+			x += width * float64(c.total) / float64(root.total)
+		}
+	}
+	draw(root, 0, 0)
+	var svg bytes.Buffer
+	fmt.Fprintf(&svg, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %.0f %d" font-family="monospace" font-size="10.5">`+"\n", width, depth*row)
+	fmt.Fprintf(&svg, `<rect width="100%%" height="100%%" fill="#fff"/>`+"\n")
+	svg.Write(rects.Bytes())
+	svg.WriteString("</svg>\n")
+	return svg.Bytes()
+}
