@@ -100,8 +100,16 @@ func (t *table) bucket(hash uint64) *atomic.Pointer[entry] {
 }
 
 // find returns the entry of an address, nil if there is none.
-func (ix *index) find(addr netip.Addr) *entry {
-	e := ix.table.Load().bucket(ix.hash(addr)).Load()
+func (ix *index) find(addr netip.Addr) *entry { return ix.first(addr).find(addr) }
+
+// first returns the first entry of an address's bucket, nil if there is none.
+func (ix *index) first(addr netip.Addr) *entry {
+	return ix.table.Load().bucket(ix.hash(addr)).Load()
+}
+
+// find returns the entry of an address, which may be e or behind it in its
+// bucket, nil if there is none.
+func (e *entry) find(addr netip.Addr) *entry {
 	for e != nil && e.addr != addr {
 		e = e.after.Load()
 	}

@@ -93,16 +93,31 @@ func (s *Stage) HandleFlow(r *flow.Record) {
 func (s *Stage) fill(r *flow.Record) (settled bool) {
 	settled, s.asked = true, 0
 	from, to := r.Interval()
-	for i := range s.e.cfg.Mapping {
-		addr, ok := r.Addr(s.e.cfg.Mapping[i].Field)
+	ix := s.e.state.index
+	// The entries of all addresses are asked for before one is looked at: they
+	// are rarely in the cache, and so are waited for together.
+	var entries [flow.MaxEnds]*entry
+	var addrs [flow.MaxEnds]netip.Addr
+	mapping := s.e.cfg.Mapping
+	for i := range mapping {
+		addr, ok := r.Addr(mapping[i].Field)
 		if !ok || addr.IsUnspecified() {
 			r.Ends[i] = flow.End{}
 			continue
 		}
 		s.asked |= 1 << i
-		end, known := s.e.state.index.lookup(addr, from, to, s.mac(r, i))
+		addrs[i], entries[i] = addr, ix.first(addr)
+	}
+	for i := range mapping {
+		if s.asked&(1<<i) == 0 {
+			continue
+		}
+		end, known := flow.End{}, false
+		if e := entries[i].find(addrs[i]); e != nil {
+			end, known = e.at(from, to, s.mac(r, i))
+		}
 		r.Ends[i] = end
-		if !known && s.wait > 0 && s.expects(addr, end.Status, from, int64(r.Msg.TimeReceivedNs)) {
+		if !known && s.wait > 0 && s.expects(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
 			settled = false
 		}
 	}
