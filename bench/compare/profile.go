@@ -23,6 +23,10 @@ import (
 // profile runs the program under load and writes its profiles to a directory. If
 // pgo names a file, the CPU profile goes there, too.
 func (b *bench) profile(ctx context.Context, dir, pgo string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -55,8 +59,8 @@ func (b *bench) profile(ctx context.Context, dir, pgo string) error {
 		go func() {
 			var err error
 			for _, l := range []load{
-				{protocol: "ipfix", records: 25, rate: 200_000}, {protocol: "ipfix", records: 1, rate: 100_000},
-				{protocol: "v5", records: 25, rate: 100_000}, {protocol: "sflow", records: 7, rate: 70_000},
+				{protocol: "ipfix", records: 25, rate: 500_000}, {protocol: "ipfix", records: 1, rate: 200_000},
+				{protocol: "v5", records: 25, rate: 400_000}, {protocol: "sflow", records: 7, rate: 200_000},
 			} {
 				l.pods, l.seconds = b.pods, b.seconds
 				if _, e := b.generate(ctx, run.udp, l); e != nil {
@@ -80,9 +84,12 @@ func (b *bench) profile(ctx context.Context, dir, pgo string) error {
 		}
 		run.stop()
 	}
-	binary := filepath.Join(b.bin, "kube-enricher")
+	// In the directory of the binary, so that no profile has its full path in it.
+	const binary = "kube-enricher"
 	merged := filepath.Join(dir, "cpu.pprof")
-	if out, err := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output", merged, binary}, cpus...)...).CombinedOutput(); err != nil {
+	merge := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output", merged, binary}, cpus...)...)
+	merge.Dir = b.bin
+	if out, err := merge.CombinedOutput(); err != nil {
 		return fmt.Errorf("merge profiles: %w: %s", err, out)
 	}
 	if pgo != "" {
@@ -94,7 +101,9 @@ func (b *bench) profile(ctx context.Context, dir, pgo string) error {
 			return err
 		}
 	}
-	traces, err := exec.CommandContext(ctx, "go", "tool", "pprof", "-traces", binary, cpus[0]).Output()
+	show := exec.CommandContext(ctx, "go", "tool", "pprof", "-traces", binary, cpus[0])
+	show.Dir = b.bin
+	traces, err := show.Output()
 	if err != nil {
 		return fmt.Errorf("read the profile: %w", err)
 	}
