@@ -427,6 +427,7 @@ func tableCases() []benchCase {
 		{"allocations", "allocations a record", "0; sFlow at most 1", allocations},
 		{"workers", "two workers against one, in process", "at least 1.8×", workers},
 		{"idle", "idle, 50,000 pods", "less than 1 % of a core", idle},
+		{"latency", "from a lone datagram to its record in a pipe", "at most 20 ms", latency},
 		{"burst-default", "bursts of 50 ms, 200,000 datagrams/s, default rcvbuf", "no drop", bursts(0, 200_000)},
 		{"burst-small", "bursts of 50 ms, 20,000 datagrams/s, rcvbuf of 208 KiB", "no drop", bursts(208<<10, 20_000)},
 	}

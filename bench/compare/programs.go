@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,11 +21,14 @@ func enricher(format string, pods int, more ...string) *program {
 	return &program{
 		name: "kube-enricher", file: "kube-enricher",
 		args: func(b *bench, udp, http, output string) ([]string, error) {
-			snapshot, err := b.snapshot(pods)
-			if err != nil {
-				return nil, err
+			args := []string{"-addr", http, "-format", format, "-transport.file", output}
+			if !slices.Contains(more, "-kube.off") {
+				snapshot, err := b.snapshot(pods)
+				if err != nil {
+					return nil, err
+				}
+				args = append(args, "-kube.snapshot", snapshot)
 			}
-			args := []string{"-addr", http, "-kube.snapshot", snapshot, "-format", format, "-transport.file", output}
 			if listen := "flow://" + udp; len(more) > 0 && strings.HasPrefix(more[0], "?") {
 				args = append(append(args, "-listen", listen+more[0]), more[1:]...)
 			} else {
