@@ -146,7 +146,7 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 // adopt takes the descriptor of a connection over, which it closes: that takes
 // it out of Go's poller.
 func (s *socket) adopt(conn *net.UDPConn) error {
-	defer conn.Close() //nolint:errcheck // the duplicate lives on
+	defer conn.Close() // the duplicate lives on
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err

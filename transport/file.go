@@ -339,11 +339,7 @@ func (f *File) loop() error {
 		if !idle {
 			wake = ready
 		} else if finish == nil {
-			f.turn.Lock()
-			defer f.turn.Unlock()
-			if d := f.dst.Load(); d != nil && len(f.torn) > 0 && f.tornRecords > 0 {
-				_ = f.finishTorn(d)
-			}
+			f.finishLast()
 			return nil
 		}
 		select {
@@ -358,6 +354,15 @@ func (f *File) loop() error {
 			finish = nil
 			f.buf.close(shutdown)
 		}
+	}
+}
+
+// finishLast tries once more to finish a record that was written in part.
+func (f *File) finishLast() {
+	f.turn.Lock()
+	defer f.turn.Unlock()
+	if d := f.dst.Load(); d != nil && len(f.torn) > 0 && f.tornRecords > 0 {
+		_ = f.finishTorn(d)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 
@@ -193,7 +194,7 @@ func benchMessages(protocol string, first, n, pods int) (template, data []byte) 
 	}
 	fields := ovsTemplate
 	if protocol == "ipfix-variable" {
-		fields = append(fields[:len(fields):len(fields)], [][2]uint16{{82, 65535}, {82, 65535}}...)
+		fields = append(slices.Clip(fields), [][2]uint16{{82, 65535}, {82, 65535}}...)
 	}
 	t := be(uint16(256), uint16(len(fields)))
 	for _, f := range fields {
