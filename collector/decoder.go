@@ -34,6 +34,7 @@ const (
 
 // Decoder turns datagrams into records, on one goroutine: it is a worker's own.
 type Decoder struct {
+	_         [64]byte // keeps the workers' decoders out of each other's cache lines
 	exporters *exporters
 	metrics   *workerMetrics
 	faults    *faultLog
@@ -60,6 +61,8 @@ type Decoder struct {
 	// does; unitsKnown says that all could be counted.
 	units      units
 	unitsKnown bool
+
+	_ [64]byte
 }
 
 // peer is what a worker keeps of one source.

@@ -167,7 +167,10 @@ func newPlan(t *template) *plan {
 			offset += int(f.Length)
 		}
 	}
-	p.scratch = make([]byte, t.minLen)
+	// In cache lines of its own: it is written for each record, and other
+	// workers' plans may lie beside it.
+	const line = 64
+	p.scratch = make([]byte, line+t.minLen+line)[line : line+t.minLen : line+t.minLen]
 	p.forward = p.direction(elements)
 	if rev := reverse(elements); rev != nil {
 		d := p.direction(rev)

@@ -22,6 +22,7 @@ type Handler interface {
 // that come before the cluster is known wait in it, and so do those whose pod
 // the cluster has not announced yet. It is used by one goroutine at a time.
 type Stage struct {
+	_     [64]byte // keeps the workers' stages out of each other's cache lines
 	e     *Enricher
 	next  Handler
 	count *lookups
@@ -32,6 +33,8 @@ type Stage struct {
 	puts  uint64 // changes of the index that held records have been checked against
 	asked uint   // the entries of the mapping that were looked up last, as bits
 	again int64  // when to check next, if there are others
+
+	_ [64]byte
 }
 
 // parcel is a record that is held, with its share of the room.

@@ -86,6 +86,9 @@ type buffer struct {
 	writers    []*writer
 	closed     bool
 	closedFor  reason
+	// dozing says that the goroutine that writes wants to be woken when a writer
+	// takes a chunk: until then it does not look after them.
+	dozing bool
 
 	written   uint64
 	dropped   [numReasons]uint64
@@ -209,6 +212,10 @@ func (w *writer) Idle() (pending bool) {
 func (b *buffer) get(wait bool) *chunk {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.dozing {
+		b.dozing = false
+		b.wakeLocked()
+	}
 	for !b.closed {
 		if c := b.free; c != nil {
 			b.free, c.next = c.next, nil
@@ -373,6 +380,15 @@ func (b *buffer) halfFull() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.allocated-b.numFree*b.chunkLen > b.limit/2
+}
+
+// doze tells whether no writer has a chunk and none is queued, so that there is
+// nothing to look after until wake tells of one.
+func (b *buffer) doze() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.dozing = b.head == nil && !b.busy && b.numFree <= keepFree && b.allocated == b.numFree*b.chunkLen
+	return b.dozing
 }
 
 // trim frees a chunk if more are idle than are needed when nothing stalls.

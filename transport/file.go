@@ -26,6 +26,8 @@ const (
 	// flushEvery is how long a record may lie in a chunk that does not fill up,
 	// however busy its worker is.
 	flushEvery = 50 * time.Millisecond
+	// dozeEvery is how often the file is looked after when nothing comes.
+	dozeEvery = time.Second
 	// retryEvery is how often a file that cannot be opened is tried.
 	retryEvery = 250 * time.Millisecond
 	// stallAfter is how long a write may take before the output is not ready.
@@ -329,7 +331,9 @@ func (f *File) loop() error {
 	ready := make(chan struct{})
 	close(ready)
 	finish := f.finish
-	ticks := 0
+	ticks, quiet := 0, 0 // since when there were no writes
+	dozing := false
+	var batches uint64
 	for {
 		idle, err := f.writeNext()
 		if err != nil {
@@ -344,11 +348,24 @@ func (f *File) loop() error {
 		}
 		select {
 		case <-wake:
+			if dozing {
+				dozing, quiet = false, 0
+				tick.Reset(flushEvery)
+			}
 		case <-tick.C:
 			f.buf.sweep(true)
 			f.buf.trim()
-			if ticks++; ticks%int(time.Second/flushEvery) == 0 {
+			if ticks++; dozing || ticks%int(time.Second/flushEvery) == 0 {
 				f.check()
+			}
+			quiet++
+			if n := f.stats.batches.Load(); n != batches {
+				batches, quiet = n, 0
+			}
+			// Not before a second without a record: the next one costs a wake-up.
+			if !dozing && quiet >= int(time.Second/flushEvery) && f.buf.doze() {
+				dozing = true
+				tick.Reset(dozeEvery)
 			}
 		case <-finish:
 			finish = nil

@@ -1130,3 +1130,58 @@ func TestFileDirect(t *testing.T) {
 		})
 	}
 }
+
+// TestFileDozes lets an output rest: the first record behind that is out as soon
+// as ever, also if its worker never pauses.
+func TestFileDozes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out := new(syncBuffer)
+		f, err := NewFile(FileConfig{Stdout: out}, lineEncoder{}, logrus.New(), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- f.Run(ctx) }()
+		w := f.NewWriter()
+		for range 3 {
+			time.Sleep(5 * time.Second)
+			synctest.Wait()
+			f.buf.mu.Lock()
+			dozing := f.buf.dozing
+			f.buf.mu.Unlock()
+			if !dozing {
+				t.Fatal("awake, with nothing to do")
+			}
+			before := out.Len()
+			w.HandleFlow(new(flow.Record))
+			time.Sleep(2 * flushEvery)
+			synctest.Wait()
+			if out.Len() == before {
+				t.Fatal("a record is not out after two ticks")
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// syncBuffer is a buffer that may be looked at while it is written to.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) Len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Len()
+}
