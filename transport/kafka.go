@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -425,13 +427,18 @@ func (k *Kafka) dataLoss(topic string, partition int32) {
 	})
 }
 
+// errHungUp is what is known if connections end before there is an answer.
+var errHungUp = errors.New("the broker closes connections without an answer; it may be starting, or want TLS or SASL")
+
 // hooks hears of what the client does.
 type hooks struct{ k *Kafka }
 
 // OnBrokerConnect implements [kgo.HookBrokerConnect].
 func (h hooks) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if err == nil {
-		h.k.connect.Store(nil)
+		if e := h.k.connect.Load(); e != nil && !errors.Is(*e, errHungUp) {
+			h.k.connect.CompareAndSwap(e, nil)
+		}
 		return
 	}
 	if errors.Is(err, context.Canceled) {
@@ -443,6 +450,12 @@ func (h hooks) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn
 
 // OnBrokerE2E implements [kgo.HookBrokerE2E].
 func (h hooks) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
+	switch err := e2e.Err(); {
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		h.k.connect.Store(&errHungUp)
+	case err == nil && key != int16(kmsg.ApiVersions):
+		h.k.connect.Store(nil)
+	}
 	if key != int16(kmsg.Produce) {
 		return
 	}

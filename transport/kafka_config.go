@@ -128,6 +128,7 @@ func (c *KafkaConfig) options() ([]kgo.Opt, error) {
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		// Records are never given up because brokers or topic are not there.
 		kgo.UnknownTopicRetries(-1),
+		kgo.AlwaysRetryEOF(),
 		kgo.MaxBufferedRecords(maxRecords),
 		kgo.ProducerBatchMaxBytes(int32(c.MaxMsgBytes)),
 		kgo.BrokerMaxWriteBytes(max(100<<20, int32(c.MaxMsgBytes)+1<<10)),

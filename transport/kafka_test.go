@@ -455,6 +455,65 @@ func TestKafkaAwayAtStart(t *testing.T) {
 	}
 }
 
+// TestKafkaHangsUp has a broker that takes connections and closes them at once,
+// as a load balancer does whose brokers are away: before anything is known of
+// it, and once records were written. None is given up.
+func TestKafkaHangsUp(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		t.Run(fmt.Sprintf("at start=%v", early), func(t *testing.T) {
+			g, _ := brokers.NewGated(t, testTopic)
+			b := newKafka(t, KafkaConfig{}, lineEncoder{}, g.Address())
+			g.HangUp(early)
+			b.start()
+			w := b.NewWriter()
+			all := 0
+			hand := func() {
+				for range 1000 {
+					b.hand(w, all, 50)
+					all++
+				}
+			}
+			if !early {
+				hand()
+				until(t, "the first are written", func() bool { return b.scrape()["records_written_total kafka"] == 1000 })
+				g.HangUp(true)
+			}
+			hand()
+			until(t, "it says what is wrong", func() bool {
+				err := b.Ready()
+				return err != nil && strings.Contains(err.Error(), "closes connections without an answer")
+			})
+			g.HangUp(false)
+			until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == float64(all) && b.Ready() == nil })
+			noError(t, b.stop())
+			for seq, n := range sequences(t, brokers.Consume(t, testTopic, all, []string{g.Address()})) {
+				if n != 1 {
+					t.Errorf("record %d is there %d times", seq, n)
+				}
+			}
+		})
+	}
+}
+
+// TestKafkaPassword has brokers that refuse the password once records were
+// written, as when it is changed there first. None is given up.
+func TestKafkaPassword(t *testing.T) {
+	g, c := brokers.NewGated(t, testTopic, kfake.EnableSASL(), kfake.Superuser("PLAIN", "u", "p"))
+	b := newKafka(t, KafkaConfig{SASL: SASLPlain, User: "u", Password: "p"}, lineEncoder{}, g.Address())
+	b.start()
+	w := b.NewWriter()
+	b.hand(w, 0, 50)
+	until(t, "the first is written", func() bool { return b.scrape()["records_written_total kafka"] == 1 })
+	refused := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Err: kerr.SaslAuthenticationFailed, TopLevel: true, Count: -1})
+	g.Break()
+	b.hand(w, 1, 50)
+	until(t, "it says what is wrong", func() bool { return errors.Is(b.Ready(), kerr.SaslAuthenticationFailed) })
+	b.expect(1, 0, 0, 0, 1)
+	refused.Remove()
+	until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == 2 && b.Ready() == nil })
+	noError(t, b.stop())
+}
+
 // TestKafkaFull loses the brokers for so long that the buffer fills up: the
 // newest records are dropped, all are accounted for, and those counted as
 // written are there once.

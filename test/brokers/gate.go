@@ -16,6 +16,7 @@ type Gate struct {
 	opened sync.Cond
 	l      net.Listener // nil when shut
 	ended  bool
+	hangUp bool
 	conns  map[net.Conn]bool
 }
 
@@ -51,6 +52,11 @@ func (g *Gate) Accept() (net.Conn, error) {
 			continue // the gate was shut
 		}
 		g.mu.Lock()
+		if g.hangUp {
+			_ = c.Close()
+			g.mu.Unlock()
+			continue
+		}
 		g.conns[c] = true
 		g.mu.Unlock()
 		return gatedConn{c, g}, nil
@@ -109,6 +115,18 @@ func (g *Gate) breakLocked() {
 		_ = c.Close()
 	}
 	clear(g.conns)
+}
+
+// HangUp breaks the connections that there are and takes new ones only to close
+// them, as what stands before a broker does while that is away. It ends with
+// false.
+func (g *Gate) HangUp(on bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.hangUp = on
+	if on {
+		g.breakLocked()
+	}
 }
 
 // Open takes connections again, at the same address.
