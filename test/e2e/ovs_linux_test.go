@@ -984,8 +984,9 @@ func (c *ovsCluster) churn(peer *ovsPod, n *ovsNode) *workers {
 		}
 		c.unplug(p)
 		// The exporters' times are not better than a second: IPFIX has them rounded
-		// up, sFlow has none and waits so long for a datagram to be full.
-		handover := time.NewTimer(1500 * time.Millisecond)
+		// up, sFlow has none and waits so long for a datagram to be full. With
+		// 1.5 s between them, one NetFlow record in some 500 was ambiguous.
+		handover := time.NewTimer(2500 * time.Millisecond)
 		select {
 		case <-handover.C:
 		case <-t.Context().Done():
