@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hugepages"
 )
 
 func randomAddr(r *rand.Rand, pool int) netip.Addr {
@@ -137,14 +138,24 @@ func churn(e *Enricher, perSecond int, stop <-chan struct{}) (created int) {
 }
 
 func BenchmarkLookup(b *testing.B) {
-	for _, perSecond := range []int{0, 200} {
-		b.Run(fmt.Sprintf("pods=50000/churn=%d", perSecond), func(b *testing.B) {
+	for _, tc := range []struct {
+		churn int  // pods a second
+		huge  bool // with huge pages, as the program has it where it can
+	}{{0, false}, {200, false}, {0, true}, {200, true}} {
+		name := fmt.Sprintf("pods=50000/churn=%d", tc.churn)
+		if tc.huge {
+			name += "/hugepages"
+		}
+		b.Run(name, func(b *testing.B) {
 			e, addrs := big(b, 50000)
+			if runtime.GC(); tc.huge && !hugepages.Once() {
+				b.Skip("the kernel gives none")
+			}
 			stop := make(chan struct{})
 			var wg sync.WaitGroup
 			created := 0
-			if perSecond > 0 {
-				wg.Go(func() { created = churn(e, perSecond, stop) })
+			if tc.churn > 0 {
+				wg.Go(func() { created = churn(e, tc.churn, stop) })
 			}
 			begin := time.Now()
 			rand.New(rand.NewPCG(1, 1)).Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })

@@ -20,6 +20,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hugepages"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 	"github.com/netobserv/goflow2-kube-enricher/transport/traffic"
 )
@@ -38,7 +39,7 @@ const unblockAfter = time.Second
 // gcPercent is Go's GOGC, unless that is set. Records allocate nothing, so
 // collecting garbage early costs little and keeps what a burst of changes in
 // the cluster, or of hostile templates, takes for a moment small.
-const gcPercent = 40
+const gcPercent = 25
 
 const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
 
@@ -300,7 +301,7 @@ func (a *app) run() (err error) {
 	}
 	huge := start(func(ctx context.Context) error {
 		if a.enricher != nil && a.cfg.mode == modeCollect && a.enricher.WaitSynced(ctx) == nil {
-			useHugePages(ctx)
+			hugepages.Use(ctx)
 		}
 		return nil
 	})

@@ -1,4 +1,4 @@
-package main
+package hugepages
 
 import (
 	"slices"
@@ -30,8 +30,8 @@ c006400000-c008000000 ---p 00000000 00:00 0
 	}
 }
 
-// TestCollapseHeap moves the heap into huge pages under what lies there.
-func TestCollapseHeap(t *testing.T) {
+// TestCollapse moves the heap into huge pages under what lies there.
+func TestCollapse(t *testing.T) {
 	heap := make([][]byte, 64)
 	for i := range heap {
 		heap[i] = make([]byte, 256<<10)
@@ -40,7 +40,7 @@ func TestCollapseHeap(t *testing.T) {
 		}
 	}
 	done := make(map[uintptr]bool)
-	if !collapseHeap(done) {
+	if !collapse(done) {
 		t.Skip("the kernel has no MADV_COLLAPSE")
 	}
 	if len(done) == 0 {

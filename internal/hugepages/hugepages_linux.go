@@ -1,4 +1,10 @@
-package main
+// Package hugepages puts the heap of the program into huge pages.
+//
+// A look-up among many pods goes to memory that has not been used for long. What
+// that costs is mostly finding the page: with pages of 4 KiB a record among
+// 50,000 pods takes up to twice as long as with huge ones of 2 MiB. Go leaves huge
+// pages to the kernel, which by default gives them only to those who ask.
+package hugepages
 
 import (
 	"bufio"
@@ -12,18 +18,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A look-up among many pods goes to memory that has not been used for long. What
-// that costs is mostly finding the page: with pages of 4 KiB a record among
-// 50,000 pods takes two to three times as long as with huge ones of 2 MiB. Go
-// leaves huge pages to the kernel, which by default gives them only to those
-// who ask.
-
 const (
 	hugePage = 2 << 20
 	page     = 4 << 10
 	// denseEnough is how much of a huge page must be in memory already, so that
-	// the program grows by little: 5/8.
-	denseEnough = hugePage / page * 5 / 8
+	// the program grows by little.
+	denseEnough = hugePage / page * 3 / 4
 	// hugeSoon and hugeLater are how often the heap is looked at, at first and
 	// later on. hugeFirst is how many times it is done soon.
 	hugeSoon, hugeLater = 5 * time.Second, time.Minute
@@ -33,15 +33,15 @@ const (
 	hugeForget = 10
 )
 
-// useHugePages puts the heap into huge pages as it grows, until ctx ends. Where
-// the kernel cannot do that (before Linux 6.1) nothing happens.
-func useHugePages(ctx context.Context) {
+// Use puts the heap into huge pages as it grows, until ctx ends. Where the kernel
+// cannot do that (before Linux 6.1, or another one) nothing happens.
+func Use(ctx context.Context) {
 	var done map[uintptr]bool
 	for i := 0; ; i++ {
 		if i%hugeForget == 0 {
 			done = make(map[uintptr]bool)
 		}
-		if !collapseHeap(done) {
+		if !collapse(done) {
 			return
 		}
 		wait := hugeLater
@@ -56,11 +56,15 @@ func useHugePages(ctx context.Context) {
 	}
 }
 
-// collapseHeap asks for huge pages where the heap is in memory already. What the
-// runtime has given back to the kernel stays given back. Addresses in done have
-// been dealt with; to ask again is dear. It returns false if the kernel cannot do
-// it.
-func collapseHeap(done map[uintptr]bool) bool {
+// Once puts the heap into huge pages as it is, and tells whether the kernel can
+// do that. It is for benchmarks.
+func Once() bool { return collapse(make(map[uintptr]bool)) }
+
+// collapse asks for huge pages where most of one is in memory already. Where the
+// runtime has given more back to the kernel, that stays given back. Addresses in
+// done have been dealt with; to ask again is dear. It returns false if the kernel
+// cannot do it.
+func collapse(done map[uintptr]bool) bool {
 	if os.Getpagesize() != page {
 		return false
 	}
