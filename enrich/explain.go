@@ -70,6 +70,10 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 		return x
 	}
 	s, rule := entry.choose(t, t)
+	if (rule == ruleBefore || rule == ruleAfter) && e.state.index.unseen(t, t) {
+		rule = ruleNone
+		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
+	}
 	var end flow.End
 	switch rule {
 	case ruleNone:

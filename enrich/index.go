@@ -33,6 +33,46 @@ type index struct {
 	ranges atomic.Pointer[ranges] // of pods
 	// told is up to when all is known of pods: never while they are watched.
 	told atomic.Int64
+	// blind is when pods may have come and gone without having been seen: from
+	// the last news to a list, where a watch could not be resumed. Oldest first.
+	blind atomic.Pointer[[]period]
+}
+
+// period is from <= t <= to, in Unix nanoseconds.
+type period struct{ from, to int64 }
+
+// maxBlind is how many periods are remembered.
+const maxBlind = 64
+
+// unseen says whether a pod may have had an address during [from, to], or a part
+// of it, of which nothing was ever seen.
+func (ix *index) unseen(from, to int64) bool {
+	if to >= ix.told.Load() {
+		return true
+	}
+	if list := ix.blind.Load(); list != nil {
+		for _, b := range *list {
+			if from <= b.to && to >= b.from {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// addBlind adds a period. It is for the writer.
+func (ix *index) addBlind(from, to int64) {
+	var list []period
+	if old := ix.blind.Load(); old != nil {
+		list = slices.Clone(*old)
+	}
+	if n := len(list); n > 0 && from <= list[n-1].to {
+		list[n-1].to = to
+	} else {
+		list = append(list, period{from, to})
+	}
+	list = list[max(0, len(list)-maxBlind):]
+	ix.blind.Store(&list)
 }
 
 type table struct {
@@ -126,10 +166,11 @@ func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.E
 	if e == nil {
 		return flow.End{}, false
 	}
-	return e.at(from, to, mac)
+	return ix.at(e, from, to, mac)
 }
 
-func (e *entry) at(from, to int64, mac uint64) (end flow.End, settled bool) {
+// at is lookup, in the entry of the address.
+func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled bool) {
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil {
 		return e.last.end, !e.last.shaky
 	}
@@ -139,6 +180,10 @@ func (e *entry) at(from, to int64, mac uint64) (end flow.End, settled bool) {
 		return flow.End{}, false
 	case ruleFallback:
 		return e.fallback, true
+	case ruleBefore, ruleAfter:
+		if ix.unseen(from, to) {
+			return flow.End{}, false
+		}
 	}
 	return s.end, rule != ruleAfter && !(s.shaky && rule == ruleOverlap)
 }

@@ -198,7 +198,7 @@ func BenchmarkLookupShards(b *testing.B) {
 	b.ReportAllocs()
 	i, missed := 0, 0
 	for b.Loop() {
-		if end, _ := shards[ix.hash(addrs[i])%2048][addrs[i]].at(now, now, 0); end.Object == nil {
+		if end, _ := ix.at(shards[ix.hash(addrs[i])%2048][addrs[i]], now, now, 0); end.Object == nil {
 			missed++
 		}
 		if i++; i == len(addrs) {

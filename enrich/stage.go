@@ -117,7 +117,7 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		}
 		end, known := flow.End{}, false
 		if e := entries[i].find(addrs[i]); e != nil {
-			end, known = e.at(from, to, s.mac(r, i))
+			end, known = ix.at(e, from, to, s.mac(r, i))
 		}
 		r.Ends[i] = end
 		if !known && s.wait > 0 && s.expects(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {

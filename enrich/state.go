@@ -198,6 +198,9 @@ func (st *state) replace(k kind, items []*item) {
 	st.rerange()
 	if f.synced && !st.fixed {
 		st.metrics.relists[k].Inc()
+		if k == kindPod {
+			st.index.addBlind(f.heard, now)
+		}
 	}
 	f.synced, f.denied, f.waiting, f.err = true, false, false, nil
 	st.hear(k, now)

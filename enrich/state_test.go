@@ -259,6 +259,7 @@ func TestNothingLeft(t *testing.T) {
 type model struct {
 	owned map[netip.Addr][]*ownership
 	open  map[string][]*ownership
+	blind []period // not seen by a watch
 }
 
 type ownership struct {
@@ -281,7 +282,8 @@ func (m *model) end(p string, now int64) {
 }
 
 // show says who owned the address at a time: who claims it, a live one before
-// one that has ended, the latest start; else the nearest within the tolerance.
+// one that has ended, the latest start; else the nearest within the tolerance, unless somebody may have come and gone
+// unseen.
 func (m *model) show(a netip.Addr, at int64) string {
 	owners := slices.Clone(m.owned[a])
 	slices.SortFunc(owners, func(x, y *ownership) int {
@@ -313,6 +315,9 @@ func (m *model) show(a netip.Addr, at int64) string {
 	case best != nil:
 		return best.name + " retained"
 	}
+	if slices.ContainsFunc(m.blind, func(b period) bool { return b.from <= at && at <= b.to }) {
+		return "none"
+	}
 	slices.SortFunc(owners, func(x, y *ownership) int { return int((y.from - x.from) / int64(time.Millisecond)) })
 	nearest := tolerance + 1
 	for _, o := range owners {
@@ -336,7 +341,8 @@ func TestModel(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				e := watched(t)
-				m := &model{map[netip.Addr][]*ownership{}, map[string][]*ownership{}}
+				m := &model{owned: map[netip.Addr][]*ownership{}, open: map[string][]*ownership{}}
+				heard := time.Now().UnixNano()
 				var pool []netip.Addr
 				for i := range 12 {
 					pool = append(pool, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
@@ -381,13 +387,18 @@ func TestModel(t *testing.T) {
 						e.state.remove(live[name])
 						delete(live, name)
 						m.end(name, now)
-					default: // listed again, without loss
+					default: // listed again
 						var items []*item
 						for _, name := range all {
 							items = append(items, live[name])
 						}
 						e.state.replace(kindPod, items)
+						m.blind = append(m.blind, period{heard, now})
+						if n := len(m.blind); n > maxBlind {
+							t.Fatal("more periods than are remembered")
+						}
 					}
+					heard = now
 					for range 20 {
 						a := pool[r.IntN(len(pool))]
 						when := now - r.Int64N(int64(5*time.Minute))
