@@ -69,14 +69,12 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	if entry == nil {
 		return x
 	}
-	s, rule := entry.choose(t, t)
-	if (rule == ruleBefore || rule == ruleAfter) && e.state.index.unseen(t, t) {
-		rule = ruleNone
-		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
-	}
+	s, rule := e.state.index.choose(entry, 0, t, t)
 	var end flow.End
 	switch rule {
 	case ruleNone:
+	case ruleUnseen:
+		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
 	case ruleFallback:
 		end = entry.fallback
 		x.Rule, x.Why = "service", "no pod owned the address then, and a service has it"

@@ -174,16 +174,12 @@ func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil {
 		return e.last.end, !e.last.shaky
 	}
-	s, rule := e.chooseBy(mac, from, to)
+	s, rule := ix.choose(e, mac, from, to)
 	switch rule {
-	case ruleNone:
+	case ruleNone, ruleUnseen:
 		return flow.End{}, false
 	case ruleFallback:
 		return e.fallback, true
-	case ruleBefore, ruleAfter:
-		if ix.unseen(from, to) {
-			return flow.End{}, false
-		}
 	}
 	return s.end, rule != ruleAfter && !(s.shaky && rule == ruleOverlap)
 }
@@ -197,7 +193,18 @@ const (
 	ruleFallback      // no pod did, and a service or a node has it
 	ruleBefore        // a pod owned it soon afterwards
 	ruleAfter         // a pod had owned it shortly before
+	ruleUnseen        // one of the last two, but another may have come and gone unseen
 )
+
+// choose is [entry.chooseBy], except that no tolerance is given for a time of
+// which not all is known.
+func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
+	s, rule := e.chooseBy(mac, from, to)
+	if (rule == ruleBefore || rule == ruleAfter) && ix.unseen(from, to) {
+		return nil, ruleUnseen
+	}
+	return s, rule
+}
 
 // chooseBy is choose, among those with a MAC if it helps.
 func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {

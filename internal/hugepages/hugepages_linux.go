@@ -2,8 +2,8 @@
 //
 // A look-up among many pods goes to memory that has not been used for long. What
 // that costs is mostly finding the page: with pages of 4 KiB a record among
-// 50,000 pods takes up to twice as long as with huge ones of 2 MiB. Go leaves huge
-// pages to the kernel, which by default gives them only to those who ask.
+// 50,000 pods takes some 1.5 times as long as with huge ones of 2 MiB. Go leaves
+// huge pages to the kernel, which by default gives them only to those who ask.
 package hugepages
 
 import (
