@@ -12,7 +12,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -35,8 +37,10 @@ type api struct {
 	noReviews bool            // nobody may ask what is forbidden
 	refused   []string        // requests that were
 	down      bool
-	old       bool     // no streaming lists
-	requests  []string // "list pods", without watches' ends
+	slow      time.Duration // of lists
+	pace      time.Duration // of watch events
+	old       bool          // no streaming lists
+	requests  []string      // "list pods", without watches' ends
 }
 
 type change struct {
@@ -124,6 +128,13 @@ func (a *api) compact() {
 	a.compacted = a.version
 }
 
+// set changes how the server behaves.
+func (a *api) set(change func(*api)) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change(a)
+}
+
 func (a *api) forbid(what ...string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -153,6 +164,20 @@ func (a *api) asked(what string) int {
 
 // RoundTrip implements [http.RoundTripper].
 func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := a.answer(r)
+	a.mu.Lock()
+	slow := a.slow
+	a.mu.Unlock()
+	if q := r.URL.Query(); err == nil && resp.StatusCode == 200 && (q.Get("watch") == "" && r.Method == http.MethodGet || q.Get("sendInitialEvents") != "") {
+		select { // the answer is what it was
+		case <-time.After(slow):
+		case <-r.Context().Done():
+		}
+	}
+	return resp, err
+}
+
+func (a *api) answer(r *http.Request) (*http.Response, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if r.URL.Path == reviewPath && !a.down {
@@ -177,7 +202,7 @@ func (a *api) RoundTrip(r *http.Request) (*http.Response, error) {
 		what += " " + name
 	}
 	if a.down {
-		return nil, errors.New("dial tcp: connection refused by test")
+		return nil, fmt.Errorf("dial tcp: %w by test", syscall.ECONNREFUSED)
 	}
 	a.requests = append(a.requests, what)
 	if a.forbidden[verb+" "+resource] {
@@ -285,10 +310,10 @@ func (a *api) watch(ctx context.Context, resource, from string, initial bool) *h
 			},
 		}})
 	} else if since < a.compacted {
-		return status(410, metav1.StatusReasonExpired, "too old resource version")
+		return forgotten()
 	}
 	body, w := io.Pipe()
-	cut := a.cut
+	cut, pace := a.cut, a.pace
 	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
 	go func() {
 		defer stop()
@@ -311,6 +336,7 @@ func (a *api) watch(ctx context.Context, resource, from string, initial bool) *h
 			since = a.version
 			a.mu.Unlock()
 			for _, event := range events {
+				time.Sleep(pace)
 				if e.Encode(event) != nil {
 					return
 				}
@@ -336,6 +362,16 @@ func reply(code int, v any) *http.Response {
 		StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: io.NopCloser(strings.NewReader(string(b))),
 	}
+}
+
+// forgotten is how a server tells that a watch cannot resume: in its first event.
+func forgotten() *http.Response {
+	return reply(200, map[string]any{"type": "ERROR", "object": expired})
+}
+
+var expired = metav1.Status{
+	TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: "Failure", Code: 410,
+	Reason: metav1.StatusReasonExpired, Message: "too old resource version",
 }
 
 func status(code int, reason metav1.StatusReason, message string) *http.Response {

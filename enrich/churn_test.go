@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -27,6 +28,8 @@ const (
 	churnLag     = 3 * time.Second  // of watch events, at most
 	churnExport  = 60 * time.Second // of flows after their end, at most
 	churnSettled = churnLag + time.Second
+	churnCut     = 20 * time.Second         // without a watch, at most
+	churnCutLag  = time.Duration(tolerance) // of watch events where watches are interrupted
 )
 
 // churnPace is how long pods live, and how soon their addresses are used again.
@@ -34,18 +37,17 @@ type churnPace struct {
 	lives [][2]time.Duration // one of them, between these bounds
 	reuse time.Duration      // an address is used again at most so long after it is free
 	wait  time.Duration      // how long a record may wait for a pod
-	named float64            // the share of records that must be named
 }
 
 var (
 	// Most pods live for some time, and flows are from any of it.
-	churnMixed = churnPace{wait: 2 * time.Second, named: 0.995, reuse: 5 * time.Second, lives: [][2]time.Duration{
+	churnMixed = churnPace{wait: 2 * time.Second, reuse: 5 * time.Second, lives: [][2]time.Duration{
 		{2 * time.Second, 10 * time.Second}, {2 * time.Second, 10 * time.Second},
 		{10 * time.Second, time.Minute}, {10 * time.Second, time.Minute}, {10 * time.Second, time.Minute}, {10 * time.Second, time.Minute}, {10 * time.Second, time.Minute},
 		{time.Minute, 5 * time.Minute}, {time.Minute, 5 * time.Minute}, {time.Minute, 5 * time.Minute},
 	}}
 	// Pods come and go within the lag of the watch. Many records are ambiguous.
-	churnExtreme = churnPace{wait: churnLag + time.Second, named: 0.8, lives: [][2]time.Duration{{2 * time.Second, 6 * time.Second}}, reuse: 2 * time.Second}
+	churnExtreme = churnPace{wait: churnLag + time.Second, lives: [][2]time.Duration{{2 * time.Second, 6 * time.Second}}, reuse: 2 * time.Second}
 )
 
 // tenancy is the truth about a pod: it owned the address from up to down, in
@@ -54,7 +56,7 @@ type tenancy struct {
 	name, workload string
 	addr           netip.Addr
 	up, down       time.Duration
-	watched        bool // the address was ever shown to the watch
+	watched        bool // the address was ever shown to the watch, or listed
 }
 
 // overlaps says whether the pod owned the address at any time of [from, to].
@@ -79,6 +81,11 @@ type churnObject struct {
 	gone bool
 }
 
+// churnInterval is from when to when there was no watch.
+type churnInterval struct{ from, to time.Duration }
+
+func (c churnInterval) overlaps(from, to time.Duration) bool { return from <= c.to && c.from <= to }
+
 // churnFlow is a flow with the address of owner, nobody's if that is nil.
 type churnFlow struct {
 	owner    *tenancy
@@ -95,6 +102,39 @@ type churnWorld struct {
 	history map[netip.Addr][]*tenancy
 	objects [numKinds][][]churnObject // for each object, its states
 	flows   []churnFlow
+	cuts    []churnInterval // of the pods' watch
+}
+
+// cut interrupts the watch of pods again and again, once addresses are known
+// to pass on.
+func (w *churnWorld) cut() {
+	var begin time.Duration
+	for _, h := range w.history {
+		begin = max(begin, h[1].up+churnSettled)
+	}
+	end := w.pods[len(w.pods)-1].down
+	for at := begin; at < end; {
+		back := at + w.between(time.Second, churnCut)
+		w.cuts = append(w.cuts, churnInterval{at, back})
+		at = back + w.between(10*time.Second, 2*time.Minute)
+	}
+}
+
+// listed returns the pods as they are at a time.
+func (w *churnWorld) listed(at time.Duration) []*item {
+	var items []*item
+	for _, states := range w.objects[kindPod] {
+		n, _ := slices.BinarySearchFunc(states, at, func(o churnObject, at time.Duration) int {
+			if o.at <= at {
+				return -1
+			}
+			return 1
+		})
+		if n > 0 && !states[n-1].gone {
+			items = append(items, states[n-1].item())
+		}
+	}
+	return items
 }
 
 func (w *churnWorld) upTo(d time.Duration) time.Duration {
@@ -282,7 +322,7 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	ambiguous := end.Status == flow.StatusAmbiguous
 	right := named != nil && (named.overlaps(f.from, f.to) || !owned && (ambiguous || named.near(f.from, f.to)))
 	switch {
-	case !right && named != nil && !(ambiguous && strings.Contains(end.Object.Warn, owner.name+".")):
+	case !right && named != nil && !(ambiguous && (strings.Contains(end.Object.Warn, owner.name+".") || w.told(end.Object.Warn, f))):
 		s.wrong++
 		if len(s.examples) < 10 {
 			s.examples = append(s.examples, fmt.Sprintf("%s, flow [%v, %v] exported %v: named %s %s [%v, %v), owned by %v",
@@ -297,6 +337,12 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	default:
 		s.named++
 	}
+}
+
+// told says whether a warning rightly tells that the owner may be one that has
+// not been seen.
+func (w *churnWorld) told(warn string, f *churnFlow) bool {
+	return strings.Contains(warn, "interrupted") && slices.ContainsFunc(w.cuts, func(c churnInterval) bool { return c.overlaps(f.from-churnCutLag, f.to+churnCutLag) })
 }
 
 // naive is what others do: the first pod in the index that has the address.
@@ -338,21 +384,28 @@ func TestChurn(t *testing.T) {
 		name   string
 		stream bool // the events of a kind keep their order
 		pace   churnPace
+		cut    bool // the watch of pods is interrupted, and pods are listed again
+		named  float64
 	}{
-		{"a watch keeps the order of a kind", true, churnMixed},
-		{"only the order of an object is kept", false, churnMixed},
-		{"pods of seconds", true, churnExtreme},
+		{"a watch keeps the order of a kind", true, churnMixed, false, 0.995},
+		{"only the order of an object is kept", false, churnMixed, false, 0.995},
+		{"pods of seconds", true, churnExtreme, false, 0.8},
+		{"interrupted", true, churnMixed, true, 0.97},
+		{"pods of seconds, interrupted", true, churnExtreme, true, 0.75},
 	} {
 		for seed := range uint64(2) {
 			t.Run(fmt.Sprint(c.name, "/", seed), func(t *testing.T) {
 				w := newChurnWorld(seed, c.pace)
-				synctest.Test(t, func(t *testing.T) { runChurn(t, w, c.stream) })
+				if c.cut {
+					w.cut()
+				}
+				synctest.Test(t, func(t *testing.T) { runChurn(t, w, c.stream, c.named) })
 			})
 		}
 	}
 }
 
-func runChurn(t *testing.T, w *churnWorld, stream bool) {
+func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	e, _, _ := newTest(t, Config{Wait: w.pace.wait}, noSource{})
 	e.state.begin(kindPod)
 	e.state.begin(kindNode)
@@ -390,10 +443,17 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) {
 			at := o.at
 			if stream { // the lag comes and goes
 				if at >= turn {
-					lag, turn = w.upTo(churnLag), at+w.upTo(2*time.Second)
+					most := churnLag
+					if len(w.cuts) > 0 {
+						most = churnCutLag
+					}
+					lag, turn = w.upTo(most), at+w.upTo(2*time.Second)
 				}
 				last = max(last, at+lag)
 				at = last
+				if k == kindPod && slices.ContainsFunc(w.cuts, func(c churnInterval) bool { return o.at <= c.to && c.from <= at }) {
+					continue // it is in the list, or was not seen
+				}
 			}
 			events = append(events, churnEvent{at, func() {
 				it := o.item()
@@ -409,6 +469,19 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) {
 				}
 			}})
 		}
+	}
+	for _, c := range w.cuts {
+		events = append(events,
+			churnEvent{c.from + w.upTo(time.Second), func() { e.state.failed(kindPod, errors.New("interrupted")) }},
+			churnEvent{c.to, func() {
+				items := w.listed(c.to)
+				e.state.replace(kindPod, items)
+				clear(peers)
+				for _, it := range items {
+					peers.update(it)
+					owners[it.name].watched = owners[it.name].watched || len(it.addrs) > 0
+				}
+			}})
 	}
 	type answer struct {
 		flow                            *churnFlow
@@ -469,7 +542,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) {
 		if s.wrong > 0 {
 			t.Errorf("%d records name a pod that did not own the address:\n%s", s.wrong, strings.Join(s.examples, "\n"))
 		}
-		if float64(s.named) < w.pace.named*float64(s.flows) {
+		if float64(s.named) < named*float64(s.flows) {
 			t.Errorf("%d of %d records are named", s.named, s.flows)
 		}
 	}

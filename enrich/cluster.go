@@ -34,6 +34,7 @@ const (
 	relistEvery = 30 * time.Second // without the right to watch
 	askSoon     = 30 * time.Second // for rights that were missing,
 	askAgain    = 5 * time.Minute  // at growing intervals up to this
+	steadyAfter = time.Second      // a watch that cannot resume has said so
 	// What cannot be reached is tried again after a tenth of the time that it has
 	// been away, about: while it is away, addresses change hands unseen.
 	firstRetry   = 500 * time.Millisecond
@@ -41,6 +42,8 @@ const (
 	retrySteps   = 40 // until lastRetry
 	lastRetry    = 15 * time.Second
 	goodSession  = 2 * time.Minute // resets the time to the next retry
+	relistSoon   = 50 * time.Millisecond
+	quickSession = 5 * time.Second // after this, a list is made again at once if it must be
 	revokedAfter = time.Minute     // that a right has been refused which was there
 	fetchQPS     = 10
 	fetchBurst   = 50
@@ -142,8 +145,11 @@ type watcher struct {
 	st     *state
 	denied func() // called whenever there are no rights to list; may be nil
 
+	streams   sync.WaitGroup // of watches
+	forgotten atomic.Bool    // the server has forgotten what happened since the last watch
+
 	listErr, watchErr error     // of this session
-	synced            bool      // in this session
+	synced            time.Time // in this session
 	refused           time.Time // when the right to watch, but not to list, was found missing
 	mayList, mayWatch right
 	warned            bool // that rights are missing
@@ -159,14 +165,16 @@ func (w *watcher) run(ctx context.Context) {
 	})
 	r.WatchListPageSize = pageSize
 	delay, ask := firstRetry, askSoon
+	defer w.streams.Wait()
 	for {
 		begin := time.Now()
-		w.listErr, w.watchErr, w.synced = nil, nil, false
+		w.listErr, w.watchErr, w.synced = nil, nil, time.Time{}
+		w.forgotten.Store(false)
 		err := r.ListAndWatchWithContext(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		if w.synced {
+		if !w.synced.IsZero() {
 			ask = askSoon
 			if time.Since(begin) > goodSession {
 				delay = firstRetry
@@ -202,6 +210,9 @@ func (w *watcher) run(ctx context.Context) {
 				w.st.metrics.failures[w.kind].Inc()
 			}
 			w.failed(log, cmp.Or(w.listErr, err, w.watchErr))
+			if w.forgotten.Load() && !w.synced.IsZero() && time.Since(w.synced) > quickSession {
+				next = wait.Jitter(relistSoon, 1) // it is there: each moment more is missed
+			}
 			delay = min(time.Duration(float64(delay)*retryGrowth), lastRetry)
 		}
 		select {
@@ -271,6 +282,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	var page runtime.Object
 	var err error
 	if opts.Continue == "" {
+		w.st.ask(w.kind)
 		err = w.c.may(ctx, "list", w.kind)
 	}
 	if err == nil {
@@ -325,6 +337,9 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
 		return nil, w.watchErr
 	}
+	if streaming {
+		w.st.ask(w.kind)
+	}
 	var i watch.Interface
 	err := w.c.may(ctx, "watch", w.kind)
 	if err == nil {
@@ -334,10 +349,9 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		w.watchErr, w.mayWatch = nil, right{granted: true}
 		if streaming {
 			w.mayList = right{granted: true}
-		} else {
-			w.st.connected(w.kind)
 		}
-		return i, nil
+		w.st.connected(w.kind, streaming)
+		return w.follow(i, streaming), nil
 	}
 	if ctx.Err() != nil {
 		return nil, err
@@ -346,6 +360,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
+	w.forgotten.Store(apierrors.IsResourceExpired(err) || apierrors.IsGone(err))
 	w.st.metrics.failures[w.kind].Inc()
 	if missingRight(err) {
 		return nil, err
@@ -366,6 +381,54 @@ func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.In
 	opts.Watch = true
 	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).
 		Timeout(time.Duration(*opts.TimeoutSeconds) * time.Second).Watch(ctx)
+}
+
+// follow tells how far a watch can be trusted. One that cannot resume says so at
+// once. One that can has caught up when nothing comes any more, unless its events
+// tell before ([state.update]).
+func (w *watcher) follow(from watch.Interface, streaming bool) watch.Interface {
+	events := make(chan watch.Event)
+	to := watch.NewProxyWatcher(events)
+	w.streams.Go(func() {
+		defer close(events)
+		defer from.Stop()
+		defer w.st.disconnected(w.kind)
+		steady := time.NewTimer(steadyAfter)
+		defer steady.Stop()
+		if streaming { // a list will come of it
+			steady.Stop()
+		}
+		quiet := false
+		for {
+			select {
+			case ev, ok := <-from.ResultChan():
+				if !ok {
+					return
+				}
+				if ev.Type == watch.Error {
+					err := apierrors.FromObject(ev.Object)
+					w.forgotten.Store(apierrors.IsResourceExpired(err) || apierrors.IsGone(err))
+				}
+				if !streaming && !quiet {
+					steady.Reset(steadyAfter)
+				}
+				select {
+				case events <- ev:
+				case <-to.StopChan():
+					return
+				}
+				if ev.Type == watch.Error {
+					return
+				}
+			case <-steady.C:
+				quiet = true
+				w.st.alive(w.kind)
+			case <-to.StopChan():
+				return
+			}
+		}
+	})
+	return to
 }
 
 // Transformer implements [cache.TransformingStore].
@@ -404,7 +467,7 @@ func (w *watcher) Replace(list []any, _ string) error {
 		}
 		items = append(items, it)
 	}
-	w.synced = true
+	w.synced = time.Now()
 	if w.warned {
 		w.warned = false
 		w.c.log.WithField("resource", w.kind.resource()).Infof("%s are known now", w.kind.resource())

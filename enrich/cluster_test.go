@@ -214,7 +214,7 @@ func TestClusterWithOldRights(t *testing.T) {
 		r.api.remove(t, web.yaml())
 		r.api.put(t, podSpec{name: "next", ips: "10.0.0.1", ready: rfc(15)}.yaml())
 		after(25)
-		for when, want := range map[float64]string{-200: "none", -50: "web-1 retained", 5: "web-1 retained", 14: "web-1 retained", 16: "next live", 100: "next live"} {
+		for when, want := range map[float64]string{-200: "none", -50: "web-1 retained", -3: "web-1 retained", 5: "web-1 ambiguous", 14: "web-1 ambiguous", 16: "next live", 100: "next live"} {
 			if got := r.show("10.0.0.1", when, when); got != want {
 				t.Errorf("at %v: %s, want %s", when, got, want)
 			}
@@ -309,7 +309,9 @@ func TestClusterInterruption(t *testing.T) {
 	a1 := podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}
 	b := podSpec{name: "b", ips: "10.0.0.1", ready: rfc(40)}
 	inBubble(t, func(a *api) { a.put(t, a1.yaml()) }, func(t *testing.T, r *run) {
-		after(10)
+		after(9)
+		r.api.put(t, podSpec{name: "news", ips: "10.0.0.9"}.yaml())
+		after(1)
 		r.api.interrupt(true)
 		after(20)
 		gone := a1
@@ -378,7 +380,9 @@ func TestClusterCompaction(t *testing.T) {
 			a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
 			a.put(t, podSpec{name: "stays", ips: "10.0.0.2", ready: rfc(-100)}.yaml())
 		}, func(t *testing.T, r *run) {
-			after(10)
+			after(9)
+			r.api.put(t, podSpec{name: "news", ips: "10.0.0.9"}.yaml())
+			after(1)
 			r.api.interrupt(true)
 			r.api.remove(t, podSpec{name: "a"}.yaml())
 			r.api.put(t, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(20)}.yaml())
@@ -386,7 +390,7 @@ func TestClusterCompaction(t *testing.T) {
 			after(20)
 			r.api.interrupt(false)
 			after(60)
-			for when, want := range map[float64]string{-50: "a retained", 0: "a retained", 19: "a retained", 21: "b live", 200: "b live"} {
+			for when, want := range map[float64]string{-50: "a retained", 0: "a retained", 6: "a retained", 19: "a ambiguous", 21: "b live", 200: "b live"} {
 				if got := r.show("10.0.0.1", when, when); got != want {
 					t.Errorf("old=%v at %v: %s, want %s", old, when, got, want)
 				}

@@ -81,10 +81,16 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 		if end.Object.Kind == kindNode.String() {
 			x.Rule, x.Why = "node", "no pod and no service owned the address then, and a node has it"
 		}
+	case ruleStale:
+		end = entry.doubted(s.end.Object)
+		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
 	case ruleOverlap:
 		end = s.end
 		x.Rule, x.Why = "overlap", "the pod owned the address then"
-		if end.Status == flow.StatusAmbiguous {
+		switch {
+		case end.Status == flow.StatusAmbiguous && strings.HasPrefix(end.Object.Warn, perhapsAnother):
+			x.Why = "the pod may have owned the address then, or one that came and went while the watch was interrupted"
+		case end.Status == flow.StatusAmbiguous:
 			x.Why = "several pods claimed the address then; the one with the better known or the latest start is named"
 		}
 	case ruleBefore:

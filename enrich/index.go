@@ -60,18 +60,23 @@ func (ix *index) unseen(from, to int64) bool {
 	return false
 }
 
-// addBlind adds a period. It is for the writer.
-func (ix *index) addBlind(from, to int64) {
+// addBlind adds a period, and forgets what is of no interest since before. It is
+// for the writer.
+func (ix *index) addBlind(from, to, before int64) {
 	var list []period
 	if old := ix.blind.Load(); old != nil {
 		list = slices.Clone(*old)
 	}
+	list = slices.DeleteFunc(list, func(p period) bool { return p.to < before })
 	if n := len(list); n > 0 && from <= list[n-1].to {
 		list[n-1].to = to
 	} else {
 		list = append(list, period{from, to})
 	}
-	list = list[max(0, len(list)-maxBlind):]
+	if len(list) > maxBlind { // rather too much than too little
+		list[1].from = list[0].from
+		list = list[1:]
+	}
 	ix.blind.Store(&list)
 }
 
@@ -87,12 +92,19 @@ type entry struct {
 	after    atomic.Pointer[entry] // the next one in the bucket
 	fallback flow.End              // when no pod owned the address: a service or a node
 	past     *past                 // never nil
+	doubt    atomic.Pointer[doubt] // the last one that was asked for
 
 	// What the above was made of; readers don't touch it.
 	spans   *span
 	holders *holding
 
-	_ [16]byte
+	_ [8]byte
+}
+
+// doubt is how an owner is shown when it may have been another one.
+type doubt struct {
+	of  *flow.Object
+	end flow.End
 }
 
 // past is what few addresses have.
@@ -113,7 +125,8 @@ var noPast past
 type segment struct {
 	from, to int64
 	end      flow.End
-	edge     bool // within the tolerance of those who may have owned it
+	edge     bool // within the tolerance of those who may have owned it, or in doubt
+	outside  bool // of the time of all of those
 	shaky    bool // the address may have passed on by then, unseen
 }
 
@@ -171,7 +184,7 @@ func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.E
 
 // at is lookup, in the entry of the address.
 func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled bool) {
-	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil {
+	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.shaky || from <= ix.told.Load()) {
 		return e.last.end, !e.last.shaky
 	}
 	s, rule := ix.choose(e, mac, from, to)
@@ -180,8 +193,21 @@ func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled
 		return flow.End{}, false
 	case ruleFallback:
 		return e.fallback, true
+	case ruleStale:
+		return e.doubted(s.end.Object), false
 	}
 	return s.end, rule != ruleAfter && !(s.shaky && rule == ruleOverlap)
+}
+
+// doubted makes the end of an owner which may have been another one. That is
+// done once, not for each record.
+func (e *entry) doubted(o *flow.Object) flow.End {
+	d := e.doubt.Load()
+	if d == nil || d.of != o {
+		d = &doubt{o, doubted(o)}
+		e.doubt.Store(d)
+	}
+	return d.end
 }
 
 // rule says why an owner was chosen.
@@ -193,15 +219,21 @@ const (
 	ruleFallback      // no pod did, and a service or a node has it
 	ruleBefore        // a pod owned it soon afterwards
 	ruleAfter         // a pod had owned it shortly before
-	ruleUnseen        // one of the last two, but another may have come and gone unseen
+	ruleUnseen        // nobody surely did, and somebody may have come and gone unseen
+	ruleStale         // a pod owned it when the watch was interrupted, and another one may do so by now
 )
 
 // choose is [entry.chooseBy], except that no tolerance is given for a time of
 // which not all is known.
 func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
 	s, rule := e.chooseBy(mac, from, to)
-	if (rule == ruleBefore || rule == ruleAfter) && ix.unseen(from, to) {
-		return nil, ruleUnseen
+	switch {
+	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.outside:
+		if ix.unseen(from, to) {
+			return nil, ruleUnseen
+		}
+	case rule == ruleOverlap && s.shaky && from > ix.told.Load():
+		return s, ruleStale
 	}
 	return s, rule
 }
@@ -341,11 +373,12 @@ func (ix *index) reserve(n int) {
 func newEntry(addr netip.Addr, segments []segment, forgotten int64) *entry {
 	e := &entry{addr: addr, past: &noPast}
 	n := len(segments)
-	if n > 0 {
-		e.last = segments[n-1]
+	if n > 0 && !segments[n-1].outside {
+		n--
+		e.last = segments[n]
 	}
-	if n > 1 || forgotten != 0 {
-		e.past = &past{forgotten: forgotten, older: slices.Clone(segments[:max(0, n-1)])}
+	if n > 0 || forgotten != 0 {
+		e.past = &past{forgotten: forgotten, older: slices.Clone(segments[:n])}
 	}
 	return e
 }

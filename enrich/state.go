@@ -64,23 +64,25 @@ type feed struct {
 	waiting bool // its absence is being made up for: sync waits
 	err     error
 
-	listing bool // a list is being applied, not a watch event
+	listing bool  // a list is being applied, not a watch event
+	asked   int64 // when the list was asked for
 	// heard is when the kind was last known to be up to date. A watch that was
 	// connected after an interruption tells late what happened since cut.
 	heard, cut, connected int64
-	event                 int64 // when the newest change was told, or the newest list
-	away                  int64 // since when it cannot be reached; 0 if it can
+	// resuming says that it is not certain yet that all that has happened since
+	// heard is going to be told: a watch has just been connected.
+	resuming bool
+	event    int64 // when the newest change was told, or the newest list
+	away     int64 // since when it cannot be reached; 0 if it can
 }
 
-// hear notes that a kind is up to date.
+// hear notes that a kind is up to date, as far as a watch resumes without a gap.
 func (st *state) hear(k kind, now int64) {
-	st.feeds[k].heard = now
-	st.back(k)
-}
-
-// back notes that a kind can be reached.
-func (st *state) back(k kind) {
-	st.feeds[k].away = 0
+	f := &st.feeds[k]
+	if f.resuming {
+		return
+	}
+	f.heard, f.away = now, 0
 	if k == kindPod {
 		st.index.told.Store(never)
 	}
@@ -93,9 +95,13 @@ func (st *state) lose(k kind) {
 		f.away = time.Now().UnixNano()
 	}
 	if k == kindPod {
-		st.index.told.Store(f.heard)
+		st.index.told.Store(f.sure())
 	}
 }
+
+// sure is up to when all is known that had happened before. The last news may
+// have come late, and clocks differ.
+func (f *feed) sure() int64 { return f.heard - tolerance }
 
 // pod is a pod that exists.
 type pod struct {
@@ -176,9 +182,12 @@ func (st *state) replace(k kind, items []*item) {
 	}
 	switch k {
 	case kindPod:
+		if f.synced && !st.fixed {
+			st.miss(f.sure())
+		}
 		for _, p := range st.pods {
 			if p.mark != st.mark {
-				st.removePod(p, now, f.heard) // it went some time after that
+				st.removePod(p, now, f.sure())
 			}
 		}
 	case kindService, kindNode:
@@ -199,11 +208,14 @@ func (st *state) replace(k kind, items []*item) {
 	if f.synced && !st.fixed {
 		st.metrics.relists[k].Inc()
 		if k == kindPod {
-			st.index.addBlind(f.heard, now)
+			st.index.addBlind(f.sure(), now+tolerance, now-st.retain)
 		}
 	}
-	f.synced, f.denied, f.waiting, f.err = true, false, false, nil
+	f.synced, f.denied, f.waiting, f.resuming, f.err = true, false, false, false, nil
 	st.hear(k, now)
+	if f.asked != 0 { // what it tells may be as old as that
+		f.heard, f.asked = f.asked, 0
+	}
 	f.event, f.cut, f.connected = now, now, now
 	st.checkSync()
 	if k == kindPod && !st.synced {
@@ -219,8 +231,12 @@ func (st *state) update(it *item) {
 	st.apply(it, now)
 	st.rezone()
 	st.rerange()
+	f := &st.feeds[it.kind]
+	if f.resuming && max(it.created, it.ready, it.finished) >= f.connected {
+		f.resuming = false // it has caught up
+	}
 	st.hear(it.kind, now)
-	st.feeds[it.kind].event = now
+	f.event = now
 }
 
 // remove applies a watch event: an object was deleted.
@@ -249,17 +265,39 @@ func (st *state) remove(it *item) {
 func (st *state) alive(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	st.feeds[k].resuming = false
 	st.hear(k, time.Now().UnixNano())
 }
 
-// connected says that a watch resumes where the last one ended.
-func (st *state) connected(k kind) {
+// connected says that a watch resumes where the last one ended, or, if it begins
+// anew, that a list is to follow. What has happened since the last one ended is
+// yet to be told, or that it has been forgotten and a list must do.
+func (st *state) connected(k kind, anew bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := &st.feeds[k]
-	f.err = nil
-	st.back(k)
-	f.cut, f.connected = f.heard, time.Now().UnixNano()
+	f.resuming = f.synced
+	if !anew {
+		f.err, f.away = nil, 0
+		f.cut, f.connected = f.sure(), time.Now().UnixNano()
+	}
+}
+
+// disconnected says that a watch has ended. How long it had been able to tell
+// anything is not known.
+func (st *state) disconnected(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if k == kindPod {
+		st.index.told.Store(st.feeds[k].sure())
+	}
+}
+
+// ask says that a list is asked for.
+func (st *state) ask(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].asked = time.Now().UnixNano()
 }
 
 func (st *state) apply(it *item, now int64) {
@@ -357,7 +395,7 @@ func (st *state) end(p *pod, it *item, now int64) int64 {
 // floor is a time at which pods that are new in a list were not there yet.
 func (st *state) floor() int64 {
 	if f := &st.feeds[kindPod]; f.synced && !st.fixed {
-		return f.heard
+		return f.sure()
 	}
 	return 0
 }
@@ -399,16 +437,24 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	if !f.listing {
 		st.metrics.lag(kindPod, now, it.ready)
 	}
-	s := &span{pod: p, addr: a, network: it.network(a), from: from, to: p.end, sure: sure, early: from, firm: from, soft: soft}
+	s := &span{
+		pod: p, addr: a, network: it.network(a), from: from, to: p.end, sure: sure, early: from, firm: from, soft: soft,
+	}
 	if it.created != 0 {
 		s.early = min(from, it.created)
 	}
 	switch { // conditions tell whole seconds
 	case it.ready == 0:
-	case from == it.ready:
-		s.firm = min(now, it.ready+int64(time.Second))
+	case from == it.ready || f.listing:
+		s.firm = max(from, min(now, it.ready+int64(time.Second)))
 	default:
 		s.firm = min(from, max(it.ready+int64(time.Second), from-tolerance))
+	}
+	if f.listing && f.synced && !st.fixed {
+		s.gaps = &gaps{until: s.firm, since: never}
+		if soft {
+			s.gaps.until = now
+		}
 	}
 	st.see(a)
 	s.sib, p.spans = p.spans, s
@@ -417,6 +463,32 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	st.publishEntry(e)
 	if s.to != never {
 		st.noteEnd(s)
+	}
+}
+
+// miss notes of the pods that are not in a list any more, and of those of which
+// the last news told that they had gone, that it may have been any time after
+// sure, and who came then was perhaps never seen.
+func (st *state) miss(sure int64) {
+	note := func(s *span) {
+		if s.gaps == nil {
+			s.gaps = &gaps{until: s.early}
+		}
+		s.gaps.since = max(sure, s.early)
+	}
+	for _, p := range st.pods {
+		for s := p.spans; s != nil; s = s.sib {
+			if p.mark != st.mark && !s.final && s.to > sure {
+				note(s)
+			}
+		}
+	}
+	for _, q := range st.ended.list[st.ended.head:] {
+		if s := q.value; s.final && !s.dropped && s.to > sure && (s.gaps == nil || s.gaps.since == never) {
+			note(s)
+			s.sure = max(min(s.sure, sure), s.early)
+			st.publish(s.addr)
+		}
 	}
 }
 
@@ -809,8 +881,12 @@ func (st *state) publishSince(e *entry, forgotten int64) {
 	}
 	n := newEntry(e.addr, st.timeline.of(e.spans, 0), forgotten)
 	if severalNetworks(e.spans) {
+		older := n.past.older // out of the reach of hasty readers
+		if n.last.end.Object != nil {
+			older = append(older, n.last)
+		}
 		n.past = &past{
-			older: append(n.past.older, n.last), forgotten: forgotten, // out of the reach of hasty readers
+			older: older, forgotten: forgotten,
 			macs: st.timeline.macs(e.addr, e.spans, forgotten),
 		}
 		n.last = segment{}

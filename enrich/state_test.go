@@ -90,7 +90,7 @@ func TestWatchedPods(t *testing.T) {
 		{"address lost and found", []step{{pod: a}, {pod: with(a, func(p *podSpec) { p.ips = "" })}, wait, wait, wait, wait, wait, {pod: a}},
 			map[float64]string{1.5: "a retained", 4.1: "none", 5.9: "none", 6.1: "a live", 8: "a live"}},
 		{"over before it was seen", []step{wait, wait, wait, wait, {pod: with(with(a, func(p *podSpec) { p.phase = "Failed" }), terminated(3))}},
-			map[float64]string{-3: "none", 0.5: "a retained", 3: "a retained", 5.1: "none"}},
+			map[float64]string{-4.5: "none", 0.5: "a retained", 3: "a retained", 5.1: "none"}},
 		{"host network", []step{{pod: with(a, func(p *podSpec) { p.node = "n1, hostNetwork: true" })}},
 			map[float64]string{1: "none", 100: "none"}},
 	} {
@@ -263,31 +263,57 @@ type model struct {
 }
 
 type ownership struct {
-	name     string
-	from, to int64
+	name      string
+	from, to  int64
+	sure      int64 // from here on, somebody else may have had the address unseen
+	deleted   bool
+	neighbour func() bool // somebody else has had the address
 }
+
+func (o *ownership) doubted(at int64) bool { return at >= o.sure && o.neighbour() }
 
 func (m *model) add(p string, addrs []netip.Addr, now int64) {
 	for _, a := range addrs {
-		o := &ownership{p, now, never}
+		o := &ownership{name: p, from: now, to: never, sure: never, neighbour: func() bool { return len(m.owned[a]) > 1 }}
 		m.owned[a] = append(m.owned[a], o)
 		m.open[p] = append(m.open[p], o)
 	}
 }
 
-func (m *model) end(p string, now int64) {
+func (m *model) end(p string, now int64, deleted bool) {
 	for _, o := range m.open[p] {
-		o.to = min(o.to, now)
+		o.to, o.deleted = min(o.to, now), o.deleted || deleted
 	}
 }
 
-// show says who owned the address at a time: who claims it, a live one before
-// one that has ended, the latest start; else the nearest within the tolerance, unless somebody may have come and gone
-// unseen.
+// miss is told of a list: nothing is known for sure of the time between.
+func (m *model) miss(heard, now int64) {
+	sure := heard - tolerance
+	m.blind = append(m.blind, period{sure, now + tolerance})
+	for _, owners := range m.owned {
+		for _, o := range owners {
+			if o.deleted && o.to > sure {
+				o.sure = min(o.sure, max(sure, o.from))
+			}
+		}
+	}
+}
+
+// show says who owned the address at a time: who claims it, one that surely did
+// before others, a live one before one that has ended, the latest start; else the
+// nearest within the tolerance, unless somebody may have come and gone unseen.
 func (m *model) show(a netip.Addr, at int64) string {
 	owners := slices.Clone(m.owned[a])
+	owners = slices.DeleteFunc(owners, func(o *ownership) bool { // who has lost the address since
+		return at >= o.sure && slices.ContainsFunc(m.owned[a], func(x *ownership) bool { return x != o && o.sure <= x.from && x.from <= at })
+	})
 	slices.SortFunc(owners, func(x, y *ownership) int {
 		switch {
+		case x.doubted(at) != y.doubted(at):
+			if x.doubted(at) {
+				return 1
+			}
+			return -1
 		case x.to == never && y.to != never:
 			return -1
 		case x.to != never && y.to == never:
@@ -312,6 +338,8 @@ func (m *model) show(a netip.Addr, at int64) string {
 		return best.name + " ambiguous"
 	case live == 1:
 		return best.name + " live"
+	case best != nil && best.doubted(at):
+		return best.name + " ambiguous"
 	case best != nil:
 		return best.name + " retained"
 	}
@@ -321,7 +349,7 @@ func (m *model) show(a netip.Addr, at int64) string {
 	slices.SortFunc(owners, func(x, y *ownership) int { return int((y.from - x.from) / int64(time.Millisecond)) })
 	nearest := tolerance + 1
 	for _, o := range owners {
-		if d := max(o.from-at, at-o.to); d < nearest {
+		if d := max(o.from-at, at-o.to); d < nearest && !o.doubted(o.from) {
 			best, nearest = o, d
 		}
 	}
@@ -381,19 +409,19 @@ func TestModel(t *testing.T) {
 						c.stopped = true
 						live[name] = &c
 						e.state.update(&c)
-						m.end(name, now)
+						m.end(name, now, false)
 					case what < 9: // deleted
 						name := all[r.IntN(len(all))]
 						e.state.remove(live[name])
 						delete(live, name)
-						m.end(name, now)
+						m.end(name, now, true)
 					default: // listed again
 						var items []*item
 						for _, name := range all {
 							items = append(items, live[name])
 						}
 						e.state.replace(kindPod, items)
-						m.blind = append(m.blind, period{heard, now})
+						m.miss(heard, now)
 						if n := len(m.blind); n > maxBlind {
 							t.Fatal("more periods than are remembered")
 						}

@@ -27,10 +27,19 @@ type span struct {
 	next *span // of the same address
 	sib  *span // of the same pod
 
+	gaps *gaps // nil for most
+
 	soft    bool // the start may have been later than from
 	final   bool // the end will not change any more
 	queued  bool // for removal
 	dropped bool
+}
+
+// gaps are what a list leaves open that was made after an interruption of the
+// watch.
+type gaps struct {
+	until int64 // the pod may have had the address not before that time
+	since int64 // from this time on it may not have had it any more; else never
 }
 
 // timeliner turns spans into segments. It keeps its scratch space.
@@ -52,6 +61,7 @@ type claim struct {
 	firm  int64 // it surely does
 	late  int64 // until here it may do so still
 	lost  int64 // from here on somebody else has had the address since it may have lost it
+	alone bool  // nobody else is known to have had the address
 }
 
 // begins is the earliest time at which the claim counts.
@@ -62,6 +72,13 @@ func (c *claim) firmly(at int64) bool { return c.firm <= at && at < c.sure }
 
 // within says whether it is the pod's time.
 func (c *claim) within(at int64) bool { return c.from <= at && at < c.to }
+
+// doubtful says whether another pod may have had the address in the pod's time,
+// and have come and gone while no watch could see it. That is only expected of
+// addresses that pass on.
+func (c *claim) doubtful(at int64) bool {
+	return !c.alone && c.gaps != nil && (at < c.gaps.until || at >= c.gaps.since)
+}
 
 // of returns who owned the address of the spans, and when. If a MAC is given,
 // others don't count. The result is valid until the next call.
@@ -88,6 +105,9 @@ func (t *timeliner) of(first *span, mac uint64) []segment {
 		if s.to != never {
 			c.late = s.to + tolerance
 		}
+		if s.gaps != nil {
+			t.bounds = append(t.bounds, s.gaps.until, s.gaps.since)
+		}
 		t.claims = append(t.claims, c)
 		t.bounds = append(t.bounds, c.early, max(c.early, c.from-tolerance), c.firm, c.firm-2*tolerance, c.from, max(c.firm, c.sure), s.to, c.late)
 	}
@@ -103,15 +123,16 @@ func (t *timeliner) of(first *span, mac uint64) []segment {
 			t.active = append(t.active, &t.claims[next])
 		}
 		t.active = slices.DeleteFunc(t.active, func(c *claim) bool { return c.late <= from })
-		end, edge := t.owner(from)
-		if end.Object == nil {
+		s := t.owner(from)
+		if s.end.Object == nil {
 			continue
 		}
-		if n := len(t.segments); n > 0 && t.segments[n-1].to == from && t.segments[n-1].edge == edge && sameEnd(t.segments[n-1].end, end) {
+		if n := len(t.segments); n > 0 && t.segments[n-1].to == from && t.segments[n-1].edge == s.edge && t.segments[n-1].outside == s.outside && sameEnd(t.segments[n-1].end, s.end) {
 			t.segments[n-1].to = to
 			continue
 		}
-		t.segments = append(t.segments, segment{from: from, to: to, end: end, edge: edge})
+		s.from, s.to = from, to
+		t.segments = append(t.segments, s)
 	}
 	t.shake(first)
 	return t.segments
@@ -148,7 +169,7 @@ func (t *timeliner) lose() {
 	slices.SortFunc(t.byFirm, func(a, b *claim) int { return cmp.Compare(a.firm, b.firm) })
 	for i := range t.claims {
 		c := &t.claims[i]
-		c.lost = never
+		c.lost, c.alone = never, !slices.ContainsFunc(t.byFirm, func(o *claim) bool { return o != c && o.in() == c.in() })
 		n, _ := slices.BinarySearchFunc(t.byFirm, c.sure, func(o *claim, at int64) int { return cmp.Compare(o.firm, at) })
 		for _, o := range t.byFirm[n:] {
 			if o != c && o.in() == c.in() {
@@ -181,16 +202,17 @@ func (s *span) hardened(first *span) int64 {
 }
 
 // owner chooses among those who own the address at a time: who surely does,
-// else who may do so. It says so if there are several. Edge says that it is
-// outside of the time over which anybody is known to own it.
-func (t *timeliner) owner(at int64) (end flow.End, edge bool) {
+// else who may do so. It says so if there are several, or others may have come
+// and gone unseen. The segment that it returns has no times.
+func (t *timeliner) owner(at int64) (s segment) {
 	best := t.choose(at, (*claim).within)
 	if !t.mixed() {
 		if best = t.choose(at, (*claim).firmly); best == nil && t.handover(at) {
-			best, edge = t.choose(at, (*claim).perhaps), true
+			best, s.edge = t.choose(at, (*claim).perhaps), true
 			if len(t.rivals) == 1 && at < best.from-tolerance {
-				return flow.End{}, false
+				return segment{}
 			}
+			s.outside = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
 		} else {
 			if best == nil {
 				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && at < c.lost })
@@ -198,17 +220,31 @@ func (t *timeliner) owner(at int64) (end flow.End, edge bool) {
 			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
 		}
 	}
-	switch {
-	case best == nil:
-		return flow.End{}, false
-	case len(t.rivals) < 2:
-		return flow.End{Object: best.pod.obj, Status: best.status()}, edge
+	if best == nil {
+		return segment{}
 	}
-	objects := make([]*flow.Object, len(t.rivals))
-	for i, c := range t.rivals {
-		objects[i] = c.pod.obj
+	s.end = flow.End{Object: best.pod.obj, Status: best.status()}
+	if best.doubtful(at) || slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.doubtful(at) }) {
+		s.edge, s.end = true, doubted(s.end.Object)
 	}
-	return flow.End{Object: ambiguous(best.pod.obj, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}, edge
+	if len(t.rivals) > 1 {
+		objects := make([]*flow.Object, len(t.rivals))
+		for i, c := range t.rivals {
+			objects[i] = c.pod.obj
+		}
+		s.end = flow.End{Object: ambiguous(s.end.Object, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}
+	}
+	return s
+}
+
+const perhapsAnother = "Watch was interrupted, perhaps another pod than: "
+
+// doubted is the end of an owner which may have been another one.
+func doubted(o *flow.Object) flow.End {
+	if strings.Contains(o.Warn, perhapsAnother) {
+		return flow.End{Object: o, Status: flow.StatusAmbiguous}
+	}
+	return flow.End{Object: warn(o, perhapsAnother, []*flow.Object{o}), Status: flow.StatusAmbiguous}
 }
 
 // choose returns the best of those for whom is is true at a time, and puts all

@@ -216,9 +216,11 @@ func TestWaitForTheWatch(t *testing.T) {
 		if told.Load() != never {
 			t.Error("not up to date")
 		}
+		r.api.put(t, podSpec{name: "news", ips: "10.0.0.9"}.yaml())
+		after(0)
 		r.api.interrupt(true)
 		after(10)
-		if n := told.Load(); n < at(0) || n > at(10) {
+		if n := told.Load(); n < at(7) || n > at(10) {
 			t.Errorf("away, and told until %v", time.Unix(0, n))
 		}
 		r.api.remove(t, a.yaml())
@@ -233,6 +235,7 @@ func TestWaitForTheWatch(t *testing.T) {
 		e.state.update(a.item(t))
 		e.state.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.item(t))
 		after(30)
+		e.state.alive(kindPod)
 		e.state.failed(kindPod, errors.New("away"))
 		after(30)
 		out := &sink{}
@@ -391,51 +394,5 @@ func TestWaitAllocatesNothingForOthers(t *testing.T) {
 			t.Errorf("%v allocations per record", n)
 		}
 		s.Drain()
-	})
-}
-
-// A pod that came and went while the watch was interrupted leaves no trace. Its
-// flows are not given to who had the address shortly before or afterwards.
-func TestUnseenPods(t *testing.T) {
-	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
-		a, b := podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(28)}
-		e.state.update(a.item(t))
-		after(9) // 10 s
-		e.state.remove(a.item(t))
-		check := func(when string, from, to float64, want string) {
-			t.Helper()
-			if got := e.show("10.0.0.1", from, to); got != want {
-				t.Errorf("%s, [%v, %v]: %q, want %q", when, from, to, got, want)
-			}
-		}
-		check("up to date", 11, 11.5, "a retained")
-		after(0.5)
-		e.state.alive(kindPod)
-		e.state.failed(kindPod, errors.New("away"))
-		check("away", 10.2, 10.3, "a retained") // before it was
-		check("away", 11, 11.5, "none")
-		check("away", 5, 5, "a retained")
-		after(19.5)
-		e.state.replace(kindPod, []*item{b.item(t)})
-		check("back", 10.2, 10.3, "a retained")
-		check("back", 11, 11.5, "none")
-		check("back", 27, 27.5, "none")
-		check("back", 28, 29, "b live")
-		if x := e.Explain(addr("10.0.0.1"), time.Unix(0, at(11))); x.Rule != "none" || !strings.Contains(x.Why, "unseen") {
-			t.Errorf("%+v", x)
-		}
-		after(10)
-		e.state.remove(b.item(t))
-		check("later", 41, 41.5, "b retained")
-		for i := range 2 * maxBlind { // what is remembered is bounded
-			after(1)
-			e.state.alive(kindPod)
-			e.state.failed(kindPod, errors.New("away"))
-			after(float64(i % 7))
-			e.state.replace(kindPod, nil)
-			if n := len(*e.state.index.blind.Load()); n > maxBlind {
-				t.Fatalf("%d periods", n)
-			}
-		}
 	})
 }

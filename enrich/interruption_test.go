@@ -1,0 +1,315 @@
+package enrich
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// Who has an address that passes on is named with a warning while the watch is
+// interrupted: another pod may have it by now.
+func TestStaleNames(t *testing.T) {
+	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
+		a, b, c := podSpec{name: "a", ips: "10.0.0.1"}, podSpec{name: "b", ips: "10.0.0.1"}, podSpec{name: "c", ips: "10.0.0.2"}
+		e.state.update(a.item(t))
+		e.state.remove(a.item(t))
+		after(9)
+		e.state.update(b.item(t))
+		e.state.update(c.item(t))
+		after(10) // 20 s
+		check := func(from, to float64, wantB, wantC string) {
+			t.Helper()
+			if gotB, gotC := e.show("10.0.0.1", from, to), e.show("10.0.0.2", from, to); gotB != wantB || gotC != wantC {
+				t.Errorf("[%v, %v]: %q, %q, want %q, %q", from, to, gotB, gotC, wantB, wantC)
+			}
+		}
+		e.state.alive(kindPod)
+		check(20, 21, "b live", "c live")
+		e.state.failed(kindPod, errors.New("away"))
+		after(10)
+		check(17, 17.5, "b live", "c live")
+		check(17, 25, "b live", "c live") // for a part of that for sure
+		check(19, 25, "b ambiguous", "c live")
+		end := e.Lookup(addr("10.0.0.1"), at(25), at(25))
+		if want := "Watch was interrupted, perhaps another pod than: b.ns"; end.Object.Warn != want || end.Object.Name != "b" {
+			t.Errorf("%+v, want warning %q", end.Object, want)
+		}
+		if x := e.Explain(addr("10.0.0.1"), time.Unix(0, at(25))); x.Status != "ambiguous" || x.Chosen.Name != "b" || !strings.Contains(x.Why, "interrupted") {
+			t.Errorf("%+v", x)
+		}
+		if n := testing.AllocsPerRun(100, func() { e.Lookup(addr("10.0.0.1"), at(25), at(25)) }); n != 0 {
+			t.Errorf("%v allocations", n)
+		}
+		e.state.connected(kindPod, false) // what happened is yet to be told
+		after(0.5)
+		e.state.update(podSpec{name: "d", ips: "10.0.0.3"}.item(t))
+		check(19, 25, "b ambiguous", "c live")
+		e.state.alive(kindPod)
+		check(19, 25, "b live", "c live")
+	})
+}
+
+// A pod that came and went while the watch was interrupted leaves no trace. Its
+// flows are not given to who had the address shortly before or afterwards.
+func TestUnseenPods(t *testing.T) {
+	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
+		a, b := podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(28)}
+		e.state.update(a.item(t))
+		after(9) // 10 s
+		e.state.remove(a.item(t))
+		check := func(when string, from, to float64, want string) {
+			t.Helper()
+			if got := e.show("10.0.0.1", from, to); got != want {
+				t.Errorf("%s, [%v, %v]: %q, want %q", when, from, to, got, want)
+			}
+		}
+		check("up to date", 11, 11.5, "a retained")
+		after(0.5)
+		e.state.alive(kindPod)
+		e.state.failed(kindPod, errors.New("away"))
+		check("away", 9, 9.5, "a retained") // what was told may have been late
+		check("away", 10.2, 10.3, "none")
+		check("away", 11, 11.5, "none")
+		check("away", 5, 5, "a retained")
+		after(19.5)
+		e.state.replace(kindPod, []*item{b.item(t)})
+		check("back", 5, 5, "a retained")
+		check("back", 9, 9.5, "a ambiguous")
+		check("back", 8, 9.5, "a retained") // it had it for a part of that for sure
+		check("back", 10.2, 10.3, "none")
+		check("back", 11, 11.5, "none")
+		check("back", 27, 27.5, "none")
+		check("back", 28.2, 28.4, "b ambiguous") // a condition tells whole seconds
+		check("back", 29, 30, "b live")
+		if x := e.Explain(addr("10.0.0.1"), time.Unix(0, at(9))); x.Rule != "overlap" || x.Chosen.Name != "a" || !strings.Contains(x.Why, "interrupted") {
+			t.Errorf("%+v", x)
+		}
+		if x := e.Explain(addr("10.0.0.1"), time.Unix(0, at(15))); x.Rule != "none" || !strings.Contains(x.Why, "unseen") {
+			t.Errorf("%+v", x)
+		}
+		after(10)
+		e.state.remove(b.item(t))
+		check("later", 41, 41.5, "b retained")
+		for i := range 2 * maxBlind { // what is remembered is bounded
+			after(1)
+			e.state.alive(kindPod)
+			e.state.failed(kindPod, errors.New("away"))
+			after(float64(i % 7))
+			e.state.replace(kindPod, nil)
+			if n := len(*e.state.index.blind.Load()); n > maxBlind {
+				t.Fatalf("%d periods", n)
+			}
+		}
+	})
+}
+
+// From the end of a watch to the list that stands in for what it has missed,
+// however long that takes, nobody is named for sure who may have gone.
+func TestForgottenChanges(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		t.Run(fmt.Sprint("old=", old), func(t *testing.T) {
+			inBubble(t, func(a *api) {
+				a.old = old
+				a.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
+				a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+			}, func(t *testing.T, r *run) {
+				r.api.remove(t, podSpec{name: "was"}.yaml())
+				after(20)
+				r.api.put(t, podSpec{name: "news", ips: "10.0.0.9", ready: rfc(20)}.yaml())
+				after(0)
+				lists := testutil.ToFloat64(r.metrics.relists[kindPod])
+				r.api.set(func(a *api) { a.slow = 8 * time.Second })
+				r.api.remove(t, podSpec{name: "a"}.yaml())
+				r.api.compact()
+				r.api.interrupt(false) // a new server, which knows nothing of before
+				for range 82 {
+					after(0.1)
+					if got := r.show("10.0.0.1", 20.5, 20.5); got != "a ambiguous" && got != "none" {
+						t.Fatalf("%v: %s", time.Since(epoch), got)
+					}
+				}
+				if got := r.show("10.0.0.1", 10, 10); got != "a retained" && got != "a live" {
+					t.Error(got)
+				}
+				after(0.1) // a list is not put off as an attempt to watch is
+				if n := testutil.ToFloat64(r.metrics.relists[kindPod]) - lists; n != 1 {
+					t.Errorf("%v lists", n)
+				}
+				r.api.set(func(a *api) { a.slow = 0 })
+			})
+		})
+	}
+}
+
+func heard(st *state) int64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.feeds[kindPod].heard
+}
+
+func pods(st *state) int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return len(st.pods)
+}
+
+// A list tells what was when it was asked for.
+func TestSlowList(t *testing.T) {
+	inBubble(t, func(a *api) {
+		a.old = true
+		a.slow = 5 * time.Second
+		a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+	}, func(t *testing.T, r *run) {
+		after(5.1)
+		if heard := heard(r.state); heard != at(0) {
+			t.Errorf("up to date at %v", time.Unix(0, heard))
+		}
+		after(3) // no more is to be told
+		if heard := heard(r.state); heard < at(6) {
+			t.Errorf("up to date at %v", time.Unix(0, heard))
+		}
+	})
+}
+
+// A watch that resumes has caught up once it tells of what happened after that.
+func TestCatchingUp(t *testing.T) {
+	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
+		told := &e.state.index.told
+		pod := func(name string, created float64) *item {
+			it := podSpec{name: name, ips: "10.0.0.1"}.item(t)
+			it.created = at(created)
+			return it
+		}
+		after(9)
+		e.state.alive(kindPod)
+		e.state.failed(kindPod, errors.New("away"))
+		after(20)
+		e.state.connected(kindPod, false) // at 30 s
+		for i := range 20 {
+			after(0.2)
+			e.state.update(pod(fmt.Sprint("p", i), 11+float64(i)/2))
+			if told.Load() != at(8) {
+				t.Fatalf("told until %v", time.Unix(0, told.Load()))
+			}
+		}
+		e.state.update(pod("late", 31))
+		if told.Load() != never {
+			t.Errorf("told until %v", time.Unix(0, told.Load()))
+		}
+	})
+}
+
+// Without such an event, it has caught up when nothing more comes for a second.
+func TestCatchingUpQuietly(t *testing.T) {
+	inBubble(t, func(a *api) { a.old = true }, func(t *testing.T, r *run) {
+		told := &r.state.index.told
+		after(20)
+		r.api.interrupt(true)
+		for i := range 6 {
+			r.api.put(t, podSpec{name: fmt.Sprint("p", i), ips: "10.0.0.1"}.yaml())
+		}
+		after(1)
+		r.api.set(func(a *api) { a.pace = 700 * time.Millisecond })
+		r.api.interrupt(false)
+		after(4)
+		if n := pods(r.state); n < 3 || n == 6 || told.Load() == never {
+			t.Errorf("%d pods, told until %v", n, time.Unix(0, told.Load()))
+		}
+		after(4)
+		if n := pods(r.state); n != 6 || told.Load() != never {
+			t.Errorf("%d pods, told until %v", n, time.Unix(0, told.Load()))
+		}
+	})
+}
+
+// A pod that began in the second in which the watch was cut has its address from
+// then on, although that second had begun before.
+func TestStartAtCut(t *testing.T) {
+	inBubble(t, func(a *api) {}, func(t *testing.T, r *run) {
+		after(9.7)
+		r.api.put(t, podSpec{name: "news", ips: "10.0.0.9"}.yaml())
+		after(1)
+		r.api.put(t, podSpec{name: "news", ips: "10.0.0.9,10.0.0.8"}.yaml())
+		after(0)
+		r.api.interrupt(true)
+		after(0.2)
+		r.api.put(t, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(10)}.yaml())
+		after(20)
+		r.api.interrupt(false)
+		after(5)
+		if got := r.show("10.0.0.1", 15, 16); got != "b live" {
+			t.Error(got)
+		}
+	})
+}
+
+// What a list leaves open is said of addresses that pass on.
+func TestGaps(t *testing.T) {
+	const ip = "10.0.0.1"
+	before := podSpec{name: "before", ips: ip, ready: rfc(-100)}
+	for _, c := range []struct {
+		name string
+		then func(t *testing.T, e *Enricher) *item // what is listed at 60 s, after news at 30 s
+		want map[float64]string
+	}{
+		{"a start that is soft", func(t *testing.T, e *Enricher) *item {
+			it := podSpec{name: "b", ips: ip}.item(t)
+			it.started = at(38)
+			return it
+		}, map[float64]string{27: "before retained", 33: "before ambiguous", 40: "b ambiguous", 59: "b ambiguous", 61: "b live"}},
+		{"a start in the second before the news", func(t *testing.T, e *Enricher) *item {
+			return podSpec{name: "b", ips: ip, ready: rfc(29)}.item(t)
+		}, map[float64]string{27: "before retained", 29.5: "b ambiguous", 30.5: "b live", 61: "b live"}},
+		{"a start in the second up to which all is known", func(t *testing.T, e *Enricher) *item {
+			after(0.5)
+			return podSpec{name: "b", ips: ip, ready: rfc(28)}.item(t)
+		}, map[float64]string{27: "before retained", 28.7: "b ambiguous", 29.5: "b live"}},
+		{"about to be deleted for long", func(t *testing.T, e *Enricher) *item {
+			it := before.item(t)
+			it.deleted = at(10)
+			e.state.update(it)
+			e.state.update(podSpec{name: "gone", ips: "10.0.0.2"}.item(t))
+			return podSpec{name: "b", ips: ip, ready: rfc(50)}.item(t)
+		}, map[float64]string{20: "before retained", 27: "before retained", 33: "before ambiguous", 55: "b live"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				e := watched(t)
+				e.state.update(before.item(t))
+				after(29)
+				it := c.then(t, e)
+				e.state.alive(kindPod)
+				e.state.failed(kindPod, errors.New("away"))
+				after(30)
+				e.state.replace(kindPod, []*item{it})
+				after(5)
+				for when, want := range c.want {
+					if got := e.show(ip, when, when); got != want {
+						t.Errorf("at %v: %s, want %s", when, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// What is remembered of interruptions is bounded, and errs on the safe side.
+func TestBlindPeriods(t *testing.T) {
+	ix := newIndex()
+	for i := range int64(2 * maxBlind) {
+		ix.addBlind(at(float64(10*i)), at(float64(10*i+5)), at(20))
+	}
+	if n := len(*ix.blind.Load()); n != maxBlind {
+		t.Errorf("%d periods", n)
+	}
+	for when, want := range map[float64]bool{19: false, 22: true, 28: true, 10*2*maxBlind - 8: true, 10*2*maxBlind - 2: false} {
+		if got := ix.unseen(at(when), at(when)); got != want {
+			t.Errorf("at %v: %v, want %v", when, got, want)
+		}
+	}
+}
