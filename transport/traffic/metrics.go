@@ -111,10 +111,12 @@ var otherLabels = makeLabels(other, other)
 func (c *Counter) collect(now time.Time) []prometheus.Metric {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	tables := make([]*table, len(c.stages))
+	tables := make([]*table, 0, len(c.stages))
 	var results [numResults]uint64
-	for i, s := range c.stages {
-		tables[i] = s.take()
+	for _, s := range c.stages {
+		if t := s.take(); t != nil {
+			tables = append(tables, t)
+		}
 		for r := range results {
 			results[r] += s.results[r].Load()
 		}

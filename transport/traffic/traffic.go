@@ -163,15 +163,15 @@ type Stage struct {
 	results [numResults]atomic.Uint64
 
 	mu    sync.Mutex // held for moments only, and never by another worker
-	table *table
-	spare *table // of the scrape, empty
+	table *table     // nil until there is something to count: most sockets of many get nothing
+	spare *table     // of the scrape, empty; nil until there was something to take away
 
 	_ [64]byte // keeps the workers' stages out of each other's cache lines
 }
 
 // NewStage makes a worker's stage in front of next.
 func (c *Counter) NewStage(next Handler) *Stage {
-	s := &Stage{c: c, next: next, table: newTable(c.room), spare: newTable(c.room)}
+	s := &Stage{c: c, next: next}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stages = append(c.stages, s)
@@ -204,6 +204,9 @@ func (s *Stage) count(r *flow.Record) {
 	d := counts{scaled(r.Msg.Bytes, rate), scaled(r.Msg.Packets, rate), 1}
 	p := pair{s.workload(r, s.c.src), s.workload(r, s.c.dst)}
 	s.mu.Lock()
+	if s.table == nil {
+		s.table = newTable(s.c.room)
+	}
 	s.table.slot(p, s.c.room).add(&d)
 	s.mu.Unlock()
 }
@@ -228,8 +231,17 @@ func scaled(n, rate uint64) uint64 {
 	return maxValue
 }
 
-// take takes the worker's table away.
+// take takes the worker's table away. It returns nil if nothing was ever counted.
 func (s *Stage) take() *table {
+	s.mu.Lock()
+	used := s.table != nil
+	s.mu.Unlock()
+	if !used {
+		return nil
+	}
+	if s.spare == nil {
+		s.spare = newTable(s.c.room)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.table, s.spare = s.spare, s.table
