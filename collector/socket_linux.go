@@ -136,6 +136,7 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 		s.close()
 		return nil, os.NewSyscallError("map the receive buffers", err)
 	}
+	_ = unix.Madvise(s.buffers, unix.MADV_NOHUGEPAGE) // most datagrams are short
 	for i := range s.messages {
 		s.iovecs[i].Base = &s.buffers[i*maxDatagram]
 		s.iovecs[i].SetLen(maxDatagram)

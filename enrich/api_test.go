@@ -39,6 +39,7 @@ type api struct {
 	down      bool
 	slow      time.Duration // of lists
 	pace      time.Duration // of watch events
+	hesitates time.Duration // before it tells that a watch cannot resume
 	old       bool          // no streaming lists
 	requests  []string      // "list pods", without watches' ends
 }
@@ -310,7 +311,9 @@ func (a *api) watch(ctx context.Context, resource, from string, initial bool) *h
 			},
 		}})
 	} else if since < a.compacted {
-		return forgotten()
+		r := forgotten()
+		r.Body = &slowBody{r.Body, a.hesitates}
+		return r
 	}
 	body, w := io.Pipe()
 	cut, pace := a.cut, a.pace
@@ -362,6 +365,17 @@ func reply(code int, v any) *http.Response {
 		StatusCode: code, Header: http.Header{"Content-Type": {"application/json"}},
 		Body: io.NopCloser(strings.NewReader(string(b))),
 	}
+}
+
+// slowBody comes late.
+type slowBody struct {
+	io.ReadCloser
+	wait time.Duration
+}
+
+func (b *slowBody) Read(p []byte) (int, error) {
+	time.Sleep(b.wait)
+	return b.ReadCloser.Read(p)
 }
 
 // forgotten is how a server tells that a watch cannot resume: in its first event.

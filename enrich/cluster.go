@@ -34,7 +34,8 @@ const (
 	relistEvery = 30 * time.Second // without the right to watch
 	askSoon     = 30 * time.Second // for rights that were missing,
 	askAgain    = 5 * time.Minute  // at growing intervals up to this
-	steadyAfter = time.Second      // a watch that cannot resume has said so
+	steadyAfter = time.Second      // a watch that tells nothing for so long has caught up,
+	catchUp     = 10 * time.Second // and so has one that was connected so long ago
 	// What cannot be reached is tried again after a tenth of the time that it has
 	// been away, about: while it is away, addresses change hands unseen.
 	firstRetry   = 500 * time.Millisecond
@@ -347,11 +348,12 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	}
 	if err == nil {
 		w.watchErr, w.mayWatch = nil, right{granted: true}
+		w.forgotten.Store(false)
 		if streaming {
 			w.mayList = right{granted: true}
 		}
 		w.st.connected(w.kind, streaming)
-		return w.follow(i, streaming), nil
+		return w.follow(i), nil
 	}
 	if ctx.Err() != nil {
 		return nil, err
@@ -386,19 +388,15 @@ func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.In
 // follow tells how far a watch can be trusted. One that cannot resume says so at
 // once. One that can has caught up when nothing comes any more, unless its events
 // tell before ([state.update]).
-func (w *watcher) follow(from watch.Interface, streaming bool) watch.Interface {
+func (w *watcher) follow(from watch.Interface) watch.Interface {
 	events := make(chan watch.Event)
 	to := watch.NewProxyWatcher(events)
 	w.streams.Go(func() {
 		defer close(events)
 		defer from.Stop()
 		defer w.st.disconnected(w.kind)
-		steady := time.NewTimer(steadyAfter)
+		steady, begin, quiet := time.NewTimer(steadyAfter), time.Now(), false
 		defer steady.Stop()
-		if streaming { // a list will come of it
-			steady.Stop()
-		}
-		quiet := false
 		for {
 			select {
 			case ev, ok := <-from.ResultChan():
@@ -409,9 +407,6 @@ func (w *watcher) follow(from watch.Interface, streaming bool) watch.Interface {
 					err := apierrors.FromObject(ev.Object)
 					w.forgotten.Store(apierrors.IsResourceExpired(err) || apierrors.IsGone(err))
 				}
-				if !streaming && !quiet {
-					steady.Reset(steadyAfter)
-				}
 				select {
 				case events <- ev:
 				case <-to.StopChan():
@@ -420,9 +415,14 @@ func (w *watcher) follow(from watch.Interface, streaming bool) watch.Interface {
 				if ev.Type == watch.Error {
 					return
 				}
+				if !quiet && time.Since(begin) < catchUp {
+					steady.Reset(steadyAfter)
+				}
 			case <-steady.C:
-				quiet = true
-				w.st.alive(w.kind)
+				if quiet = w.st.quiet(w.kind); !quiet {
+					begin = time.Now()
+					steady.Reset(steadyAfter)
+				}
 			case <-to.StopChan():
 				return
 			}

@@ -124,7 +124,7 @@ func TestForgottenChanges(t *testing.T) {
 				after(0)
 				lists := testutil.ToFloat64(r.metrics.relists[kindPod])
 				r.api.set(func(a *api) { a.slow = 8 * time.Second })
-				r.api.remove(t, podSpec{name: "a"}.yaml())
+				r.api.remove(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
 				r.api.compact()
 				r.api.interrupt(false) // a new server, which knows nothing of before
 				for range 82 {
@@ -146,32 +146,96 @@ func TestForgottenChanges(t *testing.T) {
 	}
 }
 
-func heard(st *state) int64 {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.feeds[kindPod].heard
-}
-
 func pods(st *state) int {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return len(st.pods)
 }
 
-// A list tells what was when it was asked for.
+// A list tells what was when it was asked for. What has happened since then is
+// told by the watch after it.
 func TestSlowList(t *testing.T) {
+	for _, old := range []bool{false, true} {
+		inBubble(t, func(a *api) {
+			a.old = old
+			a.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
+			a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+		}, func(t *testing.T, r *run) {
+			told := &r.state.index.told
+			r.api.remove(t, podSpec{name: "was"}.yaml())
+			after(20)
+			r.api.set(func(a *api) { a.slow, a.pace = 8*time.Second, 500*time.Millisecond })
+			r.api.compact()
+			r.api.interrupt(false)
+			after(3)
+			r.api.remove(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+			r.api.put(t, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(23)}.yaml())
+			after(5.3) // listed, and nothing is told yet of what came after that
+			if n := told.Load(); n < at(17) || n > at(19) {
+				t.Errorf("old=%v: told until %v", old, time.Unix(0, n))
+			}
+			if got := r.show("10.0.0.1", 25, 25); got != "a ambiguous" {
+				t.Errorf("old=%v: %s", old, got)
+			}
+			after(3)
+			if told.Load() != never {
+				t.Errorf("old=%v: told until %v", old, time.Unix(0, told.Load()))
+			}
+			for when, want := range map[float64]string{10: "a retained", 21: "a retained", 25: "b live", 40: "b live"} {
+				if got := r.show("10.0.0.1", when, when); got != want {
+					t.Errorf("old=%v, at %v: %s, want %s", old, when, got, want)
+				}
+			}
+			r.api.set(func(a *api) { a.slow, a.pace = 0, 0 })
+		})
+	}
+}
+
+// A server may take its time to tell that it has forgotten what happened.
+func TestForgottenLate(t *testing.T) {
 	inBubble(t, func(a *api) {
 		a.old = true
-		a.slow = 5 * time.Second
+		a.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
 		a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
 	}, func(t *testing.T, r *run) {
-		after(5.1)
-		if heard := heard(r.state); heard != at(0) {
-			t.Errorf("up to date at %v", time.Unix(0, heard))
+		r.api.remove(t, podSpec{name: "was"}.yaml())
+		after(10)
+		r.api.set(func(a *api) { a.hesitates = 3 * time.Second })
+		r.api.compact()
+		r.api.interrupt(false)
+		after(1)
+		r.api.remove(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+		after(10)
+		if got := r.show("10.0.0.1", 11.5, 12); got != "a ambiguous" {
+			t.Error(got)
 		}
-		after(3) // no more is to be told
-		if heard := heard(r.state); heard < at(6) {
-			t.Errorf("up to date at %v", time.Unix(0, heard))
+	})
+}
+
+// A watch that resumes tells late of a pod of which nothing says since when it
+// has had the address: it may be since it was created.
+func TestGoneMeanwhile(t *testing.T) {
+	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
+		e.state.update(podSpec{name: "was", ips: "10.0.0.1"}.item(t))
+		e.state.remove(podSpec{name: "was"}.item(t))
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.2"}.item(t)
+		e.state.update(a)
+		after(9)
+		e.state.alive(kindPod)
+		e.state.failed(kindPod, errors.New("away"))
+		after(20)
+		e.state.connected(kindPod, false)
+		e.state.remove(a)
+		e.state.remove(b)
+		next := podSpec{name: "next", ips: "10.0.0.1"}.item(t)
+		next.created = at(13)
+		e.state.update(next)
+		after(1)
+		e.state.quiet(kindPod)
+		for when, want := range map[float64]string{5: "a retained", 12: "a retained", 15: "a ambiguous", 28: "a ambiguous", 32: "next live"} {
+			if got := e.show("10.0.0.1", when, when); got != want {
+				t.Errorf("at %v: %s, want %s", when, got, want)
+			}
 		}
 	})
 }
@@ -196,6 +260,10 @@ func TestCatchingUp(t *testing.T) {
 			if told.Load() != at(8) {
 				t.Fatalf("told until %v", time.Unix(0, told.Load()))
 			}
+		}
+		e.state.update(pod("clock", 30.5)) // by a clock that is fast
+		if told.Load() != at(8) {
+			t.Errorf("told until %v", time.Unix(0, told.Load()))
 		}
 		e.state.update(pod("late", 31))
 		if told.Load() != never {

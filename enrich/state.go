@@ -214,9 +214,13 @@ func (st *state) replace(k kind, items []*item) {
 	f.synced, f.denied, f.waiting, f.resuming, f.err = true, false, false, false, nil
 	st.hear(k, now)
 	if f.asked != 0 { // what it tells may be as old as that
-		f.heard, f.asked = f.asked, 0
+		f.heard = f.asked
+		if f.resuming = now-f.asked > int64(steadyAfter); f.resuming && k == kindPod {
+			st.index.told.Store(f.sure())
+		}
+		f.asked = 0
 	}
-	f.event, f.cut, f.connected = now, now, now
+	f.event, f.cut, f.connected = now, f.sure(), now
 	st.checkSync()
 	if k == kindPod && !st.synced {
 		st.fetch() // owners that are missing, or word that none is
@@ -232,7 +236,7 @@ func (st *state) update(it *item) {
 	st.rezone()
 	st.rerange()
 	f := &st.feeds[it.kind]
-	if f.resuming && max(it.created, it.ready, it.finished) >= f.connected {
+	if f.resuming && max(it.created, it.ready, it.finished) >= f.connected+int64(steadyAfter) { // clocks differ
 		f.resuming = false // it has caught up
 	}
 	st.hear(it.kind, now)
@@ -267,6 +271,23 @@ func (st *state) alive(k kind) {
 	defer st.mu.Unlock()
 	st.feeds[k].resuming = false
 	st.hear(k, time.Now().UnixNano())
+}
+
+// quiet says that a watch that was connected tells no more for now: it has caught
+// up. It returns false if that is not for long, or a list is to come of it, which
+// has not been applied.
+func (st *state) quiet(k kind) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := &st.feeds[k]
+	if f.asked != 0 || time.Now().UnixNano()-f.connected < int64(steadyAfter) {
+		return false
+	}
+	f.resuming = false
+	if k == kindPod {
+		st.index.told.Store(never)
+	}
+	return true
 }
 
 // connected says that a watch resumes where the last one ended, or, if it begins
@@ -459,6 +480,14 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	st.see(a)
 	s.sib, p.spans = p.spans, s
 	e := st.entry(a)
+	if !f.listing && f.resuming && it.ready == 0 { // told late, and nothing says when it was
+		since := max(f.sure(), it.created)
+		for o := e.spans; o != nil; o = o.next {
+			if o.to > since {
+				o.miss(since)
+			}
+		}
+	}
 	s.next, e.spans = e.spans, s
 	st.publishEntry(e)
 	if s.to != never {
@@ -470,26 +499,28 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 // the last news told that they had gone, that it may have been any time after
 // sure, and who came then was perhaps never seen.
 func (st *state) miss(sure int64) {
-	note := func(s *span) {
-		if s.gaps == nil {
-			s.gaps = &gaps{until: s.early}
-		}
-		s.gaps.since = max(sure, s.early)
-	}
 	for _, p := range st.pods {
 		for s := p.spans; s != nil; s = s.sib {
 			if p.mark != st.mark && !s.final && s.to > sure {
-				note(s)
+				s.miss(sure)
 			}
 		}
 	}
 	for _, q := range st.ended.list[st.ended.head:] {
 		if s := q.value; s.final && !s.dropped && s.to > sure && (s.gaps == nil || s.gaps.since == never) {
-			note(s)
+			s.miss(sure)
 			s.sure = max(min(s.sure, sure), s.early)
 			st.publish(s.addr)
 		}
 	}
+}
+
+// miss notes that the pod may have lost the address any time after sure.
+func (s *span) miss(sure int64) {
+	if s.gaps == nil {
+		s.gaps = &gaps{until: s.early}
+	}
+	s.gaps.since = max(sure, s.early)
 }
 
 // removePod ends what the pod still owned. From the time sure on, it may not
