@@ -47,9 +47,12 @@ const maxBlind = 64
 // unseen says whether a pod may have had an address during [from, to], or a part
 // of it, of which nothing was ever seen.
 func (ix *index) unseen(from, to int64) bool {
-	if to >= ix.told.Load() {
-		return true
-	}
+	return to >= ix.told.Load() || ix.missed(from, to)
+}
+
+// missed says whether what happened during [from, to], or a part of it, has not
+// been told, and will not be.
+func (ix *index) missed(from, to int64) bool {
 	if list := ix.blind.Load(); list != nil {
 		for _, b := range *list {
 			if from <= b.to && to >= b.from {

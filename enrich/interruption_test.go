@@ -316,6 +316,28 @@ func TestStartAtCut(t *testing.T) {
 	})
 }
 
+// A pod that a watch tells of after a list may have begun before that.
+func TestBegunBeforeList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := watched(t)
+		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.state.remove(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		after(29)
+		e.state.alive(kindPod)
+		e.state.failed(kindPod, errors.New("away"))
+		after(10.5) // 40.5 s
+		e.state.replace(kindPod, nil)
+		after(0.7)
+		e.state.update(podSpec{name: "b", ips: "10.0.0.1", ready: rfc(40)}.item(t))
+		after(5)
+		for when, want := range map[float64]string{38: "none", 40.2: "b ambiguous", 40.9: "b ambiguous", 41: "b live"} {
+			if got := e.show("10.0.0.1", when, when); got != want {
+				t.Errorf("at %v: %s, want %s", when, got, want)
+			}
+		}
+	})
+}
+
 // What a list leaves open is said of addresses that pass on.
 func TestGaps(t *testing.T) {
 	const ip = "10.0.0.1"

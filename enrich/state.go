@@ -471,7 +471,8 @@ func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
 	default:
 		s.firm = min(from, max(it.ready+int64(time.Second), from-tolerance))
 	}
-	if f.listing && f.synced && !st.fixed {
+	late := !f.listing && from == it.ready && st.index.missed(from, s.firm)
+	if late || f.listing && f.synced && !st.fixed {
 		s.gaps = &gaps{until: s.firm, since: never}
 		if soft {
 			s.gaps.until = now
