@@ -170,7 +170,6 @@ func (w *watcher) run(ctx context.Context) {
 	for {
 		begin := time.Now()
 		w.listErr, w.watchErr, w.synced = nil, nil, time.Time{}
-		w.forgotten.Store(false)
 		err := r.ListAndWatchWithContext(ctx)
 		if ctx.Err() != nil {
 			return
@@ -245,7 +244,7 @@ func (r *right) refusedForNow(err error) bool {
 
 // failed notes and logs why a session ended, unless that is quite usual.
 func (w *watcher) failed(log *logrus.Entry, err error) {
-	if err == nil || apierrors.IsResourceExpired(err) || apierrors.IsGone(err) {
+	if err == nil || outdated(err) {
 		log.Debug("the watch has ended: listing again")
 		return
 	}
@@ -267,6 +266,10 @@ var withoutKind = [numKinds]string{
 	kindJob:                   "no right to list jobs: they stand in for CronJobs; grant it to the service account",
 	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
 }
+
+// outdated says whether the server has forgotten what happened since the last
+// watch, so that it cannot resume.
+func outdated(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
 // missingRight also holds for kinds that the server does not have.
 func missingRight(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }
@@ -362,7 +365,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
-	w.forgotten.Store(apierrors.IsResourceExpired(err) || apierrors.IsGone(err))
+	w.forgotten.Store(outdated(err))
 	w.st.metrics.failures[w.kind].Inc()
 	if missingRight(err) {
 		return nil, err
@@ -404,8 +407,7 @@ func (w *watcher) follow(from watch.Interface) watch.Interface {
 					return
 				}
 				if ev.Type == watch.Error {
-					err := apierrors.FromObject(ev.Object)
-					w.forgotten.Store(apierrors.IsResourceExpired(err) || apierrors.IsGone(err))
+					w.forgotten.Store(outdated(apierrors.FromObject(ev.Object)))
 				}
 				select {
 				case events <- ev:

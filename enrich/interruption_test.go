@@ -108,6 +108,14 @@ func TestUnseenPods(t *testing.T) {
 	})
 }
 
+// twoOwners puts two pods with one address into the API, the first of which is
+// to go.
+func twoOwners(t *testing.T, a *api) {
+	t.Helper()
+	a.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
+	a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+}
+
 // From the end of a watch to the list that stands in for what it has missed,
 // however long that takes, nobody is named for sure who may have gone.
 func TestForgottenChanges(t *testing.T) {
@@ -115,8 +123,7 @@ func TestForgottenChanges(t *testing.T) {
 		t.Run(fmt.Sprint("old=", old), func(t *testing.T) {
 			inBubble(t, func(a *api) {
 				a.old = old
-				a.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
-				a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+				twoOwners(t, a)
 			}, func(t *testing.T, r *run) {
 				r.api.remove(t, podSpec{name: "was"}.yaml())
 				after(20)
@@ -158,8 +165,7 @@ func TestSlowList(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		inBubble(t, func(a *api) {
 			a.old = old
-			a.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
-			a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+			twoOwners(t, a)
 		}, func(t *testing.T, r *run) {
 			told := &r.state.index.told
 			r.api.remove(t, podSpec{name: "was"}.yaml())
@@ -195,8 +201,7 @@ func TestSlowList(t *testing.T) {
 func TestForgottenLate(t *testing.T) {
 	inBubble(t, func(a *api) {
 		a.old = true
-		a.put(t, podSpec{name: "was", ips: "10.0.0.1", ready: rfc(-200)}.yaml())
-		a.put(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
+		twoOwners(t, a)
 	}, func(t *testing.T, r *run) {
 		r.api.remove(t, podSpec{name: "was"}.yaml())
 		after(10)

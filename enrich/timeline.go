@@ -35,8 +35,8 @@ type span struct {
 	dropped bool
 }
 
-// gaps are what a list leaves open that was made after an interruption of the
-// watch.
+// gaps are what is left open by a list after an interruption of the watch, or by
+// events that were told late.
 type gaps struct {
 	until int64 // the pod may have had the address not before that time
 	since int64 // from this time on it may not have had it any more; else never
