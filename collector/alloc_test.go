@@ -5,12 +5,13 @@ import (
 	"testing"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 // TestAllocations gates the hot path: no allocation for a record of any
 // exporter whose records goflow2 itself needs none for.
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	for name, limit := range map[string]float64{

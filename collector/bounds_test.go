@@ -11,6 +11,7 @@ import (
 	logtest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 func forged(i int) netip.AddrPort {
@@ -105,7 +106,7 @@ var floods = map[string]func(d *Decoder){
 // TestMemoryBounds floods a decoder in every way that makes it remember
 // something. What it then has on its heap is bounded.
 func TestMemoryBounds(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector takes memory, too")
 	}
 	heap := func() int64 {

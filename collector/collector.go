@@ -24,6 +24,8 @@ import (
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // Config says where to listen and what to bound.
@@ -81,7 +83,7 @@ func (p *policy) samplingRate(a netip.Addr) uint64 {
 // Collector receives and decodes.
 type Collector struct {
 	cfg        Config
-	newHandler func(worker int) Handler
+	newHandler func(worker int) flow.Handler
 	log        logrus.FieldLogger
 	exporters  *exporters
 	faults     *faultLog
@@ -105,7 +107,7 @@ var inputFormats = []string{"json", "protobuf"}
 // New makes a collector. newHandler is called once for each worker, from Run or
 // ReadCapture; the handler is then called by that worker only. Metrics are
 // registered with reg.
-func New(cfg Config, newHandler func(worker int) Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Collector, error) {
+func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Collector, error) {
 	if cfg.MaxExporters == 0 {
 		cfg.MaxExporters = defaultMaxExporters
 	}
@@ -149,7 +151,7 @@ func (c *Collector) Ready() error {
 
 // NewDecoder makes a decoder that hands records to h. It is for one goroutine.
 // Its counts are part of the collector's metrics.
-func (c *Collector) NewDecoder(h Handler) *Decoder {
+func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 	m := new(workerMetrics)
 	c.mu.Lock()
 	c.workers = append(c.workers, m)

@@ -11,16 +11,6 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Handler is a worker's next stage. It is called by one goroutine only.
-type Handler interface {
-	// HandleFlow takes a record, which is valid until it returns.
-	HandleFlow(*flow.Record)
-	// Idle says that no datagram is waiting, so that what is buffered should be
-	// flushed. It returns true if it wants to be called again within 50 ms even
-	// though no datagram comes.
-	Idle() (pending bool)
-}
-
 // Bounds on what a worker keeps of its sources. Beyond one of them it starts
 // anew: all of it can be had again from the exporters' table.
 const (
@@ -39,7 +29,7 @@ type Decoder struct {
 	metrics   *workerMetrics
 	faults    *faultLog
 	policy    *policy
-	handler   Handler
+	handler   flow.Handler
 
 	rec   flow.Record
 	addrs [12]byte // of a v5 record

@@ -9,13 +9,14 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // ReadCapture decodes the exporter datagrams in a packet capture, in order, at
 // the capture's own times: UDP payloads to the ports of the listeners, and to
 // any port where the payload is one of the protocols. What could be read has
 // been handed on also when it returns an error.
-func (c *Collector) ReadCapture(ctx context.Context, path string, h Handler) error {
+func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler) error {
 	d := c.NewDecoder(h)
 	ports := make(map[uint16]Protocols)
 	for _, l := range c.cfg.Listeners {

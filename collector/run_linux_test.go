@@ -55,7 +55,7 @@ func startCollector(t *testing.T, sockets, rcvbuf int, pending func() bool) *run
 	r.listener = Listener{Protocols: AnyFlow, Host: "127.0.0.1", Port: freePort(t), Sockets: sockets, ReceiveBuffer: rcvbuf}
 	log, _ := logtest.NewNullLogger()
 	var err error
-	r.Collector, err = New(Config{Listeners: []Listener{r.listener}}, func(int) Handler {
+	r.Collector, err = New(Config{Listeners: []Listener{r.listener}}, func(int) flow.Handler {
 		return &counter{gate: r.gate, records: &r.records, pending: pending}
 	}, log, prometheus.NewPedanticRegistry())
 	if err != nil {
@@ -209,7 +209,7 @@ func TestIdlePending(t *testing.T) {
 func TestPortInUse(t *testing.T) {
 	first := startCollector(t, 2, 1<<20, nil)
 	log, _ := logtest.NewNullLogger()
-	second, err := New(Config{Listeners: []Listener{first.listener}}, func(int) Handler { return nil }, log, prometheus.NewPedanticRegistry())
+	second, err := New(Config{Listeners: []Listener{first.listener}}, func(int) flow.Handler { return nil }, log, prometheus.NewPedanticRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestIPv6AndMapped(t *testing.T) {
 	log, _ := logtest.NewNullLogger()
 	var samplers atomic.Pointer[[]string]
 	samplers.Store(new([]string))
-	c, err := New(Config{Listeners: []Listener{{Protocols: AnyFlow, Port: port, Sockets: 1, ReceiveBuffer: 1 << 20}}}, func(int) Handler {
+	c, err := New(Config{Listeners: []Listener{{Protocols: AnyFlow, Port: port, Sockets: 1, ReceiveBuffer: 1 << 20}}}, func(int) flow.Handler {
 		return &sink{f: func(rec *flow.Record) {
 			a, _ := rec.Addr(flow.FieldSamplerAddress)
 			all := append(append([]string(nil), *samplers.Load()...), a.String())

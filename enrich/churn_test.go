@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 // The churn of the simulation. Each address goes from pod to pod.
@@ -154,7 +155,7 @@ func newChurnWorld(seed uint64, pace churnPace) *churnWorld {
 		free[i] = w.upTo(20 * time.Second)
 	}
 	pods := churnPods
-	if raceEnabled {
+	if race.Enabled {
 		pods /= 5
 	}
 	for i := range pods {

@@ -9,22 +9,13 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Handler takes enriched records.
-type Handler interface {
-	// HandleFlow takes a record, which is valid only during the call.
-	HandleFlow(r *flow.Record)
-	// Idle is called when no datagram is waiting. It returns true to be called
-	// again soon even if none comes.
-	Idle() (pending bool)
-}
-
 // Stage fills in the owners of a worker's records and hands them on. Records
 // that come before the cluster is known wait in it, and so do those whose pod
 // the cluster has not announced yet. It is used by one goroutine at a time.
 type Stage struct {
 	_     [64]byte // keeps the workers' stages out of each other's cache lines
 	e     *Enricher
-	next  Handler
+	next  flow.Handler
 	count *lookups
 	wait  int64    // nanoseconds; 0: for no pod
 	open  bool     // the cluster is known, or was waited for long enough
@@ -65,7 +56,7 @@ const (
 )
 
 // NewStage makes a worker's stage in front of next.
-func (e *Enricher) NewStage(next Handler) *Stage {
+func (e *Enricher) NewStage(next flow.Handler) *Stage {
 	s := &Stage{e: e, next: next, count: new(lookups), open: e.cfg.Capture, wait: int64(e.cfg.Wait)}
 	e.metrics.add(s.count)
 	return s

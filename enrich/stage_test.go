@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 // sink is the handler behind a stage.
@@ -226,7 +227,7 @@ kube_enricher_lookups_total{result="service"} 1
 }
 
 func TestStageAllocatesNothing(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	e, addrs := big(t, 1000)

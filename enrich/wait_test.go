@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 func rangedNode(name string, prefixes ...string) *item {
@@ -382,7 +383,7 @@ func TestNodeRanges(t *testing.T) {
 }
 
 func TestWaitAllocatesNothingForOthers(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {

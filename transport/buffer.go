@@ -60,8 +60,8 @@ func (c *chunk) length() int { return cap(c.buf) + cap(c.keys) + 4*cap(c.keyEnds
 // is taken before the buffer's.
 type buffer struct {
 	enc      Encoder
-	key      *Key // of each record, nil if they have none
-	limit    int  // bytes
+	key      Keyer // of each record, nil if they have none
+	limit    int   // bytes
 	chunkLen int
 	block    bool // writers wait for a chunk instead of dropping records
 	// lazy makes partial chunks wait for sweep: batches matter more than the
@@ -142,7 +142,7 @@ func (w *writer) HandleFlow(r *flow.Record) {
 	c.buf = w.b.enc.AppendRecord(c.buf, r)
 	c.ends = append(c.ends, int32(len(c.buf)))
 	if w.b.key != nil {
-		c.keys = w.b.key.Append(c.keys, r)
+		c.keys = w.b.key.AppendKey(c.keys, r)
 		c.keyEnds = append(c.keyEnds, int32(len(c.keys)))
 	}
 	w.handed++

@@ -25,6 +25,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/flowtest"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 // lineEncoder writes a record's sequence number and as many x as it has bytes.
@@ -162,7 +164,7 @@ func wholeLines(t *testing.T, data []byte) []string {
 func TestFileManyWriters(t *testing.T) {
 	const workers, records = 8, 500
 	path := filepath.Join(t.TempDir(), "out.json")
-	b := newBench(t, FileConfig{Path: path, Block: true, BufferBytes: 256 << 10}, newJSON(t, JSONConfig{}))
+	b := newBench(t, FileConfig{Path: path, Block: true, BufferBytes: 256 << 10}, newJSON(t))
 	b.noError(b.Open())
 	b.noError(b.Ready())
 	b.start()
@@ -170,7 +172,7 @@ func TestFileManyWriters(t *testing.T) {
 	for id := range workers {
 		w := b.NewWriter()
 		wg.Go(func() {
-			r := reference()
+			r := flowtest.Reference()
 			r.Msg.SrcAs = uint32(id)
 			for i := range records {
 				r.Msg.SequenceNum = uint32(i)
@@ -947,13 +949,13 @@ func TestMetricsShared(t *testing.T) {
 }
 
 func TestFileAllocs(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
-	b := newBench(t, FileConfig{Path: os.DevNull, BufferBytes: maxChunk * keepFree, Block: true}, newJSON(t, JSONConfig{}))
+	b := newBench(t, FileConfig{Path: os.DevNull, BufferBytes: maxChunk * keepFree, Block: true}, newJSON(t))
 	b.start()
 	w := b.NewWriter()
-	r := reference()
+	r := flowtest.Reference()
 	run := func() {
 		for range 500 {
 			w.HandleFlow(r)
@@ -973,7 +975,7 @@ func TestFileAllocs(t *testing.T) {
 
 func BenchmarkFile(b *testing.B) {
 	log, _ := logtest.NewNullLogger()
-	e := newJSON(b, JSONConfig{})
+	e := newJSON(b)
 	f, err := NewFile(FileConfig{Path: os.DevNull, Block: true}, e, log, prometheus.NewRegistry())
 	if err != nil {
 		b.Fatal(err)
@@ -981,7 +983,7 @@ func BenchmarkFile(b *testing.B) {
 	ended := make(chan error)
 	go func() { ended <- f.Run(context.Background()) }()
 	w := f.NewWriter()
-	r := reference()
+	r := flowtest.Reference()
 	b.ReportAllocs()
 	for b.Loop() {
 		w.HandleFlow(r)

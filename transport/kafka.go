@@ -123,6 +123,12 @@ func NewKafka(cfg KafkaConfig, enc Encoder, log logrus.FieldLogger, reg promethe
 	return k, nil
 }
 
+// Open implements [Output]. Brokers are connected to by Run, which goes on trying.
+func (k *Kafka) Open() error { return nil }
+
+// Reopen implements [Output]: there is nothing to open anew.
+func (k *Kafka) Reopen() {}
+
 // NewWriter implements [Output].
 func (k *Kafka) NewWriter() Writer { return k.buf.newWriter() }
 

@@ -67,7 +67,7 @@ type KafkaConfig struct {
 	Compression    string // CompressionNone, ...
 
 	// Key makes the records' keys; nil for none.
-	Key *Key
+	Key Keyer
 	// Spread gives records to the partitions by turns. Without it, keys decide.
 	Spread bool
 

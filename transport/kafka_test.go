@@ -26,6 +26,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/flowtest"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 	"github.com/netobserv/goflow2-kube-enricher/test/brokers"
 )
 
@@ -154,7 +157,7 @@ func noError(t *testing.T, err error) {
 func TestKafka(t *testing.T) {
 	const workers, each = 4, 5000
 	c := brokers.New(t, testTopic, kfake.NumBrokers(3))
-	key, err := ParseKey(DefaultKey, nil)
+	key, err := encode.ParseKey(encode.DefaultKey, nil)
 	noError(t, err)
 	b := newKafka(t, KafkaConfig{Key: key, Compression: CompressionLZ4, Block: true, BufferBytes: 1 << 20}, lineEncoder{}, c.ListenAddrs()...)
 	if b.Ready() == nil {
@@ -208,16 +211,16 @@ func TestKafka(t *testing.T) {
 // TestKafkaValues checks what a message is: the record, without what ends a
 // line.
 func TestKafkaValues(t *testing.T) {
-	protobuf, err := NewProtobuf(ProtobufConfig{})
+	protobuf, err := encode.NewProtobuf(encode.ProtobufConfig{})
 	noError(t, err)
-	for name, enc := range map[string]Encoder{"json": newJSON(t, JSONConfig{}), "protobuf": protobuf} {
+	for name, enc := range map[string]Encoder{"json": newJSON(t), "protobuf": protobuf} {
 		t.Run(name, func(t *testing.T) {
 			c := brokers.New(t, testTopic)
 			b := newKafka(t, KafkaConfig{Binary: name == "protobuf"}, enc, c.ListenAddrs()...)
 			b.start()
-			b.NewWriter().HandleFlow(reference())
+			b.NewWriter().HandleFlow(flowtest.Reference())
 			noError(t, b.done())
-			want := enc.AppendRecord(nil, reference())
+			want := enc.AppendRecord(nil, flowtest.Reference())
 			if name == "json" {
 				want = bytes.TrimSuffix(want, []byte("\n"))
 			}
@@ -232,7 +235,7 @@ func TestKafkaValues(t *testing.T) {
 // TestKafkaPartitions checks that both directions of a conversation meet in a
 // partition, unless records are to be spread.
 func TestKafkaPartitions(t *testing.T) {
-	key, err := ParseKey(DefaultKey, nil)
+	key, err := encode.ParseKey(encode.DefaultKey, nil)
 	noError(t, err)
 	for _, spread := range []bool{false, true} {
 		t.Run(fmt.Sprintf("spread=%v", spread), func(t *testing.T) {
@@ -603,7 +606,7 @@ func TestKafkaSRV(t *testing.T) {
 func TestKafkaCuts(t *testing.T) {
 	const between, cuts = 1000, 40
 	g, _ := brokers.NewGated(t, testTopic)
-	key, err := ParseKey("SamplerAddress", nil)
+	key, err := encode.ParseKey("SamplerAddress", nil)
 	noError(t, err)
 	b := newKafka(t, KafkaConfig{Key: key, Block: true, Compression: CompressionSnappy}, lineEncoder{}, g.Address())
 	b.start()
@@ -648,7 +651,7 @@ func TestKafkaAllocs(t *testing.T) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return
 	}
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("allocations mean nothing under the race detector")
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKafkaAllocs$")
@@ -667,14 +670,14 @@ func TestKafkaAllocs(t *testing.T) {
 	}
 
 	mapping := []flow.MapEntry{{Field: flow.FieldSrcAddr, Prefix: "Src", Snake: "src"}, {Field: flow.FieldDstAddr, Prefix: "Dst", Snake: "dst"}}
-	enc, err := NewProtobuf(ProtobufConfig{Mapping: mapping})
+	enc, err := encode.NewProtobuf(encode.ProtobufConfig{Mapping: mapping})
 	noError(t, err)
-	key, err := ParseKey("SrcAddr,DstAddr,SrcPort,DstPort,SrcNamespace,DstNamespace,Proto", mapping)
+	key, err := encode.ParseKey("SrcAddr,DstAddr,SrcPort,DstPort,SrcNamespace,DstNamespace,Proto", mapping)
 	noError(t, err)
 	b := newKafka(t, KafkaConfig{Key: key, Binary: true, Block: true, Compression: CompressionLZ4}, enc, addr)
 	b.start()
 	w := b.NewWriter()
-	r := reference()
+	r := flowtest.Reference()
 	write := func(n int) {
 		for i := range n {
 			r.Msg.SequenceNum, r.Msg.SrcAddr[3] = uint32(i), byte(i)
@@ -716,7 +719,7 @@ const asBroker = "KUBE_ENRICHER_TEST_AS_BROKER"
 // TestKafkaMemory fills the buffer while brokers are away: what the process
 // takes stays near the bound.
 func TestKafkaMemory(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("memory means nothing under the race detector")
 	}
 	const room = 16 << 20
@@ -730,7 +733,7 @@ func TestKafkaMemory(t *testing.T) {
 	for name, bytes := range map[string]int{"tiny records": 1, "usual records": 150, "large records": 5000} {
 		t.Run(name, func(t *testing.T) {
 			g, _ := brokers.NewGated(t, testTopic)
-			key, err := ParseKey(DefaultKey, nil)
+			key, err := encode.ParseKey(encode.DefaultKey, nil)
 			noError(t, err)
 			b := newKafka(t, KafkaConfig{Key: key, BufferBytes: room, DrainTimeout: time.Millisecond}, lineEncoder{}, g.Address())
 			b.start()

@@ -22,7 +22,8 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
-	"github.com/netobserv/goflow2-kube-enricher/flow/filter"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
@@ -60,7 +61,7 @@ type config struct {
 	// textOnly says that the last entry of mapping is there for the format text
 	// alone.
 	textOnly bool
-	schema   string // one of transport.Schemas
+	schema   string // one of encode.Schemas
 	fields   string
 	color    bool   // of text; set by run
 	cluster  string // empty: no field Cluster
@@ -197,7 +198,7 @@ func inputOptions() []option {
 		{
 			name: "schema", group: groupRecords, arg: "NAME", def: "v1",
 			usage: "names and renderings of the fields in JSON: `v1`, `v2` (as goflow2 v2 writes them) or `netobserv` (as NetObserv's flowlogs-pipeline does). docs/fields.md compares them",
-			set:   oneOf(func(c *config) *string { return &c.schema }, transport.Schemas...),
+			set:   oneOf(func(c *config) *string { return &c.schema }, encode.Schemas...),
 		},
 		{
 			name: "fields", group: groupRecords, arg: "LIST", def: "default",

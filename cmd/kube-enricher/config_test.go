@@ -17,6 +17,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
@@ -88,7 +89,7 @@ func TestParseEverywhere(t *testing.T) {
 		}},
 		"transport.kafka.srv":          {"_kafka._tcp.example.org", nil, func(c *config) bool { return c.kafka.SRV == "_kafka._tcp.example.org" }},
 		"transport.kafka.topic":        {"a.b-c_1", nil, func(c *config) bool { return c.kafka.Topic == "a.b-c_1" }},
-		"transport.kafka.key":          {"SrcNamespace, dst_namespace,Proto", nil, func(c *config) bool { return c.kafka.Key != nil && c.kafkaKey != transport.DefaultKey }},
+		"transport.kafka.key":          {"SrcNamespace, dst_namespace,Proto", nil, func(c *config) bool { return c.kafka.Key != nil && c.kafkaKey != encode.DefaultKey }},
 		"transport.kafka.hashing":      {"false", nil, func(c *config) bool { return c.kafka.Spread != c.kafkaHashing }},
 		"transport.kafka.compression":  {"ZSTD", nil, func(c *config) bool { return c.kafka.Compression == "zstd" }},
 		"transport.kafka.buffer":       {"1000000", nil, func(c *config) bool { return c.kafka.BufferBytes == 1e6 }},

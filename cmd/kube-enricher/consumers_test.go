@@ -20,7 +20,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
-	"github.com/netobserv/goflow2-kube-enricher/transport"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 )
 
 func lookPath(t *testing.T, name string) string {
@@ -122,7 +122,7 @@ func TestJQ(t *testing.T) {
 func recordNames(t *testing.T, schema string) map[string]bool {
 	t.Helper()
 	c := parseArgs(t, "-schema", schema, "-fields", "all")
-	enc, err := transport.NewJSON(transport.JSONConfig{Schema: schema, Fields: "all", Mapping: c.mapping, Cluster: "c"})
+	enc, err := encode.NewJSON(encode.JSONConfig{Schema: schema, Fields: "all", Mapping: c.mapping, Cluster: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}

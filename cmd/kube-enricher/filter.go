@@ -6,7 +6,7 @@ import (
 	"slices"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
-	"github.com/netobserv/goflow2-kube-enricher/flow/filter"
+	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
 )
 
 // checkFilter compiles the filter, if there is one.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
@@ -38,16 +39,16 @@ var errNotFromJSON = errors.New("lines of JSON on standard input can only be wri
 // name of the flag that is wrong.
 func newEncoder(c *config, o outputConfig) (transport.Encoder, error) {
 	if o.format == formatText {
-		return transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Color: c.color && o.transport == transportFile}), nil
+		return encode.NewText(encode.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Color: c.color && o.transport == transportFile}), nil
 	}
 	mapping := c.mapping
 	if c.textOnly {
 		mapping = mapping[:len(mapping)-1]
 	}
 	if o.format == formatProtobuf {
-		return transport.NewProtobuf(transport.ProtobufConfig{Fields: c.fields, Mapping: mapping, Cluster: c.cluster, Labels: c.kubeLabels})
+		return encode.NewProtobuf(encode.ProtobufConfig{Fields: c.fields, Mapping: mapping, Cluster: c.cluster, Labels: c.kubeLabels})
 	}
-	return transport.NewJSON(transport.JSONConfig{Schema: c.schema, Fields: c.fields, Mapping: mapping, Cluster: c.cluster, Labels: c.kubeLabels})
+	return encode.NewJSON(encode.JSONConfig{Schema: c.schema, Fields: c.fields, Mapping: mapping, Cluster: c.cluster, Labels: c.kubeLabels})
 }
 
 // colored says whether lines of text may have colours: on a terminal that knows

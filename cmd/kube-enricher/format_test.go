@@ -27,6 +27,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
@@ -340,7 +341,7 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.writesAs(formatText) {
-				encoders[i] = transport.NewText(transport.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Location: time.UTC})
+				encoders[i] = encode.NewText(encode.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Location: time.UTC})
 			}
 		}
 		some, all := encoders[0], encoders[1]

@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 // hostileDir has hostile datagrams, and odd ones of real exporters, a file for
@@ -155,7 +157,7 @@ func (a *target) expectGood(after string) time.Duration {
 func (a *target) checkMemory(after string) {
 	a.t.Helper()
 	a.t.Logf("%s: %.0f MB above idle at most", after, (a.rss-a.firstRSS)/1e6)
-	if a.rss-a.firstRSS > maxGrowth && !raceEnabled && runtime.GOOS == "linux" {
+	if a.rss-a.firstRSS > maxGrowth && !race.Enabled && runtime.GOOS == "linux" {
 		a.t.Errorf("%s: %.0f MB in use, %.0f when idle", after, a.rss/1e6, a.firstRSS/1e6)
 	}
 }
@@ -286,7 +288,7 @@ type flood struct {
 
 // many is n, or less where all is ten times as slow.
 func many(n int) int {
-	if raceEnabled {
+	if race.Enabled {
 		return n / 10
 	}
 	return n

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
@@ -152,7 +153,7 @@ func kafkaOptions() []option {
 			},
 		},
 		{
-			name: kafkaFlags + "key", group: groupKafka, arg: "FIELD,...", def: transport.DefaultKey,
+			name: kafkaFlags + "key", group: groupKafka, arg: "FIELD,...", def: encode.DefaultKey,
 			usage: "fields that a record's key is made of; empty for no key. Of fields of the source and the same of the destination, those of the lesser end come first, " +
 				"so that both directions of a conversation have one key. docs/kafka.md tells more",
 			set: func(c *config, v string) error { c.kafkaKey = v; return nil }, // checked by finishKafka, with the mapping
@@ -294,7 +295,7 @@ func (p *parser) finishKafka(c *config) error {
 		return nil
 	}
 	var err error
-	if k.Key, err = transport.ParseKey(c.kafkaKey, c.mapping, c.kubeLabels...); err != nil {
+	if k.Key, err = encode.ParseKey(c.kafkaKey, c.mapping, c.kubeLabels...); err != nil {
 		return usagef("%s: %v", flag("key"), err)
 	}
 	return nil
@@ -303,11 +304,7 @@ func (p *parser) finishKafka(c *config) error {
 // output is a running output, as the program sees it.
 type output struct {
 	transport.Output
-	name   string
-	open   func() error // shows what is wrong before anything is started
-	reopen func()       // for log rotation
-	finish func()       // no more records will come
-	ready  func() error
+	name string
 }
 
 // newOutput makes an output that is inert.
@@ -319,7 +316,6 @@ func (a *app) newOutput(o outputConfig) (*output, error) {
 	block, binary, several := a.cfg.mode != modeCollect, o.format == formatProtobuf, len(a.cfg.outputs) > 1
 	// Half of the time is for the sockets, half for the output.
 	drain := max(a.cfg.drainTimeout/2, 1)
-	none := func() {}
 	if o.transport == transportFile {
 		f, err := transport.NewFile(transport.FileConfig{
 			Path: a.cfg.transportFile, Stdout: a.stdout, Block: block, Binary: binary, Several: several, DrainTimeout: drain,
@@ -327,7 +323,7 @@ func (a *app) newOutput(o outputConfig) (*output, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &output{f, o.transport, f.Open, f.Reopen, f.Finish, f.Ready}, nil
+		return &output{f, o.transport}, nil
 	}
 	cfg := a.cfg.kafka
 	cfg.Block, cfg.Binary, cfg.Several, cfg.DrainTimeout = block, binary, several, drain
@@ -342,13 +338,13 @@ func (a *app) newOutput(o outputConfig) (*output, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &output{k, o.transport, func() error { return nil }, none, k.Finish, k.Ready}, nil
+	return &output{k, o.transport}, nil
 }
 
 // openOutputs opens what can be opened at once.
 func (a *app) openOutputs() error {
 	for _, o := range a.outputs {
-		if err := o.open(); err != nil {
+		if err := o.Open(); err != nil {
 			return fmt.Errorf("open the output (-transport.%s): %w", o.name, err)
 		}
 	}
@@ -396,7 +392,7 @@ func (r *runningOutputs) cancel() {
 // finish waits until all is written, however long that takes, unless ctx ends.
 func (r *runningOutputs) finish(ctx context.Context) {
 	for _, o := range r.outputs {
-		o.finish()
+		o.Finish()
 	}
 	for _, p := range r.parts {
 		p.wait(ctx)
@@ -425,7 +421,7 @@ func (a *app) outputReady(note func(part string, err error)) {
 		if len(a.outputs) > 1 {
 			name += "." + o.name
 		}
-		note(name, o.ready())
+		note(name, o.Ready())
 	}
 }
 

@@ -19,8 +19,10 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
+	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
-	"github.com/netobserv/goflow2-kube-enricher/transport/traffic"
 )
 
 // pipeline is a worker's chain without sockets and outputs: datagrams go in,
@@ -85,9 +87,9 @@ func newPipeline(tb testing.TB, names *enrich.Enricher, format string, counted b
 	p := new(pipeline)
 	var err error
 	if format == formatProtobuf {
-		p.enc, err = transport.NewProtobuf(transport.ProtobufConfig{Fields: "default", Mapping: benchMapping(tb)})
+		p.enc, err = encode.NewProtobuf(encode.ProtobufConfig{Fields: "default", Mapping: benchMapping(tb)})
 	} else {
-		p.enc, err = transport.NewJSON(transport.JSONConfig{Schema: "v1", Fields: "default", Mapping: benchMapping(tb)})
+		p.enc, err = encode.NewJSON(encode.JSONConfig{Schema: "v1", Fields: "default", Mapping: benchMapping(tb)})
 	}
 	if err != nil {
 		tb.Fatal(err)
@@ -96,7 +98,7 @@ func newPipeline(tb testing.TB, names *enrich.Enricher, format string, counted b
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var next enrich.Handler = p
+	var next flow.Handler = p
 	if counted {
 		counter, err := traffic.New(traffic.Config{Mapping: benchMapping(tb), MaxSeries: 5000}, reg)
 		if err != nil {
@@ -310,7 +312,7 @@ func BenchmarkWorkers(b *testing.B) {
 // TestPipelineAllocations gates the way of a datagram to enriched records: no
 // allocation for one of v5, v9 or IPFIX, at most one for an sFlow sample.
 func TestPipelineAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	const n, pods = 25, 1000

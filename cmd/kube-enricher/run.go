@@ -20,9 +20,10 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/hugepages"
+	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
-	"github.com/netobserv/goflow2-kube-enricher/transport/traffic"
 )
 
 // Exit codes of the command.
@@ -119,13 +120,13 @@ type app struct {
 
 // stage is the first handler of a worker's chain.
 type stage interface {
-	collector.Handler
+	flow.Handler
 	// Drain hands on whatever is held. No record may follow.
 	Drain()
 }
 
 // passThrough is the stage in place of enrichment.
-type passThrough struct{ collector.Handler }
+type passThrough struct{ flow.Handler }
 
 func (p passThrough) Drain() { p.Idle() }
 
@@ -220,9 +221,9 @@ func (a *app) labels() []string {
 }
 
 // newStage makes a worker's chain of handlers.
-func (a *app) newStage(int) collector.Handler {
+func (a *app) newStage(int) flow.Handler {
 	w := a.newWriter()
-	var next collector.Handler = w
+	var next flow.Handler = w
 	if a.cfg.filter != nil {
 		next = a.cfg.filter.NewStage(w)
 	}
@@ -398,7 +399,7 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 				switch {
 				case s == syscall.SIGHUP:
 					for _, o := range a.outputs {
-						o.reopen()
+						o.Reopen()
 					}
 					select {
 					case reload <- struct{}{}:

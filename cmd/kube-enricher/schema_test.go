@@ -27,7 +27,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
-	"github.com/netobserv/goflow2-kube-enricher/transport"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 )
 
 // goflow2 is goflow2's decoders and producer with its default configuration,
@@ -112,7 +112,7 @@ func newDifferential(t *testing.T) *differential {
 		t.Fatal(err)
 	}
 	mapping := parseArgs(t).mapping
-	enc, err := transport.NewJSON(transport.JSONConfig{Schema: "v2", Mapping: mapping})
+	enc, err := encode.NewJSON(encode.JSONConfig{Schema: "v2", Mapping: mapping})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,8 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 // at is when the packets built here were captured.
@@ -607,7 +609,7 @@ func TestCancel(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	fs := frames(t, captures(t)["ovs-ipfix-nolistener"])

@@ -17,16 +17,6 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Handler takes the records, all in the goroutine of Run.
-type Handler interface {
-	// HandleFlow takes a record, which is valid until it returns.
-	HandleFlow(r *flow.Record)
-	// Idle is called when no whole record is waiting, so that what was written
-	// can be flushed. If it returns true, it is called again within 50 ms even
-	// if no record comes.
-	Idle() (pending bool)
-}
-
 // The values of Config.Input.
 const (
 	InputAuto     = "auto"     // told from the first bytes
@@ -99,7 +89,7 @@ const (
 // counted in lines_dropped_total; where lengths make no sense, reading ends.
 type Reader struct {
 	in  io.Reader
-	h   Handler
+	h   flow.Handler
 	log logrus.FieldLogger
 
 	input    string
@@ -147,7 +137,7 @@ const (
 // New returns a Reader of in that hands records to h, and registers its
 // metrics with reg unless that is nil. It fails if the configuration is wrong
 // or a metric is there already.
-func New(cfg Config, in io.Reader, h Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Reader, error) {
+func New(cfg Config, in io.Reader, h flow.Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Reader, error) {
 	r := &Reader{
 		in: in, h: h, log: log,
 		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON, extra: cfg.Extra,

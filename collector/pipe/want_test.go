@@ -9,6 +9,7 @@ import (
 	flowpb "github.com/netsampler/goflow2/v2/pb"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
 // TestWant checks what is read of lines for a handler that asks for it: names
@@ -120,7 +121,7 @@ func TestWantStyle(t *testing.T) {
 }
 
 func TestWantAllocations(t *testing.T) {
-	if raceEnabled {
+	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	cfg := Config{

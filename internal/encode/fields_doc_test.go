@@ -1,0 +1,290 @@
+package encode
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+var update = flag.Bool("update", false, "write docs/fields.md and testdata anew")
+
+// TestFieldsDoc fails when docs/fields.md is not what the table of fields says.
+func TestFieldsDoc(t *testing.T) {
+	const file = "../../docs/fields.md"
+	want := fieldsDoc()
+	if *update {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Error("docs/fields.md is out of date; run: make docs")
+	}
+}
+
+// TestDifferencesDoc checks that each difference to goflow2 is tested as
+// docs/fields.md says.
+func TestDifferencesDoc(t *testing.T) {
+	src, err := os.ReadFile("../../cmd/kube-enricher/schema_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, cases, ok := bytes.Cut(src, []byte("func TestSchemaV2Differences("))
+	if !ok {
+		t.Fatal("TestSchemaV2Differences is not there")
+	}
+	for _, d := range differences {
+		if !bytes.Contains(cases, []byte(`{name: "`+d.test+`"`)) {
+			t.Errorf("TestSchemaV2Differences has no case %q", d.test)
+		}
+	}
+	if n := bytes.Count(cases, []byte("{name: ")); n != len(differences) {
+		t.Errorf("TestSchemaV2Differences has %d cases, docs/fields.md %d", n, len(differences))
+	}
+}
+
+// differences is the closed list of what differs from goflow2 v2.2.6.
+var differences = []struct{ fields, what, test string }{
+	{"`ip_ttl`", "from IE 192 (ipTTL), besides IE 52", "TTL in element 192"},
+	{"`etype`", "from IE 256 (ethernetType), where no address tells it: ARP and other records that are not of IP", "EtherType in element 256"},
+	{"`src_port`, `dst_port`", "0 for later fragments in sFlow, where goflow2 takes payload for ports", "ports of later fragments"},
+	{"`proto`, `src_port`, `dst_port`, layers", "behind IPv6 extension headers in sFlow", "IPv6 extension headers"},
+	{"all of the packet", "of sFlow samples that begin with the IP header (header protocols 11, 12)", "raw IP samples"},
+	{"`in_if`, `out_if`", "sFlow's interface numbers without their two format bits", "interface formats"},
+	{"`sampling_rate`", "from IE 305 and 306 (interval and space)", "sampling by interval and space"},
+	{"`sampling_rate`", "from option fields of less than 4 bytes, which make goflow2 give up the datagram", "short option fields"},
+	{"`sampling_rate`", "of the sampler or selector that the record names (IE 48, 302), where there are several", "rate of the record's sampler"},
+	{"`bytes`, `packets`", "from IE 85 and 86, where 1 and 2 are absent", "counters in 85 and 86"},
+	{"`bytes`, `packets`", "from IE 231 and 298, where 1 and 2 are absent", "counters in 231 and 298"},
+	{"`time_flow_start_ns`, `time_flow_end_ns`", "from IE 22 and 21 with the boot time (IE 160) in IPFIX", "times from the boot time"},
+	{"`time_flow_start_ns`, `time_flow_end_ns`", "from IE 152 and 153 in NetFlow v9", "absolute times in v9"},
+	{"whole records", "that goflow2 loses beside a data set that it cannot read", "records beside a bad neighbour"},
+}
+
+// fieldsDoc returns docs/fields.md as the one table of fields has it.
+func fieldsDoc() []byte {
+	b := new(bytes.Buffer)
+	b.WriteString(docIntro)
+	fields := slices.Clone(flow.Fields[:])
+	slices.SortFunc(fields, func(x, y flow.Field) int { return strings.Compare(x.Name, y.Name) })
+	b.WriteString("| v1 | v2 | netobserv | No. | type | meaning |\n|---|---|---|---|---|---|\n")
+	for i := range fields {
+		f := &fields[i]
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", nameCell(f.Name, f.Default), v2Cell(f), netObservCell(f), numberCell(f), kindCell(f.Kind), textCell(f.Doc))
+	}
+	b.WriteString(docGenerated)
+	b.WriteString("| v1 | v2 | netobserv | No. | meaning |\n|---|---|---|---|---|\n")
+	for _, a := range flow.Attrs {
+		i := slices.IndexFunc(flow.NetObservAttrs, func(n flow.AttrInfo) bool { return n.Snake == a.Name })
+		n := flow.NetObservAttrs[i]
+		fmt.Fprintf(b, "| %s | %s | %s | %d | %s |\n", nameCell("P"+a.Name, a.Default), nameCell("p_"+a.Snake, a.Default), nameCell("P"+n.Name, n.Default), flow.NumberGenerated+int(a.Attr), textCell(a.Doc))
+		if a.Attr == flow.AttrPod {
+			b.WriteString("| | | `PK8S_Type` | | what `PK8S_Name` is the name of: Pod, Service or Node. The name of a service or node is in it, too |\n")
+		}
+	}
+	fmt.Fprintf(b, "| `P` and the field of `-kube.labels` | `p_` and the same | as in v1 | %d | labels of the pod; in protobuf a map by the name of the field |\n", flow.NumberGenerated+flow.NumberLabels)
+	fmt.Fprintf(b, "| `Cluster` | `cluster` | `K8S_ClusterName` | %d | value of `-cluster` |\n", flow.NumberCluster)
+	b.WriteString(docFormats)
+	b.WriteString("| goflow2's field | here | test |\n|---|---|---|\n")
+	for _, d := range differences {
+		fmt.Fprintf(b, "| %s | %s | `%s` |\n", d.fields, d.what, strings.ReplaceAll(d.test, " ", "_"))
+	}
+	b.WriteString(docFilled)
+	return b.Bytes()
+}
+
+// nameCell shows a name, with the + that adds the field if it is not in the
+// default set.
+func nameCell(name string, def bool) string {
+	if !def {
+		name = "+" + name
+	}
+	return "`" + name + "`"
+}
+
+func v2Cell(f *flow.Field) string {
+	if whole, ok := within[f.ID]; ok {
+		return "in `" + flow.Fields[whole].Snake + "`"
+	}
+	return nameCell(f.Snake, f.Stock())
+}
+
+func netObservCell(f *flow.Field) string {
+	if f.ID == flow.FieldOutIfName {
+		return "in `Interfaces`"
+	}
+	if f.NetObserv != "" {
+		return nameCell(f.NetObserv, true)
+	}
+	return nameCell(f.Name, false)
+}
+
+func numberCell(f *flow.Field) string {
+	if whole, ok := within[f.ID]; ok {
+		return "in " + strconv.Itoa(int(flow.Fields[whole].Number))
+	}
+	if f.Number == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(f.Number))
+}
+
+func textCell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
+
+func kindCell(k flow.Kind) string {
+	switch k {
+	case flow.KindUint:
+		return "number"
+	case flow.KindAddr:
+		return "address"
+	case flow.KindMAC:
+		return "MAC"
+	case flow.KindText:
+		return "text"
+	case flow.KindString:
+		return "name"
+	case flow.KindUints:
+		return "list of numbers"
+	case flow.KindAddrs:
+		return "list of addresses"
+	case flow.KindLayers:
+		return "list of names"
+	}
+	panic(fmt.Sprintf("kind %d has no name", k))
+}
+
+// docText turns the quotes of the texts below into backquotes, which cannot be
+// in there, and their apostrophes into plain ones.
+func docText(s string) string { return strings.NewReplacer("'", "`", "’", "'").Replace(s) }
+
+var docIntro = docText(`# Fields
+
+<!-- Generated from flow/field.go and flow/object.go; "make docs" writes it anew. -->
+
+A record has the fields of the flow, and those that were generated for the Kubernetes objects that own its addresses. How
+they are named and rendered is up to '-format' and '-schema':
+
+| | |
+|---|---|
+| '-format json -schema v1' | the default: one object a line, keys sorted by name |
+| '-format json -schema v2' | what goflow2 v2.2.6 prints with '-format=json', value by value and in its order, then the generated fields |
+| '-format json -schema netobserv' | names and units of NetObserv’s flowlogs-pipeline, for its dashboards and Loki labels |
+| '-format protobuf' ('pb', 'bin') | messages of [flow/flow.proto](../flow/flow.proto), which goflow2’s consumers read, each with its length before it |
+| '-format text' | a line for people to read |
+
+- In JSON, all fields of the **default set** are in each record, zero or empty when unknown. So are **opt-in** fields once they are
+  asked for. Protobuf leaves out what is zero or empty, and has all fields of the flow in its default set.
+- **Generated fields** are in a record only when they are known. The prefix 'P' stands for that of '-mapping':
+  with the default mapping 'SrcAddr=Src,DstAddr=Dst' there are 'SrcPod' and 'DstPod'.
+
+## Choosing fields
+
+'-fields' is a list of names separated by commas, read from left to right. 'Name' and '+Name' add a field, '-Name' removes it;
+'default' and 'all' stand for sets of fields. A list that begins with '+' or '-' starts from the default set. Generated fields can
+be named in full ('SrcNode') or with 'P' for all prefixes ('PNode'). Names of v1 and v2 will do in any schema, those of netobserv in
+theirs.
+
+| '-fields' | what is written |
+|---|---|
+| 'default' | the default set |
+| 'all' | every field |
+| 'default,+TimeFlowStartNs,-SrcMac' | the default set, with one field more and one less |
+| '+PNode,+PZone' | the default set, with node and zone of both ends |
+| 'SrcAddr,DstAddr,Bytes,PPod,PNamespace' | these alone (and 'Cluster', if it has a value) |
+
+Text has a fixed set of fields. When goflow2’s output is read from standard input, lines of JSON keep their fields as they came and only
+generated fields are added, under the names of '-schema netobserv' or else in the line’s own style; protobuf keeps all of its fields,
+those that flow.proto does not know included. Lines of JSON can be written as JSON only.
+
+## Values
+
+| type | v1 | v2 | netobserv | protobuf |
+|---|---|---|---|---|
+| number | a number, up to 64 bits wide | the same | the same | varint |
+| address | a string, IPv6 as in RFC 5952; IPv4-mapped IPv6 is IPv4. '""' when unknown; all zeros are '"0.0.0.0"' or '"::"' | the same, but '"::ffff:192.0.2.1"' | as v1 | 4 or 16 bytes |
+| MAC | '"0a:58:0a:f4:00:01"'; '""' when unknown or all zeros | '"00:00:00:00:00:00"' when unknown | as v2 | a number |
+| EtherType, IP protocol | number and name | goflow2’s name, '""' or '"unknown"' if it has none | number | number |
+| prefix length | a number | a network, '"10.0.0.0/8"', or '"invalid Prefix"' | a number | number |
+| times | Unix seconds, nanoseconds where the name ends in 'Ns' | Unix nanoseconds | milliseconds in 'TimeFlowStartMs' and 'TimeFlowEndMs', else as v1 | Unix nanoseconds |
+| text | a string as the exporter sent it; bytes that are no UTF-8 become U+FFFD | the same | the same | the same |
+| list | an array | the same | the same | repeated |
+
+**Start and end of a flow** are 0 in v1 if the exporter sends none, which is told from its template and not from the value. The others
+have what goflow2 has then, the export time. Of an sFlow sample they are the time of its receipt. The time of receipt is this
+program’s, or the one in the capture.
+
+**Counters**: 'Bytes' and 'Packets' are as the exporter sent them and never multiplied by 'SamplingRate'. Open vSwitch’s IPFIX has
+them scaled up already, and gives no rate (0); for sFlow, multiply by the rate.
+
+## Fields of the flow
+
+A '+' before a name says that the field is opt-in there, and is how '-fields' asks for it. No. is the number in flow.proto; those below
+2000 are goflow2’s.
+
+`)
+
+var docGenerated = docText(`
+In netobserv, 'Dscp' is the upper six bits of the type of service, and 'Interfaces' comes with 'IfDirections': of each
+interface that has a name, the name and whether it is that of ingress (0) or egress (1).
+
+## Generated fields
+
+In protobuf, 'P' is 'src_' or 'dst_' (numbers from 2020) where '-mapping' says 'Src' and 'Dst'; objects of other prefixes are
+in 'other' (2040), each with its prefix.
+
+`)
+
+var docFormats = docText(`
+'PStatus' is 'none' where nobody is known to own the address: once asked for, it is in every record.
+
+netobserv has '"_RecordType":"flowLog"' in each record, too, which is a label of NetObserv’s Loki streams. What
+flowlogs-pipeline computes from its own settings is not there: 'K8S_FlowLayer', 'Duplicate', subnet labels, conversations; nor
+what only an eBPF agent sees: DNS, drops, round-trip times. 'Flags' are the flags of the TCP header, without NetObserv’s combinations
+(0x100 and above).
+
+## Protobuf
+
+'protoc --decode=flowpb.EnrichedFlow flow/flow.proto' reads a message without its length. Go has the generated code in flow/flowpb. goflow2’s own
+message and its enricher read these messages, too. Between messages there is nothing, where goflow2’s file output has a newline
+unless '-transport.file.sep' is empty.
+
+## Text
+
+    10:04:05 local-path-storage/local-path-provisioner:56144 → default/kubernetes:443 TCP  20.8 kB    400 p via node-1
+
+Time of receipt in the local time zone, the two ends (namespace and workload, or address; green if named, yellow if there is a
+warning), protocol, bytes, packets, and the exporter. Colours are for terminals only; 'NO_COLOR' and 'TERM=dumb' turn them off.
+
+## Differences to goflow2
+
+Schema v2 and the fields below 2000 in protobuf are what goflow2 v2.2.6 makes of the same datagrams, but for this closed list: there
+goflow2 is wrong or blind. 'TestSchemaV2Differences' has a case for each; that nothing else differs on the captures is for
+'TestSchemaV2Captures' to see, and for 'TestGoflow2Program', which runs the real goflow2 beside this program.
+
+`)
+
+var docFilled = docText(`
+An RFC 5103 biflow is two records here, and one in goflow2.
+
+## What goflow2 has no fields for
+
+| field | from |
+|---|---|
+| 'FlowDirection' | IE 61 |
+| 'BiFlowDirection' | IE 239 |
+| 'IngressVrfID', 'EgressVrfID' | IE 234, 235 |
+| 'FlowEndReason' | IE 136 |
+| 'InIfName', 'OutIfName' | IE 82; of two in a record the first is the ingress interface’s |
+| 'TunnelType', 'TunnelKey', 'TunnelSrcAddr', 'TunnelDstAddr', 'TunnelProto', 'TunnelSrcPort', 'TunnelDstPort' | Open vSwitch’s enterprise elements (6876) 891 to 897 |
+`)

@@ -1,0 +1,615 @@
+package encode
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"slices"
+	"unicode/utf8"
+
+	stockpb "github.com/netsampler/goflow2/v2/pb"
+	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// ProtobufConfig says what protobuf records have in them.
+type ProtobufConfig struct {
+	// Fields is the value of -fields; empty is "default".
+	Fields string
+	// Mapping gives the prefixes of the generated fields, by index of
+	// [flow.Record].Ends.
+	Mapping []flow.MapEntry
+	// Cluster is the value of the field cluster; empty leaves it out.
+	Cluster string
+	// Labels lists the labels that objects have, in the order in which they
+	// have them.
+	Labels []flow.Label
+}
+
+// Protobuf encodes a record as an EnrichedFlow of flow/flow.proto with its
+// length before it, as goflow2's format bin does. Fields are in the order of
+// their numbers, then come those that a message read in pipe mode had and
+// goflow2's message has not.
+//
+// Of a record that was read as a line of JSON it writes what the message holds
+// (see package pipe): that is next to nothing, so such input is best refused.
+type Protobuf struct {
+	on      [256]bool  // decoded fields to write, by FieldID
+	ends    []protoEnd // generated fields of the prefixes Src and Dst
+	others  []protoEnd // those of other prefixes
+	cluster []byte     // the whole field
+	// room is more than what is left to write takes up at any time, without
+	// what is reserved for by itself.
+	room int
+}
+
+const (
+	maxProtoTag = 3 // bytes; enough for numbers up to 262143
+	// protoRoom is more than all decoded fields of bounded length take up.
+	protoRoom = 64 * (maxProtoTag + binary.MaxVarintLen64)
+)
+
+// protoEnd writes the generated fields of one prefix.
+type protoEnd struct {
+	end    uint8
+	base   protowire.Number // of the field behind it, by attribute
+	prefix []byte           // of another prefix: the whole field in its KubeObject
+	attrs  []protoAttr
+	status bool // the status is among them, which is always known
+}
+
+type protoAttr struct {
+	number protowire.Number
+	attr   flow.Attr
+	key    []byte // of a label: the whole field in its map's entry
+}
+
+// The numbers of KubeObject's fields.
+const (
+	kubePrefix = 1
+	kubeAttr   = 2 // by attribute
+)
+
+// The numbers of a map's fields (protobuf encoding, "Maps").
+const (
+	mapKey   = 1
+	mapValue = 2
+)
+
+// NewProtobuf returns an encoder. Errors begin with the name of the option that
+// is wrong (fields, mapping) and say what is possible.
+func NewProtobuf(cfg ProtobufConfig) (*Protobuf, error) {
+	cols, err := selectColumns(dialectProtobuf, cfg.Fields, cfg.Mapping, cfg.Labels...)
+	if err != nil {
+		return nil, err
+	}
+	e := &Protobuf{room: protoRoom}
+	ends := make([]protoEnd, len(cfg.Mapping))
+	for i, m := range cfg.Mapping {
+		ends[i].end = uint8(i)
+		switch m.Prefix {
+		case "Src":
+			ends[i].base = flow.NumberGenerated
+		case "Dst":
+			ends[i].base = flow.NumberDst
+		default:
+			ends[i].base = kubeAttr
+			ends[i].prefix = protowire.AppendString(protowire.AppendTag(nil, kubePrefix, protowire.BytesType), m.Prefix)
+		}
+	}
+	for _, c := range cols {
+		switch c.kind {
+		case decoded:
+			e.on[c.field] = true
+		case generated:
+			end := &ends[c.end]
+			a := protoAttr{number: end.base + protowire.Number(c.attr), attr: c.attr}
+			if c.attr >= flow.AttrLabel {
+				a.number = end.base + flow.NumberLabels
+				a.key = protowire.AppendString(protowire.AppendTag(nil, mapKey, protowire.BytesType), cfg.Labels[c.attr-flow.AttrLabel].Field)
+			}
+			end.attrs = append(end.attrs, a)
+			end.status = end.status || c.attr == flow.AttrStatus
+		case cluster:
+			if cfg.Cluster != "" {
+				e.cluster = protowire.AppendTag(nil, flow.NumberCluster, protowire.BytesType)
+				e.cluster = appendString(e.cluster, cfg.Cluster)
+			}
+		}
+	}
+	for _, end := range ends {
+		slices.SortStableFunc(end.attrs, func(a, b protoAttr) int { return cmp.Compare(a.number, b.number) })
+		switch {
+		case len(end.attrs) == 0:
+		case end.prefix == nil:
+			e.ends = append(e.ends, end)
+		default:
+			e.others = append(e.others, end)
+		}
+	}
+	slices.SortFunc(e.ends, func(a, b protoEnd) int { return cmp.Compare(a.base, b.base) })
+	e.room += len(e.cluster)
+	return e, nil
+}
+
+// AppendRecord appends the record with its length before it.
+func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
+	// Most records are of 128 to 16383 bytes, whose length takes up two.
+	const prefix = 2
+	start := len(dst)
+	m := &r.Msg
+	b := reserve(dst, start, e.room+len(m.SrcAddr)+len(m.DstAddr)+len(m.SamplerAddress)+len(m.NextHop)+len(m.BgpNextHop))
+	b, n := e.putStock(b, start+prefix, r)
+	// What a message that was read has besides goflow2's fields is kept, and
+	// not added again.
+	unknown := m.ProtoReflect().GetUnknown()
+	for i := range e.ends {
+		pe := &e.ends[i]
+		end := &r.Ends[pe.end%flow.MaxEnds]
+		if end.Object != nil || pe.status {
+			b, n = e.putEnd(b, n, pe, end, unknown)
+		}
+	}
+	for i := range e.others {
+		pe := &e.others[i]
+		end := &r.Ends[pe.end%flow.MaxEnds]
+		if end.Object != nil || pe.status {
+			b, n = e.putOther(b, n, pe, end, unknown)
+		}
+	}
+	if len(e.cluster) > 0 && !hasField(unknown, flow.NumberCluster) {
+		n += copy(b[n:], e.cluster)
+	}
+	b, n = e.putOwn(b, n, &r.Extra)
+	b = append(b[:n], unknown...)
+
+	length := len(b) - start - prefix
+	if size := protowire.SizeVarint(uint64(length)); size != prefix {
+		b = slices.Grow(b, size)
+		b = b[:start+size+length]
+		copy(b[start+size:], b[start+prefix:start+prefix+length])
+	}
+	putVarint(b, start, uint64(length))
+	return b
+}
+
+// putStock writes goflow2's fields, in the order of their numbers. A table of
+// them would take twice the time.
+func (e *Protobuf) putStock(b []byte, n int, r *flow.Record) ([]byte, int) {
+	m, on := &r.Msg, &e.on
+	if v := m.Type; v != 0 && on[flow.FieldType] {
+		n = putNumber(b, n, 1, uint64(v))
+	}
+	if v := m.SamplingRate; v != 0 && on[flow.FieldSamplingRate] {
+		n = putNumber(b, n, 3, v)
+	}
+	if v := m.SequenceNum; v != 0 && on[flow.FieldSequenceNum] {
+		n = putNumber(b, n, 4, uint64(v))
+	}
+	if v := m.SrcAddr; len(v) != 0 && on[flow.FieldSrcAddr] {
+		n = putBytes(b, n, 6, v)
+	}
+	if v := m.DstAddr; len(v) != 0 && on[flow.FieldDstAddr] {
+		n = putBytes(b, n, 7, v)
+	}
+	if v := m.Bytes; v != 0 && on[flow.FieldBytes] {
+		n = putNumber(b, n, 9, v)
+	}
+	if v := m.Packets; v != 0 && on[flow.FieldPackets] {
+		n = putNumber(b, n, 10, v)
+	}
+	if v := m.SamplerAddress; len(v) != 0 && on[flow.FieldSamplerAddress] {
+		n = putBytes(b, n, 11, v)
+	}
+	if v := m.NextHop; len(v) != 0 && on[flow.FieldNextHop] {
+		n = putBytes(b, n, 12, v)
+	}
+	if v := m.NextHopAs; v != 0 && on[flow.FieldNextHopAS] {
+		n = putNumber(b, n, 13, uint64(v))
+	}
+	if v := m.SrcAs; v != 0 && on[flow.FieldSrcAS] {
+		n = putNumber(b, n, 14, uint64(v))
+	}
+	if v := m.DstAs; v != 0 && on[flow.FieldDstAS] {
+		n = putNumber(b, n, 15, uint64(v))
+	}
+	if v := m.SrcNet; v != 0 && on[flow.FieldSrcNet] {
+		n = putNumber(b, n, 16, uint64(v))
+	}
+	if v := m.DstNet; v != 0 && on[flow.FieldDstNet] {
+		n = putNumber(b, n, 17, uint64(v))
+	}
+	if v := m.InIf; v != 0 && on[flow.FieldInIf] {
+		n = putNumber(b, n, 18, uint64(v))
+	}
+	if v := m.OutIf; v != 0 && on[flow.FieldOutIf] {
+		n = putNumber(b, n, 19, uint64(v))
+	}
+	if v := m.Proto; v != 0 && on[flow.FieldProto] {
+		n = putNumber(b, n, 20, uint64(v))
+	}
+	if v := m.SrcPort; v != 0 && on[flow.FieldSrcPort] {
+		n = putNumber(b, n, 21, uint64(v))
+	}
+	if v := m.DstPort; v != 0 && on[flow.FieldDstPort] {
+		n = putNumber(b, n, 22, uint64(v))
+	}
+	if v := m.IpTos; v != 0 && on[flow.FieldIPTos] {
+		n = putNumber(b, n, 23, uint64(v))
+	}
+	if v := m.ForwardingStatus; v != 0 && on[flow.FieldForwardingStatus] {
+		n = putNumber(b, n, 24, uint64(v))
+	}
+	if v := m.IpTtl; v != 0 && on[flow.FieldIPTTL] {
+		n = putNumber(b, n, 25, uint64(v))
+	}
+	if v := m.TcpFlags; v != 0 && on[flow.FieldTCPFlags] {
+		n = putNumber(b, n, 26, uint64(v))
+	}
+	if v := m.SrcMac; v != 0 && on[flow.FieldSrcMac] {
+		n = putNumber(b, n, 27, v)
+	}
+	if v := m.DstMac; v != 0 && on[flow.FieldDstMac] {
+		n = putNumber(b, n, 28, v)
+	}
+	if v := m.VlanId; v != 0 && on[flow.FieldVlanID] {
+		n = putNumber(b, n, 29, uint64(v))
+	}
+	if v := m.Etype; v != 0 && on[flow.FieldEtype] {
+		n = putNumber(b, n, 30, uint64(v))
+	}
+	if v := m.IcmpType; v != 0 && on[flow.FieldIcmpType] {
+		n = putNumber(b, n, 31, uint64(v))
+	}
+	if v := m.IcmpCode; v != 0 && on[flow.FieldIcmpCode] {
+		n = putNumber(b, n, 32, uint64(v))
+	}
+	if v := m.SrcVlan; v != 0 && on[flow.FieldSrcVlan] {
+		n = putNumber(b, n, 33, uint64(v))
+	}
+	if v := m.DstVlan; v != 0 && on[flow.FieldDstVlan] {
+		n = putNumber(b, n, 34, uint64(v))
+	}
+	if v := m.FragmentId; v != 0 && on[flow.FieldFragmentID] {
+		n = putNumber(b, n, 35, uint64(v))
+	}
+	if v := m.FragmentOffset; v != 0 && on[flow.FieldFragmentOffset] {
+		n = putNumber(b, n, 36, uint64(v))
+	}
+	if v := m.Ipv6FlowLabel; v != 0 && on[flow.FieldIPv6FlowLabel] {
+		n = putNumber(b, n, 37, uint64(v))
+	}
+	if v := m.IpFlags; v != 0 && on[flow.FieldIPFlags] {
+		n = putNumber(b, n, 38, uint64(v))
+	}
+	if v := m.ObservationDomainId; v != 0 && on[flow.FieldObservationDomainID] {
+		n = putNumber(b, n, 70, uint64(v))
+	}
+	if v := m.ObservationPointId; v != 0 && on[flow.FieldObservationPointID] {
+		n = putNumber(b, n, 71, uint64(v))
+	}
+	if len(m.MplsTtl)|len(m.MplsLabel)|len(m.MplsIp)|len(m.BgpNextHop)|len(m.BgpCommunities)|len(m.AsPath)|
+		len(m.LayerStack)|len(m.LayerSize)|len(m.Ipv6RoutingHeaderAddresses) != 0 {
+		b = e.appendLists(b[:n], m)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := m.Ipv6RoutingHeaderSegLeft; v != 0 && on[flow.FieldIPv6RoutingHeaderSegLeft] {
+		n = putNumber(b, n, 106, uint64(v))
+	}
+	if v := m.TimeReceivedNs; v != 0 && on[flow.FieldTimeReceivedNs] {
+		n = putNumber(b, n, 110, v)
+	}
+	if v := m.TimeFlowStartNs; v != 0 && on[flow.FieldTimeFlowStartNs] {
+		n = putNumber(b, n, 111, v)
+	}
+	if v := m.TimeFlowEndNs; v != 0 && on[flow.FieldTimeFlowEndNs] {
+		n = putNumber(b, n, 112, v)
+	}
+	return b, n
+}
+
+// appendLists appends goflow2's fields 80 to 105.
+func (e *Protobuf) appendLists(b []byte, m *protoproducer.ProtoProducerMessage) []byte {
+	on := &e.on
+	if on[flow.FieldMplsTTL] {
+		b = appendPacked(b, 80, m.MplsTtl)
+	}
+	if on[flow.FieldMplsLabel] {
+		b = appendPacked(b, 81, m.MplsLabel)
+	}
+	if on[flow.FieldMplsIP] {
+		b = appendEach(b, 82, m.MplsIp)
+	}
+	if len(m.BgpNextHop) != 0 && on[flow.FieldBgpNextHop] {
+		b = protowire.AppendBytes(protowire.AppendTag(b, 100, protowire.BytesType), m.BgpNextHop)
+	}
+	if on[flow.FieldBgpCommunities] {
+		b = appendPacked(b, 101, m.BgpCommunities)
+	}
+	if on[flow.FieldASPath] {
+		b = appendPacked(b, 102, m.AsPath)
+	}
+	if on[flow.FieldLayerStack] {
+		b = appendPacked(b, 103, m.LayerStack)
+	}
+	if on[flow.FieldLayerSize] {
+		b = appendPacked(b, 104, m.LayerSize)
+	}
+	if on[flow.FieldIPv6RoutingHeaderAddresses] {
+		b = appendEach(b, 105, m.Ipv6RoutingHeaderAddresses)
+	}
+	return b
+}
+
+// putOwn writes what goflow2's message has no fields for.
+func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
+	on := &e.on
+	if v := x.BiFlowDirection; v != 0 && on[flow.FieldBiFlowDirection] {
+		n = putNumber(b, n, 2100, uint64(v))
+	}
+	if v := x.FlowDirection; v != 0 && on[flow.FieldFlowDirection] {
+		n = putNumber(b, n, 2101, uint64(v))
+	}
+	if v := x.FlowEndReason; v != 0 && on[flow.FieldFlowEndReason] {
+		n = putNumber(b, n, 2102, uint64(v))
+	}
+	if v := x.IngressVrfID; v != 0 && on[flow.FieldIngressVrfID] {
+		n = putNumber(b, n, 2103, uint64(v))
+	}
+	if v := x.EgressVrfID; v != 0 && on[flow.FieldEgressVrfID] {
+		n = putNumber(b, n, 2104, uint64(v))
+	}
+	if v := x.InIfName; len(v) != 0 && on[flow.FieldInIfName] {
+		b = appendString(protowire.AppendTag(b[:n], 2105, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.OutIfName; len(v) != 0 && on[flow.FieldOutIfName] {
+		b = appendString(protowire.AppendTag(b[:n], 2106, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.TunnelType; v != 0 && on[flow.FieldTunnelType] {
+		n = putNumber(b, n, 2107, uint64(v))
+	}
+	if v := x.TunnelKey; v != 0 && on[flow.FieldTunnelKey] {
+		n = putNumber(b, n, 2108, v)
+	}
+	if v := x.TunnelSrcAddr; len(v) != 0 && on[flow.FieldTunnelSrcAddr] {
+		b = reserve(b, n, e.room+len(v))
+		n = putBytes(b, n, 2109, v)
+	}
+	if v := x.TunnelDstAddr; len(v) != 0 && on[flow.FieldTunnelDstAddr] {
+		b = reserve(b, n, e.room+len(v))
+		n = putBytes(b, n, 2110, v)
+	}
+	if v := x.TunnelProto; v != 0 && on[flow.FieldTunnelProto] {
+		n = putNumber(b, n, 2111, uint64(v))
+	}
+	if v := x.TunnelSrcPort; v != 0 && on[flow.FieldTunnelSrcPort] {
+		n = putNumber(b, n, 2112, uint64(v))
+	}
+	if v := x.TunnelDstPort; v != 0 && on[flow.FieldTunnelDstPort] {
+		n = putNumber(b, n, 2113, uint64(v))
+	}
+	return b, n
+}
+
+// appendPacked appends a field that is a list of numbers, unless it is empty.
+func appendPacked[T uint32 | stockpb.FlowMessage_LayerStack](b []byte, number protowire.Number, list []T) []byte {
+	if len(list) == 0 {
+		return b
+	}
+	size := 0
+	for _, v := range list {
+		size += protowire.SizeVarint(uint64(v))
+	}
+	b = protowire.AppendVarint(protowire.AppendTag(b, number, protowire.BytesType), uint64(size))
+	for _, v := range list {
+		b = protowire.AppendVarint(b, uint64(v))
+	}
+	return b
+}
+
+// appendEach appends a field for each item of a list.
+func appendEach(b []byte, number protowire.Number, list [][]byte) []byte {
+	for _, v := range list {
+		b = protowire.AppendBytes(protowire.AppendTag(b, number, protowire.BytesType), v)
+	}
+	return b
+}
+
+// putEnd writes what is known of one end.
+func (e *Protobuf) putEnd(b []byte, n int, pe *protoEnd, end *flow.End, unknown []byte) ([]byte, int) {
+	for i := range pe.attrs {
+		a := &pe.attrs[i]
+		v := valueOf(end, a.attr)
+		if v == "" || len(unknown) > 0 && hasField(unknown, a.number) {
+			continue
+		}
+		if a.key != nil {
+			b = appendEntry(b[:n], a, v)
+			n = len(b)
+			b = reserve(b, n, e.room)
+			continue
+		}
+		b = reserve(b, n, len(v)+e.room)
+		n = putTag(b, n, uint32(a.number), uint32(protowire.BytesType))
+		if end.Object == nil || end.Object.Plain() {
+			n = putVarint(b, n, uint64(len(v)))
+			n += copy(b[n:], v)
+			continue
+		}
+		b = appendString(b[:n], v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	return b, n
+}
+
+// putOther writes what is known of one end as a KubeObject, if it is anything.
+func (e *Protobuf) putOther(b []byte, n int, pe *protoEnd, end *flow.End, unknown []byte) ([]byte, int) {
+	size := len(pe.prefix)
+	for i := range pe.attrs {
+		a := &pe.attrs[i]
+		v := valueOf(end, a.attr)
+		switch {
+		case v == "":
+		case a.key != nil:
+			size += protowire.SizeTag(a.number) + protowire.SizeBytes(sizeEntry(a, v))
+		default:
+			size += protowire.SizeTag(a.number) + protowire.SizeBytes(validLen(v))
+		}
+	}
+	if size == len(pe.prefix) || len(unknown) > 0 && hasOther(unknown, pe.prefix) {
+		return b, n
+	}
+	b = protowire.AppendTag(b[:n], flow.NumberOther, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	b = append(b, pe.prefix...)
+	for i := range pe.attrs {
+		a := &pe.attrs[i]
+		v := valueOf(end, a.attr)
+		switch {
+		case v == "":
+		case a.key != nil:
+			b = appendEntry(b, a, v)
+		default:
+			b = appendString(protowire.AppendTag(b, a.number, protowire.BytesType), v)
+		}
+	}
+	n = len(b)
+	return reserve(b, n, e.room), n
+}
+
+// valueOf returns a generated field, empty if it is not known.
+func valueOf(end *flow.End, a flow.Attr) string {
+	switch {
+	case a == flow.AttrStatus:
+		return end.Status.String()
+	case end.Object == nil:
+		return ""
+	}
+	return end.Object.Attr(a)
+}
+
+// hasField tells whether a message has a field.
+func hasField(message []byte, number protowire.Number) bool {
+	for len(message) > 0 {
+		num, _, n := protowire.ConsumeField(message)
+		if n < 0 {
+			return false
+		}
+		if num == number {
+			return true
+		}
+		message = message[n:]
+	}
+	return false
+}
+
+// hasOther tells whether a message has an object that begins with a field.
+func hasOther(message, prefix []byte) bool {
+	for len(message) > 0 {
+		num, typ, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return false
+		}
+		size := protowire.ConsumeFieldValue(num, typ, message[n:])
+		if size < 0 {
+			return false
+		}
+		if num == flow.NumberOther && typ == protowire.BytesType {
+			object, _ := protowire.ConsumeBytes(message[n:])
+			if bytes.HasPrefix(object, prefix) {
+				return true
+			}
+		}
+		message = message[n+size:]
+	}
+	return false
+}
+
+// putTag writes a field's number, of at most 18 bits, and its type.
+func putTag(b []byte, n int, number, wire uint32) int {
+	t := number<<3 | wire
+	switch {
+	case t < 1<<7:
+		b[n] = byte(t)
+		return n + 1
+	case t < 1<<14:
+		binary.LittleEndian.PutUint16(b[n:], uint16(t&0x7f|0x80|t>>7<<8))
+		return n + 2
+	}
+	b[n], b[n+1], b[n+2] = byte(t)|0x80, byte(t>>7)|0x80, byte(t>>14)
+	return n + 3
+}
+
+// putNumber writes a field that is a number.
+func putNumber(b []byte, n int, number uint32, v uint64) int {
+	return putVarint(b, putTag(b, n, number, uint32(protowire.VarintType)), v)
+}
+
+// putBytes writes a field that is bytes.
+func putBytes(b []byte, n int, number uint32, v []byte) int {
+	n = putVarint(b, putTag(b, n, number, uint32(protowire.BytesType)), uint64(len(v)))
+	return n + copy(b[n:], v)
+}
+
+// putVarint writes a number as a base 128 varint.
+func putVarint(b []byte, n int, v uint64) int {
+	for v >= 0x80 {
+		b[n] = byte(v) | 0x80
+		v >>= 7
+		n++
+	}
+	b[n] = byte(v)
+	return n + 1
+}
+
+// sizeEntry returns the size of a label's entry in its map.
+func sizeEntry(a *protoAttr, v string) int {
+	return len(a.key) + protowire.SizeTag(mapValue) + protowire.SizeBytes(validLen(v))
+}
+
+// appendEntry appends a label as an entry of its map.
+func appendEntry(b []byte, a *protoAttr, v string) []byte {
+	b = protowire.AppendTag(b, a.number, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(sizeEntry(a, v)))
+	return appendString(protowire.AppendTag(append(b, a.key...), mapValue, protowire.BytesType), v)
+}
+
+// appendString appends a string with its length before it. Strings of proto3
+// are UTF-8; bytes that are not become U+FFFD.
+func appendString[S []byte | string](b []byte, s S) []byte {
+	length := validLen(s)
+	b = protowire.AppendVarint(b, uint64(length))
+	if length == len(s) {
+		return append(b, s...) // U+FFFD is longer than what it stands for
+	}
+	for i := 0; i < len(s); {
+		c, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
+		b = utf8.AppendRune(b, c)
+		i += size
+	}
+	return b
+}
+
+// validLen returns how long s is with U+FFFD for each byte that is no UTF-8.
+func validLen[S []byte | string](s S) int {
+	length := 0
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			i++
+			length++
+			continue
+		}
+		c, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
+		length += utf8.RuneLen(c)
+		i += size
+	}
+	return length
+}

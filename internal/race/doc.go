@@ -1,0 +1,3 @@
+// Package race tells tests whether the race detector is on. Allocations mean
+// nothing under it, and timings little.
+package race
