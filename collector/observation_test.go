@@ -87,7 +87,7 @@ func TestRepeated(t *testing.T) {
 				if !ok {
 					return
 				}
-				if r.Extra.Repeated {
+				if r.Extra.Duplicate {
 					repeated++
 					return
 				}
@@ -125,8 +125,8 @@ func TestNotRepeated(t *testing.T) {
 		c, _ := newTestCollector(t)
 		egress := 0
 		d := c.NewDecoder(&sink{f: func(r *flow.Record) {
-			if r.Extra.Repeated || r.Extra.Scaled {
-				t.Errorf("%s: a record is repeated (%v) or scaled (%v)", name, r.Extra.Repeated, r.Extra.Scaled)
+			if r.Extra.Duplicate || r.Extra.Scaled {
+				t.Errorf("%s: a record is repeated (%v) or scaled (%v)", name, r.Extra.Duplicate, r.Extra.Scaled)
 			}
 			egress += int(r.Extra.FlowDirection)
 		}})

@@ -475,7 +475,7 @@ func (d *direction) fill(r *flow.Record, p *binding, rec []byte, exportTime, upt
 		a.apply(r, p, rec, rec[s.offset:s.offset+s.length])
 	}
 	if d.openVSwitch {
-		r.Extra.Scaled, r.Extra.Repeated = true, repeatedByOVS(&r.Extra)
+		r.Extra.Scaled, r.Extra.Duplicate = true, repeatedByOVS(&r.Extra)
 	}
 	return nil
 }

@@ -112,7 +112,7 @@ func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []b
 	}
 	m.TimeFlowStartNs, m.TimeFlowEndNs = uint64(d.received), uint64(d.received)
 	d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
-	d.rec.Extra.Repeated = leftOVSTunnel(b[n:])
+	d.rec.Extra.Duplicate = leftOVSTunnel(b[n:])
 	d.emit(protoSFlow, sequence, agent)
 	return true
 }

@@ -81,19 +81,19 @@ const (
 	numFields
 )
 
-// Kind is the shape of a field's value and says which accessor reads it.
-type Kind uint8
+// ValueKind is the shape of a field's value and says which accessor reads it.
+type ValueKind uint8
 
 // The kinds of fields.
 const (
-	KindUint   Kind = iota // a number: [Record.Uint]
-	KindAddr               // an IP address of 4 or 16 bytes, none if empty: [Record.Bytes]
-	KindMAC                // a MAC address in the low 48 bits, none if 0: [Record.Uint]
-	KindText               // text from the wire, not to be trusted: [Record.Bytes]
-	KindString             // one of a fixed set of names that need no escaping: [Record.Name]
-	KindUints              // numbers: [Record.Uints]
-	KindAddrs              // addresses: [Record.Addrs]
-	KindLayers             // goflow2's layer names: Record.Msg.LayerStack
+	KindUint   ValueKind = iota // a number: [Record.Uint]
+	KindAddr                    // an IP address of 4 or 16 bytes, none if empty: [Record.Bytes]
+	KindMAC                     // a MAC address in the low 48 bits, none if 0: [Record.Uint]
+	KindText                    // text from the wire, not to be trusted: [Record.Bytes]
+	KindString                  // one of a fixed set of names that need no escaping: [Record.Name]
+	KindUints                   // numbers: [Record.Uints]
+	KindAddrs                   // addresses: [Record.Addrs]
+	KindLayers                  // goflow2's layer names: Record.Msg.LayerStack
 )
 
 // Field describes one field of a record.
@@ -105,7 +105,7 @@ type Field struct {
 	// set; others have their Name there.
 	NetObserv string
 	Number    int32 // in flow.proto, below [NumberGenerated] goflow2's; 0 for what another field says there
-	Kind      Kind
+	Kind      ValueKind
 	Default   bool // written unless -fields says otherwise
 	Doc       string
 }
@@ -121,8 +121,8 @@ const (
 	NumberOwn       = 2100 // what goflow2 has no fields for
 )
 
-// Stock says that goflow2 has the field, too.
-func (f *Field) Stock() bool { return 0 < f.Number && f.Number < NumberGenerated }
+// Upstream reports whether goflow2 has the field, too.
+func (f *Field) Upstream() bool { return 0 < f.Number && f.Number < NumberGenerated }
 
 // Fields is the one table of fields, indexed by FieldID: the default ones
 // first, both groups sorted by name.

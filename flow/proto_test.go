@@ -195,7 +195,7 @@ func TestProtoFields(t *testing.T) {
 		fields[f.Number()] = name
 	}
 	numbers := []protoreflect.Kind{protoreflect.Uint32Kind, protoreflect.Uint64Kind}
-	kinds := map[flow.Kind][]protoreflect.Kind{
+	kinds := map[flow.ValueKind][]protoreflect.Kind{
 		flow.KindUint: numbers, flow.KindUints: numbers, flow.KindMAC: numbers,
 		flow.KindAddr: {protoreflect.BytesKind}, flow.KindAddrs: {protoreflect.BytesKind},
 		flow.KindText: {protoreflect.StringKind}, flow.KindString: {protoreflect.EnumKind}, flow.KindLayers: {protoreflect.EnumKind},
@@ -203,7 +203,7 @@ func TestProtoFields(t *testing.T) {
 	for i := range flow.Fields {
 		if f := &flow.Fields[i]; f.Number != 0 {
 			add(f.Number, f.Snake, kinds[f.Kind]...)
-			if f.Stock() != (f.Number < flow.NumberOwn) {
+			if f.Upstream() != (f.Number < flow.NumberOwn) {
 				t.Errorf("%s has number %d", f.Name, f.Number)
 			}
 		}

@@ -106,18 +106,18 @@ func (s Status) String() string {
 // Extra holds what goflow2's message has no field for. Its zero value means
 // that the exporter sent none of it. Slices alias the worker's buffers.
 type Extra struct {
-	// HasStart and HasEnd say that the exporter sent a start or end time, as
+	// HasStart and HasEnd report whether the exporter sent a start or end time, as
 	// told from the template. Without them the message's times are goflow2's
 	// default, the export time.
 	HasStart, HasEnd bool
 
-	// Scaled says that the counters are estimates for all packets: the exporter
+	// Scaled reports whether the counters are estimates for all packets: the exporter
 	// has multiplied them by its sampling rate already.
 	Scaled bool
-	// Repeated says that another record has the same packets, of the same
+	// Duplicate says that another record has the same packets, of the same
 	// exporter or of one that the packets passed before. Of all the records of
 	// a packet exactly one does not say so. It is known of Open vSwitch only.
-	Repeated bool
+	Duplicate bool
 
 	BiFlowDirection uint8  // IE 239
 	FlowDirection   uint8  // IE 61

@@ -14,7 +14,7 @@ import (
 // want is a field that the handler reads, with what the last line had of it.
 type want struct {
 	id   flow.FieldID
-	kind flow.Kind
+	kind flow.ValueKind
 	// names are what may be in place of a number.
 	names map[string]uint64
 

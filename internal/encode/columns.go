@@ -61,7 +61,7 @@ var within = map[flow.FieldID]flow.FieldID{
 func (d dialect) key(f *flow.Field) (key string, def bool) {
 	switch d {
 	case dialectV2:
-		return f.Snake, f.Stock()
+		return f.Snake, f.Upstream()
 	case dialectProtobuf:
 		if f.Number == 0 {
 			return "", false

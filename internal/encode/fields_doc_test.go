@@ -117,7 +117,7 @@ func v2Cell(f *flow.Field) string {
 	if whole, ok := within[f.ID]; ok {
 		return "in `" + flow.Fields[whole].Snake + "`"
 	}
-	return nameCell(f.Snake, f.Stock())
+	return nameCell(f.Snake, f.Upstream())
 }
 
 func netObservCell(f *flow.Field) string {
@@ -142,7 +142,7 @@ func numberCell(f *flow.Field) string {
 
 func textCell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
 
-func kindCell(k flow.Kind) string {
+func kindCell(k flow.ValueKind) string {
 	switch k {
 	case flow.KindUint:
 		return "number"

@@ -185,7 +185,7 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 // the field in its message. What it does not have comes behind.
 func stockOrder(c column) int {
 	f := &flow.Fields[c.field]
-	if c.kind != decoded || !f.Stock() {
+	if c.kind != decoded || !f.Upstream() {
 		return math.MaxInt
 	}
 	return (*stockpb.FlowMessage)(nil).ProtoReflect().Descriptor().Fields().ByNumber(protowire.Number(f.Number)).Index()

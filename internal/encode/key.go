@@ -67,7 +67,7 @@ func ParseKey(list string, mapping []flow.MapEntry, labels ...flow.Label) (*Key,
 	return k, nil
 }
 
-func single(k flow.Kind) bool {
+func single(k flow.ValueKind) bool {
 	return k != flow.KindUints && k != flow.KindAddrs && k != flow.KindLayers
 }
 

@@ -180,7 +180,7 @@ func (s *Stage) Idle() (pending bool) { return s.next.Idle() }
 
 func (s *Stage) count(r *flow.Record) {
 	switch {
-	case r.Extra.Repeated:
+	case r.Extra.Duplicate:
 		s.results[resultRepeated].Add(1)
 		return
 	case len(r.Msg.SrcAddr) == 0 && len(r.Msg.DstAddr) == 0: // ARP and its like

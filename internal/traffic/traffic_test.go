@@ -108,7 +108,7 @@ func TestCount(t *testing.T) {
 	s.HandleFlow(scaledAlready)
 
 	repeated := record(front, back, 1000, 10)
-	repeated.Extra.Repeated = true
+	repeated.Extra.Duplicate = true
 	s.HandleFlow(repeated)
 	arp := record(nil, nil, 60, 1)
 	arp.Msg.SrcAddr, arp.Msg.DstAddr = nil, nil
