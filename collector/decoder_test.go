@@ -8,7 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 // decodeAll decodes datagrams of one source and returns what show makes of the
@@ -323,18 +325,18 @@ func TestBoundsOfPorts(t *testing.T) {
 	bindings, seqs := 0, 0
 	for _, p := range d.peers {
 		bindings += len(p.bindings)
-		seqs += len(p.sequences.byStream)
+		seqs += p.sequences.Len()
 	}
-	if bindings > maxBindings || seqs > maxSeqs+maxSequences || d.planCost > maxPlanCost || len(d.plans) > maxPlanCost/planCost {
-		t.Errorf("%d bindings, %d sequences, plans of cost %d", bindings, seqs, d.planCost)
+	if bindings > maxBindings || seqs > maxSeqs+sequence.MaxTrackers || d.decodersCost > maxDecodersCost || len(d.recordDecoders) > maxDecodersCost/recordDecoderCost {
+		t.Errorf("%d bindings, %d sequences, plans of cost %d", bindings, seqs, d.decodersCost)
 	}
 	// Shapes are shared: a thousand exporters of one kind have one plan.
-	before := len(d.plans)
+	before := len(d.recordDecoders)
 	for i := range uint32(1000) {
 		source := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)}), 1)
 		d.Datagram(source, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256)), set(256, basicRecord(1))), testTime)
 	}
-	if n := len(d.plans); n != before+1 {
+	if n := len(d.recordDecoders); n != before+1 {
 		t.Errorf("%d plans for one shape", n-before)
 	}
 }
@@ -366,8 +368,8 @@ func TestPanicContainment(t *testing.T) {
 	}
 }
 
-// TestFaultLog logs one line in ten seconds for each reason.
-func TestFaultLog(t *testing.T) {
+// TestErrorLog logs one line in ten seconds for each reason.
+func TestErrorLog(t *testing.T) {
 	c, hook := newTestCollector(t)
 	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
 	for i := range 100 {
@@ -377,7 +379,7 @@ func TestFaultLog(t *testing.T) {
 	if n := len(hook.AllEntries()); n != 4 {
 		t.Errorf("%d lines, want 2 for each of 2 reasons", n)
 	}
-	if got := hook.LastEntry().Data["not_logged"]; got != uint64(49) {
-		t.Errorf("not_logged=%v, want 49", got)
+	if got := hook.LastEntry().Data[ratelog.Suppressed]; got != uint64(49) {
+		t.Errorf("%s=%v, want 49", ratelog.Suppressed, got)
 	}
 }
