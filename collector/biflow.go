@@ -72,7 +72,7 @@ func forwardOnly(id uint16) bool {
 // hasReverse reports whether a biflow counted traffic in the other direction.
 func (rd *recordDecoder) hasReverse(b []byte) bool {
 	for _, i := range rd.reverseCounters {
-		if number(rd.value(b, i)) != 0 {
+		if number(rd.value(b, int(i))) != 0 {
 			return true
 		}
 	}

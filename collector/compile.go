@@ -46,7 +46,7 @@ func newRecordDecoder(t *template) *recordDecoder {
 		rd.reverse = &d
 		for _, el := range elements {
 			if el.pen == penReverse && isCounter(el.id) {
-				rd.reverseCounters = append(rd.reverseCounters, el.index)
+				rd.reverseCounters = append(rd.reverseCounters, uint16(el.index))
 			}
 		}
 	}
@@ -190,11 +190,11 @@ func (c *compiler) addElement(el element) {
 // addExtra adds an extra field. If an element is there several times the last one
 // counts, as with those that goflow2 reads.
 func (c *compiler) addExtra(x extraField, index int) {
-	x.index = index
+	x.index = uint16(index)
 	d := &c.direction
 	for i := range d.extra {
 		if d.extra[i].op == x.op && d.extra[i].field == x.field {
-			d.extra[i].index = index
+			d.extra[i].index = x.index
 			return
 		}
 	}
@@ -247,10 +247,10 @@ func (c *compiler) addTimes() {
 	}
 	boot := c.find(ieSystemInitTimeMilliseconds)
 	if i := c.find(ieFlowStartSysUpTime); i >= 0 && !d.hasStart {
-		c.addExtra(extraField{op: opStartUptime, boot: boot}, i)
+		c.addExtra(extraField{op: opStartUptime, boot: int16(boot)}, i)
 	}
 	if i := c.find(ieFlowEndSysUpTime); i >= 0 && !d.hasEnd {
-		c.addExtra(extraField{op: opEndUptime, boot: boot}, i)
+		c.addExtra(extraField{op: opEndUptime, boot: int16(boot)}, i)
 	}
 }
 

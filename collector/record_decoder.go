@@ -25,7 +25,7 @@ type recordDecoder struct {
 	// sampler is the index of the field with the sampler's id, or -1.
 	sampler int
 	// reverseCounters are the fields that hold the counters of the other direction.
-	reverseCounters []int
+	reverseCounters []uint16
 }
 
 type valueBounds struct{ offset, length int }
@@ -53,9 +53,9 @@ type variableField struct {
 type extraField struct {
 	op    extraOp
 	field flow.FieldID // of opSet...
+	index uint16       // of the element in the template
+	boot  int16        // opStartUptime, opEndUptime: the element with the boot time, or -1
 	mask  uint64       // opSetUint: the largest number that the field can hold
-	index int          // of the element in the template
-	boot  int          // opStartUptime, opEndUptime: the element with the boot time, or -1
 }
 
 type extraOp uint8
@@ -192,7 +192,12 @@ func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, expo
 	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
 	for i := range d.extra {
 		x := &d.extra[i]
-		x.apply(r, t, record, t.value(record, x.index))
+		v := t.value(record, int(x.index))
+		if x.op == opSetUint { // the most frequent one
+			r.SetUint(x.field, number(v)&x.mask)
+			continue
+		}
+		x.apply(r, t, record, v)
 	}
 	if d.openVSwitch {
 		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
@@ -200,12 +205,10 @@ func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, expo
 	return nil
 }
 
-// apply sets what the element's value v is for.
+// apply sets what the element's value v is for, except for opSetUint.
 func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte) {
 	m := &r.Msg
 	switch x.op {
-	case opSetUint:
-		r.SetUint(x.field, number(v)&x.mask)
 	case opSetAddr:
 		setBytes(r, x.field, v)
 	case opSetText:
@@ -257,7 +260,7 @@ func (x *extraField) bootTime(t *templateBinding, record []byte) uint64 {
 	if x.boot < 0 {
 		return t.bootTime
 	}
-	return number(t.value(record, x.boot))
+	return number(t.value(record, int(x.boot)))
 }
 
 // number reads a big-endian number of up to 8 bytes, since RFC 7011, 6.2 allows
