@@ -1,38 +1,37 @@
 // Package collector receives NetFlow v5, v9, IPFIX and sFlow v5, from UDP
 // sockets or from packet captures, and decodes it with goflow2 into records.
 //
-// The wire is taken for hostile: goflow2's decoders run behind guards that
-// check every count against the bytes that remain, each set of a datagram is
+// Whatever comes from the wire may be hostile. Guards check every count against the
+// bytes that remain before goflow2's decoders run, each set of a datagram is
 // decoded by itself, and whatever an exporter makes us remember is bounded.
+//
+// A datagram passes worker.go, decoder.go, the file of its protocol and, for
+// NetFlow v9 and IPFIX, record_decoder.go, before emit.go hands its records to the
+// worker's flow.Handler.
 package collector
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
-	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/netsampler/goflow2/v2/decoders/netflow"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
+	"github.com/netobserv/goflow2-kube-enricher/collector/udp"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // Config says where to listen and what to bound.
 type Config struct {
 	Listeners []Listener
-	// MaxExporters bounds how many exporters are remembered; 0 is 4096. The one
-	// not heard from for longest makes room.
+	// MaxExporters bounds how many exporters are remembered; 0 is 4096. Beyond it
+	// the one not heard from for longest is forgotten.
 	MaxExporters int
 	// TemplatesFile is where templates and sampling rates are kept across
 	// restarts; empty for nowhere.
@@ -42,10 +41,10 @@ type Config struct {
 	// Allow lists who may export to us; empty for everyone.
 	Allow []netip.Prefix
 	// Sampling gives a sampling rate to exporters that send none. The longest
-	// prefix that holds the exporter counts.
+	// prefix that contains the exporter counts.
 	Sampling []SamplingRule
-	// DrainTimeout bounds how long Run reads what reached the sockets before it
-	// was told to stop; 0 is 5 s.
+	// DrainTimeout bounds how long Run, after its context has ended, reads what had
+	// reached the sockets; 0 is 5 s.
 	DrainTimeout time.Duration
 }
 
@@ -55,7 +54,7 @@ type SamplingRule struct {
 	Rate      uint64 // one in how many packets
 }
 
-// policy is what the configuration says of exporters by their address.
+// policy is what the configuration says about exporters, by their address.
 type policy struct {
 	allow    []netip.Prefix
 	sampling []SamplingRule // longest prefix first
@@ -80,15 +79,16 @@ func (p *policy) samplingRate(a netip.Addr) uint64 {
 	return 0
 }
 
-// Collector receives and decodes.
+// Collector receives datagrams and decodes them. Open and Run are called by one
+// goroutine; other methods may be called by any.
 type Collector struct {
 	cfg        Config
 	newHandler func(worker int) flow.Handler
 	log        logrus.FieldLogger
 	exporters  *exporters
-	faults     *faultLog
+	errors     *errorLog
 	policy     *policy
-	own        *workerMetrics // of what no worker does
+	own        *workerMetrics // of what no worker counts
 	opened     bool
 
 	bound  atomic.Bool
@@ -104,9 +104,8 @@ type Collector struct {
 // from standard input rather than decoded from datagrams.
 var inputFormats = []string{"json", "protobuf"}
 
-// New makes a collector. newHandler is called once for each worker, from Run or
-// ReadCapture; the handler is then called by that worker only. Metrics are
-// registered with reg.
+// New makes a collector. newHandler is called once for each worker, from Run; the
+// handler is then called by that worker only. Metrics are registered with reg.
 func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Collector, error) {
 	if cfg.MaxExporters == 0 {
 		cfg.MaxExporters = defaultMaxExporters
@@ -118,7 +117,7 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 		cfg:        cfg,
 		newHandler: newHandler,
 		log:        log,
-		faults:     &faultLog{log: log},
+		errors:     &errorLog{log: log},
 		policy:     newPolicy(&cfg),
 		own:        new(workerMetrics),
 		inputs:     make(map[string]prometheus.Counter),
@@ -149,21 +148,21 @@ func (c *Collector) Ready() error {
 	return nil
 }
 
-// NewDecoder makes a decoder that hands records to h. It is for one goroutine.
-// Its counts are part of the collector's metrics.
+// NewDecoder makes a decoder that hands records to h. One goroutine uses it. Its
+// counts are part of the collector's metrics.
 func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 	m := new(workerMetrics)
 	c.mu.Lock()
 	c.workers = append(c.workers, m)
 	c.mu.Unlock()
 	return &Decoder{
-		exporters: c.exporters,
-		metrics:   m,
-		faults:    c.faults,
-		policy:    c.policy,
-		handler:   h,
-		peers:     make(map[netip.AddrPort]*peer),
-		plans:     make(map[string]*plan),
+		exporters:      c.exporters,
+		metrics:        m,
+		errors:         c.errors,
+		policy:         c.policy,
+		handler:        h,
+		peers:          make(map[netip.AddrPort]*peer),
+		recordDecoders: make(map[string]*recordDecoder),
 	}
 }
 
@@ -173,40 +172,69 @@ func (c *Collector) allMetrics() []*workerMetrics {
 	return slices.Clone(c.workers)
 }
 
+// socket is a UDP socket of a listener, whose port is the bound one.
+type socket struct {
+	*udp.Socket
+	listener Listener
+}
+
 // Open binds the sockets, so that what arrives from then on is received by Run.
 // It is called at most once.
 func (c *Collector) Open(ctx context.Context) error {
 	c.opened = true
 	for _, l := range c.cfg.Listeners {
-		group, err := listen(ctx, l, c.log)
+		group, err := udp.Listen(ctx, udp.Config{Address: l.String(), Sockets: l.Sockets, ReceiveBuffer: l.ReceiveBuffer}, c.log)
 		c.mu.Lock()
-		c.sockets = append(c.sockets, group...)
+		for _, s := range group {
+			bound := l
+			bound.Port = s.Port()
+			c.sockets = append(c.sockets, &socket{s, bound})
+		}
 		c.mu.Unlock()
 		if err != nil {
 			c.closeSockets()
-			return err
+			return fmt.Errorf("listen on udp %s (-listen): %w", l, err)
 		}
 	}
 	return nil
+}
+
+// Bound returns the listeners that Open bound, with the port that the kernel chose
+// where the configured one is 0, and with the number of sockets that are open. It
+// returns nothing before Open and after Run. Any goroutine may call it.
+func (c *Collector) Bound() []Listener {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var bound []Listener
+	for _, s := range c.sockets {
+		if n := len(bound); n > 0 && bound[n-1].String() == s.listener.String() {
+			bound[n-1].Sockets++
+			continue
+		}
+		l := s.listener
+		l.Sockets = 1
+		bound = append(bound, l)
+	}
+	return bound
 }
 
 func (c *Collector) closeSockets() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.sockets {
-		c.own.drops[dropKernel].Add(s.finalDrops())
-		s.close()
+		c.own.drops[dropKernel].Add(s.FinalDrops())
+		s.Close()
 	}
 	c.sockets = nil
 }
 
-// countKernelDrops brings the count of datagrams that the kernel dropped up to
-// date.
+// countKernelDrops adds the datagrams that the kernel dropped since the last call
+// to their counter.
 func (c *Collector) countKernelDrops() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, s := range c.sockets {
-		c.own.drops[dropKernel].Add(s.kernelDrops())
+		c.own.drops[dropKernel].Add(s.Drops())
 	}
 }
 
@@ -230,14 +258,14 @@ func (c *Collector) Run(ctx context.Context) error {
 	drained := make(chan struct{})
 	house.Go(func() { c.keepHouse(templates, drained) })
 	for i, s := range sockets {
-		d := c.NewDecoder(c.newHandler(i))
-		wg.Go(func() { c.work(s, d) })
+		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, failed: &c.failed}
+		wg.Go(w.run)
 	}
 	stop := context.AfterFunc(ctx, func() {
 		deadline := time.Now().Add(c.cfg.DrainTimeout)
 		for _, s := range sockets {
-			c.own.drops[dropKernel].Add(s.finalDrops())
-			s.stop(deadline)
+			c.own.drops[dropKernel].Add(s.FinalDrops())
+			s.Stop(deadline)
 		}
 	})
 	wg.Wait()
@@ -248,146 +276,4 @@ func (c *Collector) Run(ctx context.Context) error {
 		return errors.New("receive: all sockets failed")
 	}
 	return nil
-}
-
-// work receives and decodes on one socket until it is stopped and drained.
-func (c *Collector) work(s *socket, d *Decoder) {
-	pace := newPacer(s.bufferSize)
-	for {
-		n, err := s.receive()
-		now := time.Now().UnixNano()
-		for i := range n {
-			b, source, truncated := s.datagram(i)
-			if truncated {
-				d.metrics.received(protoUnknown, len(b))
-				d.received = now
-				d.drop(dropTruncated, source, b)
-				continue
-			}
-			d.Datagram(source, s.protocols, b, now)
-		}
-		switch {
-		case errors.Is(err, errDrained):
-			d.tick(now, true)
-			d.handler.Idle()
-			return
-		case errors.Is(err, os.ErrDeadlineExceeded):
-			s.wakeAfter(d.idle(now))
-		case err != nil:
-			c.failed.Add(1)
-			c.log.WithError(err).WithField("address", s.address).Error("receiving failed; this socket is given up")
-			d.handler.Idle()
-			return
-		case n < batchSize:
-			s.wakeAfter(d.idle(now))
-			if nap := pace.nap(n, now); nap > 0 {
-				s.nap(nap)
-			}
-		default:
-			pace.nap(n, now) // more is waiting; takes note of the rate
-		}
-	}
-}
-
-// idle does what waits for a pause, and tells whether to be called again soon.
-func (d *Decoder) idle(now int64) (pending bool) {
-	pending = d.tick(now, false)
-	return d.handler.Idle() || pending
-}
-
-// Datagram decodes one datagram that arrived from source at the given time (Unix
-// nanoseconds), and calls the handler for each of its records. b is not kept. A
-// panic costs this datagram only.
-func (d *Decoder) Datagram(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
-	defer func() {
-		if r := recover(); r != nil {
-			d.panicked(r, b)
-			d.metrics.drop(dropPanic)
-			delete(d.peers, source)
-		}
-	}()
-	d.datagram(source, allowed, b, received)
-}
-
-// panicked logs a panic and what caused it.
-func (d *Decoder) panicked(r any, b []byte) {
-	d.faults.log.WithFields(logrus.Fields{"panic": fmt.Sprint(r), "stack": string(debug.Stack())}).Debug("decoding panicked")
-	var source netip.AddrPort
-	if d.peer != nil {
-		source = d.peer.source
-	}
-	d.faults.report(dropPanic, source, b, d.received)
-}
-
-// WriteTemplates writes the known templates in the form of goflow2's /templates:
-// a JSON object by exporter, then by goflow2's template key.
-func (c *Collector) WriteTemplates(w io.Writer) error {
-	all := make(map[string]netflow.FlowBaseTemplateSet)
-	for _, e := range c.exporters.all() {
-		e.mu.Lock()
-		for k, l := range e.templates {
-			source := netip.AddrPortFrom(e.addr, l.port).String()
-			if all[source] == nil {
-				all[source] = make(netflow.FlowBaseTemplateSet)
-			}
-			key := uint64(k.version)<<48 | uint64(k.domain)<<16 | uint64(k.id)
-			all[source][key] = l.goflow2()
-		}
-		e.mu.Unlock()
-	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(all); err != nil {
-		return fmt.Errorf("write templates: %w", err)
-	}
-	return nil
-}
-
-// exporterInfo is what /exporters tells of one exporter.
-type exporterInfo struct {
-	Exporter     netip.Addr `json:"exporter"`
-	LastSeen     time.Time  `json:"lastSeen"`
-	Templates    int        `json:"templates"`
-	SetsHeld     int64      `json:"setsHeld"`     // data sets that wait for a template
-	SequenceLost uint64     `json:"sequenceLost"` // records or datagrams, as its protocol counts
-}
-
-// WriteExporters writes the known exporters as a JSON array, the one that lost
-// most first.
-func (c *Collector) WriteExporters(w io.Writer) error {
-	infos := []exporterInfo{}
-	for _, e := range c.exporters.all() {
-		e.mu.Lock()
-		templates := len(e.templates)
-		e.mu.Unlock()
-		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load()})
-	}
-	slices.SortFunc(infos, func(a, b exporterInfo) int {
-		return cmp.Or(cmp.Compare(b.SequenceLost, a.SequenceLost), a.Exporter.Compare(b.Exporter))
-	})
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(infos); err != nil {
-		return fmt.Errorf("write exporters: %w", err)
-	}
-	return nil
-}
-
-// goflow2 returns the template in the type that goflow2 keeps it in.
-func (t *template) goflow2() any {
-	scopes, options := t.fields[:t.scopes], t.fields[t.scopes:]
-	switch {
-	case !t.options:
-		return netflow.TemplateRecord{TemplateId: t.key.id, FieldCount: uint16(len(t.fields)), Fields: t.fields}
-	case t.key.version == 9:
-		return netflow.NFv9OptionsTemplateRecord{
-			TemplateId: t.key.id, ScopeLength: uint16(4 * len(scopes)), OptionLength: uint16(4 * len(options)),
-			Scopes: scopes, Options: options,
-		}
-	default:
-		return netflow.IPFIXOptionsTemplateRecord{
-			TemplateId: t.key.id, FieldCount: uint16(len(t.fields)), ScopeFieldCount: uint16(len(scopes)),
-			Scopes: scopes, Options: options,
-		}
-	}
 }

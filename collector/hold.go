@@ -152,8 +152,8 @@ func (d *Decoder) release(k templateKey) {
 	if e.numHeld.Load() == 0 {
 		return
 	}
-	peer, received, units, known := d.peer, d.received, d.units, d.unitsKnown
-	defer func() { d.peer, d.received, d.units, d.unitsKnown = peer, received, units, known }()
+	peer, received, count, counted := d.peer, d.received, d.recordCount, d.recordsCounted
+	defer func() { d.peer, d.received, d.recordCount, d.recordsCounted = peer, received, count, counted }()
 	for _, s := range e.take(k) {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(peer.source.Addr(), s.port))
@@ -172,7 +172,7 @@ func (d *Decoder) decodeHeld(s *heldSet) (ok bool) {
 		}
 	}()
 	b := d.bind(s.key)
-	return b != nil && d.records(b, s.content, &s.header)
+	return b != nil && d.decodeRecords(b, s.content, &s.header)
 }
 
 // knows tells whether a template is known for a port. The lock is held.

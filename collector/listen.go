@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -38,6 +37,18 @@ type Listener struct {
 // String returns the listener's host and port, as net.Listen takes them.
 func (l Listener) String() string {
 	return net.JoinHostPort(l.Host, strconv.Itoa(int(l.Port)))
+}
+
+// URL returns the listener's scheme, host and port, as in -listen.
+func (l Listener) URL() string {
+	scheme := "flow"
+	switch l.Protocols {
+	case NetFlow:
+		scheme = "netflow"
+	case SFlow:
+		scheme = "sflow"
+	}
+	return scheme + "://" + l.String()
 }
 
 // DefaultSockets is how many sockets an address gets unless count says
@@ -114,12 +125,4 @@ func parseListener(s string) (Listener, error) {
 		}
 	}
 	return l, nil
-}
-
-// reason takes the address, which the caller names, out of an error of net.
-func reason(err error) error {
-	if op := (*net.OpError)(nil); errors.As(err, &op) {
-		return op.Err
-	}
-	return err
 }

@@ -22,8 +22,8 @@ const (
 
 var protocolNames = [numProtocols]string{"unknown", "sflow_5", "netflow_v5", "netflow_v9", "ipfix"}
 
-// dropReason says why a datagram was dropped; dropMalformedSet only names a
-// kind of log line.
+// dropReason says why a datagram was dropped. dropMalformedSet and dropNoTemplate
+// are reasons for log lines only.
 type dropReason uint8
 
 const (
@@ -36,7 +36,7 @@ const (
 	numDropReasons
 	dropMalformedSet
 	dropNoTemplate
-	numFaults
+	numLogReasons
 )
 
 var dropNames = [numDropReasons]string{"kernel", "not_allowed", "truncated", "malformed", "unknown_protocol", "panic"}
@@ -53,7 +53,8 @@ const (
 
 var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown"}
 
-// workerMetrics are the counters of one worker: no other writes to them.
+// workerMetrics are the counters of one worker, which is the only one to write to
+// them. Any goroutine may read them.
 type workerMetrics struct {
 	_                 [64]byte // no cache line is shared with another worker's
 	datagrams         [numProtocols]atomic.Uint64
@@ -158,8 +159,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.collectLastSeen(all, gauge)
 }
 
-// maxExporterLabels bounds the values of the label exporter; those heard from
-// longest ago are summed up as "other".
+// maxExporterLabels bounds the values of the label exporter. The exporters heard
+// from longest ago share the value "other".
 const maxExporterLabels = 1000
 
 func (m *metrics) collectLastSeen(all []*exporter, gauge func(*prometheus.Desc, float64, ...string)) {

@@ -10,10 +10,11 @@ import (
 )
 
 // packetMapper reads sampled packet headers in place of goflow2's parser
-// (producer/proto/producer_packet.go), which it equals field by field but for
-// what that gets wrong: payload of non-first fragments read as ports, protocol
-// and ports behind IPv6 extension headers, and IPv4 options read as ports. It
-// allocates nothing but the message's lists, and every step consumes input.
+// (producer/proto/producer_packet.go). It sets the same fields, but for what that
+// parser gets wrong: it reads the payload of fragments other than the first as
+// ports, and so it does with IPv4 options, and it does not find the protocol and
+// the ports after IPv6 extension headers. packetMapper allocates nothing but the
+// message's lists, and every step consumes input.
 type packetMapper struct{}
 
 // ParsePacket reads an Ethernet frame into the message. It never fails: what
@@ -40,10 +41,10 @@ const maxLayers = 32
 type packet struct {
 	m      *protoproducer.ProtoProducerMessage
 	layers int
-	inner  bool // behind an encapsulation
+	inner  bool // within an encapsulation
 	group  int  // of the layer before: link, network, transport (goflow2's LayerIndex)
 	v6     bool // in an IPv6 packet, where extension headers can follow
-	later  bool // in a fragment that is not the first: payload follows, no header
+	later  bool // in a fragment that is not the first: no header follows, only payload
 }
 
 // goflow2's layer groups. A layer of a group that is not above the one before
@@ -57,7 +58,8 @@ const (
 	groupICMP      = 70
 )
 
-// enter notes a layer and its size and tells whether its fields are to be set.
+// enter adds a layer and its size to the lists, and reports whether its fields are
+// to be set.
 func (p *packet) enter(layer flowpb.FlowMessage_LayerStack, size, group int, tag bool) bool {
 	if p.layers++; p.layers > 1 && !tag && group <= p.group {
 		p.inner = true
@@ -68,7 +70,7 @@ func (p *packet) enter(layer flowpb.FlowMessage_LayerStack, size, group int, tag
 	return !p.inner
 }
 
-// short notes a header that the sample cuts off, as goflow2 does: a size of 0.
+// short adds a size of 0, as goflow2 does for a header that the sample cuts off.
 func (p *packet) short() {
 	p.m.LayerSize = append(p.m.LayerSize, 0)
 }
@@ -197,7 +199,7 @@ func (p *packet) ipv6(data []byte) {
 	p.proto(next, data[40:])
 }
 
-// proto reads what follows an IP header. Behind IPv6 extension headers the
+// proto reads what follows an IP header. After IPv6 extension headers the
 // message's protocol is that of the transport (RFC 8200, 4). In a fragment that
 // is not the first, the transport is listed as a layer, as goflow2 does, but
 // nothing is read from it.

@@ -12,10 +12,11 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// ReadCapture decodes the exporter datagrams in a packet capture, in order, at
-// the capture's own times: UDP payloads to the ports of the listeners, and to
-// any port where the payload is one of the protocols. What could be read has
-// been handed on also when it returns an error.
+// ReadCapture decodes the exporter datagrams in a packet capture, in order and with
+// the capture's own times. Those are the UDP payloads to the ports of the listeners,
+// and to any port if the payload is of one of the protocols. Records go to h, on
+// this goroutine. If ReadCapture returns an error, h has had all records that could
+// be read. It returns nil if ctx ends.
 func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler) error {
 	d := c.NewDecoder(h)
 	ports := make(map[uint16]Protocols)
@@ -34,12 +35,12 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 		now := g.Time.UnixNano()
 		if now-checked >= 1e9 {
 			checked = now
-			d.tick(now, false)
+			d.closeGaps(now, false)
 			c.exporters.expireHeld(now, c.own)
 		}
 		d.Datagram(g.Src, allowed, g.Payload, now)
 	})
-	d.tick(0, true)
+	d.closeGaps(0, true)
 	c.exporters.expireHeld(0, c.own)
 	h.Idle()
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
@@ -49,7 +50,7 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	return err
 }
 
-// wholeMessage tells whether a payload sent to a port that is not ours is one
+// wholeMessage reports whether a payload sent to a port that is not ours is one
 // of the protocols after all: its version and its lengths must agree.
 func wholeMessage(b []byte) bool {
 	be := binary.BigEndian

@@ -7,6 +7,8 @@ import (
 	"github.com/netsampler/goflow2/v2/decoders/sflow"
 	flowpb "github.com/netsampler/goflow2/v2/pb"
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
 )
 
 const (
@@ -20,9 +22,9 @@ const (
 	interfaceFormat = 0xc0000000
 )
 
-// sflow5 decodes an sFlow v5 datagram (sflow.org, version 5) sample by sample: a
-// bad one is counted and costs no other. It returns false if nothing could be
-// made of the datagram.
+// sflow5 decodes an sFlow v5 datagram (sflow.org, version 5). It decodes each sample
+// by itself: a bad one is counted, and the others are used. It returns false if
+// nothing could be made of the datagram.
 func (d *Decoder) sflow5(b []byte) bool {
 	be := binary.BigEndian
 	addrLen := 0
@@ -39,11 +41,11 @@ func (d *Decoder) sflow5(b []byte) bool {
 	}
 	agent := b[8 : 8+addrLen : 8+addrLen]
 	rest := b[8+addrLen:]
-	sequence, count := be.Uint32(rest[4:]), be.Uint32(rest[12:])
+	seq, count := be.Uint32(rest[4:]), be.Uint32(rest[12:])
 	if count > maxSamples {
 		return false
 	}
-	d.follow(stream{protoSFlow, be.Uint32(rest)}, sequence, units{flows: 1}, true, be.Uint32(rest[8:]))
+	d.trackSequence(protoSFlow, be.Uint32(rest), seq, sequence.RecordCount{Data: 1}, true, be.Uint32(rest[8:]))
 	b = rest[16:]
 	good, bad := 0, 0
 	for range count {
@@ -58,7 +60,7 @@ func (d *Decoder) sflow5(b []byte) bool {
 			good++ // counters and discarded packets are no flows
 			continue
 		}
-		if d.flowSample(format, sample, sequence, agent) {
+		if d.flowSample(format, sample, seq, agent) {
 			good++
 		} else {
 			bad++
@@ -69,7 +71,7 @@ func (d *Decoder) sflow5(b []byte) bool {
 	}
 	for range bad {
 		d.metrics.dropSet(setMalformed)
-		d.faults.report(dropMalformedSet, d.peer.source, nil, d.received)
+		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
 	}
 	return true
 }
@@ -82,11 +84,11 @@ func sampleHeaderLen(format uint32) int {
 	return 28
 }
 
-// flowSample decodes one flow sample. Those of packets, which are nearly all, are
-// read by hand: goflow2's decoder allocates nine times for one. The rest is left
-// to goflow2, whose expanded samples lack the cap on records: the count is checked
-// here against the bytes.
-func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []byte) bool {
+// flowSample decodes one flow sample. Samples of packets, which nearly all are, are
+// read by hand, since goflow2's decoder allocates nine times for one. goflow2 reads
+// the others. It does not bound the records of expanded samples, so their count is
+// checked here against the bytes.
+func (d *Decoder) flowSample(format uint32, b []byte, seq uint32, agent []byte) bool {
 	n := sampleHeaderLen(format)
 	if len(b) < n+4 {
 		return false
@@ -101,9 +103,9 @@ func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []b
 	d.rec.Reset()
 	m := &d.rec.Msg
 	m.LayerStack, m.LayerSize = d.layerStack[:0], d.layerSize[:0]
-	if plainSample(b[n:]) {
-		readSample(m, format, b, n)
-	} else if !stockSample(m, format, b) {
+	if readableByHand(b[n:]) {
+		readSampleByHand(m, format, b, n)
+	} else if !readSampleByGoflow2(m, format, b) {
 		return false
 	}
 	d.layerStack, d.layerSize = m.LayerStack, m.LayerSize
@@ -112,14 +114,14 @@ func (d *Decoder) flowSample(format uint32, b []byte, sequence uint32, agent []b
 	}
 	m.TimeFlowStartNs, m.TimeFlowEndNs = uint64(d.received), uint64(d.received)
 	d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
-	d.rec.Extra.Duplicate = leftOVSTunnel(b[n:])
-	d.emit(protoSFlow, sequence, agent)
+	d.rec.Extra.Duplicate = fromOVSTunnel(b[n:])
+	d.emit(protoSFlow, seq, agent)
 	return true
 }
 
-// plainSample tells whether the records of a sample, from their count on, are
-// such that readSample reads them.
-func plainSample(b []byte) bool {
+// readableByHand reports whether the records of a sample, from their count on, are
+// such that readSampleByHand reads them.
+func readableByHand(b []byte) bool {
 	be := binary.BigEndian
 	records := be.Uint32(b)
 	for b = b[4:]; records > 0 && len(b) >= 8; records-- {
@@ -130,7 +132,7 @@ func plainSample(b []byte) bool {
 		switch format {
 		case sflow.FLOW_TYPE_RAW, sflow.FLOW_TYPE_EXT_SWITCH:
 			if length < 16 {
-				return false // goflow2 gives up the sample
+				return false // goflow2 rejects the sample
 			}
 		case sflow.FLOW_TYPE_ETH, sflow.FLOW_TYPE_IPV4, sflow.FLOW_TYPE_IPV6, sflow.FLOW_TYPE_EXT_ROUTER, sflow.FLOW_TYPE_EXT_GATEWAY,
 			sflow.FLOW_TYPE_EGRESS_QUEUE, sflow.FLOW_TYPE_EXT_ACL, sflow.FLOW_TYPE_EXT_FUNCTION:
@@ -141,9 +143,9 @@ func plainSample(b []byte) bool {
 	return true
 }
 
-// readSample reads a plain sample, whose count of records is at n, as goflow2 does
+// readSampleByHand reads a sample that readableByHand has reported as such, whose count of records is at n, as goflow2 does
 // (decoders/sflow/sflow.go, DecodeSample, and producer/proto/producer_sf.go).
-func readSample(m *protoproducer.ProtoProducerMessage, format uint32, b []byte, n int) {
+func readSampleByHand(m *protoproducer.ProtoProducerMessage, format uint32, b []byte, n int) {
 	be := binary.BigEndian
 	m.Type = flowpb.FlowMessage_SFLOW_5
 	m.Packets = 1
@@ -186,8 +188,8 @@ func sampledHeader(m *protoproducer.ProtoProducerMessage, protocol uint32, data 
 	}
 }
 
-// stockSample reads a sample with goflow2. It returns false if that fails.
-func stockSample(m *protoproducer.ProtoProducerMessage, format uint32, b []byte) bool {
+// readSampleByGoflow2 reads a sample with goflow2. It returns false if that fails.
+func readSampleByGoflow2(m *protoproducer.ProtoProducerMessage, format uint32, b []byte) bool {
 	h := sflow.SampleHeader{Format: format, Length: uint32(len(b))}
 	sample, err := sflow.DecodeSample(&h, bytes.NewBuffer(b))
 	if err != nil {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 const (
@@ -307,7 +309,7 @@ func (c *Collector) keepHouse(s *store, done <-chan struct{}) {
 		if s == nil {
 			return
 		}
-		if err := s.save(c.exporters, now, force); err != nil && (force || now.Sub(logged) >= faultInterval) {
+		if err := s.save(c.exporters, now, force); err != nil && (force || now.Sub(logged) >= ratelog.Interval) {
 			logged = now
 			c.log.WithError(err).Error("templates are not kept for the next start")
 		}

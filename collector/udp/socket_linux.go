@@ -1,4 +1,10 @@
-package collector
+// Package udp receives batches of UDP datagrams on sockets that share one
+// address, each of which belongs to one worker.
+//
+// On Linux a worker receives by recvmmsg(2), waits in an epoll instance of its
+// own and, under load, lets datagrams gather between two receives. Elsewhere one
+// datagram a call is received by the net package: that is for trying things out.
+package udp
 
 import (
 	"context"
@@ -19,17 +25,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// batchSize is how many datagrams one system call receives at most.
-	batchSize = 64
-	// maxDatagram is the longest UDP payload. Pages of a buffer that no datagram
-	// reaches are never touched, so short datagrams cost no memory.
-	maxDatagram = 65535
-	pollPending = 50 * time.Millisecond
-)
-
-// errDrained says that the socket is stopped and empty.
-var errDrained = errors.New("socket is drained")
+// BatchSize is the greatest number of datagrams that one Receive returns, by one
+// system call.
+const BatchSize = 64
 
 // mmsghdr is struct mmsghdr of recvmmsg(2).
 type mmsghdr struct {
@@ -38,31 +36,31 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-// socket is one UDP socket and the buffers of the worker that receives on it.
+// Socket is one UDP socket and the buffers of the worker that receives on it.
+// One goroutine receives and coalesces; any may call [Socket.Drops],
+// [Socket.FinalDrops] and [Socket.Stop].
 //
 // Go's poller does not know the socket: it would be woken by each datagram, also
-// by those that a nap lets gather, which costs more than all the work on them.
-// It knows an epoll instance of our own instead, which has the socket in it and
-// is armed only when the worker has nothing to do.
-type socket struct {
-	file      *os.File // keeps fd open
-	raw       syscall.RawConn
-	fd        int      // the worker's; others go by raw
-	epoll     *os.File // readable once when a datagram comes after arm
-	wait      syscall.RawConn
-	epfd      int
-	armed     bool
-	alarm     *os.File // a timer, for naps
-	ring      syscall.RawConn
-	rung      func(fd uintptr) bool
-	set       bool // the timer is to be set, not to be read
-	napFor    time.Duration
-	emptied   bool // the last call took all there was, and no nap came since
-	address   string
-	protocols Protocols
-	// bufferSize is the size of the kernel's buffer, as it counts: twice what
-	// setsockopt was asked for.
-	bufferSize int
+// by those that [Socket.Coalesce] lets gather, which costs more than all the work
+// on them. It knows an epoll instance of our own instead, which has the socket in
+// it and is armed only when the worker has nothing to do.
+type Socket struct {
+	address string
+	file    *os.File // keeps fd open
+	raw     syscall.RawConn
+	fd      int      // the worker's; other goroutines use raw
+	epoll   *os.File // readable once when a datagram comes after arm
+	wait    syscall.RawConn
+	epfd    int
+	armed   bool
+
+	coalescer  coalescer
+	timer      *os.File // a timer of the kernel, see sleep
+	timerConn  syscall.RawConn
+	onTimer    func(fd uintptr) bool
+	timerUnset bool // the timer is to be set, not to be read
+	timerFor   time.Duration
+	emptied    bool // the last call received all there was, and no sleep followed
 
 	messages []mmsghdr
 	iovecs   []unix.Iovec
@@ -78,62 +76,65 @@ type socket struct {
 	drainDeadline atomic.Int64 // Unix nanoseconds
 
 	dropsMu    sync.Mutex
-	drops      uint32 // as last told by the kernel
+	drops      uint32 // the kernel's counter at the last call of Drops
 	dropsFinal bool
 }
 
-// listen binds the sockets of a listener, which share its address by
-// SO_REUSEPORT.
-func listen(ctx context.Context, l Listener, log logrus.FieldLogger) ([]*socket, error) {
+// Listen binds the sockets of one address, which share it by SO_REUSEPORT. If it
+// fails it also returns the sockets that are open, which the caller closes.
+func Listen(ctx context.Context, cfg Config, log logrus.FieldLogger) ([]*Socket, error) {
 	// SO_REUSEPORT lets a second instance of the same user share the port and
-	// take half of the datagrams. A plain socket tells whether the port is free.
-	probe, err := net.ListenPacket("udp", l.String())
+	// take half of the datagrams. A plain socket shows whether the port is free.
+	probe, err := net.ListenPacket("udp", cfg.Address)
 	if err != nil {
-		return nil, fmt.Errorf("listen on udp %s (-listen): %w", l, reason(err))
+		return nil, withoutAddress(err)
 	}
-	l.Port = uint16(probe.LocalAddr().(*net.UDPAddr).Port)
+	// With port 0 the first bind chooses the port, and the others share it.
+	cfg.Address = withPort(cfg.Address, probe.LocalAddr().(*net.UDPAddr).Port)
 	if err := probe.Close(); err != nil {
-		return nil, fmt.Errorf("listen on udp %s: %w", l, err)
+		return nil, withoutAddress(err)
 	}
-	var sockets []*socket
-	for range l.Sockets {
-		s, err := openSocket(ctx, l, log, len(sockets) == 0)
+	var sockets []*Socket
+	for range cfg.Sockets {
+		s, err := open(ctx, cfg, log, len(sockets) == 0)
 		if err != nil {
-			return sockets, fmt.Errorf("listen on udp %s (-listen): %w", l, reason(err))
+			return sockets, withoutAddress(err)
 		}
 		sockets = append(sockets, s)
 	}
 	return sockets, nil
 }
 
-func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first bool) (*socket, error) {
+// open opens one socket. Only the first one of an address warns.
+func open(ctx context.Context, cfg Config, log logrus.FieldLogger, first bool) (*Socket, error) {
 	var got int
 	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
 		var err error
-		if cerr := c.Control(func(fd uintptr) { got, err = setOptions(int(fd), l.ReceiveBuffer) }); cerr != nil {
+		if cerr := c.Control(func(fd uintptr) { got, err = setOptions(int(fd), cfg.ReceiveBuffer) }); cerr != nil {
 			return cerr
 		}
 		return err
 	}}
-	pc, err := config.ListenPacket(ctx, "udp", l.String())
+	pc, err := config.ListenPacket(ctx, "udp", cfg.Address)
 	if err != nil {
 		return nil, err
 	}
-	s := &socket{address: l.String(), protocols: l.Protocols, bufferSize: 2 * got}
+	// The kernel counts twice what it was asked for (socket(7)).
+	s := &Socket{address: cfg.Address, coalescer: newCoalescer(2 * got)}
 	if err := s.adopt(pc.(*net.UDPConn)); err != nil {
 		return nil, err
 	}
-	if got < l.ReceiveBuffer && first {
-		log.WithFields(logrus.Fields{"asked": l.ReceiveBuffer, "got": got, "address": l.String()}).Warnf(
-			"the kernel caps the receive buffer, so bursts may be lost; set: sysctl -w net.core.rmem_max=%d", l.ReceiveBuffer)
+	if got < cfg.ReceiveBuffer && first {
+		log.WithFields(logrus.Fields{"asked": cfg.ReceiveBuffer, "got": got, "address": cfg.Address}).Warnf(
+			"the kernel caps the receive buffer, so bursts may be lost; set: sysctl -w net.core.rmem_max=%d", cfg.ReceiveBuffer)
 	}
-	s.messages = make([]mmsghdr, batchSize)
-	s.iovecs = make([]unix.Iovec, batchSize)
-	s.names = make([]unix.RawSockaddrInet6, batchSize)
-	// Not of Go's heap: the collector would count the 4 MiB, of which little is
-	// ever touched, and let so much more garbage gather.
-	if s.buffers, err = unix.Mmap(-1, 0, batchSize*maxDatagram, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE); err != nil {
-		s.close()
+	s.messages = make([]mmsghdr, BatchSize)
+	s.iovecs = make([]unix.Iovec, BatchSize)
+	s.names = make([]unix.RawSockaddrInet6, BatchSize)
+	// The buffers are not on Go's heap. The garbage collector would count the
+	// 4 MiB, of which little is ever touched, and let that much more garbage gather.
+	if s.buffers, err = unix.Mmap(-1, 0, BatchSize*maxDatagram, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_ANON|unix.MAP_PRIVATE); err != nil {
+		s.Close()
 		return nil, os.NewSyscallError("map the receive buffers", err)
 	}
 	_ = unix.Madvise(s.buffers, unix.MADV_NOHUGEPAGE) // most datagrams are short
@@ -149,9 +150,9 @@ func openSocket(ctx context.Context, l Listener, log logrus.FieldLogger, first b
 	return s, nil
 }
 
-// adopt takes the descriptor of a connection over, which it closes: that takes
-// it out of Go's poller.
-func (s *socket) adopt(conn *net.UDPConn) error {
+// adopt duplicates the descriptor of a connection and closes the connection:
+// that removes the socket from Go's poller.
+func (s *Socket) adopt(conn *net.UDPConn) error {
 	defer conn.Close() // the duplicate lives on
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -172,15 +173,15 @@ func (s *socket) adopt(conn *net.UDPConn) error {
 		err = s.openEpoll()
 	}
 	if err == nil {
-		err = s.openAlarm()
+		err = s.openTimer()
 	}
 	if err != nil {
-		s.close()
+		s.Close()
 	}
 	return err
 }
 
-func (s *socket) openEpoll() (err error) {
+func (s *Socket) openEpoll() (err error) {
 	if s.epfd, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return os.NewSyscallError("epoll_create1", err)
 	}
@@ -190,13 +191,13 @@ func (s *socket) openEpoll() (err error) {
 	return os.NewSyscallError("epoll_ctl", unix.EpollCtl(s.epfd, unix.EPOLL_CTL_ADD, s.fd, &unix.EpollEvent{Events: unix.EPOLLONESHOT}))
 }
 
-func (s *socket) openAlarm() error {
+func (s *Socket) openTimer() error {
 	fd, err := unix.TimerfdCreate(unix.CLOCK_MONOTONIC, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
 	if err != nil {
 		return os.NewSyscallError("timerfd_create", err)
 	}
-	s.rung = s.readAlarm
-	s.alarm, s.ring, err = polled(fd, "timer of udp "+s.address)
+	s.onTimer = s.timerReady
+	s.timer, s.timerConn, err = polled(fd, "timer of udp "+s.address)
 	return err
 }
 
@@ -216,9 +217,9 @@ func polled(fd int, name string) (*os.File, syscall.RawConn, error) {
 	return file, conn, nil
 }
 
-// arm makes the poller look out for a datagram, also for one that has come
-// already, and disarm ends that.
-func (s *socket) arm() {
+// arm makes the epoll instance readable once a datagram is there, also for one
+// that is there already. disarm ends that.
+func (s *Socket) arm() {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLONESHOT}
 	_, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_CTL, uintptr(s.epfd), unix.EPOLL_CTL_MOD, uintptr(s.fd), uintptr(unsafe.Pointer(&ev)), 0, 0)
 	if errno != 0 {
@@ -227,7 +228,7 @@ func (s *socket) arm() {
 	s.armed = true
 }
 
-func (s *socket) disarm() {
+func (s *Socket) disarm() {
 	if !s.armed {
 		return
 	}
@@ -259,22 +260,23 @@ func setOptions(fd, rcvbuf int) (int, error) {
 	return got / 2, nil // the kernel doubles what it is asked for (socket(7))
 }
 
-// receive waits for datagrams and returns how many came. It returns
-// os.ErrDeadlineExceeded if wakeAfter asked for that, errDrained once the
-// socket is stopped and empty.
-func (s *socket) receive() (int, error) {
+// Receive waits for datagrams and returns how many came, at most [BatchSize]. They
+// are valid until the next call. It returns os.ErrDeadlineExceeded if WakeAfter
+// asked for that, and [ErrDrained] once the socket is stopped and empty; there may
+// be datagrams beside an error.
+func (s *Socket) Receive() (int, error) {
 	s.n, s.readErr = 0, nil
 	stopping := s.stopping.Load()
 	if !s.emptied || stopping {
-		if s.take(); s.n > 0 || s.readErr != nil {
+		if s.receiveWaiting(); s.n > 0 || s.readErr != nil {
 			if stopping && time.Now().UnixNano() > s.drainDeadline.Load() {
-				return s.n, errDrained
+				return s.n, ErrDrained
 			}
 			return s.n, s.readErr
 		}
 	}
 	if stopping {
-		return 0, errDrained
+		return 0, ErrDrained
 	}
 	err := s.wait.Read(s.read)
 	s.disarm()
@@ -282,7 +284,7 @@ func (s *socket) receive() (int, error) {
 	case s.n > 0:
 		return s.n, nil
 	case s.stopping.Load():
-		// stop has set the deadline that ended the read. The next call takes
+		// Stop has set the deadline that ended the read. The next call receives
 		// what came in between.
 		return 0, nil
 	case err == nil:
@@ -291,11 +293,12 @@ func (s *socket) receive() (int, error) {
 	return 0, err
 }
 
-// tryRead takes what is waiting once the poller has told of it.
-func (s *socket) tryRead(uintptr) bool {
+// tryRead receives what is waiting once the poller has reported the epoll
+// instance as readable, and else arms it.
+func (s *Socket) tryRead(uintptr) bool {
 	if s.armed {
 		s.disarm()
-		if s.take(); s.n > 0 {
+		if s.receiveWaiting(); s.n > 0 {
 			return true
 		}
 	}
@@ -303,20 +306,20 @@ func (s *socket) tryRead(uintptr) bool {
 	return s.readErr != nil
 }
 
-// take takes what is waiting, without waiting itself: none of the runtime's
-// provisions for a system call that may is needed.
-func (s *socket) take() {
+// receiveWaiting receives what is waiting and never blocks. It is a raw system
+// call, since the runtime need not prepare for one that blocks.
+func (s *Socket) receiveWaiting() {
 	for i := range s.messages {
 		h := &s.messages[i].hdr
 		h.Namelen = unix.SizeofSockaddrInet6
 		h.Flags = 0
 	}
 	for {
-		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[0])), batchSize, unix.MSG_DONTWAIT, 0, 0)
+		n, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&s.messages[0])), BatchSize, unix.MSG_DONTWAIT, 0, 0)
 		switch errno {
 		case 0:
 			s.n = int(n)
-			s.emptied = s.n < batchSize
+			s.emptied = s.n < BatchSize
 			return
 		case unix.EINTR:
 			continue
@@ -332,8 +335,10 @@ func (s *socket) take() {
 	}
 }
 
-// datagram returns the i-th datagram of the last batch.
-func (s *socket) datagram(i int) (b []byte, source netip.AddrPort, truncated bool) {
+// Datagram returns the i-th datagram of the last batch. b is the socket's buffer,
+// valid until the next Receive. An IPv4 source is an IPv4 address on sockets of
+// both families, too. truncated reports whether b lacks the datagram's end.
+func (s *Socket) Datagram(i int) (b []byte, source netip.AddrPort, truncated bool) {
 	m := &s.messages[i]
 	b = s.buffers[i*maxDatagram:][:m.len:m.len]
 	name := &s.names[i]
@@ -347,11 +352,11 @@ func (s *socket) datagram(i int) (b []byte, source netip.AddrPort, truncated boo
 	return b, source, m.hdr.Flags&unix.MSG_TRUNC != 0
 }
 
-// kernelDrops returns how many datagrams the kernel dropped since the last call
-// because the socket's buffer was full. It is the counter of SO_RXQ_OVFL, which
-// comes with datagrams only and so keeps silent about the end of a burst;
-// SO_MEMINFO tells at any time. Any goroutine may call it.
-func (s *socket) kernelDrops() (n uint64) {
+// Drops returns how many datagrams the kernel dropped since the last call because
+// the socket's buffer was full. It asks for SO_MEMINFO, which answers at any time:
+// the counter of SO_RXQ_OVFL comes with datagrams only, so it does not show the
+// end of a burst.
+func (s *Socket) Drops() (n uint64) {
 	s.dropsMu.Lock()
 	defer s.dropsMu.Unlock()
 	if s.dropsFinal {
@@ -363,7 +368,7 @@ func (s *socket) kernelDrops() (n uint64) {
 		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
 			uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
 		if errno != 0 || size < uint32(unsafe.Sizeof(info)) {
-			return // before Linux 4.12 the loss stays uncounted
+			return // before Linux 4.12 the drops are not counted
 		}
 		drops := info[unix.SK_MEMINFO_DROPS]
 		n = uint64(drops - s.drops) // wraps
@@ -372,19 +377,19 @@ func (s *socket) kernelDrops() (n uint64) {
 	return n
 }
 
-// finalDrops is the last call of kernelDrops: what the socket refuses from now on
-// was not lost.
-func (s *socket) finalDrops() uint64 {
-	n := s.kernelDrops()
+// FinalDrops is the last call of Drops, which returns 0 from then on: what the
+// socket refuses after [Socket.Stop] is not lost.
+func (s *Socket) FinalDrops() uint64 {
+	n := s.Drops()
 	s.dropsMu.Lock()
 	defer s.dropsMu.Unlock()
 	s.dropsFinal = true
 	return n
 }
 
-// wakeAfter makes receive return after 50 ms without a datagram if pending, and
-// otherwise only with one.
-func (s *socket) wakeAfter(pending bool) {
+// WakeAfter makes the next Receive return after 50 ms without a datagram if
+// pending, and otherwise only with one.
+func (s *Socket) WakeAfter(pending bool) {
 	if !pending && !s.timed {
 		return
 	}
@@ -399,9 +404,9 @@ func (s *socket) wakeAfter(pending bool) {
 	}
 }
 
-// stop makes the kernel refuse new datagrams and receive return errDrained once
+// Stop makes the kernel refuse new datagrams, and Receive return [ErrDrained] once
 // those that came before are read, or at the deadline.
-func (s *socket) stop(deadline time.Time) {
+func (s *Socket) Stop(deadline time.Time) {
 	s.drainDeadline.Store(deadline.UnixNano())
 	reject := unix.SockFprog{Len: 1, Filter: &unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}}
 	_ = s.raw.Control(func(fd uintptr) {
@@ -412,8 +417,9 @@ func (s *socket) stop(deadline time.Time) {
 	_ = s.epoll.SetReadDeadline(time.Unix(1, 0))
 }
 
-func (s *socket) close() {
-	for _, f := range []*os.File{s.alarm, s.epoll, s.file} {
+// Close closes the socket. Receive must have returned.
+func (s *Socket) Close() {
+	for _, f := range []*os.File{s.timer, s.epoll, s.file} {
 		if f != nil {
 			_ = f.Close()
 		}
@@ -424,20 +430,30 @@ func (s *socket) close() {
 	}
 }
 
-// nap lets datagrams gather. It waits for a timer of the kernel in Go's poller: a
-// timer of the runtime, or a thread that sleeps in a system call, keeps the
-// runtime's monitor awake, which costs more than the nap saves.
-func (s *socket) nap(d time.Duration) {
-	s.napFor, s.set = d, true
-	_ = s.ring.Read(s.rung) // a nap that fails is a short one
-	s.emptied = false
+// Coalesce records that n datagrams were received at now (Unix nanoseconds). Under
+// load it waits, some milliseconds at most, so that the next Receive returns more
+// datagrams.
+func (s *Socket) Coalesce(n int, now int64) {
+	if d := s.coalescer.wait(n, now); d > 0 {
+		s.sleep(d)
+		s.emptied = false
+	}
 }
 
-// readAlarm sets the timer, and when it is called again reads it.
-func (s *socket) readAlarm(fd uintptr) bool {
-	if s.set {
-		s.set = false
-		t := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(s.napFor))}
+// sleep waits for a timer of the kernel in Go's poller. A timer of the runtime, or
+// a thread that sleeps in a system call, keeps the runtime's monitor awake, which
+// costs more than coalescing saves.
+func (s *Socket) sleep(d time.Duration) {
+	s.timerFor, s.timerUnset = d, true
+	_ = s.timerConn.Read(s.onTimer) // if it fails, the sleep is a short one
+}
+
+// timerReady sets the timer when sleep calls it and reads it when it is called
+// again. It reports whether the sleep is over.
+func (s *Socket) timerReady(fd uintptr) bool {
+	if s.timerUnset {
+		s.timerUnset = false
+		t := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(s.timerFor))}
 		_, _, errno := unix.RawSyscall6(unix.SYS_TIMERFD_SETTIME, fd, 0, uintptr(unsafe.Pointer(&t)), 0, 0, 0)
 		return errno != 0
 	}

@@ -140,9 +140,9 @@ func TestNotRepeated(t *testing.T) {
 	}
 }
 
-// TestRepeatedByOVS has what the captures lack: bridges joined by patch ports,
+// TestDuplicateOVSRecord has what the captures lack: bridges joined by patch ports,
 // and versions without names of interfaces.
-func TestRepeatedByOVS(t *testing.T) {
+func TestDuplicateOVSRecord(t *testing.T) {
 	pod, eth, tunnel := []byte("pod-a-h"), []byte("pod-b-h"), []byte("ovn-node2-0")
 	for name, test := range map[string]struct {
 		extra flow.Extra
@@ -158,7 +158,7 @@ func TestRepeatedByOVS(t *testing.T) {
 		"out of the bridge, all without a name":  {flow.Extra{FlowDirection: 1}, true},
 		"ingress, whatever the name of the port": {flow.Extra{InIfName: eth, OutIfName: pod}, false},
 	} {
-		if got := repeatedByOVS(&test.extra); got != test.want {
+		if got := duplicateOVSRecord(&test.extra); got != test.want {
 			t.Errorf("%s: repeated is %v, want %v", name, got, test.want)
 		}
 	}

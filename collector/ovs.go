@@ -11,42 +11,43 @@ import (
 // the receiver's node. The record that counts is of the place where the packet
 // is first seen. docs/traffic-metrics.md says why.
 
-// ovsElements is what all of Open vSwitch's IPFIX templates for packets begin
-// with, and no other exporter's that we know of (ofproto/ofproto-dpif-ipfix.c,
+// ovsElements are the first elements of all of Open vSwitch's IPFIX templates for
+// packets, and of no other exporter's that we know of (ofproto/ofproto-dpif-ipfix.c,
 // struct ipfix_data_record_flow_key_common).
 var ovsElements = [...]uint16{
-	138, // observationPointId
-	61,  // flowDirection
-	56,  // sourceMacAddress
-	80,  // destinationMacAddress
-	256, // ethernetType
-	240, // ethernetHeaderLength
+	ieObservationPointID,
+	ieFlowDirection,
+	ieSourceMacAddress,
+	ieDestinationMacAddress,
+	ieEthernetType,
+	ieEthernetHeaderLength,
 }
 
+// isOpenVSwitch reports whether a template is one of Open vSwitch's for packets.
 func isOpenVSwitch(elements []element) bool {
 	if len(elements) < len(ovsElements) {
 		return false
 	}
-	for i, typ := range ovsElements {
-		if el := elements[i]; el.pen != 0 || el.typ != typ {
+	for i, id := range ovsElements {
+		if elements[i].elementID != (elementID{penIANA, id}) {
 			return false
 		}
 	}
 	return true
 }
 
-// repeatedByOVS tells whether another of Open vSwitch's IPFIX records has the
-// packets of this one.
-func repeatedByOVS(x *flow.Extra) bool {
+// duplicateOVSRecord reports whether another of Open vSwitch's IPFIX records has
+// the packets of this one.
+func duplicateOVSRecord(x *flow.Extra) bool {
 	const egress = 1
 	if x.FlowDirection != egress {
-		// Out of a tunnel: the node at its other end has seen them first.
+		// From a tunnel: the node at its other end has seen the packets first.
 		return x.TunnelType != 0 || len(x.TunnelSrcAddr) > 0
 	}
 	// A packet that leaves the bridge has entered it through one of its ports,
 	// where it was recorded. One that came from another bridge over a patch port
-	// has not: Open vSwitch knows no ingress interface then. Versions that send
-	// no names of interfaces leave it open.
+	// was not recorded: Open vSwitch then knows no ingress interface. Versions that
+	// send no names of interfaces do not show the difference.
 	return len(x.InIfName) > 0 || len(x.OutIfName) == 0
 }
 
@@ -57,10 +58,10 @@ const (
 	sflowVNIIngress        = 1030
 )
 
-// leftOVSTunnel tells whether a flow sample is of a packet that Open vSwitch
-// took out of a tunnel, from b, which begins with the count of the sample's
-// records. They have been decoded, so the count is right.
-func leftOVSTunnel(b []byte) bool {
+// fromOVSTunnel reports whether a flow sample is of a packet that Open vSwitch has
+// received from a tunnel. b begins with the count of the sample's records, which
+// have been decoded, so the count is right.
+func fromOVSTunnel(b []byte) bool {
 	records := binary.BigEndian.Uint32(b)
 	tunnel, vni := false, false
 	for b = b[4:]; records > 0 && len(b) >= 8; records-- {

@@ -1,0 +1,92 @@
+package collector
+
+// reverseElements returns the elements of the other direction of an RFC 5103
+// biflow, nil if the template has no counters of that direction. Source and
+// destination are exchanged. What was measured in the forward direction only is
+// left out.
+func reverseElements(elements []element) []element {
+	found := false
+	hasReverse := make(map[uint16]bool)
+	for _, el := range elements {
+		if el.pen == penReverse {
+			hasReverse[el.id] = true
+			found = found || isCounter(el.id)
+		}
+	}
+	if !found {
+		return nil
+	}
+	rev := make([]element, 0, len(elements))
+	for _, el := range elements {
+		switch {
+		case el.pen == penReverse:
+			el.pen = penIANA
+		case el.pen != penIANA:
+			el.skip = true // the tunnel of the forward direction
+		default:
+			if to, ok := oppositeElements[el.id]; ok {
+				el.id = to
+			} else {
+				el.skip = hasReverse[el.id] || isCounter(el.id) || forwardOnly(el.id)
+			}
+		}
+		rev = append(rev, el)
+	}
+	return rev
+}
+
+// oppositeElements pairs the elements of the two ends of a flow.
+var oppositeElements = func() map[uint16]uint16 {
+	m := make(map[uint16]uint16)
+	for _, pair := range [...][2]uint16{
+		{ieSourceTransportPort, ieDestinationTransportPort},
+		{ieSourceIPv4Address, ieDestinationIPv4Address},
+		{ieSourceIPv6Address, ieDestinationIPv6Address},
+		{ieSourceIPv4PrefixLength, ieDestinationIPv4PrefixLen},
+		{ieSourceIPv6PrefixLength, ieDestinationIPv6PrefixLen},
+		{ieBGPSourceASNumber, ieBGPDestinationASNumber},
+		{ieIngressInterface, ieEgressInterface},
+		{ieSourceMacAddress, ieDestinationMacAddress},
+		{iePostSourceMacAddress, iePostDestinationMacAddress},
+		{ieVlanID, iePostVlanID},
+		{ieIngressVRFID, ieEgressVRFID},
+	} {
+		m[pair[0]], m[pair[1]] = pair[1], pair[0]
+	}
+	return m
+}()
+
+// forwardOnly reports whether an element says nothing about the other direction.
+func forwardOnly(id uint16) bool {
+	switch id {
+	case ieIPClassOfService, ieTCPControlBits, ieFlowLabelIPv6, ieMinimumTTL, ieFragmentIdentification, iePostIPClassOfService,
+		ieIPNextHopIPv4Address, ieBGPNextHopIPv4Address, ieIPNextHopIPv6Address, ieBGPNextHopIPv6Address,
+		ieFlowDirection, ieInterfaceName, ieInterfaceDescription, ieFragmentOffset, ieIPTTL, ieIPDiffServCodePoint, ieFragmentFlags,
+		ieMPLSTopLabelStackSection, ieMPLSLabelStackSection2, ieMPLSLabelStackSection3,
+		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieDataLinkFrameSize, ieDataLinkFrameSection:
+		return true
+	}
+	return false
+}
+
+// hasReverse reports whether a biflow counted traffic in the other direction.
+func (rd *recordDecoder) hasReverse(b []byte) bool {
+	for _, i := range rd.reverseCounters {
+		if number(rd.value(b, int(i))) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// oppositeBiflowDirection exchanges initiator (1) and reverse initiator (2) of
+// biflowDirection (RFC 5103, 6.3).
+func oppositeBiflowDirection(v uint8) uint8 {
+	switch v {
+	case 1:
+		return 2
+	case 2:
+		return 1
+	}
+	return v
+}

@@ -1,0 +1,270 @@
+package collector
+
+import (
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// element is a field of the template as one direction reads it: as element id of
+// IANA or of enterprise pen.
+type element struct {
+	elementID
+	index int  // in the template
+	skip  bool // the direction does not have it
+}
+
+// newRecordDecoder compiles how the records of a template are read.
+func newRecordDecoder(t *template) *recordDecoder {
+	rd := &recordDecoder{tmpl: t, sampler: -1, at: make([]valueBounds, len(t.fields))}
+	offset := 0
+	elements := make([]element, len(t.fields))
+	for i, f := range t.fields {
+		elements[i] = element{elementID: elementID{id: f.Type}, index: i}
+		if f.PenProvided {
+			elements[i].pen = f.Pen
+		} else if f.Type == ieSamplerID || f.Type == ieSelectorID {
+			rd.sampler = i
+		}
+		if !t.variable {
+			rd.at[i] = valueBounds{offset, int(f.Length)}
+			offset += int(f.Length)
+		}
+	}
+	// The buffer is in cache lines of its own: it is written for each record, and
+	// other workers' record decoders may lie beside it.
+	const line = 64
+	rd.scratch = make([]byte, line+t.minLen+line)[line : line+t.minLen : line+t.minLen]
+	rd.forward = rd.compile(elements)
+	if reversed := reverseElements(elements); reversed != nil {
+		d := rd.compile(reversed)
+		for i, x := range d.extra {
+			if x.op == opSetUint && x.field == flow.FieldBiFlowDirection {
+				d.extra[i].op = opReverseBiflowDirection
+			}
+		}
+		rd.reverse = &d
+		for _, el := range elements {
+			if el.pen == penReverse && isCounter(el.id) {
+				rd.reverseCounters = append(rd.reverseCounters, uint16(el.index))
+			}
+		}
+	}
+	return rd
+}
+
+// compiler compiles how the elements of one direction are read.
+type compiler struct {
+	rd        *recordDecoder
+	version   uint16
+	elements  []element
+	direction direction
+	// slots are the offsets of the fields in the scratch buffer. A variable-length
+	// field takes one byte there.
+	slots []int
+	// last is the index of the last field with a short value, by IANA element.
+	last map[uint16]int
+	// hasBytes and hasPackets report whether the usual counters are there.
+	hasBytes, hasPackets bool
+	// names counts the interface names so far.
+	names int
+}
+
+func (rd *recordDecoder) compile(elements []element) direction {
+	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements}
+	c.layOut()
+	c.hasBytes, c.hasPackets = c.find(ieOctetDeltaCount) >= 0, c.find(iePacketDeltaCount) >= 0
+	for _, el := range elements {
+		if el.skip {
+			continue
+		}
+		if el.pen == penIANA {
+			c.addGoflow2Field(el)
+		}
+		c.addElement(el)
+	}
+	c.addCounters()
+	c.addTimes()
+	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
+	return c.direction
+}
+
+// layOut finds out where fields are in the scratch buffer, and which field of an
+// element is the last one.
+func (c *compiler) layOut() {
+	c.slots = make([]int, len(c.rd.tmpl.fields))
+	offset := 0
+	for i := range c.rd.tmpl.fields {
+		c.slots[i] = offset
+		if f := &c.rd.tmpl.fields[i]; f.Length == variableLength {
+			offset++
+		} else {
+			offset += int(f.Length)
+		}
+	}
+	c.last = make(map[uint16]int)
+	for _, el := range c.elements {
+		if n := c.rd.tmpl.fields[el.index].Length; el.pen == penIANA && !el.skip && (n <= 8 || n != variableLength && isNextHop(el.id)) {
+			c.last[el.id] = el.index
+		}
+	}
+}
+
+// find returns the index of the first field of an IANA element, -1 if there is
+// none.
+func (c *compiler) find(id uint16) int {
+	for _, el := range c.elements {
+		if el.pen == penIANA && !el.skip && el.id == id {
+			return el.index
+		}
+	}
+	return -1
+}
+
+// findFirst returns the index of the first element that is there, or -1.
+func (c *compiler) findFirst(ids ...uint16) int {
+	for _, id := range ids {
+		if i := c.find(id); i >= 0 {
+			return i
+		}
+	}
+	return -1
+}
+
+// addGoflow2Field has goflow2's producer read an element, if it can.
+func (c *compiler) addGoflow2Field(el element) {
+	d, f := &c.direction, &c.rd.tmpl.fields[el.index]
+	start, end := goflow2Time(c.version, el.id)
+	d.hasStart, d.hasEnd = d.hasStart || start, d.hasEnd || end
+	number, raw := readByGoflow2(c.version, el.id)
+	if el.id == iePostOctetDeltaCount && c.hasBytes || el.id == iePostPacketDeltaCount && c.hasPackets {
+		number = false // see addCounters
+	}
+	// A later field of the same element sets the value again, so the earlier ones
+	// need not be read, nor an empty address. Otherwise a template of a thousand
+	// fields without length would make each byte of data cost a thousand fields.
+	if i, ok := c.last[el.id]; ok && el.index < i {
+		number, raw = false, raw && !isNextHop(el.id)
+	}
+	if f.Length == 0 && skippedWhenEmpty(el.id) {
+		raw = false
+	}
+	isVariable := f.Length == variableLength
+	if !raw && !(number && (isVariable || f.Length <= 8)) {
+		return
+	}
+	df := netflow.DataField{Type: el.id}
+	if isVariable {
+		d.variable = append(d.variable, variableField{uint16(len(d.fields)), uint16(el.index)})
+	} else {
+		slot, end := c.slots[el.index], c.slots[el.index]+int(f.Length)
+		df.Value = c.rd.scratch[slot:end:end]
+	}
+	d.fields = append(d.fields, df)
+}
+
+// addElement adds an extra field for an element that maps to one field.
+func (c *compiler) addElement(el element) {
+	if x, ok := extraElements[el.elementID]; ok {
+		c.addExtra(x, el.index)
+		return
+	}
+	if el.pen != penIANA {
+		return
+	}
+	switch el.id {
+	case ieEthernetType:
+		if c.rd.tmpl.fields[el.index].Length > 0 {
+			c.addExtra(extraField{op: opEtypeIfZero}, el.index)
+		}
+	case ieInterfaceName:
+		// Open vSwitch sends the name twice in the templates of outgoing packets:
+		// of the ingress, then of the egress interface.
+		if c.names < len(interfaceNames) {
+			c.addExtra(interfaceNames[c.names], el.index)
+		}
+		c.names++
+	}
+}
+
+// addExtra adds an extra field. If an element is there several times the last one
+// counts, as with those that goflow2 reads.
+func (c *compiler) addExtra(x extraField, index int) {
+	x.index = uint16(index)
+	d := &c.direction
+	for i := range d.extra {
+		if d.extra[i].op == x.op && d.extra[i].field == x.field {
+			d.extra[i].index = x.index
+			return
+		}
+	}
+	d.extra = append(d.extra, x)
+}
+
+// addCounters adds the counters of other elements where the usual ones are absent.
+// Where outgoing counters stand beside the usual ones, goflow2 uses the one that
+// comes last, which may be the 0 of a direction that was not counted.
+func (c *compiler) addCounters() {
+	if !c.hasBytes {
+		if i := c.findFirst(ieOctetTotalCount, iePostOctetDeltaCount, ieInitiatorOctets); i >= 0 {
+			c.addExtra(extraField{op: opBytes}, i)
+		}
+	} else if i := c.find(iePostOctetDeltaCount); i >= 0 {
+		c.addExtra(extraField{op: opBytesIfZero}, i)
+	}
+	if !c.hasPackets {
+		if i := c.findFirst(iePacketTotalCount, iePostPacketDeltaCount, ieInitiatorPackets); i >= 0 {
+			c.addExtra(extraField{op: opPackets}, i)
+		}
+	} else if i := c.find(iePostPacketDeltaCount); i >= 0 {
+		c.addExtra(extraField{op: opPacketsIfZero}, i)
+	}
+}
+
+// timeElement is an absolute time and how it is read.
+type timeElement struct {
+	id uint16
+	op extraOp
+}
+
+// The absolute times, which goflow2 reads in IPFIX only. The first one that is
+// there counts.
+var (
+	startTimes = []timeElement{{ieFlowStartMilliseconds, opStartMillis}, {ieFlowStartSeconds, opStartSeconds},
+		{ieFlowStartMicroseconds, opStartNTP}, {ieFlowStartNanoseconds, opStartNTP}}
+	endTimes = []timeElement{{ieFlowEndMilliseconds, opEndMillis}, {ieFlowEndSeconds, opEndSeconds},
+		{ieFlowEndMicroseconds, opEndNTP}, {ieFlowEndNanoseconds, opEndNTP}}
+)
+
+// addTimes adds the times that goflow2 does not read: absolute ones in NetFlow v9,
+// and those of IPFIX that count from the exporter's boot.
+func (c *compiler) addTimes() {
+	d := &c.direction
+	if c.version == 9 {
+		d.hasStart = c.addTime(d.hasStart, startTimes)
+		d.hasEnd = c.addTime(d.hasEnd, endTimes)
+		return
+	}
+	boot := c.find(ieSystemInitTimeMilliseconds)
+	if i := c.find(ieFlowStartSysUpTime); i >= 0 && !d.hasStart {
+		c.addExtra(extraField{op: opStartUptime, boot: int16(boot)}, i)
+	}
+	if i := c.find(ieFlowEndSysUpTime); i >= 0 && !d.hasEnd {
+		c.addExtra(extraField{op: opEndUptime, boot: int16(boot)}, i)
+	}
+}
+
+// addTime adds the first of the times that is there, unless the template has
+// another time. It reports whether the template now has one.
+func (c *compiler) addTime(has bool, times []timeElement) bool {
+	for _, t := range times {
+		if has {
+			break
+		}
+		if i := c.find(t.id); i >= 0 {
+			c.addExtra(extraField{op: t.op}, i)
+			has = true
+		}
+	}
+	return has
+}

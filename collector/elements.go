@@ -1,0 +1,272 @@
+package collector
+
+import "github.com/netobserv/goflow2-kube-enricher/flow"
+
+// Private enterprise numbers of elements that the collector reads
+// (https://www.iana.org/assignments/enterprise-numbers). 0 stands for IANA's own
+// elements.
+const (
+	penIANA    = 0
+	penReverse = 29305 // RFC 5103, 6.1: the element of the other direction
+	penVMware  = 6876  // the tunnel elements of Open vSwitch
+)
+
+// IANA's information elements (https://www.iana.org/assignments/ipfix) by their
+// names there. NetFlow v9 has the same numbers up to 127 (RFC 3954, 8).
+const (
+	ieOctetDeltaCount            = 1
+	iePacketDeltaCount           = 2
+	ieProtocolIdentifier         = 4
+	ieIPClassOfService           = 5
+	ieTCPControlBits             = 6
+	ieSourceTransportPort        = 7
+	ieSourceIPv4Address          = 8
+	ieSourceIPv4PrefixLength     = 9
+	ieIngressInterface           = 10
+	ieDestinationTransportPort   = 11
+	ieDestinationIPv4Address     = 12
+	ieDestinationIPv4PrefixLen   = 13
+	ieEgressInterface            = 14
+	ieIPNextHopIPv4Address       = 15
+	ieBGPSourceASNumber          = 16
+	ieBGPDestinationASNumber     = 17
+	ieBGPNextHopIPv4Address      = 18
+	ieFlowEndSysUpTime           = 21
+	ieFlowStartSysUpTime         = 22
+	iePostOctetDeltaCount        = 23
+	iePostPacketDeltaCount       = 24
+	ieSourceIPv6Address          = 27
+	ieDestinationIPv6Address     = 28
+	ieSourceIPv6PrefixLength     = 29
+	ieDestinationIPv6PrefixLen   = 30
+	ieFlowLabelIPv6              = 31
+	ieICMPTypeCodeIPv4           = 32
+	ieSamplingInterval           = 34
+	ieMPLSTopLabelIPv4Address    = 47
+	ieSamplerID                  = 48
+	ieSamplerRandomInterval      = 50
+	ieMinimumTTL                 = 52
+	ieFragmentIdentification     = 54
+	iePostIPClassOfService       = 55
+	ieSourceMacAddress           = 56
+	iePostDestinationMacAddress  = 57
+	ieVlanID                     = 58
+	iePostVlanID                 = 59
+	ieIPVersion                  = 60
+	ieFlowDirection              = 61
+	ieIPNextHopIPv6Address       = 62
+	ieBGPNextHopIPv6Address      = 63
+	ieMPLSTopLabelStackSection   = 70
+	ieMPLSLabelStackSection2     = 71
+	ieMPLSLabelStackSection3     = 72
+	ieDestinationMacAddress      = 80
+	iePostSourceMacAddress       = 81
+	ieInterfaceName              = 82
+	ieInterfaceDescription       = 83
+	ieOctetTotalCount            = 85
+	iePacketTotalCount           = 86
+	ieFragmentOffset             = 88
+	ieForwardingStatus           = 89
+	ieFlowEndReason              = 136
+	ieObservationPointID         = 138
+	ieICMPTypeCodeIPv6           = 139
+	ieMPLSTopLabelIPv6Address    = 140
+	ieFlowStartSeconds           = 150
+	ieFlowEndSeconds             = 151
+	ieFlowStartMilliseconds      = 152
+	ieFlowEndMilliseconds        = 153
+	ieFlowStartMicroseconds      = 154
+	ieFlowEndMicroseconds        = 155
+	ieFlowStartNanoseconds       = 156
+	ieFlowEndNanoseconds         = 157
+	ieFlowStartDeltaMicroseconds = 158
+	ieFlowEndDeltaMicroseconds   = 159
+	ieSystemInitTimeMilliseconds = 160
+	ieICMPTypeIPv4               = 176
+	ieICMPCodeIPv4               = 177
+	ieICMPTypeIPv6               = 178
+	ieICMPCodeIPv6               = 179
+	ieIPTTL                      = 192
+	ieIPDiffServCodePoint        = 195
+	ieFragmentFlags              = 197
+	ieInitiatorOctets            = 231
+	ieIngressVRFID               = 234
+	ieEgressVRFID                = 235
+	ieBiflowDirection            = 239
+	ieEthernetHeaderLength       = 240
+	ieEthernetType               = 256
+	ieInitiatorPackets           = 298
+	ieSelectorID                 = 302
+	ieSamplingPacketInterval     = 305
+	ieSamplingPacketSpace        = 306
+	ieSamplingSize               = 309
+	ieSamplingPopulation         = 310
+	ieDataLinkFrameSize          = 312
+	ieDataLinkFrameSection       = 315
+)
+
+// The tunnel elements of Open vSwitch, of enterprise penVMware
+// (ofproto/ofproto-dpif-ipfix.c, ofproto/ipfix-enterprise-entities.def).
+const (
+	ieTunnelType                     = 891
+	ieTunnelKey                      = 892
+	ieTunnelSourceIPv4Address        = 893
+	ieTunnelDestinationIPv4Address   = 894
+	ieTunnelProtocolIdentifier       = 895
+	ieTunnelSourceTransportPort      = 896
+	ieTunnelDestinationTransportPort = 897
+)
+
+// plainElements are the elements that goflow2's producer does not read and that
+// map to one field of the record: a further one is one more row. The field's kind
+// says how its value is read. compile.go has the elements that need more.
+var plainElements = []struct {
+	pen   uint32
+	id    uint16
+	field flow.FieldID
+}{
+	{penIANA, ieIPTTL, flow.FieldIPTTL},
+	{penIANA, ieFlowDirection, flow.FieldFlowDirection},
+	{penIANA, ieBiflowDirection, flow.FieldBiFlowDirection},
+	{penIANA, ieIngressVRFID, flow.FieldIngressVrfID},
+	{penIANA, ieEgressVRFID, flow.FieldEgressVrfID},
+	{penIANA, ieFlowEndReason, flow.FieldFlowEndReason},
+	{penVMware, ieTunnelType, flow.FieldTunnelType},
+	{penVMware, ieTunnelKey, flow.FieldTunnelKey},
+	{penVMware, ieTunnelSourceIPv4Address, flow.FieldTunnelSrcAddr},
+	{penVMware, ieTunnelDestinationIPv4Address, flow.FieldTunnelDstAddr},
+	{penVMware, ieTunnelProtocolIdentifier, flow.FieldTunnelProto},
+	{penVMware, ieTunnelSourceTransportPort, flow.FieldTunnelSrcPort},
+	{penVMware, ieTunnelDestinationTransportPort, flow.FieldTunnelDstPort},
+}
+
+// elementID identifies an element: IANA's or that of an enterprise.
+type elementID struct {
+	pen uint32
+	id  uint16
+}
+
+// extraElements has the rows of plainElements as extra fields without an index.
+var extraElements = func() map[elementID]extraField {
+	m := make(map[elementID]extraField, len(plainElements))
+	for _, row := range plainElements {
+		m[elementID{row.pen, row.id}] = setField(row.field)
+	}
+	return m
+}()
+
+// setField returns the extra field that sets a field of the record to the value of
+// one element.
+func setField(id flow.FieldID) extraField {
+	x := extraField{field: id}
+	switch flow.Fields[id].Kind {
+	case flow.KindAddr:
+		x.op = opSetAddr
+	case flow.KindText:
+		x.op = opSetText
+	default:
+		x.op = opSetUint
+		// A number that is too long for the field loses its upper bytes, as in
+		// goflow2. SetUint would set the largest number instead, which is the mask.
+		var r flow.Record
+		r.SetUint(id, ^uint64(0))
+		x.mask = r.Uint(id)
+	}
+	return x
+}
+
+// setBytes sets a field of kind KindAddr or KindText, of those that elements are
+// mapped to. The record's field aliases v.
+func setBytes(r *flow.Record, id flow.FieldID, v []byte) {
+	switch id {
+	case flow.FieldInIfName:
+		r.Extra.InIfName = v
+	case flow.FieldOutIfName:
+		r.Extra.OutIfName = v
+	case flow.FieldTunnelSrcAddr:
+		r.Extra.TunnelSrcAddr = v
+	case flow.FieldTunnelDstAddr:
+		r.Extra.TunnelDstAddr = v
+	}
+}
+
+// interfaceNames are the extra fields for interfaceName, by how often the template
+// has it.
+var interfaceNames = [...]extraField{setField(flow.FieldInIfName), setField(flow.FieldOutIfName)}
+
+// readByGoflow2 reports how goflow2's producer reads an IANA element
+// (producer/proto/producer_nf.go, ConvertNetFlowDataSet): as a number, which it
+// rejects if longer than 8 bytes, as raw bytes, or not at all.
+func readByGoflow2(version, id uint16) (number, raw bool) {
+	switch id {
+	case ieOctetDeltaCount, iePacketDeltaCount, iePostOctetDeltaCount, iePostPacketDeltaCount,
+		ieSourceTransportPort, ieDestinationTransportPort, ieProtocolIdentifier,
+		ieBGPSourceASNumber, ieBGPDestinationASNumber, ieIngressInterface, ieEgressInterface,
+		ieForwardingStatus, ieIPClassOfService, ieTCPControlBits, ieMinimumTTL,
+		ieSourceIPv4PrefixLength, ieDestinationIPv4PrefixLen, ieSourceIPv6PrefixLength, ieDestinationIPv6PrefixLen,
+		ieICMPTypeCodeIPv4, ieICMPTypeCodeIPv6, ieICMPTypeIPv4, ieICMPCodeIPv4, ieICMPTypeIPv6, ieICMPCodeIPv6,
+		ieSourceMacAddress, iePostDestinationMacAddress, ieDestinationMacAddress, iePostSourceMacAddress,
+		ieVlanID, iePostVlanID, ieFragmentIdentification, ieFragmentOffset, ieFragmentFlags, ieFlowLabelIPv6,
+		ieMPLSTopLabelStackSection, ieMPLSLabelStackSection2, ieMPLSLabelStackSection3, ieObservationPointID:
+		return true, false
+	case ieSourceIPv4Address, ieDestinationIPv4Address, ieSourceIPv6Address, ieDestinationIPv6Address,
+		ieIPNextHopIPv4Address, ieBGPNextHopIPv4Address, ieIPNextHopIPv6Address, ieBGPNextHopIPv6Address,
+		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieIPVersion:
+		return false, true
+	}
+	switch {
+	case version == 9 && (id == ieFlowStartSysUpTime || id == ieFlowEndSysUpTime):
+		return true, false
+	case version == 10 && (id >= ieFlowStartSeconds && id <= ieFlowEndDeltaMicroseconds || id == ieDataLinkFrameSize):
+		return true, false
+	case version == 10 && id == ieDataLinkFrameSection:
+		return false, true
+	}
+	return false, false
+}
+
+// skippedWhenEmpty reports whether goflow2's producer skips an element that has no
+// bytes.
+func skippedWhenEmpty(id uint16) bool {
+	switch id {
+	case ieSourceIPv4Address, ieDestinationIPv4Address, ieSourceIPv6Address, ieDestinationIPv6Address, ieIPVersion:
+		return true
+	}
+	return false
+}
+
+// isNextHop reports whether an element is one of the addresses that goflow2's
+// producer copies whatever they are.
+func isNextHop(id uint16) bool {
+	switch id {
+	case ieIPNextHopIPv4Address, ieBGPNextHopIPv4Address, ieIPNextHopIPv6Address, ieBGPNextHopIPv6Address:
+		return true
+	}
+	return false
+}
+
+// isCounter reports whether an element counts bytes or packets.
+func isCounter(id uint16) bool {
+	switch id {
+	case ieOctetDeltaCount, iePacketDeltaCount, iePostOctetDeltaCount, iePostPacketDeltaCount,
+		ieOctetTotalCount, iePacketTotalCount, ieInitiatorOctets, ieInitiatorPackets:
+		return true
+	}
+	return false
+}
+
+// goflow2Time reports whether an element is a time from which goflow2's producer
+// computes the start or the end of the flow.
+func goflow2Time(version, id uint16) (start, end bool) {
+	switch id {
+	case ieFlowStartSeconds, ieFlowStartMilliseconds, ieFlowStartMicroseconds, ieFlowStartNanoseconds, ieFlowStartDeltaMicroseconds:
+		return version == 10, false
+	case ieFlowEndSeconds, ieFlowEndMilliseconds, ieFlowEndMicroseconds, ieFlowEndNanoseconds, ieFlowEndDeltaMicroseconds:
+		return false, version == 10
+	case ieFlowStartSysUpTime:
+		return version == 9, false
+	case ieFlowEndSysUpTime:
+		return false, version == 9
+	}
+	return false, false
+}

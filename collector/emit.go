@@ -1,0 +1,14 @@
+package collector
+
+// emit hands the decoded record to the worker's handler, with what all records of
+// its datagram share: the sequence number and the address of the sampler.
+func (d *Decoder) emit(proto protocol, sequence uint32, sampler []byte) {
+	m := &d.rec.Msg
+	m.TimeReceivedNs = uint64(d.received)
+	m.SequenceNum = sequence
+	m.SamplerAddress = sampler
+	d.handler.HandleFlow(&d.rec)
+	// The record is counted after the handler: one that is lost in a panic of the
+	// handler was never received.
+	d.metrics.record(proto)
+}

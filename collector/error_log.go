@@ -1,0 +1,53 @@
+package collector
+
+import (
+	"encoding/hex"
+	"net/netip"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
+)
+
+// errorLog logs what is wrong with datagrams, with a limit of its own for each
+// reason. Any goroutine may use it.
+type errorLog struct {
+	log      logrus.FieldLogger
+	limiters [numLogReasons]ratelog.Limiter
+}
+
+var errorTexts = [numLogReasons]string{
+	dropNotAllowed:      "datagram dropped: its source is not allowed to export to us",
+	dropTruncated:       "datagram dropped: it is truncated",
+	dropMalformed:       "datagram dropped: malformed",
+	dropUnknownProtocol: "datagram dropped: neither NetFlow v5, v9, IPFIX nor sFlow v5, or not what its port is for",
+	dropPanic:           "datagram dropped: decoding it failed by a fault of this program; please report it",
+	dropMalformedSet:    "a set in a datagram is malformed; the others are used",
+	dropNoTemplate:      "a data set waits for its template, which exporters repeat every few minutes",
+}
+
+// report logs what is wrong with a datagram that arrived at the given time (Unix
+// nanoseconds), unless the same was logged just before. b is the datagram, or nil
+// where its bytes do not help.
+func (l *errorLog) report(reason dropReason, source netip.AddrPort, b []byte, now int64) {
+	suppressed, ok := l.limiters[reason].Allow(now)
+	if !ok {
+		return
+	}
+	fields := logrus.Fields{"exporter": source.String()}
+	if suppressed > 0 {
+		fields[ratelog.Suppressed] = suppressed
+	}
+	if b != nil {
+		fields["length"] = len(b)
+		fields["begins"] = hex.EncodeToString(b[:min(len(b), 64)])
+	}
+	switch log := l.log.WithFields(fields); reason {
+	case dropPanic:
+		log.Error(errorTexts[reason])
+	case dropNoTemplate:
+		log.Info(errorTexts[reason])
+	default:
+		log.Warn(errorTexts[reason])
+	}
+}

@@ -1,0 +1,216 @@
+package collector
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+)
+
+// header is what the header of a NetFlow v9 or IPFIX message says about its sets.
+type header struct {
+	proto      protocol
+	version    uint16
+	exportTime uint32 // Unix seconds
+	uptime     uint32 // milliseconds, v9 only
+	sequence   uint32
+	domain     uint32 // observation domain or source id
+}
+
+// netflow9 decodes a NetFlow v9 datagram (RFC 3954). It returns false if nothing
+// could be made of it.
+func (d *Decoder) netflow9(b []byte) bool {
+	const headerLen = 20
+	if len(b) < headerLen {
+		return false
+	}
+	be := binary.BigEndian
+	h := header{
+		proto: protoNetFlow9, version: 9,
+		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
+	}
+	d.trackSequence(protoNetFlow9, h.domain, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
+	return d.sets(b[headerLen:], &h)
+}
+
+// ipfix decodes an IPFIX message (RFC 7011). It returns false if nothing could be
+// made of it.
+func (d *Decoder) ipfix(b []byte) bool {
+	const headerLen = 16
+	if len(b) < headerLen {
+		return false
+	}
+	be := binary.BigEndian
+	length := int(be.Uint16(b[2:]))
+	if length < headerLen {
+		return false
+	}
+	h := header{
+		proto: protoIPFIX, version: 10,
+		exportTime: be.Uint32(b[4:]), sequence: be.Uint32(b[8:]), domain: be.Uint32(b[12:]),
+	}
+	d.recordCount, d.recordsCounted = sequence.RecordCount{}, true
+	// With a length beyond the datagram the last set is cut, which sets counts.
+	ok := d.sets(b[headerLen:min(length, len(b))], &h)
+	d.trackSequence(protoIPFIX, h.domain, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
+	return ok
+}
+
+// sets decodes the sets of a NetFlow v9 or IPFIX message, each by itself: a bad
+// one is counted and costs no other. It returns false if nothing could be made
+// of the message.
+func (d *Decoder) sets(b []byte, h *header) bool {
+	good, bad := 0, 0
+	for len(b) >= 4 {
+		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
+		if id == 0 && length == 0 && allZero(b) {
+			break // a tail of zeros
+		}
+		if length < 4 || length > len(b) {
+			bad++
+			break
+		}
+		content := b[4:length]
+		b = b[length:]
+		ok := false
+		switch {
+		case id >= 256:
+			ok = d.dataSet(id, content, h)
+		case h.version == 9 && id == 0, h.version == 10 && id == 2:
+			ok = d.templateSet(content, h)
+		case h.version == 9 && id == 1:
+			ok = d.optionsTemplateSet9(content, h)
+		case h.version == 10 && id == 3:
+			ok = d.optionsTemplateSet(content, h)
+		}
+		if ok {
+			good++
+		} else {
+			bad++
+			d.recordsCounted = false
+		}
+	}
+	if bad > 0 && good == 0 {
+		return false
+	}
+	for range bad {
+		d.metrics.dropSet(setMalformed)
+		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
+	}
+	return true
+}
+
+// dataSet decodes a data set, or keeps it until its template comes. It returns
+// false if the set is malformed.
+func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
+	k := templateKey{h.domain, h.version, id}
+	t := d.bind(k)
+	if t == nil {
+		d.recordsCounted = false
+		if !d.hold(k, b, h) {
+			// Another worker has learned the template just now.
+			return d.dataSet(id, b, h)
+		}
+		d.errors.report(dropNoTemplate, d.peer.source, nil, d.received)
+		return true
+	}
+	return d.decodeRecords(t, b, h)
+}
+
+// wholeTemplates returns how many bytes at the start of a template set hold
+// whole template records whose counts fit the bytes, given the length of a
+// record's header and, by count, the number of its fields. ok is false if more
+// than padding remains.
+func wholeTemplates(b []byte, headerLen int, pen bool, count func(header []byte) int) (n int, ok bool) {
+	for len(b)-n >= headerLen {
+		if binary.BigEndian.Uint16(b[n:]) < 256 {
+			return n, allZero(b[n:])
+		}
+		fields := count(b[n:])
+		at := n + headerLen
+		if fields < 0 || fields > (len(b)-at)/4 {
+			return n, false
+		}
+		for range fields {
+			if len(b)-at < 4 {
+				return n, false
+			}
+			enterprise := pen && b[at]&0x80 != 0
+			at += 4
+			if enterprise {
+				if len(b)-at < 4 {
+					return n, false
+				}
+				at += 4
+			}
+		}
+		n = at
+	}
+	return n, true
+}
+
+// addTemplate checks a template and remembers it for the exporter.
+func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Field, options bool) {
+	t := newTemplate(templateKey{h.domain, h.version, id}, scopes, fields, options)
+	if t == nil {
+		d.metrics.templatesRejected.Add(1)
+		return
+	}
+	// A new exporter has no templates, so it is the first one to be evicted when
+	// another worker needs room. It is then looked up again.
+	for range 3 {
+		if d.peer.exporter.addTemplate(t, d.peer.source.Port(), d.received/1e9) {
+			break
+		}
+		d.peer = d.peerOf(d.peer.source)
+	}
+	d.release(t.key)
+}
+
+// templateSet decodes a template set of either version. It returns false if not
+// all of it could be decoded, as the two functions for options do.
+func (d *Decoder) templateSet(b []byte, h *header) bool {
+	n, ok := wholeTemplates(b, 4, h.version == 10, func(b []byte) int { return int(binary.BigEndian.Uint16(b[2:])) })
+	records, err := netflow.DecodeTemplateSet(h.version, bytes.NewBuffer(b[:n]))
+	for i := range records {
+		d.addTemplate(h, records[i].TemplateId, nil, records[i].Fields, false)
+	}
+	return ok && err == nil
+}
+
+func (d *Decoder) optionsTemplateSet(b []byte, h *header) bool {
+	n, ok := wholeTemplates(b, 6, true, func(b []byte) int {
+		fields, scopes := binary.BigEndian.Uint16(b[2:]), binary.BigEndian.Uint16(b[4:])
+		if scopes > fields {
+			return -1
+		}
+		return int(fields)
+	})
+	records, err := netflow.DecodeIPFIXOptionsTemplateSet(bytes.NewBuffer(b[:n]))
+	for i := range records {
+		d.addTemplate(h, records[i].TemplateId, records[i].Scopes, records[i].Options, true)
+	}
+	return ok && err == nil
+}
+
+func (d *Decoder) optionsTemplateSet9(b []byte, h *header) bool {
+	n, ok := wholeTemplates(b, 6, false, func(b []byte) int {
+		return int(binary.BigEndian.Uint16(b[2:])/4) + int(binary.BigEndian.Uint16(b[4:])/4)
+	})
+	records, err := netflow.DecodeNFv9OptionsTemplateSet(bytes.NewBuffer(b[:n]))
+	for i := range records {
+		d.addTemplate(h, records[i].TemplateId, records[i].Scopes, records[i].Options, true)
+	}
+	return ok && err == nil
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,76 @@
+package collector
+
+import "github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+
+// maxGaps bounds the trackers with open gaps of one worker. Beyond it the gaps are
+// closed before their time.
+const maxGaps = 4096
+
+// sequenceProtocols are the protocols by their names in package sequence.
+var sequenceProtocols = [numProtocols]sequence.Protocol{
+	protoSFlow: sequence.SFlow, protoNetFlow5: sequence.NetFlow5, protoNetFlow9: sequence.NetFlow9, protoIPFIX: sequence.IPFIX,
+}
+
+// trackSequence counts what is lost by the sequence number seq of the datagram at
+// hand. stream is its observation domain, source id, engine or sub-agent, n its
+// records, all of which were counted if counted. uptime is the exporter's in
+// milliseconds, 0 if it is not in the datagram.
+func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
+	p := d.peer
+	t, fresh := p.sequences.Tracker(sequence.Stream{Protocol: sequenceProtocols[proto], ID: stream}, seq, n)
+	if t == nil {
+		return
+	}
+	if fresh {
+		if d.numSeqs++; d.numSeqs > maxSeqs {
+			clear(d.peers)
+			d.numBindings, d.numSeqs = 0, 0
+		}
+	}
+	hadGaps := t.HasGaps()
+	if lost := t.Message(seq, n, counted, uptime, d.received); lost > 0 {
+		d.countLost(p, proto, lost)
+	}
+	if !hadGaps && t.HasGaps() {
+		if len(d.gaps) >= maxGaps {
+			d.closeGaps(d.received, true)
+		}
+		d.gaps = append(d.gaps, openGap{p, t, proto})
+	}
+}
+
+func (d *Decoder) countLost(p *peer, proto protocol, n uint64) {
+	d.metrics.sequenceLost[proto].Add(n)
+	p.exporter.sequenceLost.Add(n)
+}
+
+// openGap is a tracker with open gaps.
+type openGap struct {
+	peer    *peer
+	tracker *sequence.Tracker
+	proto   protocol
+}
+
+// closeGaps closes the gaps that have been open for long at now (Unix nanoseconds),
+// or all of them, and counts what was lost in them. It reports whether any gap is
+// still open.
+func (d *Decoder) closeGaps(now int64, all bool) (pending bool) {
+	kept := d.gaps[:0]
+	for _, g := range d.gaps {
+		var lost uint64
+		if all {
+			lost = g.tracker.CloseAll()
+		} else {
+			lost = g.tracker.CloseOld(now)
+		}
+		if lost > 0 {
+			d.countLost(g.peer, g.proto, lost)
+		}
+		if g.tracker.HasGaps() {
+			kept = append(kept, g)
+		}
+	}
+	clear(d.gaps[len(kept):])
+	d.gaps = kept
+	return len(kept) > 0
+}

@@ -1,0 +1,285 @@
+package collector
+
+import (
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// recordDecoder turns the records of one shape of template into messages without
+// allocating. The fields that goflow2's producer reads are boxed once, over a
+// scratch buffer that each record is copied into. A recordDecoder belongs to one
+// worker, which uses it for all exporters that send the same shape.
+type recordDecoder struct {
+	tmpl *template // any of that shape
+
+	scratch []byte
+	// at holds, per field of the template, where its value is in the record.
+	// It is constant unless the template has variable-length fields.
+	at []valueBounds
+
+	forward direction
+	reverse *direction // of an RFC 5103 biflow
+
+	// sampler is the index of the field with the sampler's id, or -1.
+	sampler int
+	// reverseCounters are the fields that hold the counters of the other direction.
+	reverseCounters []uint16
+}
+
+type valueBounds struct{ offset, length int }
+
+// direction says how one record, or one direction of a biflow, is read.
+type direction struct {
+	// fields are what goflow2's producer reads, in the template's order. Values
+	// alias the scratch buffer, or the datagram for those that variable lists.
+	fields []netflow.DataField
+	// variable lists the fields whose boxed value must be made for each record.
+	variable []variableField
+	extra    []extraField
+	// hasStart and hasEnd report whether the template has times that goflow2 reads.
+	hasStart, hasEnd bool
+	// openVSwitch reports whether the template is one of Open vSwitch's.
+	openVSwitch bool
+}
+
+type variableField struct {
+	field uint16 // in direction.fields
+	index uint16 // in the template
+}
+
+// extraField fills in one element that goflow2's producer does not read.
+type extraField struct {
+	op    extraOp
+	field flow.FieldID // of opSet...
+	index uint16       // of the element in the template
+	boot  int16        // opStartUptime, opEndUptime: the element with the boot time, or -1
+	mask  uint64       // opSetUint: the largest number that the field can hold
+}
+
+type extraOp uint8
+
+const (
+	opSetUint extraOp = iota
+	opSetAddr
+	opSetText
+	opReverseBiflowDirection
+	opEtypeIfZero
+	opBytes
+	opPackets
+	opBytesIfZero
+	opPacketsIfZero
+	opStartUptime
+	opEndUptime
+	opStartSeconds
+	opEndSeconds
+	opStartMillis
+	opEndMillis
+	opStartNTP
+	opEndNTP
+)
+
+// decodeRecords decodes the records of a data set. It returns false if the set
+// ends with something else.
+func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
+	// The bytes after the last one that is not 0 are padding, or the tail of zeros
+	// that some exporters fill their datagrams with, if no record reaches into them.
+	tail := len(b)
+	for tail > 0 && b[tail-1] == 0 {
+		tail--
+	}
+	for len(b) >= t.tmpl.minLen && tail > 0 {
+		n := t.locate(b)
+		if n == 0 {
+			return false
+		}
+		if t.tmpl.options {
+			d.decodeOptions(t, b[:n])
+			d.recordCount.Options++
+		} else {
+			d.decodeRecord(t, b[:n], h)
+			d.recordCount.Data++
+		}
+		b, tail = b[n:], tail-n
+	}
+	return true
+}
+
+// locate finds the fields of a record at the start of b, and copies the fixed
+// ones into the scratch buffer. It returns the record's length, 0 if b does not
+// hold a whole record.
+func (rd *recordDecoder) locate(b []byte) int {
+	if len(b) < rd.tmpl.minLen {
+		return 0
+	}
+	if !rd.tmpl.variable {
+		copy(rd.scratch, b[:rd.tmpl.minLen])
+		return rd.tmpl.minLen
+	}
+	pos, slot := 0, 0
+	for i := range rd.tmpl.fields {
+		f := &rd.tmpl.fields[i]
+		prefix, length, ok := nextField(f, b[pos:])
+		if !ok {
+			return 0
+		}
+		pos += prefix
+		rd.at[i] = valueBounds{pos, length}
+		if prefix == 0 {
+			copy(rd.scratch[slot:], b[pos:pos+length])
+			slot += length
+		} else {
+			slot++
+		}
+		pos += length
+	}
+	return pos
+}
+
+// value returns the value of a field of the record that locate was called for
+// last. It aliases the record.
+func (rd *recordDecoder) value(record []byte, field int) []byte {
+	at := rd.at[field]
+	return record[at.offset : at.offset+at.length]
+}
+
+// decodeRecord emits a record, and the other direction of a biflow as one more.
+func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
+	rate := t.samplingRate
+	if t.sampler >= 0 {
+		rate = d.peer.exporter.samplingRate(samplerKey{h.domain, h.version, number(t.value(b, t.sampler))})
+	}
+	d.emitDirection(t, &t.forward, b, h, rate)
+	if t.reverse != nil && t.hasReverse(b) {
+		d.emitDirection(t, t.reverse, b, h, rate)
+	}
+}
+
+func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header, rate uint64) {
+	d.rec.Reset()
+	if err := dir.fill(&d.rec, t, b, h.exportTime, h.uptime); err != nil {
+		// goflow2 fails only on numbers of more than 8 bytes, which the record
+		// decoder leaves out. Should it fail for another reason, only this record
+		// is lost.
+		d.metrics.dropSet(setMalformed)
+		return
+	}
+	if rate == 0 {
+		rate = d.peer.sampling
+	}
+	d.rec.Msg.SamplingRate = rate
+	d.rec.Msg.ObservationDomainId = h.domain
+	d.emit(h.proto, h.sequence, d.peer.address)
+}
+
+// fill makes the message of one direction of a record, which locate has just been
+// called for. The message aliases the record and the scratch buffer.
+func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, exportTime, uptime uint32) error {
+	version := t.tmpl.key.version
+	for _, v := range d.variable {
+		at := t.at[v.index]
+		value := record[at.offset : at.offset+at.length : at.offset+at.length]
+		if number, _ := readByGoflow2(version, d.fields[v.field].Type); number && at.length > 8 {
+			value = nil // goflow2 would reject the record
+		}
+		d.fields[v.field].Value = value
+	}
+	m := &r.Msg
+	if err := protoproducer.ConvertNetFlowDataSet(m, version, exportTime, uptime, d.fields, nil, packetMapper{}); err != nil {
+		return err
+	}
+	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
+	for i := range d.extra {
+		x := &d.extra[i]
+		v := t.value(record, int(x.index))
+		if x.op == opSetUint { // the most frequent one
+			r.SetUint(x.field, number(v)&x.mask)
+			continue
+		}
+		x.apply(r, t, record, v)
+	}
+	if d.openVSwitch {
+		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
+	}
+	return nil
+}
+
+// apply sets what the element's value v is for, except for opSetUint.
+func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte) {
+	m := &r.Msg
+	switch x.op {
+	case opSetAddr:
+		setBytes(r, x.field, v)
+	case opSetText:
+		setBytes(r, x.field, text(v))
+	case opReverseBiflowDirection:
+		r.Extra.BiFlowDirection = oppositeBiflowDirection(uint8(number(v)))
+	case opEtypeIfZero:
+		if m.Etype == 0 {
+			m.Etype = uint32(number(v))
+		}
+	case opBytes:
+		m.Bytes = number(v)
+	case opPackets:
+		m.Packets = number(v)
+	case opBytesIfZero:
+		if m.Bytes == 0 {
+			m.Bytes = number(v)
+		}
+	case opPacketsIfZero:
+		if m.Packets == 0 {
+			m.Packets = number(v)
+		}
+	case opStartUptime:
+		if boot := x.bootTime(t, record); boot != 0 {
+			m.TimeFlowStartNs, r.Extra.HasStart = (boot+number(v))*1e6, true
+		}
+	case opEndUptime:
+		if boot := x.bootTime(t, record); boot != 0 {
+			m.TimeFlowEndNs, r.Extra.HasEnd = (boot+number(v))*1e6, true
+		}
+	case opStartSeconds:
+		m.TimeFlowStartNs = number(v) * 1e9
+	case opEndSeconds:
+		m.TimeFlowEndNs = number(v) * 1e9
+	case opStartMillis:
+		m.TimeFlowStartNs = number(v) * 1e6
+	case opEndMillis:
+		m.TimeFlowEndNs = number(v) * 1e6
+	case opStartNTP:
+		m.TimeFlowStartNs = protoproducer.ConvertNTPEpoch(number(v))
+	case opEndNTP:
+		m.TimeFlowEndNs = protoproducer.ConvertNTPEpoch(number(v))
+	}
+}
+
+// bootTime returns the exporter's boot in Unix milliseconds: the record's own,
+// else that of options data, 0 if neither is known.
+func (x *extraField) bootTime(t *templateBinding, record []byte) uint64 {
+	if x.boot < 0 {
+		return t.bootTime
+	}
+	return number(t.value(record, int(x.boot)))
+}
+
+// number reads a big-endian number of up to 8 bytes, since RFC 7011, 6.2 allows
+// any reduced size. Longer values give 0.
+func number(b []byte) uint64 {
+	if len(b) > 8 {
+		return 0
+	}
+	var n uint64
+	for _, c := range b {
+		n = n<<8 | uint64(c)
+	}
+	return n
+}
+
+// text returns b without the zero bytes that fixed-length strings are padded with.
+func text(b []byte) []byte {
+	for len(b) > 0 && b[len(b)-1] == 0 {
+		b = b[:len(b)-1]
+	}
+	return b
+}

@@ -1,0 +1,62 @@
+package collector
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/udp"
+)
+
+// worker receives and decodes on one socket, on one goroutine.
+type worker struct {
+	socket  *socket
+	decoder *Decoder
+	log     logrus.FieldLogger
+	failed  *atomic.Int32 // sockets, of all workers
+}
+
+// run receives until the socket is stopped and drained, or fails.
+func (w *worker) run() {
+	s, d := w.socket, w.decoder
+	for {
+		n, err := s.Receive()
+		now := time.Now().UnixNano()
+		for i := range n {
+			b, source, truncated := s.Datagram(i)
+			if truncated {
+				d.received = now
+				d.metrics.received(protoUnknown, len(b))
+				d.drop(dropTruncated, source, b)
+				continue
+			}
+			d.Datagram(source, s.listener.Protocols, b, now)
+		}
+		switch {
+		case errors.Is(err, udp.ErrDrained):
+			d.closeGaps(now, true)
+			d.handler.Idle()
+			return
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			s.WakeAfter(w.idle(now))
+			continue
+		case err != nil:
+			w.failed.Add(1)
+			w.log.WithError(err).WithField("address", s.Address()).Error("receiving failed; this socket is given up")
+			d.handler.Idle()
+			return
+		case n < udp.BatchSize:
+			s.WakeAfter(w.idle(now))
+		}
+		s.Coalesce(n, now)
+	}
+}
+
+// idle does what is left for a pause, and reports whether to be called again soon.
+func (w *worker) idle(now int64) (pending bool) {
+	pending = w.decoder.closeGaps(now, false)
+	return w.decoder.handler.Idle() || pending
+}
