@@ -6,93 +6,100 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// reason says why a record was not written.
-type reason uint8
+// dropReason is why a record was not written.
+type dropReason uint8
 
 const (
-	outputFull  reason = iota // the buffer was full: the newest record is the one that goes
-	outputError               // the write failed
-	shutdown                  // the program ended first
-	filter                    // the user did not want it
-	numReasons
+	dropOutputFull  dropReason = iota // the buffer was full; the newest record is dropped
+	dropOutputError                   // the write failed
+	dropShutdown                      // the program ended first
+	dropFilter                        // the filter did not want it
+	numDropReasons
 )
 
-var reasonNames = [numReasons]string{"output_full", "output_error", "shutdown", "filter"}
+// dropReasonNames are the values of the label reason.
+var dropReasonNames = [numDropReasons]string{"output_full", "output_error", "shutdown", "filter"}
 
 const (
 	maxChunk = 64 << 10
 	minChunk = 16 << 10
-	// chunkSlack is left free at the end of a chunk, so that the last record
-	// usually fits without making the chunk grow.
+	// chunkSlack is left free at the end of a chunk, in bytes, so that the last
+	// record usually fits without making the chunk grow.
 	chunkSlack = 8 << 10
-	// chunkRecords bounds the records of a chunk, however short they are.
+	// chunkRecords is the largest number of records in a chunk.
 	chunkRecords = 1024
-	// chunkKeys is what keys of usual lengths take in a chunk, in bytes.
+	// chunkKeys is the room that keys of usual lengths need in a chunk, in bytes.
 	chunkKeys = 64 * chunkRecords
 	// minBuffer is the smallest buffer that makes sense, in bytes.
 	minBuffer = 4 * minChunk
-	// keepFree is how many chunks are kept for reuse when nothing stalls.
+	// keepFree is the number of free chunks that are kept for reuse.
 	keepFree = 16
 )
 
-// chunk holds encoded records on their way from a worker to the output.
+// chunk holds encoded records on their way from a worker to the output. It
+// belongs to the writer that fills it, then to the buffer's queue, then to the
+// driver that got it from next.
 type chunk struct {
 	next *chunk
 	buf  []byte
-	ends []int32 // offset behind each record in buf
-	// With keys: those of the records, and the offset behind each in keys.
+	ends []int32 // the offset after each record in buf
+	// With keys: the keys of the records, and the offset after each in keys.
 	keys    []byte
 	keyEnds []int32
-	size    int // of all these, as accounted for
-	// off and rec say how much of it has been written: bytes, and whole records,
-	// which are settled.
-	off, rec int
+	// accounted is the part of buffer.allocated that is for this chunk, in bytes.
+	accounted int
+	// writtenBytes is how much of buf was written, and writtenRecords is the number
+	// of whole records in it. These are completed.
+	writtenBytes, writtenRecords int
 }
 
-func (c *chunk) length() int { return cap(c.buf) + cap(c.keys) + 4*cap(c.keyEnds) }
+// memory returns the bytes that a chunk takes. The ends are left out: their room
+// is the same in all chunks.
+func (c *chunk) memory() int { return cap(c.buf) + cap(c.keys) + 4*cap(c.keyEnds) }
 
-// buffer is what lies between the workers and the goroutine that writes. Each
-// worker encodes into a chunk of its own; full chunks queue up. The memory of
-// all is bounded. It keeps the ledger: every record that a writer took is
-// counted as written or dropped once, and held until then.
+// buffer holds the records between the workers and the goroutine that writes.
+// Each worker encodes into a chunk of its own, and full chunks are queued. The
+// memory of all chunks is bounded. The buffer also keeps the ledger: each record
+// that a writer accepted is held until it is counted, once, as written or
+// dropped.
 //
-// The locks are held for moments only, never during a write. A writer's lock
-// is taken before the buffer's.
+// Any number of goroutines may use it. Its locks are held for moments only, never
+// during a write. A writer's lock is taken before the buffer's.
 type buffer struct {
 	enc      Encoder
-	key      Keyer // of each record, nil if they have none
-	limit    int   // bytes
-	chunkLen int
-	block    bool // writers wait for a chunk instead of dropping records
-	// lazy makes partial chunks wait for sweep: batches matter more than the
-	// moment.
+	key      Keyer // makes the keys of the records; nil if they have none
+	limit    int   // of allocated, in bytes
+	chunkLen int   // bytes
+	block    bool  // writers wait for a chunk instead of dropping records
+	// lazy is set for outputs that write in large batches. Idle does not queue
+	// partial chunks then; sweep does.
 	lazy bool
-	// direct, if there is one, writes a chunk on the worker's own goroutine: it
-	// returns false if that cannot be done without waiting. It is called with the
-	// writer's lock held.
+	// direct, if it is set, writes a chunk on the worker's own goroutine. It returns
+	// false if that is not possible without waiting. It is called with the writer's
+	// lock held.
 	direct func(*chunk) bool
-	// wake tells the goroutine that writes that there is something to do. It
-	// is not needed while that goroutine is busy.
+	// wake has a value when there is something to do for the goroutine that writes.
+	// A goroutine that is busy gets none: it looks for more work by itself.
 	wake chan struct{}
 
 	mu         sync.Mutex
-	freed      sync.Cond // with block: signals that a chunk may be had, or that the buffer is closed
-	free       *chunk    // last in, first out: what is in the CPU's cache is used first
+	freed      sync.Cond // with block: a chunk is free, or the buffer is closed
+	free       *chunk    // last in, first out: that one is most likely in the CPU's cache
 	numFree    int
 	head, tail *chunk // full chunks, oldest first
-	busy       bool   // next gave out a chunk and has not been called again
+	busy       bool   // next returned a chunk and was not called again
 	allocated  int    // bytes of all chunks
-	queued     int    // bytes in chunks handed over and not yet released
+	queued     int    // bytes in chunks that were queued and are not released yet
 	writers    []*writer
 	closed     bool
-	closedFor  reason
-	// dozing says that the goroutine that writes wants to be woken when a writer
-	// takes a chunk: until then it does not look after them.
-	dozing bool
+	closedFor  dropReason
+	// parked is set if the goroutine that writes sleeps until a writer takes a
+	// chunk. It does not sweep meanwhile.
+	parked bool
 
-	written   uint64
-	dropped   [numReasons]uint64
-	abandoned bool // all records are settled
+	written uint64
+	dropped [numDropReasons]uint64
+	sealed  bool // all records are completed, by failRemaining
 }
 
 func newBuffer(enc Encoder, limit int, block bool) *buffer {
@@ -105,17 +112,17 @@ func newBuffer(enc Encoder, limit int, block bool) *buffer {
 	return b
 }
 
-// writer takes one worker's records.
+// writer accepts one worker's records.
 type writer struct {
 	b *buffer
 
-	mu    sync.Mutex // shared with the goroutine that writes, not with other workers
+	mu    sync.Mutex // shared with the goroutines that sweep or scrape, not with other workers
 	chunk *chunk
 	flush bool // the chunk is to be written as soon as the output is free
-	// closed says that records are dropped, as those of b.closedFor.
-	closed  bool
-	handed  uint64 // records taken, dropped ones included
-	dropped [numReasons]uint64
+	// closed is set if all records are dropped, for the reason b.closedFor.
+	closed   bool
+	accepted uint64 // records, dropped ones included
+	dropped  [numDropReasons]uint64
 
 	_ [64]byte // keeps the workers' writers out of each other's cache lines
 }
@@ -145,11 +152,11 @@ func (w *writer) HandleFlow(r *flow.Record) {
 		c.keys = w.b.key.AppendKey(c.keys, r)
 		c.keyEnds = append(c.keyEnds, int32(len(c.keys)))
 	}
-	w.handed++
+	w.accepted++
 	if len(c.buf) > w.b.chunkLen-chunkSlack || len(c.ends) == chunkRecords {
 		w.chunk, w.flush = nil, false
 		if !w.b.writeDirectly(c) {
-			w.b.push(c)
+			w.b.enqueue(c)
 		}
 	}
 }
@@ -158,12 +165,12 @@ func (w *writer) HandleFlow(r *flow.Record) {
 func (w *writer) Skip() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.handed++
-	w.dropped[filter]++
+	w.accepted++
+	w.dropped[dropFilter]++
 }
 
-// newChunk gives the writer a chunk. If there is none, the record is counted
-// as dropped.
+// newChunk gets the writer a chunk. If the buffer has none, it counts a record as
+// dropped and returns nil. The writer's lock is held, but for the time of waiting.
 func (w *writer) newChunk() *chunk {
 	var c *chunk
 	if !w.closed {
@@ -178,12 +185,12 @@ func (w *writer) newChunk() *chunk {
 		}
 	}
 	if c == nil {
-		why := outputFull
+		reason := dropOutputFull
 		if w.closed {
-			why = w.b.closedFor
+			reason = w.b.closedFor
 		}
-		w.handed++
-		w.dropped[why]++
+		w.accepted++
+		w.dropped[reason]++
 		return nil
 	}
 	w.chunk = c
@@ -197,8 +204,8 @@ func (w *writer) Idle() (pending bool) {
 	if w.chunk == nil || w.b.lazy {
 		return false
 	}
-	// While the output is busy the chunk had better fill up further: a buffer
-	// of chunks with a record each would hold next to nothing.
+	// While the output is busy the chunk fills up further. A buffer full of chunks
+	// with one record each would hold next to nothing.
 	if w.b.writeDirectly(w.chunk) || w.b.offer(w.chunk) {
 		w.chunk, w.flush = nil, false
 	} else {
@@ -207,13 +214,13 @@ func (w *writer) Idle() (pending bool) {
 	return false
 }
 
-// get returns an empty chunk, nil if the buffer is full. With wait it returns
-// nil only when the buffer is closed.
+// get returns an empty chunk, or nil if the buffer is full or closed. With wait it
+// waits until the buffer is not full.
 func (b *buffer) get(wait bool) *chunk {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.dozing {
-		b.dozing = false
+	if b.parked {
+		b.parked = false
 		b.wakeLocked()
 	}
 	for !b.closed {
@@ -225,9 +232,9 @@ func (b *buffer) get(wait bool) *chunk {
 		if b.allocated+b.chunkLen <= b.limit {
 			b.allocated += b.chunkLen
 			return &chunk{
-				buf:  make([]byte, 0, b.chunkLen),
-				ends: make([]int32, 0, chunkRecords),
-				size: b.chunkLen,
+				buf:       make([]byte, 0, b.chunkLen),
+				ends:      make([]int32, 0, chunkRecords),
+				accounted: b.chunkLen,
 			}
 		}
 		if !wait {
@@ -238,25 +245,26 @@ func (b *buffer) get(wait bool) *chunk {
 	return nil
 }
 
-// push queues a chunk for writing.
-func (b *buffer) push(c *chunk) {
+// enqueue queues a chunk for writing.
+func (b *buffer) enqueue(c *chunk) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.pushLocked(c)
+	b.enqueueLocked(c)
 }
 
-// offer queues a chunk if the output has nothing else to do.
+// offer queues a chunk if the output has nothing else to do, and reports whether
+// it did.
 func (b *buffer) offer(c *chunk) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.busy || b.head != nil {
 		return false
 	}
-	b.pushLocked(c)
+	b.enqueueLocked(c)
 	return true
 }
 
-func (b *buffer) pushLocked(c *chunk) {
+func (b *buffer) enqueueLocked(c *chunk) {
 	b.account(c)
 	if b.tail == nil {
 		b.head = c
@@ -267,31 +275,36 @@ func (b *buffer) pushLocked(c *chunk) {
 	b.wakeLocked()
 }
 
-// account takes note of a chunk's size when its worker gives it away.
+// account updates the totals when a worker gives a chunk away.
 func (b *buffer) account(c *chunk) {
-	// A record larger than the chunk has made it grow.
-	b.allocated += c.length() - c.size
-	c.size = c.length()
+	// The chunk may have grown, for a large record or for keys.
+	b.allocated += c.memory() - c.accounted
+	c.accounted = c.memory()
 	b.queued += len(c.buf)
 }
 
 func (b *buffer) wakeLocked() {
 	if !b.busy {
-		select {
-		case b.wake <- struct{}{}:
-		default:
-		}
+		b.wakeUp()
 	}
 }
 
-// writeDirectly writes a chunk on the worker's goroutine, if that can be done
-// without waiting: to wake up another one costs more than most writes.
+// wakeUp makes the goroutine that writes look for something to do.
+func (b *buffer) wakeUp() {
+	select {
+	case b.wake <- struct{}{}:
+	default: // it will look anyway
+	}
+}
+
+// writeDirectly writes a chunk on the worker's goroutine, if that is possible
+// without waiting. To wake up another goroutine costs more than most writes.
 func (b *buffer) writeDirectly(c *chunk) bool {
 	return b.direct != nil && b.direct(c)
 }
 
-// reserve tells whether a worker may write a chunk before anyone else does: no
-// other one is waiting. It is then accounted for as being written.
+// reserve reports whether a worker may write a chunk by itself, since no other
+// chunk waits. If so, the chunk is accounted for like one that is queued.
 func (b *buffer) reserve(c *chunk) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -302,7 +315,7 @@ func (b *buffer) reserve(c *chunk) bool {
 	return true
 }
 
-// putBack puts a chunk that was reserved in front of all others.
+// putBack queues a chunk that was reserved, before all others.
 func (b *buffer) putBack(c *chunk) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -313,8 +326,9 @@ func (b *buffer) putBack(c *chunk) {
 	b.wakeLocked()
 }
 
-// next returns the oldest chunk of the queue, nil if there is none. The caller
-// gives it back by release.
+// next returns the oldest chunk of the queue, or nil if there is none. The chunk
+// belongs to the caller, who returns it by release. The caller may have several at
+// a time.
 func (b *buffer) next() *chunk {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -330,11 +344,11 @@ func (b *buffer) next() *chunk {
 	return c
 }
 
-// release takes a chunk back whose records are settled.
+// release takes back a chunk whose records are completed.
 func (b *buffer) release(c *chunk) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.abandoned {
+	if b.sealed {
 		return
 	}
 	b.queued -= len(c.buf)
@@ -342,20 +356,20 @@ func (b *buffer) release(c *chunk) {
 }
 
 func (b *buffer) freeLocked(c *chunk) {
-	if cap(c.buf) < b.chunkLen || c.length() > 2*b.chunkLen+chunkKeys {
-		b.allocated -= c.size
+	if cap(c.buf) < b.chunkLen || c.memory() > 2*b.chunkLen+chunkKeys {
+		b.allocated -= c.accounted
 	} else {
 		c.buf, c.ends, c.keys, c.keyEnds = c.buf[:0], c.ends[:0], c.keys[:0], c.keyEnds[:0]
-		c.off, c.rec = 0, 0
+		c.writtenBytes, c.writtenRecords = 0, 0
 		c.next, b.free = b.free, c
 		b.numFree++
 	}
 	b.freed.Signal()
 }
 
-// shrink returns a chunk with the same records that takes no more room than
-// they need, for outputs that keep chunks for long. A chunk that is nearly full
-// is returned as it is. The caller has c from next.
+// shrink returns a chunk with the records of c and no more room than they need,
+// for outputs that keep chunks for long. If c is more than half full it returns c.
+// The caller has c from next, and from then on has the chunk that is returned.
 func (b *buffer) shrink(c *chunk) *chunk {
 	if len(c.buf) > cap(c.buf)/2 {
 		return c
@@ -364,53 +378,54 @@ func (b *buffer) shrink(c *chunk) *chunk {
 		buf: append(make([]byte, 0, len(c.buf)), c.buf...), ends: append(make([]int32, 0, len(c.ends)), c.ends...),
 		keys: append(make([]byte, 0, len(c.keys)), c.keys...), keyEnds: append(make([]int32, 0, len(c.keyEnds)), c.keyEnds...),
 	}
-	small.size = small.length()
+	small.accounted = small.memory()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.abandoned {
+	if b.sealed {
 		return c
 	}
-	b.allocated += small.size
+	b.allocated += small.accounted
 	b.freeLocked(c)
 	return small
 }
 
-// halfFull tells whether half of the room is taken.
+// halfFull reports whether more than half of the room is in use.
 func (b *buffer) halfFull() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.allocated-b.numFree*b.chunkLen > b.limit/2
 }
 
-// doze tells whether no writer has a chunk and none is queued, so that there is
-// nothing to look after until wake tells of one.
-func (b *buffer) doze() bool {
+// park reports whether no writer has a chunk and none is queued or under way. If
+// so, wake gets a value when a writer takes a chunk, and there is nothing to do
+// before.
+func (b *buffer) park() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dozing = b.head == nil && !b.busy && b.numFree <= keepFree && b.allocated == b.numFree*b.chunkLen
-	return b.dozing
+	b.parked = b.head == nil && !b.busy && b.numFree <= keepFree && b.allocated == b.numFree*b.chunkLen
+	return b.parked
 }
 
-// trim frees a chunk if more are idle than are needed when nothing stalls.
+// trim gives the memory of one free chunk back if there are more than keepFree.
 func (b *buffer) trim() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c := b.free; b.numFree > keepFree {
 		b.free = c.next
 		b.numFree--
-		b.allocated -= c.size
+		b.allocated -= c.accounted
 	}
 }
 
-// sweep queues the chunks of writers that have asked for it, or of all, and
-// tells whether there were any.
+// sweep queues the chunks of writers that wait for the output to be free, or with
+// all, of all writers. It reports whether there were any.
 func (b *buffer) sweep(all bool) bool {
 	found := false
 	for _, w := range b.allWriters() {
 		w.mu.Lock()
 		if c := w.chunk; c != nil && (all || w.flush) {
 			w.chunk, w.flush = nil, false
-			b.push(c)
+			b.enqueue(c)
 			found = true
 		}
 		w.mu.Unlock()
@@ -424,12 +439,12 @@ func (b *buffer) allWriters() []*writer {
 	return b.writers // only ever appended to
 }
 
-// close queues what the writers hold and makes them drop, for the given
-// reason, what they are handed from now on. The first reason counts.
-func (b *buffer) close(why reason) {
+// close queues the writers' chunks. From then on the writers drop all records, for
+// the given reason. Only the first call's reason counts.
+func (b *buffer) close(reason dropReason) {
 	b.mu.Lock()
 	if !b.closed {
-		b.closed, b.closedFor = true, why
+		b.closed, b.closedFor = true, reason
 		b.freed.Broadcast()
 	}
 	ws := b.writers
@@ -439,75 +454,79 @@ func (b *buffer) close(why reason) {
 		w.closed = true
 		if c := w.chunk; c != nil {
 			w.chunk = nil
-			b.push(c)
+			b.enqueue(c)
 		}
 		w.mu.Unlock()
 	}
 }
 
-// settle counts records as written and dropped. It returns false if they have
-// been counted already, by abandon.
-func (b *buffer) settle(written, dropped int, why reason) bool {
+// complete counts records as written, and others as dropped for a reason. It
+// returns false if failRemaining has counted them already.
+func (b *buffer) complete(written, dropped int, reason dropReason) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.abandoned {
+	if b.sealed {
 		return false
 	}
 	b.written += uint64(written)
-	b.dropped[why] += uint64(dropped)
+	b.dropped[reason] += uint64(dropped)
 	return true
 }
 
-// abandon closes the buffer and counts all records that are not settled as
-// dropped. It returns how many they were.
-func (b *buffer) abandon(why reason) uint64 {
-	b.close(why)
+// failRemaining closes the buffer and counts all records that are not completed as
+// dropped. It returns their number.
+func (b *buffer) failRemaining(reason dropReason) uint64 {
+	b.close(reason)
 	l := b.ledger()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.abandoned {
+	if b.sealed {
 		return 0
 	}
-	b.abandoned = true
-	// Between the two locks records may have been settled.
-	held := l.handed - l.fromWriters - b.written
+	b.sealed = true
+	// Records may have been completed since ledger was called, so its field held is
+	// of no use here.
+	held := l.accepted - l.byWriters - b.written
 	for _, n := range b.dropped {
 		held -= n
 	}
-	b.dropped[why] += held
+	b.dropped[reason] += held
 	b.head, b.tail, b.queued = nil, nil, 0
 	return held
 }
 
-// ledger is one look at the counters: handed = written + dropped + held.
+// ledger has the numbers of records at one moment, where
+//
+//	accepted = written + dropped + held
 type ledger struct {
-	handed, written uint64
-	dropped         [numReasons]uint64
-	held            uint64
-	buffered        int // bytes
-	fromWriters     uint64
+	accepted, written uint64
+	dropped           [numDropReasons]uint64
+	held              uint64
+	buffered          int    // bytes, keys excluded
+	byWriters         uint64 // the part of dropped that the writers dropped
 }
 
+// ledger reads the counters.
 func (b *buffer) ledger() ledger {
 	b.mu.Lock()
 	l := ledger{written: b.written, dropped: b.dropped, buffered: b.queued}
 	ws := b.writers
 	b.mu.Unlock()
-	// What the writers took is counted later than what became of it, so that
-	// held is never less than nothing.
+	// What the writers accepted is read later than what became of it, so that held
+	// is never negative.
 	for _, w := range ws {
 		w.mu.Lock()
-		l.handed += w.handed
+		l.accepted += w.accepted
 		for i, n := range w.dropped {
 			l.dropped[i] += n
-			l.fromWriters += n
+			l.byWriters += n
 		}
 		if w.chunk != nil {
 			l.buffered += len(w.chunk.buf)
 		}
 		w.mu.Unlock()
 	}
-	l.held = l.handed - l.written
+	l.held = l.accepted - l.written
 	for _, n := range l.dropped {
 		l.held -= n
 	}

@@ -8,31 +8,39 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// destination is an open file, pipe or terminal, or a writer of a test.
+// deadlinePast makes writes return at once, noDeadline makes them wait.
+var (
+	deadlinePast = time.Unix(1, 0)
+	noDeadline   = time.Time{}
+)
+
+// destination is an open file, pipe or terminal, or a writer of a test. It is used
+// by one goroutine at a time, but for interrupt.
 type destination struct {
 	w    io.Writer
 	file *os.File // nil for a test's writer
-	// nowait writes what need not be waited for; nil where that cannot be told.
+	// nowait writes without waiting. It is nil where the system cannot do that.
 	nowait *nowaitWriter
-	// regular is a file that was opened by its path: nobody else writes to it,
-	// so half a record at its end may be taken back.
+	// regular is set for a file that was opened by its path. Nobody else writes to
+	// it, so a part of a record may be removed from its end.
 	regular bool
-	// fifo is a named pipe: another reader may come.
+	// fifo is set for a named pipe: another reader may come.
 	fifo bool
-	// open says that the file ends in the middle of a line, left by a program
-	// that was killed.
-	open bool
+	// partialLine is set if the file ends in the middle of a line, which was left by
+	// a program that was killed.
+	partialLine bool
 }
 
-// errNoReader says that nobody has opened a named pipe for reading yet.
+// errNoReader is returned for a named pipe that nobody has opened for reading yet.
 var errNoReader = errors.New("nobody reads from the named pipe")
 
-// openPath opens a file for appending. With lines, it looks whether the last
-// line of what is there already is whole.
+// openPath opens a file for appending, and creates it if there is none. With lines,
+// it looks whether the file ends in the middle of a line.
 func openPath(path string, lines bool) (*destination, error) {
 	// O_NONBLOCK: to open a named pipe must not wait for a reader. It changes
 	// nothing for files.
@@ -56,7 +64,7 @@ func openPath(path string, lines bool) (*destination, error) {
 		d.fifo = err == nil
 	}
 	if d.regular && lines && fi.Size() > 0 {
-		d.open = !endsLine(path, fi.Size())
+		d.partialLine = !endsLine(path, fi.Size())
 	}
 	if d.w, err = newFDWriter(file); err != nil {
 		_ = file.Close()
@@ -66,8 +74,8 @@ func openPath(path string, lines bool) (*destination, error) {
 	return d, nil
 }
 
-// endsLine tells whether the file's last byte ends a line. If that cannot be
-// read it hopes so.
+// endsLine reports whether the file's last byte ends a line. It returns true if the
+// byte cannot be read.
 func endsLine(path string, size int64) bool {
 	file, err := os.Open(path)
 	if err != nil {
@@ -79,14 +87,15 @@ func endsLine(path string, size int64) bool {
 	return n == 0 || last[0] == '\n'
 }
 
-// openStdout makes standard output, or what a test has in its place, a
-// destination of our own.
+// openStdout returns a destination that writes to standard output, or to w if that
+// is not nil, by a descriptor of its own.
 //
-// Two things would be in the way of using it as it is. Go ends the program by
-// SIGPIPE when the reader of descriptor 1 has gone, but of no other one. And a
-// write to a pipe whose reader stalls could neither be given up nor be counted
-// exactly. So a pipe is opened anew, in non-blocking mode (which on the shared
-// one would disturb other programs), and anything else is duplicated.
+// Two things speak against descriptor 1 itself. When its reader has gone, Go ends
+// the program by SIGPIPE, which it does for no other descriptor. And a blocking
+// write to a pipe whose reader stalls can neither be interrupted nor be counted
+// exactly. So a pipe is opened again, in non-blocking mode. To change the mode of
+// descriptor 1 would disturb the programs that share it. Anything else is
+// duplicated.
 func openStdout(w io.Writer) (*destination, error) {
 	if w == nil {
 		w = os.Stdout
@@ -129,16 +138,17 @@ func openStdout(w io.Writer) (*destination, error) {
 	return d, nil
 }
 
-// interrupt makes a write that waits for a reader return, where possible.
+// interrupt makes a write that waits for a reader return, where possible. It may be
+// called by any goroutine.
 func (d *destination) interrupt() {
 	if d.file != nil {
 		_ = d.file.SetWriteDeadline(deadlinePast)
 	}
 }
 
-// gone tells whether the file has been removed: nobody will ever read what is
+// removed reports whether the file was removed. Nobody will ever read what is
 // written to it.
-func (d *destination) gone() bool {
+func (d *destination) removed() bool {
 	if !d.regular {
 		return false
 	}
@@ -150,8 +160,9 @@ func (d *destination) gone() bool {
 	return ok && st.Nlink == 0
 }
 
-// takeBack removes n bytes from the end of a file.
-func (d *destination) takeBack(n int) bool {
+// truncateTail removes n bytes from the end of a file, and reports whether it did.
+// Only regular files can be shortened.
+func (d *destination) truncateTail(n int) bool {
 	if !d.regular {
 		return false
 	}
@@ -159,6 +170,7 @@ func (d *destination) takeBack(n int) bool {
 	return err == nil && fi.Size() >= int64(n) && d.file.Truncate(fi.Size()-int64(n)) == nil
 }
 
+// Close closes the file.
 func (d *destination) Close() error {
 	if d.file == nil {
 		return nil
@@ -166,8 +178,8 @@ func (d *destination) Close() error {
 	return d.file.Close()
 }
 
-// fdWriter makes one write(2) a call, so that each can be accounted for. A
-// [os.File] loops until all is written.
+// fdWriter makes one write(2) for each call of Write, so that each can be counted.
+// An [os.File] loops until all is written.
 type fdWriter struct {
 	conn syscall.RawConn
 	try  func(fd uintptr) bool
@@ -184,7 +196,8 @@ func newFDWriter(file *os.File) (*fdWriter, error) {
 		return nil, err
 	}
 	w := &fdWriter{conn: conn, name: file.Name()}
-	// Where the runtime cannot wait for the descriptor, a write waits by itself.
+	// The runtime can wait for the descriptor if it takes deadlines. If not, the
+	// system call waits.
 	pollable := !errors.Is(file.SetWriteDeadline(noDeadline), os.ErrNoDeadline)
 	w.try = func(fd uintptr) bool {
 		for {
@@ -194,7 +207,7 @@ func newFDWriter(file *os.File) (*fdWriter, error) {
 			case w.err == unix.EAGAIN && pollable:
 				return false
 			case w.err == unix.EAGAIN:
-				// Another program has put the shared descriptor in non-blocking mode.
+				// Another program has set the shared descriptor to non-blocking mode.
 				_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
 			default:
 				return true
@@ -204,7 +217,8 @@ func newFDWriter(file *os.File) (*fdWriter, error) {
 	return w, nil
 }
 
-// Write writes p, or the beginning of it that can be written at once.
+// Write writes p, or the beginning of p that the destination takes at once. Unlike
+// [io.Writer] it returns no error then. It does not keep p.
 func (w *fdWriter) Write(p []byte) (int, error) {
 	w.p = p
 	err := w.conn.Write(w.try)

@@ -2,9 +2,9 @@ package transport
 
 import "github.com/netobserv/goflow2-kube-enricher/flow"
 
-// Fanout returns a writer that gives each record to all of ws, in this order.
-// Each of them accounts for the record by itself; one that waits for its
-// output makes the others' records wait, too, one that drops does not.
+// Fanout returns a writer that gives each record to all of ws, in this order. Each
+// of them counts the record. A writer that waits for its output makes the writers
+// after it wait, too. A writer that drops records does not. It keeps ws.
 func Fanout(ws ...Writer) Writer {
 	if len(ws) == 1 {
 		return ws[0]

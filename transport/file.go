@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,44 +15,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Defaults of [FileConfig].
+// Defaults of [FileConfig]. DefaultDrainTimeout is also the default of
+// [KafkaConfig].
 const (
 	DefaultBufferBytes  = 16 << 20
 	DefaultDrainTimeout = 10 * time.Second
 )
 
-const (
-	// flushEvery is how long a record may lie in a chunk that does not fill up,
-	// however busy its worker is.
-	flushEvery = 50 * time.Millisecond
-	// dozeEvery is how often the file is looked after when nothing comes.
-	dozeEvery = time.Second
-	// retryEvery is how often a file that cannot be opened is tried.
-	retryEvery = 250 * time.Millisecond
-	// stallAfter is how long a write may take before the output is not ready.
-	stallAfter = 5 * time.Second
-	// forgetAfter is how long a failed write counts against an output that was
-	// given nothing to write since: whoever takes an output that is not ready
-	// out of service must not thereby keep it from getting ready again.
-	forgetAfter = 30 * time.Second
-)
+// reopenEvery is how often a file that cannot be opened is tried again while
+// records wait for it.
+const reopenEvery = 250 * time.Millisecond
 
-var (
-	deadlinePast = time.Unix(1, 0)
-	noDeadline   = time.Time{}
-)
-
-// errExpired ends the loop when the deadline has passed.
-var errExpired = errors.New("deadline")
-
-// FileConfig says where a file output writes and how much it may hold.
+// FileConfig has the settings of a file output.
 type FileConfig struct {
-	// Path is the file to append to; empty is standard output. A named pipe is
-	// waited for until it has a reader.
+	// Path is the file to append to. Standard output if empty. If it is a named
+	// pipe, the output waits until the pipe has a reader.
 	Path string
-	// Stdout stands in for os.Stdout in tests.
+	// Stdout replaces os.Stdout in tests.
 	Stdout io.Writer
-	// BufferBytes bounds what waits to be written, in bytes; 0 is
+	// BufferBytes bounds the records that wait to be written, in bytes; 0 is
 	// [DefaultBufferBytes]. A single larger record is written all the same.
 	BufferBytes int
 	// Block makes workers wait when the buffer is full, instead of dropping
@@ -63,53 +43,49 @@ type FileConfig struct {
 	// DrainTimeout is how long Run goes on writing after its context has
 	// ended; 0 is [DefaultDrainTimeout].
 	DrainTimeout time.Duration
-	// Binary says that records are not lines.
+	// Binary is set if records are not lines.
 	Binary bool
-	// Several says that this is one of several outputs: the metric records_held
+	// Several is set if this is one of several outputs. The metric records_held
 	// has the transport as a label then.
 	Several bool
 }
 
-// File writes records to a file, a named pipe or standard output.
+// File writes records to a file, a named pipe or standard output. It implements
+// [Output], with the same rules for concurrent calls.
 //
-// Workers encode into chunks. A worker writes a chunk by itself if the kernel takes
-// it at once; else, and whenever there is trouble, one goroutine writes: a worker
-// never waits for the file. What is in the file are whole records, whatever
-// happens; a write that fails costs the records of its chunk that were not written.
+// Workers encode into chunks. A worker writes a chunk by itself if the kernel
+// takes it at once. Otherwise, and whenever there is trouble, one goroutine
+// writes, so a worker never waits for the file. The file has whole records only,
+// whatever happens. A write that fails costs the records of its chunk that were
+// not written yet.
 type File struct {
-	cfg   FileConfig
-	name  string
-	buf   *buffer
-	stats *outputStats
+	runner
+	cfg    FileConfig
+	reopen atomic.Bool // Reopen was called
 
-	finishOnce sync.Once
-	finish     chan struct{} // no more records will come
-	expired    chan struct{} // what is not written by now is dropped
-	reopen     atomic.Bool
+	// writeMu is held during writes. The goroutine of the loop may hold it for
+	// as long as a reader stalls, so workers only try to lock it. It guards
+	// partialChunk, partial and partialRecords.
+	writeMu sync.Mutex
+	// partialChunk is set if a part of the first chunk of the queue was written.
+	partialChunk bool
+	// partial is what has to be written before anything else: the rest of a record
+	// that was written in part, or the end of a line that was found in the file.
+	// partialRecords is 1 or 0 accordingly.
+	partial        []byte
+	partialRecords int
 
-	// turn is held by whoever writes. The goroutine of loop may hold it for as
-	// long as a reader stalls, so workers only try to get it.
-	turn sync.Mutex
-	// begun says that the chunk in front of the queue has been written in part. It
-	// belongs to whoever has the turn.
-	begun bool
-
-	dst atomic.Pointer[destination] // replaced by the goroutine that writes
-	// torn is the rest of a record that was written in part; tornRecords says
-	// whether it is one (1), or the end of a line found in the file (0).
-	torn        []byte
-	tornRecords int
-	firstErr    error
-
-	epoch   time.Time
-	since   atomic.Int64            // when the running write began, after epoch; 0: none runs
-	problem atomic.Pointer[problem] // what is wrong, nil if nothing is known to be
-
-	report report // of the goroutine of Run
+	dst atomic.Pointer[destination] // changed with writeMu held, or before Run
 }
 
+var (
+	_ Output = (*File)(nil)
+	_ driver = (*File)(nil)
+)
+
 // NewFile returns an output that is inert until Open or Run, and registers its
-// metrics.
+// metrics. It fails if the buffer is too small, or if reg has the metrics of
+// another file output.
 func NewFile(cfg FileConfig, enc Encoder, log logrus.FieldLogger, reg prometheus.Registerer) (*File, error) {
 	if cfg.BufferBytes == 0 {
 		cfg.BufferBytes = DefaultBufferBytes
@@ -120,64 +96,31 @@ func NewFile(cfg FileConfig, enc Encoder, log logrus.FieldLogger, reg prometheus
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = DefaultDrainTimeout
 	}
-	f := &File{
-		cfg:     cfg,
-		name:    cfg.Path,
-		buf:     newBuffer(enc, cfg.BufferBytes, cfg.Block),
-		finish:  make(chan struct{}),
-		expired: make(chan struct{}),
-		epoch:   time.Now(),
+	name := cfg.Path
+	if name == "" {
+		name = "stdout"
 	}
+	f := &File{cfg: cfg}
+	f.init(runnerConfig{
+		transport:      "file",
+		name:           name,
+		errorsHaveName: true,
+		block:          cfg.Block,
+		several:        cfg.Several,
+		drainTimeout:   cfg.DrainTimeout,
+		flushEvery:     flushEvery,
+		stallAfter:     stallAfter,
+		stallText:      "stalled",
+	}, newBuffer(enc, cfg.BufferBytes, cfg.Block), log, "not opened yet")
 	f.buf.direct = f.writeDirectly
-	if f.name == "" {
-		f.name = "stdout"
-	}
-	f.report = report{log: log.WithField("output", f.name), buf: f.buf}
-	f.problem.Store(&problem{err: errors.New("not opened yet"), open: true})
-	var err error
-	if f.stats, err = registerOutput(reg, "file", cfg.Several, f.buf); err != nil {
+	if err := f.register(reg); err != nil {
 		return nil, err
 	}
 	return f, nil
 }
 
-// CheckFile tells whether records could be written to path, without creating
-// it: what -check wants to know.
-func CheckFile(path string) error {
-	if path == "" {
-		return nil
-	}
-	fi, err := os.Stat(path)
-	if err == nil {
-		if fi.IsDir() {
-			return fmt.Errorf("%s is a directory", path)
-		}
-		if err := unix.Access(path, unix.W_OK); err != nil {
-			return fmt.Errorf("%s cannot be written to: %w", path, err)
-		}
-		return nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	dir := filepath.Dir(path)
-	if fi, err = os.Stat(dir); err != nil {
-		return err
-	}
-	if !fi.IsDir() {
-		return fmt.Errorf("%s is no directory", dir)
-	}
-	if err := unix.Access(dir, unix.W_OK|unix.X_OK); err != nil {
-		return fmt.Errorf("directory %s cannot be written to: %w", dir, err)
-	}
-	return nil
-}
-
-// NewWriter implements [Output].
-func (f *File) NewWriter() Writer { return f.buf.newWriter() }
-
-// Open opens the file, so that a wrong path shows before anything is started.
-// Run calls it if need be.
+// Open implements [Output]. A named pipe that nobody reads from is no error: Run
+// goes on trying to open it.
 func (f *File) Open() error {
 	if f.dst.Load() != nil {
 		return nil
@@ -186,12 +129,12 @@ func (f *File) Open() error {
 	switch {
 	case errors.Is(err, errNoReader):
 		f.setProblem(err, true)
-		return nil // the loop goes on trying
+		return nil
 	case err != nil:
 		f.setProblem(err, true)
 		return err
 	}
-	f.use(d)
+	f.setDestination(d)
 	return nil
 }
 
@@ -202,333 +145,215 @@ func (f *File) openDestination() (*destination, error) {
 	return openPath(f.cfg.Path, !f.cfg.Binary)
 }
 
-// use makes d the destination; what was torn belongs to the one before.
-func (f *File) use(d *destination) {
-	f.buf.settle(0, f.tornRecords, outputError)
-	f.torn, f.tornRecords = f.torn[:0], 0
-	if d.open {
-		f.torn = append(f.torn, '\n')
+// setDestination makes d the destination. A record that was written in part to the
+// one before is lost.
+func (f *File) setDestination(d *destination) {
+	f.buf.complete(0, f.partialRecords, dropOutputError)
+	f.partial, f.partialRecords = f.partial[:0], 0
+	if d.partialLine {
+		f.partial = append(f.partial, '\n')
 	}
 	f.problem.Store(nil)
 	f.dst.Store(d)
 }
 
-// Reopen closes the file and opens it anew, for log rotation: between two
-// records, and soon, but not before it returns. If that fails the old file
-// stays in use and it is tried again.
+// Reopen implements [Output]. The file is closed and opened again between two
+// records. If that fails the old file stays in use, and it is tried again.
 func (f *File) Reopen() {
 	f.reopen.Store(true)
-	select {
-	case f.buf.wake <- struct{}{}:
-	default:
-	}
-}
-
-// Finish says that no more records will be handed over. Run ends when those it
-// has are written, however long that takes, unless its context ends.
-func (f *File) Finish() {
-	f.finishOnce.Do(func() { close(f.finish) })
-}
-
-// Ready returns nil, or what keeps records from being written.
-func (f *File) Ready() error {
-	now := time.Since(f.epoch)
-	if p := f.problem.Load(); p != nil && (p.open || now-p.at < forgetAfter) {
-		return fmt.Errorf("output: %w", p.err)
-	}
-	if since := time.Duration(f.since.Load()); since != 0 && now-since > stallAfter {
-		return fmt.Errorf("output: %s: stalled for %v", f.name, (now - since).Round(time.Second))
-	}
-	return nil
-}
-
-func (f *File) setProblem(err error, open bool) {
-	f.problem.Store(&problem{err: err, at: time.Since(f.epoch), open: open})
+	f.buf.wakeUp()
 }
 
 // Run implements [Output]. It returns nil after a clean end, [ErrClosed] if the
-// reader of standard output has gone, [ErrDrain] if the deadline passed before
-// all was written; other errors are failures. A write to a destination that
-// cannot be interrupted may outlive it.
+// reader of standard output has gone, and [ErrDrain] if the deadline passed before
+// all was written. Other errors are failures. A write to a destination that
+// cannot be interrupted may go on after Run has returned.
 func (f *File) Run(ctx context.Context) error {
 	if err := f.Open(); err != nil {
-		f.buf.abandon(outputError)
-		return fmt.Errorf("output: %w", err)
+		f.buf.failRemaining(dropOutputError)
+		return f.wrap(err)
 	}
-	done := make(chan error, 1)
-	go func() { done <- f.loop() }()
-	watch := time.NewTicker(time.Second)
-	defer watch.Stop()
-	stop := ctx.Done()
-	var deadline <-chan time.Time
-	for {
-		select {
-		case err := <-done:
-			return f.end(err)
-		case <-stop:
-			stop = nil
-			f.Finish()
-			deadline = time.After(f.cfg.DrainTimeout)
-		case <-deadline:
-			close(f.expired)
-			if d := f.dst.Load(); d != nil {
-				d.interrupt()
-			}
-			select {
-			case err := <-done:
-				return f.end(err)
-			case <-time.After(time.Second):
-				// The write goes on, to no avail.
-				return f.drained(f.buf.abandon(shutdown))
-			}
-		case <-watch.C:
-			f.report.watch(f.Ready(), false)
+	return f.run(ctx, f)
+}
+
+// step implements [driver]. It writes the oldest chunk.
+func (f *File) step(finishing bool) (progress, error) {
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
+	if !f.partialChunk && f.reopen.Swap(false) {
+		f.openAgain()
+	}
+	c := f.buf.next()
+	switch {
+	case c != nil:
+		f.partialChunk = false
+		if err := f.write(c); err != nil {
+			return progressMore, err
 		}
+		f.buf.release(c)
+		return progressMore, nil
+	case f.buf.sweep(false):
+		return progressMore, nil
+	case finishing:
+		if d := f.dst.Load(); d != nil && f.partialRecords > 0 {
+			_ = f.finishPartial(d) // the last attempt
+		}
+	}
+	return progressIdle, nil
+}
+
+// check implements [driver]. It opens the path again if the file was removed, could
+// not be opened, or failed.
+func (f *File) check() {
+	f.writeMu.Lock()
+	defer f.writeMu.Unlock()
+	if f.partialChunk {
+		return // the rest of the chunk belongs to the same file
+	}
+	d := f.dst.Load()
+	if d == nil || f.problem.Load() != nil || d.removed() {
+		f.openAgain()
 	}
 }
 
-// end settles what is left when the loop has ended.
-func (f *File) end(err error) error {
-	why := outputError
-	if err == errExpired {
-		why = shutdown
+// interrupt implements [driver].
+func (f *File) interrupt() {
+	if d := f.dst.Load(); d != nil {
+		d.interrupt()
 	}
-	left := f.buf.abandon(why)
-	var closeErr error
+}
+
+// close implements [driver].
+func (f *File) close() error {
+	f.writeMu.Lock() // a worker may be writing
+	defer f.writeMu.Unlock()
 	if d := f.dst.Swap(nil); d != nil {
-		closeErr = d.Close()
-	}
-	switch {
-	case err == ErrClosed:
-		return err // nobody cares any more
-	case err == errExpired:
-		return f.drained(left)
-	}
-	f.report.watch(f.Ready(), true)
-	if f.cfg.Block && f.firstErr != nil {
-		return fmt.Errorf("output: %d records could not be written: %w", f.buf.ledger().dropped[outputError], f.firstErr)
-	}
-	if closeErr != nil {
-		return fmt.Errorf("output: %w", closeErr)
+		return d.Close()
 	}
 	return nil
 }
 
-// drained tells whether all was written before the deadline.
-func (f *File) drained(left uint64) error {
-	f.report.watch(f.Ready(), true)
-	if left == 0 {
-		return nil
-	}
-	return fmt.Errorf("output: %s: %d records are left: %w", f.name, left, ErrDrain)
-}
-
-// loop writes what is handed over until there will be no more. Errors are
-// [ErrClosed] and errExpired.
-func (f *File) loop() error {
-	tick := time.NewTicker(flushEvery)
-	defer tick.Stop()
-	ready := make(chan struct{})
-	close(ready)
-	finish := f.finish
-	ticks, quiet := 0, 0 // since when there were no writes
-	dozing := false
-	var batches uint64
-	for {
-		idle, err := f.writeNext()
-		if err != nil {
-			return err
-		}
-		wake := f.buf.wake
-		if !idle {
-			wake = ready
-		} else if finish == nil {
-			f.finishLast()
-			return nil
-		}
-		select {
-		case <-wake:
-			if dozing {
-				dozing, quiet = false, 0
-				tick.Reset(flushEvery)
-			}
-		case <-tick.C:
-			f.buf.sweep(true)
-			f.buf.trim()
-			if ticks++; dozing || ticks%int(time.Second/flushEvery) == 0 {
-				f.check()
-			}
-			quiet++
-			if n := f.stats.batches.Load(); n != batches {
-				batches, quiet = n, 0
-			}
-			// Not before a second without a record: the next one costs a wake-up.
-			if !dozing && quiet >= int(time.Second/flushEvery) && f.buf.doze() {
-				dozing = true
-				tick.Reset(dozeEvery)
-			}
-		case <-finish:
-			finish = nil
-			f.buf.close(shutdown)
-		}
-	}
-}
-
-// finishLast tries once more to finish a record that was written in part.
-func (f *File) finishLast() {
-	f.turn.Lock()
-	defer f.turn.Unlock()
-	if d := f.dst.Load(); d != nil && len(f.torn) > 0 && f.tornRecords > 0 {
-		_ = f.finishTorn(d)
-	}
-}
-
-// writeNext writes the oldest chunk, and tells whether there is none.
-func (f *File) writeNext() (idle bool, err error) {
-	f.turn.Lock()
-	defer f.turn.Unlock()
-	if !f.begun && f.reopen.Swap(false) {
-		f.openAnew()
-	}
-	c := f.buf.next()
-	if c == nil {
-		return !f.buf.sweep(false), nil
-	}
-	f.begun = false
-	if err := f.write(c); err != nil {
-		return false, err
-	}
-	f.buf.release(c)
-	return false, nil
-}
-
-// writeDirectly writes a chunk on its worker's goroutine, if nothing is in the
-// way and the kernel takes it at once. What it does not take, and what cannot be
-// written at all, is left to the goroutine of loop. It returns false if the
-// chunk is still the worker's.
+// writeDirectly writes a chunk on its worker's goroutine, if nothing is in the way
+// and the kernel takes it at once. It returns false if the chunk is still the
+// worker's. What the kernel does not take is left to the goroutine of the loop, and
+// so are all errors.
 func (f *File) writeDirectly(c *chunk) bool {
-	if !f.turn.TryLock() {
+	if !f.writeMu.TryLock() {
 		return false
 	}
-	defer f.turn.Unlock()
+	defer f.writeMu.Unlock()
 	d := f.dst.Load()
-	if d == nil || d.nowait == nil || len(f.torn) > 0 || f.reopen.Load() || f.problem.Load() != nil || !f.buf.reserve(c) {
+	if d == nil || d.nowait == nil || len(f.partial) > 0 || f.reopen.Load() || f.problem.Load() != nil || !f.buf.reserve(c) {
 		return false
 	}
-	start := time.Since(f.epoch)
+	start := f.now()
 	n, err := d.nowait.write(c.buf)
 	if n > 0 {
-		f.count(n, start)
-	} else if d.nowait.unable(err) {
+		f.stats.observeBatch(n, f.now()-start)
+	} else if d.nowait.unsupported(err) {
 		d.nowait = nil
 	}
-	c.off = n
-	for c.rec < len(c.ends) && int(c.ends[c.rec]) <= n {
-		c.rec++
+	c.writtenBytes = n
+	for c.writtenRecords < len(c.ends) && int(c.ends[c.writtenRecords]) <= n {
+		c.writtenRecords++
 	}
-	f.buf.settle(c.rec, 0, outputError)
+	f.buf.complete(c.writtenRecords, 0, dropOutputError)
 	if n == len(c.buf) {
 		f.buf.release(c)
 		return true
 	}
-	f.begun = n > 0
+	f.partialChunk = n > 0
 	f.buf.putBack(c)
 	return true
 }
 
-// write writes the rest of a chunk and settles each of its records, whatever
-// happens. On an error of the loop's those left are settled by its end.
+// write writes the rest of a chunk and completes each of its records. If it returns
+// an error, which ends the loop, the records left are completed by the runner.
 func (f *File) write(c *chunk) error {
-	off, rec := c.off, c.rec // bytes written and records settled
+	off, rec := c.writtenBytes, c.writtenRecords
 	for {
-		d, err := f.wait()
+		d, err := f.awaitDestination()
 		if err != nil {
 			return err
 		}
-		if len(f.torn) > 0 {
-			err = f.finishTorn(d)
+		if len(f.partial) > 0 {
+			err = f.finishPartial(d)
 		} else if off < len(c.buf) {
 			var n int
 			n, err = f.writeOnce(d, c.buf[off:])
 			off += n
 		}
 		written := 0
-		for rec < len(c.ends) && int(c.ends[rec]) <= off && len(f.torn) == 0 {
+		for rec < len(c.ends) && int(c.ends[rec]) <= off && len(f.partial) == 0 {
 			rec++
 			written++
 		}
-		if !f.buf.settle(written, 0, outputError) {
+		if !f.buf.complete(written, 0, dropOutputError) {
 			return errExpired
 		}
 		switch {
 		case err == nil:
-			if off == len(c.buf) && len(f.torn) == 0 {
+			if off == len(c.buf) && len(f.partial) == 0 {
 				return nil
 			}
 			continue
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return errExpired
-		case isClosed(err) && !d.fifo:
+		case readerGone(err) && !d.fifo:
 			return ErrClosed
 		}
 		start := 0 // of the record that was written in part
 		if rec > 0 {
 			start = int(c.ends[rec-1])
 		}
-		if isClosed(err) {
-			// The next reader gets the record that this one has half of.
+		if readerGone(err) {
+			// The next reader gets the whole record of which this one has a part.
 			off = start
-			f.lose(d, err)
+			f.dropDestination(d, err)
 			continue
 		}
 		f.fail(err)
 		lost := len(c.ends) - rec
-		if off > start && !d.takeBack(off-start) {
-			// It will be finished before anything else is written.
-			f.torn, f.tornRecords = append(f.torn[:0], c.buf[off:c.ends[rec]]...), 1
+		if off > start && !d.truncateTail(off-start) {
+			// The rest will be written before anything else.
+			f.partial, f.partialRecords = append(f.partial[:0], c.buf[off:c.ends[rec]]...), 1
 			lost--
 		}
-		f.buf.settle(0, lost, outputError)
+		f.buf.complete(0, lost, dropOutputError)
 		return nil
 	}
 }
 
-// finishTorn goes on writing a record that was written in part.
-func (f *File) finishTorn(d *destination) error {
-	n, err := f.writeOnce(d, f.torn)
-	f.torn = f.torn[n:]
-	if len(f.torn) == 0 {
-		f.buf.settle(f.tornRecords, 0, outputError)
-		f.torn, f.tornRecords = nil, 0
+// finishPartial goes on writing what has to be written before anything else.
+func (f *File) finishPartial(d *destination) error {
+	n, err := f.writeOnce(d, f.partial)
+	f.partial = f.partial[n:]
+	if len(f.partial) == 0 {
+		f.buf.complete(f.partialRecords, 0, dropOutputError)
+		f.partial, f.partialRecords = nil, 0
 	}
 	return err
 }
 
-// writeOnce makes one write and accounts for its time.
+// writeOnce makes one write and counts it.
 func (f *File) writeOnce(d *destination, p []byte) (int, error) {
-	start := time.Since(f.epoch)
-	f.since.Store(max(int64(start), 1))
+	start := f.now()
+	f.waitingSince.Store(int64(start))
 	n, err := d.w.Write(p)
-	f.since.Store(0)
+	f.waitingSince.Store(0)
 	if n == 0 && err == nil && len(p) > 0 {
 		err = io.ErrShortWrite
 	}
-	f.count(n, start)
-	if p := f.problem.Load(); err == nil && p != nil && !p.open {
+	f.stats.observeBatch(n, f.now()-start)
+	if p := f.problem.Load(); err == nil && p != nil && !p.unreachable {
 		f.problem.Store(nil)
 	}
 	return n, err
 }
 
-// count counts a write that began at start, after epoch.
-func (f *File) count(n int, start time.Duration) {
-	f.stats.batches.Add(1)
-	f.stats.bytes.Add(uint64(n))
-	f.stats.seconds.Observe((time.Since(f.epoch) - start).Seconds())
-}
-
-// wait returns the destination, for which it waits if it could not be opened.
-func (f *File) wait() (*destination, error) {
+// awaitDestination returns the destination. If it could not be opened, it is tried
+// until the deadline.
+func (f *File) awaitDestination() (*destination, error) {
 	for {
 		select {
 		case <-f.expired:
@@ -538,32 +363,15 @@ func (f *File) wait() (*destination, error) {
 		if d := f.dst.Load(); d != nil {
 			return d, nil
 		}
-		if f.openAnew(); f.dst.Load() == nil {
-			select {
-			case <-f.expired:
-			case <-time.After(retryEvery):
-			}
+		if f.openAgain(); f.dst.Load() == nil {
+			f.pause(reopenEvery)
 		}
 	}
 }
 
-// check looks, once a second, after a file that was removed, could not be
-// opened or failed.
-func (f *File) check() {
-	f.turn.Lock()
-	defer f.turn.Unlock()
-	if f.begun {
-		return // the rest belongs where the beginning is
-	}
-	d := f.dst.Load()
-	if d == nil || f.problem.Load() != nil || d.gone() {
-		f.openAnew()
-	}
-}
-
-// openAnew opens the path again. If that fails it stays with the old file,
-// unless that has been removed.
-func (f *File) openAnew() {
+// openAgain opens the path again. If that fails the old file stays in use, unless
+// it was removed.
+func (f *File) openAgain() {
 	old := f.dst.Load()
 	if f.cfg.Path == "" {
 		return
@@ -573,48 +381,39 @@ func (f *File) openAnew() {
 		if !errors.Is(err, errNoReader) {
 			f.stats.errors.Add(1)
 		}
-		if old != nil && old.gone() {
-			f.lose(old, err)
+		if old != nil && old.removed() {
+			f.dropDestination(old, err)
 		}
 		f.setProblem(err, true)
 		return
 	}
 	if old == nil {
-		f.use(d)
+		f.setDestination(d)
 		return
 	}
-	if len(f.torn) > 0 && f.tornRecords > 0 {
-		_ = f.finishTorn(old)
+	if f.partialRecords > 0 {
+		_ = f.finishPartial(old)
 	}
-	hadProblem := f.problem.Load()
-	f.use(d)
-	if hadProblem != nil && !hadProblem.open {
-		f.problem.Store(hadProblem) // until a write succeeds
+	before := f.problem.Load()
+	f.setDestination(d)
+	if before != nil && !before.unreachable {
+		f.problem.Store(before) // until a write succeeds
 	}
 	if err := old.Close(); err != nil {
 		f.fail(fmt.Errorf("close %s: %w", f.name, err))
 	}
 }
 
-// lose closes a destination that is of no more use.
-func (f *File) lose(d *destination, err error) {
-	f.buf.settle(0, f.tornRecords, outputError)
-	f.torn, f.tornRecords = nil, 0
+// dropDestination closes a destination that is of no more use, because of err.
+func (f *File) dropDestination(d *destination, err error) {
+	f.buf.complete(0, f.partialRecords, dropOutputError)
+	f.partial, f.partialRecords = nil, 0
 	f.dst.Store(nil)
 	_ = d.Close()
 	f.setProblem(err, true)
 }
 
-// fail notes that a write failed.
-func (f *File) fail(err error) {
-	f.stats.errors.Add(1)
-	if f.firstErr == nil {
-		f.firstErr = err
-	}
-	f.setProblem(err, false)
-}
-
-// isClosed tells whether a write failed because its reader has gone.
-func isClosed(err error) bool {
+// readerGone reports whether a write failed because its reader has gone.
+func readerGone(err error) bool {
 	return errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, io.ErrClosedPipe)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/flowtest"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 // lineEncoder writes a record's sequence number and as many x as it has bytes.
@@ -102,7 +103,7 @@ func (b *bench) scrape() map[string]float64 {
 	b.t.Helper()
 	m := gather(b.t, b.reg)
 	sum := m["records_written_total file"] + m["records_held output"]
-	for _, r := range reasonNames {
+	for _, r := range dropReasonNames {
 		n, ok := m["records_dropped_total "+r+" file"]
 		if !ok {
 			b.t.Fatalf("no counter for reason %s in %v", r, m)
@@ -380,9 +381,9 @@ func (f *flaky) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// TestFileTorn checks what becomes of records when writes are short or fail in
+// TestFilePartial checks what becomes of records when writes are short or fail in
 // the middle of one. Records are of five bytes, three in a chunk.
-func TestFileTorn(t *testing.T) {
+func TestFilePartial(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
 		script  []int
@@ -417,8 +418,8 @@ func TestFileTorn(t *testing.T) {
 				b.scrape()
 			}
 			b.Finish()
-			b.noError(b.loop())
-			b.noError(b.end(nil))
+			b.noError(b.loop(b.File))
+			b.noError(b.conclude(nil))
 			if got := out.out.String(); got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
@@ -436,9 +437,9 @@ func (paddedEncoder) AppendRecord(dst []byte, r *flow.Record) []byte {
 	return fmt.Appendf(dst, "%04d\n", r.Msg.SequenceNum)
 }
 
-// TestFileTakesBack checks that half a record is removed from the end of a
+// TestFileTruncatesTail checks that half a record is removed from the end of a
 // file, so that the next one begins where a line begins.
-func TestFileTakesBack(t *testing.T) {
+func TestFileTruncatesTail(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out")
 	b := newBench(t, FileConfig{Path: path}, paddedEncoder{})
 	b.noError(b.Open())
@@ -460,7 +461,7 @@ func TestFileTakesBack(t *testing.T) {
 	d.w.(*limited).left = math.MaxInt
 	b.hand(w, 3, 0)
 	b.Finish()
-	b.noError(b.loop())
+	b.noError(b.loop(b.File))
 	b.noError(b.Ready())
 	if data, err = os.ReadFile(path); string(data) != "0000\n0003\n" || err != nil {
 		t.Errorf("%q, %v", data, err)
@@ -538,7 +539,7 @@ func TestFileFailing(t *testing.T) {
 
 		out.left = math.MaxInt
 		b.hand(w, 0, 0)
-		time.Sleep(2 * logEvery)
+		time.Sleep(2 * ratelog.Interval)
 		b.expect(1, 0, seconds*10, 0, 0)
 		if e := b.log.LastEntry(); e.Level != logrus.InfoLevel {
 			t.Errorf("the log says %s", e.Message)
@@ -651,7 +652,7 @@ func TestFileRemoved(t *testing.T) {
 	}
 	// A file that was renamed stays in use until it can be opened anew.
 	b.noError(os.Rename(dir, dir+"2"))
-	b.openAnew()
+	b.openAgain()
 	if b.Ready() == nil {
 		t.Error("ready without the directory")
 	}
@@ -795,25 +796,6 @@ func TestFileOpenError(t *testing.T) {
 		if b.Ready() == nil {
 			t.Error("ready without being open")
 		}
-		if err := CheckFile(path); err == nil {
-			t.Errorf("%s passes the check", path)
-		}
-	}
-	file := filepath.Join(dir, "file")
-	if err := CheckFile(file); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(file); err == nil {
-		t.Error("the check has created the file")
-	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(CheckFile(file), CheckFile("")); err != nil {
-		t.Error(err)
-	}
-	if CheckFile(filepath.Join(file, "out")) == nil {
-		t.Error("a file passes for a directory")
 	}
 	if _, err := NewFile(FileConfig{BufferBytes: 1}, lineEncoder{}, logrus.New(), prometheus.NewRegistry()); err == nil {
 		t.Error("a buffer of one byte is taken")
@@ -1103,8 +1085,8 @@ func TestFileDirect(t *testing.T) {
 			for range more {
 				put(10)
 			}
-			if l = f.buf.ledger(); l.held == 0 || l.written+l.held+l.dropped[outputFull] != 3+10*more {
-				t.Fatalf("%d written, %d held, %d dropped", l.written, l.held, l.dropped[outputFull])
+			if l = f.buf.ledger(); l.held == 0 || l.written+l.held+l.dropped[dropOutputFull] != 3+10*more {
+				t.Fatalf("%d written, %d held, %d dropped", l.written, l.held, l.dropped[dropOutputFull])
 			}
 			f.Finish()
 			done := make(chan error, 1)
@@ -1133,9 +1115,9 @@ func TestFileDirect(t *testing.T) {
 	}
 }
 
-// TestFileDozes lets an output rest: the first record behind that is out as soon
+// TestFileParks lets an output rest: the first record behind that is out as soon
 // as ever, also if its worker never pauses.
-func TestFileDozes(t *testing.T) {
+func TestFileParks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := new(syncBuffer)
 		f, err := NewFile(FileConfig{Stdout: out}, lineEncoder{}, logrus.New(), prometheus.NewRegistry())
@@ -1150,9 +1132,9 @@ func TestFileDozes(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			synctest.Wait()
 			f.buf.mu.Lock()
-			dozing := f.buf.dozing
+			parked := f.buf.parked
 			f.buf.mu.Unlock()
-			if !dozing {
+			if !parked {
 				t.Fatal("awake, with nothing to do")
 			}
 			before := out.Len()

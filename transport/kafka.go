@@ -19,7 +19,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// Defaults of [KafkaConfig]. Those of what goflow2 v2.2.6 has, too, are its own.
+// Defaults of [KafkaConfig]. For settings that goflow2 v2.2.6 has, they are
+// goflow2's. Sizes are in bytes.
 const (
 	DefaultKafkaTopic          = "flow-messages"
 	DefaultKafkaMaxMsgBytes    = 1000000
@@ -28,8 +29,7 @@ const (
 	DefaultKafkaBuffer         = 64 << 20
 )
 
-// MaxKafkaFlushFrequency is the longest time that the client lets records wait
-// for more.
+// MaxKafkaFlushFrequency is the largest FlushFrequency that the client accepts.
 const MaxKafkaFlushFrequency = time.Minute
 
 // DefaultKafkaBrokers are goflow2's.
@@ -41,54 +41,51 @@ const (
 	// recordOverhead is what the client needs for a record beside its key and
 	// value, in bytes.
 	recordOverhead = 256
-	// probeEvery is how often the brokers are asked for the topic as long as
-	// that fails, and probeIdle if no record was acknowledged for as long.
+	// probeEvery is how often the brokers are asked for the topic while that fails.
 	probeEvery = time.Second
-	probeIdle  = 5 * time.Second
+	// probeIdle is how long no record may be acknowledged before the brokers are
+	// asked.
+	probeIdle = 5 * time.Second
 	// probeTimeout is how long the answer may take.
 	probeTimeout = 5 * time.Second
+	// maxRecords is how many records the client may have, in its own options. It is
+	// no bound: Kafka.window and the buffer bound them.
+	maxRecords = math.MaxInt32
 )
 
-// Kafka writes records to a topic of Apache Kafka, or of what speaks its
-// protocol.
+// Kafka writes records to a topic of Apache Kafka, or of another system with the
+// same protocol. It implements [Output], with the same rules for concurrent calls.
 //
-// Workers encode records into chunks, as for a file. One goroutine hands these
-// to the client, which is an idempotent producer: a record counts as written
-// once all in-sync replicas have it, and a request that is sent again because
-// its answer was lost makes no second record. The client gives no record up
-// because brokers are out of reach, or the topic is not there yet. Meanwhile
-// records stay in the buffer, and once that is full the newest are dropped.
+// Workers encode records into chunks, as for a file. One goroutine hands the chunks
+// to the client, which is an idempotent producer. A record counts as written once
+// all in-sync replicas have it. A request that is sent again because its answer was
+// lost does not make a second record. The client never gives up a record because
+// brokers cannot be reached or the topic does not exist yet. Meanwhile records stay
+// in the buffer, and when that is full the newest are dropped.
 type Kafka struct {
-	cfg   KafkaConfig
-	opts  []kgo.Opt
-	srv   func(ctx context.Context, name string) (seeds []string, err error)
-	log   logrus.FieldLogger
-	buf   *buffer
-	stats *outputStats
+	runner
+	cfg       KafkaConfig
+	opts      []kgo.Opt // all but the brokers
+	lookupSRV func(ctx context.Context, name string) (seeds []string, err error)
 
-	finishOnce sync.Once
-	finish     chan struct{} // no more records will come
-	expired    chan struct{} // what is not acknowledged by now is dropped
-
-	client atomic.Pointer[kgo.Client] // nil before brokers are known by name
-	window int64                      // most records that the client may have
-	// inClient counts the records that the client has, bytesInClient those of
-	// their chunks.
+	client atomic.Pointer[kgo.Client] // nil until the brokers' names are known
+	window int64                      // the most records that the client may have
+	// inClient is the number of records that the client has, bytesInClient the
+	// number of bytes in their chunks.
 	inClient, bytesInClient atomic.Int64
-	failed                  atomic.Pointer[error] // the first error that cost records
-
-	epoch    time.Time
-	acked    atomic.Int64            // when the client last settled a record, after epoch
-	waiting  atomic.Int64            // since when it has some and settles none; 0: it has none
-	problem  atomic.Pointer[problem] // what is wrong, nil if nothing is known to be
-	connect  atomic.Pointer[error]   // what came of the last attempt to connect
-	report   report                  // of the goroutine of Run
-	lossOnce sync.Once
+	lastAck                 atomic.Int64 // when the client last completed a record, after epoch
+	lossOnce                sync.Once
 }
 
-// NewKafka returns an output that is inert until Run, and registers its
-// metrics. It fails if the configuration is wrong or names files that cannot be
-// used.
+var (
+	_ Output = (*Kafka)(nil)
+	_ driver = (*Kafka)(nil)
+)
+
+// NewKafka returns an output that is inert until Run, and registers its metrics. It
+// fails if the configuration is wrong, or if reg has the metrics of another Kafka
+// output. The error is a [FileError] if a file that the configuration names cannot
+// be used.
 func NewKafka(cfg KafkaConfig, enc Encoder, log logrus.FieldLogger, reg prometheus.Registerer) (*Kafka, error) {
 	cfg.setDefaults()
 	if cfg.BufferBytes < minKafkaBuffer {
@@ -96,19 +93,18 @@ func NewKafka(cfg KafkaConfig, enc Encoder, log logrus.FieldLogger, reg promethe
 	}
 	// A part of the buffer is for what the client needs to hold records.
 	overhead := cfg.BufferBytes / 4
-	k := &Kafka{
-		cfg:     cfg,
-		srv:     lookupSRV,
-		log:     log.WithField("output", "kafka"),
-		buf:     newBuffer(enc, cfg.BufferBytes-overhead, cfg.Block),
-		finish:  make(chan struct{}),
-		expired: make(chan struct{}),
-		window:  int64(overhead / recordOverhead),
-		epoch:   time.Now(),
-	}
+	k := &Kafka{cfg: cfg, lookupSRV: lookupSRV, window: int64(overhead / recordOverhead)}
+	k.init(runnerConfig{
+		transport:    "kafka",
+		name:         "kafka",
+		block:        cfg.Block,
+		several:      cfg.Several,
+		drainTimeout: cfg.DrainTimeout,
+		flushEvery:   min(flushEvery, max(cfg.FlushFrequency, time.Millisecond)),
+		stallAfter:   cfg.FlushFrequency + stallAfter,
+		stallText:    "no record was acknowledged",
+	}, newBuffer(enc, cfg.BufferBytes-overhead, cfg.Block), log, "no broker was reached yet")
 	k.buf.key, k.buf.lazy = cfg.Key, true
-	k.report = report{log: k.log, buf: k.buf}
-	k.setProblem(errors.New("no broker was reached yet"), true)
 	var err error
 	if k.opts, err = cfg.options(); err != nil {
 		return nil, err
@@ -117,53 +113,21 @@ func NewKafka(cfg KafkaConfig, enc Encoder, log logrus.FieldLogger, reg promethe
 	if err := kgo.ValidateOpts(k.opts...); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
-	if k.stats, err = registerOutput(reg, "kafka", cfg.Several, k.buf); err != nil {
+	if err := k.register(reg); err != nil {
 		return nil, err
 	}
 	return k, nil
 }
 
-// Open implements [Output]. Brokers are connected to by Run, which goes on trying.
-func (k *Kafka) Open() error { return nil }
-
-// Reopen implements [Output]: there is nothing to open anew.
-func (k *Kafka) Reopen() {}
-
-// NewWriter implements [Output].
-func (k *Kafka) NewWriter() Writer { return k.buf.newWriter() }
-
-// Finish says that no more records will be handed over. Run ends when those it
-// has are acknowledged, however long that takes, unless its context ends.
-func (k *Kafka) Finish() {
-	k.finishOnce.Do(func() { close(k.finish) })
-}
-
-// Ready returns nil, or what keeps records from being written.
-func (k *Kafka) Ready() error {
-	now := time.Since(k.epoch)
-	if p := k.problem.Load(); p != nil && (p.open || now-p.at < forgetAfter) {
-		err := p.err
-		if e := k.connect.Load(); p.open && e != nil {
-			err = *e
-		}
-		return fmt.Errorf("output: kafka: %w", err)
-	}
-	if since := time.Duration(k.waiting.Load()); since != 0 && now-since > k.cfg.FlushFrequency+stallAfter {
-		return fmt.Errorf("output: kafka: no record was acknowledged for %v", (now - since).Round(time.Second))
-	}
-	return nil
-}
-
-func (k *Kafka) setProblem(err error, open bool) {
-	k.problem.Store(&problem{err: err, at: time.Since(k.epoch), open: open})
-}
-
-// Run implements [Output]. It returns nil after a clean end, and [ErrDrain] if
-// the deadline passed before all was acknowledged; other errors are failures.
+// Run implements [Output]. It returns nil after a clean end, and [ErrDrain] if the
+// deadline passed before all was acknowledged. Other errors are failures. Brokers
+// that cannot be reached are none: Run goes on trying.
 func (k *Kafka) Run(ctx context.Context) error {
 	clientCtx, cancel := context.WithCancel(context.Background())
 	var connecting sync.WaitGroup
 	connecting.Go(func() { k.keepConnected(clientCtx) })
+	// The client is closed when all records are counted. Closing it fails those that
+	// it still has.
 	defer func() {
 		cancel()
 		connecting.Wait()
@@ -171,72 +135,30 @@ func (k *Kafka) Run(ctx context.Context) error {
 			cl.Close()
 		}
 	}()
-	done := make(chan error, 1)
-	go func() { done <- k.loop() }()
-	watch := time.NewTicker(time.Second)
-	defer watch.Stop()
-	stop := ctx.Done()
-	var deadline <-chan time.Time
-	for {
-		select {
-		case err := <-done:
-			return k.end(err)
-		case <-stop:
-			stop = nil
-			k.Finish()
-			deadline = time.After(k.cfg.DrainTimeout)
-		case <-deadline:
-			close(k.expired)
-			deadline = nil
-		case <-watch.C:
-			k.report.watch(k.Ready(), false)
-		}
-	}
+	return k.run(ctx, k)
 }
 
-// end settles what is left when the loop has ended. The client still has it.
-func (k *Kafka) end(err error) error {
-	left := k.buf.abandon(shutdown)
-	if k.buf.ledger().handed > 0 { // else brokers were not needed
-		k.report.watch(k.Ready(), true)
+// step implements [driver]. It hands chunks to the client.
+func (k *Kafka) step(finishing bool) (progress, error) {
+	if queued := k.handOver(finishing); !queued && k.inClient.Load() == 0 {
+		return progressIdle, nil
 	}
-	if err == errExpired && left > 0 {
-		return fmt.Errorf("output: kafka: %d records are left: %w", left, ErrDrain)
-	}
-	if failed := k.failed.Load(); k.cfg.Block && failed != nil {
-		return fmt.Errorf("output: kafka: %d records could not be written: %w", k.buf.ledger().dropped[outputError], *failed)
-	}
-	return nil
+	return progressWaiting, nil
 }
 
-// loop hands chunks to the client until there will be no more and all records
-// are settled. The only error is errExpired.
-func (k *Kafka) loop() error {
-	tick := time.NewTicker(min(flushEvery, max(k.cfg.FlushFrequency, time.Millisecond)))
-	defer tick.Stop()
-	finish := k.finish
-	for {
-		queued := k.handOver(finish == nil)
-		if finish == nil && !queued && k.inClient.Load() == 0 {
-			return nil
-		}
-		select {
-		case <-k.buf.wake:
-		case <-tick.C:
-			k.buf.sweep(true)
-			k.buf.trim()
-		case <-finish:
-			finish = nil
-			k.buf.close(shutdown)
-		case <-k.expired:
-			return errExpired
-		}
-	}
-}
+// check implements [driver]. keepConnected looks after the brokers.
+func (k *Kafka) check() {}
 
-// handOver gives the client what it may have, and tells whether there is more.
-// With now, or when much has come together, the client sends what it has. It is
-// told again and again, because it may not know the topic's partitions yet.
+// interrupt implements [driver]. No step blocks.
+func (k *Kafka) interrupt() {}
+
+// close implements [driver]. Run closes the client later.
+func (k *Kafka) close() error { return nil }
+
+// handOver gives chunks to the client until it has as many records as it may have.
+// It reports whether chunks are left. The client is made to send what it has if now
+// is set, or if it has much. This is repeated at each call, because the client
+// sends nothing before it knows the topic's partitions.
 func (k *Kafka) handOver(now bool) (queued bool) {
 	cl := k.client.Load()
 	if cl == nil {
@@ -256,10 +178,10 @@ func (k *Kafka) handOver(now bool) (queued bool) {
 	return true
 }
 
-// send makes the client send what it lets wait for more.
+// send makes the client send the records that wait for their batch to fill up.
 func (k *Kafka) send(cl *kgo.Client) {
 	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // don't wait for the answers
+	cancel() // so that Flush does not wait for the answers
 	_ = cl.Flush(ctx)
 }
 
@@ -267,7 +189,7 @@ func (k *Kafka) send(cl *kgo.Client) {
 type delivery struct {
 	k    *Kafka
 	c    *chunk
-	left int // records not settled; of the client's goroutine that calls promises
+	left int // records that are not completed; used by the goroutine that calls promise
 }
 
 // produce gives the records of a chunk to the client.
@@ -279,7 +201,7 @@ func (k *Kafka) produce(cl *kgo.Client, c *chunk) {
 	records := make([]kgo.Record, len(c.ends))
 	now := time.Now()
 	if k.inClient.Add(int64(len(records))) == int64(len(records)) {
-		k.waiting.Store(max(int64(now.Sub(k.epoch)), 1))
+		k.waitingSince.Store(int64(k.now()))
 	}
 	var from, keyFrom int32
 	for i := range records {
@@ -301,62 +223,54 @@ func (k *Kafka) produce(cl *kgo.Client, c *chunk) {
 	}
 }
 
-// promise settles a record. The client calls it for one record at a time.
+// promise completes a record. The client calls it for one record at a time.
 func (d *delivery) promise(_ *kgo.Record, err error) {
 	k := d.k
-	now := max(int64(time.Since(k.epoch)), 1)
-	k.acked.Store(now)
+	now := int64(k.now())
+	k.lastAck.Store(now)
 	switch {
 	case err == nil:
-		k.buf.settle(1, 0, outputError)
+		k.buf.complete(1, 0, dropOutputError)
 		if k.problem.Load() != nil {
 			k.problem.Store(nil)
 		}
 	case errors.Is(err, kgo.ErrClientClosed) || errors.Is(err, kgo.ErrAborting):
-		k.buf.settle(0, 1, shutdown)
+		k.buf.complete(0, 1, dropShutdown)
 	default:
-		k.stats.errors.Add(1)
-		k.failed.CompareAndSwap(nil, &err)
-		k.setProblem(err, false)
-		k.buf.settle(0, 1, outputError)
+		k.fail(err)
+		k.buf.complete(0, 1, dropOutputError)
 	}
 	if k.inClient.Add(-1) > 0 {
-		k.waiting.Store(now)
+		k.waitingSince.Store(now)
 	} else {
-		k.waiting.Store(0)
+		k.waitingSince.Store(0)
 	}
 	if d.left--; d.left == 0 {
 		k.bytesInClient.Add(-int64(len(d.c.buf)))
 		k.buf.release(d.c)
-		k.wake()
+		k.buf.wakeUp()
 	}
 }
 
-func (k *Kafka) wake() {
-	select {
-	case k.buf.wake <- struct{}{}:
-	default:
-	}
-}
-
-// keepConnected makes the client, and asks the brokers for the topic from time
-// to time, so that Ready knows of troubles before there are records to send.
+// keepConnected makes the client. While no records are acknowledged it asks the
+// brokers for the topic from time to time, so that Ready knows of troubles before
+// there are records to send.
 func (k *Kafka) keepConnected(ctx context.Context) {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
 		p := k.problem.Load()
-		idle := time.Since(k.epoch) - time.Duration(k.acked.Load())
-		if (p != nil && p.open) || idle >= probeIdle {
+		idle := k.now() - time.Duration(k.lastAck.Load())
+		if (p != nil && p.unreachable) || idle >= probeIdle {
 			switch err := k.probe(ctx); {
 			case ctx.Err() != nil:
 				return
 			case err != nil:
 				k.setProblem(err, true)
 			default:
-				k.acked.Store(int64(time.Since(k.epoch)))
-				k.connect.Store(nil)
-				if p != nil && p.open {
+				k.lastAck.Store(int64(k.now()))
+				k.connectErr.Store(nil)
+				if p != nil && p.unreachable {
 					k.problem.CompareAndSwap(p, nil)
 				}
 			}
@@ -369,7 +283,7 @@ func (k *Kafka) keepConnected(ctx context.Context) {
 	}
 }
 
-// probe asks for the topic, once there is a client.
+// probe makes the client if there is none, and asks the brokers for the topic.
 func (k *Kafka) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -393,8 +307,8 @@ func (k *Kafka) probe(ctx context.Context) error {
 	return nil
 }
 
-// bootstrap makes the client once the brokers' names are known, and looks
-// these up again while brokers don't answer.
+// bootstrap makes the client, when the brokers' names are known. While the brokers
+// do not answer it looks the names up again.
 func (k *Kafka) bootstrap(ctx context.Context) error {
 	cl := k.client.Load()
 	if cl != nil && k.cfg.SRV == "" {
@@ -403,11 +317,11 @@ func (k *Kafka) bootstrap(ctx context.Context) error {
 	seeds := k.cfg.Brokers
 	if k.cfg.SRV != "" {
 		p := k.problem.Load()
-		if cl != nil && (p == nil || !p.open) {
+		if cl != nil && (p == nil || !p.unreachable) {
 			return nil
 		}
 		var err error
-		if seeds, err = k.srv(ctx, k.cfg.SRV); err != nil {
+		if seeds, err = k.lookupSRV(ctx, k.cfg.SRV); err != nil {
 			k.stats.errors.Add(1)
 			return err
 		}
@@ -420,30 +334,31 @@ func (k *Kafka) bootstrap(ctx context.Context) error {
 		return err
 	}
 	k.client.Store(cl)
-	k.wake()
+	k.buf.wakeUp()
 	return nil
 }
 
-// dataLoss hears of acknowledged records that the brokers have lost.
+// dataLoss is called by the client when brokers have lost records that they had
+// acknowledged.
 func (k *Kafka) dataLoss(topic string, partition int32) {
 	k.stats.errors.Add(1)
 	k.lossOnce.Do(func() {
 		k.log.WithFields(logrus.Fields{"topic": topic, "partition": partition}).
-			Warn("the brokers have lost records that they had acknowledged; this is said once")
+			Warn("the brokers have lost records that they had acknowledged; this is logged once")
 	})
 }
 
-// errHungUp is what is known if connections end before there is an answer.
+// errHungUp is the error if connections end before there is an answer.
 var errHungUp = errors.New("the broker closes connections without an answer; it may be starting, or want TLS or SASL")
 
-// hooks hears of what the client does.
+// hooks is called by the client, by any of its goroutines.
 type hooks struct{ k *Kafka }
 
 // OnBrokerConnect implements [kgo.HookBrokerConnect].
 func (h hooks) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn, err error) {
 	if err == nil {
-		if e := h.k.connect.Load(); e != nil && !errors.Is(*e, errHungUp) {
-			h.k.connect.CompareAndSwap(e, nil)
+		if e := h.k.connectErr.Load(); e != nil && !errors.Is(*e, errHungUp) {
+			h.k.connectErr.CompareAndSwap(e, nil)
 		}
 		return
 	}
@@ -451,16 +366,16 @@ func (h hooks) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn
 		return
 	}
 	h.k.stats.errors.Add(1)
-	h.k.connect.Store(&err)
+	h.k.connectErr.Store(&err)
 }
 
 // OnBrokerE2E implements [kgo.HookBrokerE2E].
 func (h hooks) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
 	switch err := e2e.Err(); {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		h.k.connect.Store(&errHungUp)
+		h.k.connectErr.Store(&errHungUp)
 	case err == nil && key != int16(kmsg.ApiVersions):
-		h.k.connect.Store(nil)
+		h.k.connectErr.Store(nil)
 	}
 	if key != int16(kmsg.Produce) {
 		return
@@ -477,8 +392,8 @@ func (h hooks) OnProduceBatchWritten(_ kgo.BrokerMetadata, _ string, _ int32, m 
 	h.k.stats.bytes.Add(uint64(m.CompressedBytes))
 }
 
-// clientLog writes the client's warnings at level debug: what they mean for
-// records is logged anyway.
+// clientLog writes the client's warnings at level debug. Their consequences for the
+// records are logged anyway.
 type clientLog struct{ log logrus.FieldLogger }
 
 // Level implements [kgo.Logger].
@@ -492,7 +407,3 @@ func (l clientLog) Log(_ kgo.LogLevel, msg string, keyvals ...any) {
 	}
 	l.log.WithFields(fields).Debug("kafka client: " + msg)
 }
-
-// maxRecords is the most records that the client is told to take; what it gets
-// is bounded by the buffer.
-const maxRecords = math.MaxInt32

@@ -36,54 +36,61 @@ const (
 	CompressionZstd   = "zstd"
 )
 
-// KafkaConfig says where a Kafka output writes, how, and how much it may hold.
-// The zero value of a field is its default.
+// KafkaConfig has the settings of a Kafka output.
+// The zero value of a field stands for its default.
 type KafkaConfig struct {
-	// Brokers are addresses of some brokers, the others are learnt from them;
-	// [DefaultKafkaBrokers] if empty.
+	// Brokers has the addresses of some brokers, as HOST:PORT. The client learns the
+	// others from them. [DefaultKafkaBrokers] if empty.
 	Brokers []string
-	// SRV is the name of a DNS record that lists them instead.
-	SRV   string
+	// SRV is the name of a DNS record that lists the brokers. It replaces Brokers.
+	SRV string
+	// Topic is the topic that the records are written to. [DefaultKafkaTopic] if
+	// empty.
 	Topic string
 
+	// TLS makes connections use TLS.
 	TLS bool
-	// Files in PEM, read at each connection so that they can be exchanged:
-	// certificate and key of the client, and the certificates of authorities
-	// that vouch for the brokers, in place of the system's.
+	// ClientCert, ClientKey and CA are names of files in PEM: the certificate and the
+	// key of the client, and the certificates of the authorities that the client
+	// trusts. The system's authorities are trusted if CA is empty. The files are read
+	// for each connection, so that they can be replaced.
 	ClientCert, ClientKey, CA string
-	// Insecure takes any broker for the right one.
+	// Insecure turns the check of the brokers' certificates off.
 	Insecure bool
 
-	SASL           string // SASLNone, ...
+	// SASL is SASLNone or another of these constants. User and Password are for SASL.
+	SASL           string
 	User, Password string
 
-	// MaxMsgBytes bounds a batch before compression, and thereby a record.
+	// MaxMsgBytes bounds a batch before compression, and so a record, in bytes.
 	MaxMsgBytes int
-	// FlushBytes and FlushFrequency say when records that wait for more to go
-	// along with are sent: when there are that many bytes of them, or the first
-	// has waited that long. Negative: they don't wait.
+	// FlushBytes and FlushFrequency bound how long records wait for their batch to
+	// fill up. They are sent when that many bytes wait, or when the first has waited
+	// that long. They do not wait if FlushFrequency is negative.
 	FlushBytes     int
 	FlushFrequency time.Duration
-	Compression    string // CompressionNone, ...
+	// Compression is CompressionNone or another of these constants.
+	Compression string
 
-	// Key makes the records' keys; nil for none.
+	// Key makes the records' keys. They have none if it is nil.
 	Key Keyer
-	// Spread gives records to the partitions by turns. Without it, keys decide.
+	// Spread makes records go to each partition in turn. Without it, keys decide.
 	Spread bool
 
-	// BufferBytes bounds all that is not acknowledged.
+	// BufferBytes bounds the records that are not acknowledged yet, in bytes.
 	BufferBytes int
 	// Block makes workers wait when the buffer is full, instead of dropping
 	// the newest records: for inputs that can wait. Run then reports records
 	// that could not be written as an error.
 	Block bool
-	// DrainTimeout is how long Run goes on after its context has ended.
+	// DrainTimeout is how long Run goes on after its context has ended. It is
+	// [DefaultDrainTimeout] if 0.
 	DrainTimeout time.Duration
-	// Binary says that records are not lines. The newline behind a line is no
-	// part of the message.
+	// Binary is set if records are not lines. The newline at the end of a line is
+	// not part of the message.
 	Binary bool
-	// Several says that this is one of several outputs: the metric records_held
-	// has the transport as a label then.
+	// Several is set if this is one of several outputs. The metric records_held has
+	// the transport as a label then.
 	Several bool
 }
 
@@ -118,15 +125,15 @@ func (c *KafkaConfig) setDefaults() {
 	}
 }
 
-// options turns the configuration into the client's, but for the brokers.
+// options returns the options of the client, but for the brokers.
 func (c *KafkaConfig) options() ([]kgo.Opt, error) {
 	opts := []kgo.Opt{
 		kgo.ClientID("kube-enricher"),
 		kgo.DisableClientMetrics(),
 		kgo.DefaultProduceTopic(c.Topic),
-		kgo.AllowAutoTopicCreation(), // if the brokers do, too, as goflow2 has it
+		kgo.AllowAutoTopicCreation(), // if the brokers allow it, as in goflow2
 		kgo.RequiredAcks(kgo.AllISRAcks()),
-		// Records are never given up because brokers or topic are not there.
+		// Records are never given up because brokers or the topic are missing.
 		kgo.UnknownTopicRetries(-1),
 		kgo.AlwaysRetryEOF(),
 		kgo.MaxBufferedRecords(maxRecords),
@@ -188,9 +195,9 @@ func (c *KafkaConfig) dial(ctx context.Context, network, addr string) (net.Conn,
 	return (&tls.Dialer{NetDialer: dialer, Config: cfg}).DialContext(ctx, network, addr)
 }
 
-// tlsConfig reads the files.
+// tlsConfig reads the files, and returns a [FileError] if one cannot be used.
 func (c *KafkaConfig) tlsConfig() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.Insecure} //nolint:gosec // the user says so
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.Insecure} //nolint:gosec // the user has asked for it
 	if c.CA != "" {
 		pem, err := os.ReadFile(c.CA)
 		if err != nil {
@@ -211,10 +218,11 @@ func (c *KafkaConfig) tlsConfig() (*tls.Config, error) {
 	return cfg, nil
 }
 
-// FileError is what is wrong with a file that the configuration names.
+// FileError is returned by [NewKafka] if a file that the configuration names cannot
+// be used.
 type FileError struct {
-	Name string
-	Err  error
+	Name string // of the file
+	Err  error  // names the file, too
 }
 
 // Error implements error.
@@ -223,14 +231,14 @@ func (e *FileError) Error() string { return e.Err.Error() }
 // Unwrap returns the cause.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// backoff is how long the client waits before it tries for the n-th time.
+// backoff returns how long the client waits before its attempt number n.
 func backoff(n int) time.Duration {
-	const least, most = 100 * time.Millisecond, 2 * time.Second
-	d := min(least<<min(n, 10), most)
-	return d/2 + rand.N(d/2) //nolint:gosec // spreads clients, nothing more
+	const shortest, longest = 100 * time.Millisecond, 2 * time.Second
+	d := min(shortest<<min(n, 10), longest)
+	return d/2 + rand.N(d/2) //nolint:gosec // it spreads clients and keeps no secret
 }
 
-// lookupSRV returns the addresses in a DNS SRV record, the preferred first.
+// lookupSRV returns the addresses in a DNS SRV record, sorted by priority.
 func lookupSRV(ctx context.Context, name string) ([]string, error) {
 	_, records, err := net.DefaultResolver.LookupSRV(ctx, "", "", name)
 	if err != nil {
@@ -246,8 +254,8 @@ func lookupSRV(ctx context.Context, name string) ([]string, error) {
 	return seeds, nil
 }
 
-// ParseBrokers reads a list of HOST:PORT separated by commas; the port is 9092
-// if it is left out.
+// ParseBrokers reads a list of HOST:PORT separated by commas, and drops repeated
+// ones. The port is 9092 if it is left out.
 func ParseBrokers(list string) ([]string, error) {
 	var brokers []string
 	for b := range strings.SplitSeq(list, ",") {

@@ -112,7 +112,7 @@ func (b *kafkaBench) scrape() map[string]float64 {
 	before := float64(b.handed.Load())
 	m := gather(b.t, b.reg)
 	sum := m["records_written_total kafka"] + m["records_held output"] + m["records_held output kafka"]
-	for _, r := range reasonNames {
+	for _, r := range dropReasonNames {
 		sum += m["records_dropped_total "+r+" kafka"]
 	}
 	if after := float64(b.handed.Load()); sum < before || sum > after {
@@ -584,7 +584,7 @@ func TestKafkaSRV(t *testing.T) {
 	c := brokers.New(t, testTopic)
 	b := newKafka(t, KafkaConfig{SRV: "_kafka._tcp.example.org"}, lineEncoder{})
 	var lookups atomic.Int64
-	b.srv = func(_ context.Context, name string) ([]string, error) {
+	b.lookupSRV = func(_ context.Context, name string) ([]string, error) {
 		if name != "_kafka._tcp.example.org" {
 			t.Errorf("looked up %q", name)
 		}

@@ -3,22 +3,30 @@ package transport
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 const namespace = "kube_enricher"
 
-// outputStats is what an output itself counts. Records are counted by its
-// buffer.
+// outputStats has the counters of an output's writes. Any number of goroutines may
+// count. The records are counted by the buffer.
 type outputStats struct {
 	buf       *buffer
 	transport string
-	// several says that records_held has the transport as a label, too.
+	// several is set if records_held has the transport as a label, too.
 	several bool
 
 	batches, bytes, errors atomic.Uint64
 	seconds                prometheus.Histogram
+}
+
+// observeBatch counts one write of a number of bytes.
+func (s *outputStats) observeBatch(bytes int, took time.Duration) {
+	s.batches.Add(1)
+	s.bytes.Add(uint64(bytes))
+	s.seconds.Observe(took.Seconds())
 }
 
 // registerOutput registers the metrics of an output.
@@ -77,7 +85,8 @@ var (
 	heldByDesc = prometheus.NewDesc(namespace+"_records_held", heldHelp, []string{"why", "transport"}, nil)
 )
 
-// ledgerCollector reports where the records are. It is unchecked.
+// ledgerCollector reports where the records are. It describes no metrics, so that
+// the registry does not check them.
 type ledgerCollector struct{ *outputStats }
 
 func (ledgerCollector) Describe(chan<- *prometheus.Desc) {}
@@ -86,7 +95,7 @@ func (c ledgerCollector) Collect(ch chan<- prometheus.Metric) {
 	l := c.buf.ledger()
 	ch <- prometheus.MustNewConstMetric(writtenDesc, prometheus.CounterValue, float64(l.written), c.transport)
 	for i, n := range l.dropped {
-		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(n), c.transport, reasonNames[i])
+		ch <- prometheus.MustNewConstMetric(droppedDesc, prometheus.CounterValue, float64(n), c.transport, dropReasonNames[i])
 	}
 	if c.several {
 		ch <- prometheus.MustNewConstMetric(heldByDesc, prometheus.GaugeValue, float64(l.held), "output", c.transport)

@@ -10,8 +10,8 @@ import (
 )
 
 // nowaitWriter writes what the kernel takes at once (RWF_NOWAIT of pwritev2(2)):
-// to a pipe with room, a file whose pages are at hand, /dev/null. Terminals and
-// some file systems don't know that.
+// to a pipe with room, a file whose pages are in memory, /dev/null. Terminals and
+// some file systems do not support it. It is used by one goroutine at a time.
 type nowaitWriter struct {
 	conn syscall.RawConn
 	try  func(fd uintptr) // kept: a closure a call would allocate
@@ -20,8 +20,7 @@ type nowaitWriter struct {
 	err  error
 }
 
-// newNowaitWriter returns nil if the file does not let itself be written to that
-// way at all.
+// newNowaitWriter returns nil if the file has no descriptor.
 func newNowaitWriter(file *os.File) *nowaitWriter {
 	conn, err := file.SyscallConn()
 	if err != nil {
@@ -29,8 +28,8 @@ func newNowaitWriter(file *os.File) *nowaitWriter {
 	}
 	w := &nowaitWriter{conn: conn}
 	w.try = func(fd uintptr) {
-		// The offset of -1 is the file's own. What does not wait needs none of
-		// the runtime's provisions for system calls that may.
+		// The offset of -1 is the file's own. A system call that does not wait needs
+		// none of the runtime's preparations for one that may.
 		offset := ^uintptr(0)
 		n, _, errno := unix.RawSyscall6(unix.SYS_PWRITEV2, fd, uintptr(unsafe.Pointer(&w.iov)), 1, offset, offset, unix.RWF_NOWAIT)
 		if w.n, w.err = int(n), nil; errno != 0 {
@@ -40,8 +39,8 @@ func newNowaitWriter(file *os.File) *nowaitWriter {
 	return w
 }
 
-// write writes as much of p as can be written at once. An error that says so may
-// come of any cause: an ordinary write will meet it again.
+// write writes as much of p as can be written at once, and does not keep p. Its
+// errors need no care: an ordinary write will meet them again.
 func (w *nowaitWriter) write(p []byte) (n int, err error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -56,8 +55,8 @@ func (w *nowaitWriter) write(p []byte) (n int, err error) {
 	return w.n, w.err
 }
 
-// unable tells whether an error of write says that all further ones will fail,
-// too.
-func (w *nowaitWriter) unable(err error) bool {
+// unsupported reports whether an error of write means that all further writes will
+// fail, too.
+func (w *nowaitWriter) unsupported(err error) bool {
 	return errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ESPIPE)
 }

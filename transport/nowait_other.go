@@ -4,10 +4,10 @@ package transport
 
 import "os"
 
-// nowaitWriter is of Linux alone.
+// nowaitWriter exists on Linux only.
 type nowaitWriter struct{}
 
 func newNowaitWriter(*os.File) *nowaitWriter { return nil }
 
 func (*nowaitWriter) write([]byte) (int, error) { return 0, nil }
-func (*nowaitWriter) unable(error) bool         { return true }
+func (*nowaitWriter) unsupported(error) bool    { return true }

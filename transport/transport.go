@@ -1,5 +1,10 @@
-// Package transport writes records: encoders turn a record into bytes, outputs
-// take the bytes where they belong and keep account of every record.
+// Package transport writes records. Encoders turn a record into bytes. Outputs write
+// the bytes to a file or to Kafka, and count what becomes of every record.
+//
+// A worker's [Writer] encodes into a chunk of the output's buffer (buffer.go). The
+// output's runner (runner.go) starts and stops the goroutine that writes the chunks,
+// and the output's driver (file.go, kafka.go) writes them. A new output is another
+// driver in a file of its own.
 package transport
 
 import (
@@ -11,18 +16,18 @@ import (
 
 // Encoder turns records into bytes.
 type Encoder interface {
-	// AppendRecord appends one whole record, with whatever ends or precedes a
-	// record in this format, and returns the extended slice. It keeps neither
-	// dst nor r. Any number of goroutines may call it at once.
+	// AppendRecord appends one whole record, with the separator or the length that
+	// the format has, and returns the extended slice. It keeps neither dst nor r.
+	// Any number of goroutines may call it at once.
 	AppendRecord(dst []byte, r *flow.Record) []byte
 }
 
-// Keyer makes the keys of records, for outputs that keep records with the same
-// key together.
+// Keyer makes the keys of records, for outputs that keep records with equal keys
+// together.
 type Keyer interface {
-	// AppendKey appends the key of a record, nothing if it has none, and returns
-	// the extended slice. It keeps neither dst nor r. Any number of goroutines may
-	// call it at once.
+	// AppendKey appends the key of a record and returns the extended slice. It appends
+	// nothing if the record has no key. It keeps neither dst nor r. Any number of
+	// goroutines may call it at once.
 	AppendKey(dst []byte, r *flow.Record) []byte
 }
 
@@ -30,38 +35,40 @@ type Keyer interface {
 // come in this order: Open, NewWriter for each worker, Run, Finish; Ready and
 // Reopen may come at any time, from any goroutine.
 type Output interface {
-	// Open opens what can be opened at once, so that a wrong setting shows before
+	// Open opens what can be opened at once, so that a wrong setting is found before
 	// anything is started. Calling it is optional: Run opens what is not open.
 	Open() error
 	// NewWriter returns a writer for one worker.
 	NewWriter() Writer
-	// Run writes what the writers hand over. When ctx ends it takes in what the
-	// writers still hold, writes it out within the output's deadline, and
-	// returns. Records handed over later are dropped and counted. Errors are
-	// [ErrClosed], [ErrDrain] and failures.
+	// Run writes the records that the writers accept. It is called once. When ctx
+	// ends it collects what the writers still hold, writes it before the output's
+	// deadline, and returns. Records that come later are counted as dropped. Errors
+	// are [ErrClosed], [ErrDrain] and failures.
 	Run(ctx context.Context) error
-	// Finish tells the output that no more records will come. Run then ends when
-	// all records are written, however long that takes.
+	// Finish says that no more records will come. Run then ends when all records are
+	// written, however long that takes, unless its context ends.
 	Finish()
-	// Ready returns nil, or what keeps records from being written.
+	// Ready returns nil, or an error that says why records are not written.
 	Ready() error
-	// Reopen makes the output open its destination anew, for log rotation. It does
+	// Reopen makes the output open its destination again, for log rotation. It does
 	// not wait for that. Outputs without a file ignore it.
 	Reopen()
 }
 
-// Writer takes the records of one worker, from one goroutine.
+// Writer accepts the records of one worker. It is used by one goroutine.
 type Writer interface {
-	// A record that HandleFlow takes is written or counted as dropped later. Idle
-	// writes those taken without delay.
+	// Handler has the methods HandleFlow and Idle. A record that HandleFlow accepts
+	// is written later, or counted as dropped; HandleFlow does not keep it. Idle
+	// makes the accepted records be written without delay, but for outputs that
+	// write in large batches.
 	flow.Handler
-	// Skip takes a record that is not to be written: it is counted as dropped
-	// for reason "filter".
+	// Skip accepts a record that is not to be written. It is counted as dropped for
+	// the reason "filter".
 	Skip()
 }
 
 // ErrClosed is returned by an output's Run when the reader of its standard
-// output has gone. It is no failure: nobody wants more records.
+// output has gone. It is not a failure: nobody wants more records.
 var ErrClosed = errors.New("the reader of the output has gone")
 
 // ErrDrain is returned by an output's Run when not all records could be written

@@ -302,7 +302,7 @@ func (a *app) run() (err error) {
 	}
 	huge := start(func(ctx context.Context) error {
 		if a.enricher != nil && a.cfg.mode == modeCollect && a.enricher.WaitSynced(ctx) == nil {
-			hugepages.Use(ctx)
+			hugepages.Use(ctx, func(int64, error) {})
 		}
 		return nil
 	})

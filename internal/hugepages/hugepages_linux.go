@@ -1,15 +1,16 @@
 // Package hugepages puts the heap of the program into huge pages.
 //
-// A look-up among many pods goes to memory that has not been used for long. What
-// that costs is mostly finding the page: with pages of 4 KiB a record among
-// 50,000 pods takes some 1.5 times as long as with huge ones of 2 MiB. Go leaves
-// huge pages to the kernel, which by default gives them only to those who ask.
+// A look-up among many pods reads memory that was not used for long. Most of its time
+// is spent on finding the page: among 50,000 pods a record takes some 1.5 times as
+// long with pages of 4 KiB as with huge ones of 2 MiB. Go leaves huge pages to the
+// kernel, which by default gives them only to programs that ask for them.
 package hugepages
 
 import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -19,34 +20,41 @@ import (
 )
 
 const (
-	hugePage = 2 << 20
-	page     = 4 << 10
-	// denseEnough is how much of a huge page must be in memory already, so that
-	// the program grows by little.
-	denseEnough = hugePage / page * 3 / 4
-	// hugeSoon and hugeLater are how often the heap is looked at, at first and
-	// later on. hugeFirst is how many times it is done soon.
-	hugeSoon, hugeLater = 5 * time.Second, time.Minute
-	hugeFirst           = 6
-	// hugeForget is after how many times it is no longer taken for granted that
-	// what was in huge pages still is.
-	hugeForget = 10
+	hugePage = 2 << 20 // bytes
+	page     = 4 << 10 // bytes
+	// residentPages is how many pages of a huge page must be in memory already, so
+	// that the program grows by little.
+	residentPages = hugePage / page * 3 / 4
+	// firstInterval and interval are the times between two passes over the heap: the
+	// first firstPasses ones, and all later ones.
+	firstInterval = 5 * time.Second
+	interval      = time.Minute
+	firstPasses   = 6
+	// repeatPasses is the number of passes after which all parts of the heap are asked
+	// for again, since the kernel may have split their huge pages.
+	repeatPasses = 10
 )
 
-// Use puts the heap into huge pages as it grows, until ctx ends. Where the kernel
-// cannot do that (before Linux 6.1, or another one) nothing happens.
-func Use(ctx context.Context) {
+// Use puts the heap into huge pages as it grows, until ctx ends. After the first pass
+// it calls report once, with the number of bytes that are in huge pages since. With
+// an error, nothing was moved and Use returns at once: the kernel is older than Linux
+// 6.1, has other page sizes, or gives no huge pages.
+func Use(ctx context.Context, report func(moved int64, err error)) {
 	var done map[uintptr]bool
-	for i := 0; ; i++ {
-		if i%hugeForget == 0 {
+	for pass := 0; ; pass++ {
+		if pass%repeatPasses == 0 {
 			done = make(map[uintptr]bool)
 		}
-		if !collapse(done) {
+		moved, err := collapse(done)
+		if pass == 0 {
+			report(moved, err)
+		}
+		if err != nil {
 			return
 		}
-		wait := hugeLater
-		if i < hugeFirst {
-			wait = hugeSoon
+		wait := interval
+		if pass < firstPasses {
+			wait = firstInterval
 		}
 		select {
 		case <-ctx.Done():
@@ -56,21 +64,25 @@ func Use(ctx context.Context) {
 	}
 }
 
-// Once puts the heap into huge pages as it is, and tells whether the kernel can
-// do that. It is for benchmarks.
-func Once() bool { return collapse(make(map[uintptr]bool)) }
+// Once puts the heap into huge pages as it is, and reports whether the kernel can do
+// that. It is for benchmarks.
+func Once() bool {
+	_, err := collapse(make(map[uintptr]bool))
+	return err == nil
+}
 
-// collapse asks for huge pages where most of one is in memory already. Where the
-// runtime has given more back to the kernel, that stays given back. Addresses in
-// done have been dealt with; to ask again is dear. It returns false if the kernel
-// cannot do it.
-func collapse(done map[uintptr]bool) bool {
-	if os.Getpagesize() != page {
-		return false
+// collapse asks for huge pages where most of one is in memory already, and returns
+// how many bytes are in huge pages since. Memory that the runtime has given back to
+// the kernel stays there. Addresses in done are left out, and those that were asked
+// for are added: asking again is expensive. It returns an error if the kernel cannot
+// do it.
+func collapse(done map[uintptr]bool) (moved int64, err error) {
+	if size := os.Getpagesize(); size != page {
+		return 0, fmt.Errorf("pages have %d bytes; only %d are supported", size, page)
 	}
 	maps, err := os.ReadFile("/proc/self/maps")
 	if err != nil {
-		return false
+		return 0, fmt.Errorf("find the heap: %w", err)
 	}
 	var resident [hugePage / page]byte
 	for _, m := range heapMappings(maps, uintptr(unsafe.Pointer(unsafe.SliceData(maps)))) {
@@ -79,25 +91,32 @@ func collapse(done map[uintptr]bool) bool {
 				continue
 			}
 			_, _, errno := unix.RawSyscall(unix.SYS_MINCORE, at, hugePage, uintptr(unsafe.Pointer(&resident)))
-			if errno != 0 || bytes.Count(resident[:], []byte{1}) < denseEnough {
+			if errno != 0 || bytes.Count(resident[:], []byte{1}) < residentPages {
 				continue
 			}
-			// A system call that takes its time: it copies the pages.
+			// This system call is slow, since it copies the pages.
 			_, _, errno = unix.Syscall(unix.SYS_MADVISE, at, hugePage, unix.MADV_COLLAPSE)
-			if errno == unix.EINVAL || errno == unix.ENOSYS {
-				return false
+			switch errno {
+			case 0:
+				moved += hugePage
+			case unix.EINVAL, unix.ENOSYS:
+				return moved, errUnsupported
 			}
-			done[at] = true // also if it failed: that takes as long
+			done[at] = true // also if it failed, which takes as long
 		}
 	}
-	return true
+	return moved, nil
 }
 
+// errUnsupported is returned by collapse if the kernel does not know the call.
+var errUnsupported = errors.New("the kernel cannot collapse pages; Linux can from 6.1 on, if it has transparent huge pages")
+
+// mapping is a part of the address space, from the address from up to before to.
 type mapping struct{ from, to uintptr }
 
-// heapMappings returns the parts of the address space that hold Go's heap, given
-// /proc/self/maps: those that the runtime has named so, else, on kernels that
-// know no names, anonymous ones in the 4 GiB that hold a given object of the heap.
+// heapMappings returns the parts of the address space that hold Go's heap, from the
+// text of /proc/self/maps. The runtime has given them a name. On kernels without such
+// names, it returns the anonymous parts in the same 4 GiB as an object of the heap.
 func heapMappings(maps []byte, object uintptr) []mapping {
 	var named, likely []mapping
 	for sc := bufio.NewScanner(bytes.NewReader(maps)); sc.Scan(); {

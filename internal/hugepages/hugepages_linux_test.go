@@ -1,6 +1,7 @@
 package hugepages
 
 import (
+	"context"
 	"slices"
 	"testing"
 )
@@ -40,11 +41,12 @@ func TestCollapse(t *testing.T) {
 		}
 	}
 	done := make(map[uintptr]bool)
-	if !collapse(done) {
-		t.Skip("the kernel has no MADV_COLLAPSE")
+	moved, err := collapse(done)
+	if err != nil {
+		t.Skip(err)
 	}
-	if len(done) == 0 {
-		t.Error("a heap of 16 MiB has no huge page")
+	if len(done) == 0 || moved > int64(len(done))*hugePage {
+		t.Errorf("a heap of 16 MiB has %d huge pages, %d bytes were moved", len(done), moved)
 	}
 	for i, b := range heap {
 		for j := range b {
@@ -52,5 +54,21 @@ func TestCollapse(t *testing.T) {
 				t.Fatalf("byte %d of %d is %d", j, i, b[j])
 			}
 		}
+	}
+}
+
+// TestUse checks that the first pass, and no other one, is reported.
+func TestUse(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	calls := 0
+	Use(ctx, func(moved int64, err error) {
+		calls++
+		if err != nil && moved != 0 {
+			t.Errorf("%d bytes were moved, and %v", moved, err)
+		}
+	})
+	if calls != 1 {
+		t.Errorf("%d calls, want 1", calls)
 	}
 }

@@ -3,10 +3,15 @@
 // Package hugepages puts the heap of the program into huge pages, on Linux.
 package hugepages
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
-// Use does nothing here.
-func Use(context.Context) {}
+// Use calls report with an error, since huge pages are used on Linux only.
+func Use(_ context.Context, report func(moved int64, err error)) {
+	report(0, errors.New("huge pages are used on Linux only"))
+}
 
-// Once does nothing here.
+// Once returns false: huge pages are used on Linux only.
 func Once() bool { return false }

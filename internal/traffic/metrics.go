@@ -12,20 +12,22 @@ import (
 
 const prefix = "kube_enricher_workload_"
 
-// labelNames are the labels of the traffic, in the order of pair's labels.
+// labelNames are the labels of the series of a pair, in the order of makeLabels.
 var labelNames = []string{"src_namespace", "src_workload", "src_kind", "dst_namespace", "dst_workload", "dst_kind"}
 
-// Kinds of what is no workload. Kubernetes' kinds begin with a capital letter.
+// Values of the label kind that are not kinds of Kubernetes, which begin with a
+// capital letter.
 const (
-	kindNone  = "none"  // nobody is known to own the address
-	kindOther = "other" // not worth a series of its own
+	kindNone  = "none"  // the workload of the address is not known
+	kindOther = "other" // all pairs without a series of their own
 )
 
-// reference is any Desc with the labels of the traffic.
-var reference = prometheus.NewDesc("labels", "", labelNames, nil)
+// labelsDesc has the labels of a pair. MakeLabelPairs needs a Desc, and the name does
+// not matter to it.
+var labelsDesc = prometheus.NewDesc("labels", "", labelNames, nil)
 
 func makeLabels(src, dst flow.Workload) []*dto.LabelPair {
-	return prometheus.MakeLabelPairs(reference, []string{src.Namespace, src.Name, src.Kind, dst.Namespace, dst.Name, dst.Kind})
+	return prometheus.MakeLabelPairs(labelsDesc, []string{src.Namespace, src.Name, src.Kind, dst.Namespace, dst.Name, dst.Kind})
 }
 
 func labelPairs(p pair) []*dto.LabelPair { return makeLabels(workload(p.src), workload(p.dst)) }
@@ -44,10 +46,11 @@ var (
 	otherHandle = unique.Make(other)
 )
 
-// canonical returns the pair whose labels are those of p, and whether they are
-// not those of the others. Objects of a snapshot can have any names, and two
-// series with the same labels would fail the scrape.
-func (p pair) canonical() (pair, bool) {
+// canonical returns the one pair that stands for all pairs with the labels of p. It
+// returns ok false if these are the labels of the shared series. Objects of a
+// snapshot can have any names, even "other", and two series with the same labels would
+// make the scrape fail.
+func (p pair) canonical() (c pair, ok bool) {
 	if p.src == noneHandle {
 		p.src = unique.Handle[flow.Workload]{}
 	}
@@ -57,8 +60,8 @@ func (p pair) canonical() (pair, bool) {
 	return p, p.src != otherHandle || p.dst != otherHandle
 }
 
-// sample is one value of a series. Its labels are made once, not for each
-// scrape.
+// sample is one value of a series. The labels are shared by all scrapes, and are not
+// changed.
 type sample struct {
 	desc   *prometheus.Desc
 	labels []*dto.LabelPair
@@ -108,34 +111,35 @@ func (c *Counter) Collect(ch chan<- prometheus.Metric) {
 
 var otherLabels = makeLabels(other, other)
 
+// collect merges what the workers counted and returns all metrics.
 func (c *Counter) collect(now time.Time) []prometheus.Metric {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	tables := make([]*table, 0, len(c.stages))
 	var results [numResults]uint64
 	for _, s := range c.stages {
-		if t := s.take(); t != nil {
+		if t := s.swapTable(); t != nil {
 			tables = append(tables, t)
 		}
 		for r := range results {
 			results[r] += s.results[r].Load()
 		}
 	}
-	c.ranks.merge(now, tables)
+	c.ranking.merge(now, tables)
 	for _, t := range tables {
 		t.clear()
 	}
-	metrics := make([]prometheus.Metric, 0, numValues*(len(c.ranks.shown)+1)+len(results)+2)
+	metrics := make([]prometheus.Metric, 0, numValues*(len(c.ranking.shown)+1)+len(results)+2)
 	for i, d := range c.descs {
-		for _, e := range c.ranks.shown {
+		for _, e := range c.ranking.shown {
 			metrics = append(metrics, sample{d, e.labels, e.total[i]})
 		}
-		metrics = append(metrics, sample{d, otherLabels, c.ranks.others[i]})
+		metrics = append(metrics, sample{d, otherLabels, c.ranking.others[i]})
 	}
 	for r, n := range results {
 		metrics = append(metrics, prometheus.MustNewConstMetric(c.records, prometheus.CounterValue, float64(n), resultNames[r]))
 	}
 	return append(metrics,
-		prometheus.MustNewConstMetric(c.series, prometheus.GaugeValue, float64(len(c.ranks.shown))),
-		prometheus.MustNewConstMetric(c.swaps, prometheus.CounterValue, float64(c.ranks.swaps)))
+		prometheus.MustNewConstMetric(c.series, prometheus.GaugeValue, float64(len(c.ranking.shown))),
+		prometheus.MustNewConstMetric(c.swaps, prometheus.CounterValue, float64(c.ranking.swaps)))
 }

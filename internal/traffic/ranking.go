@@ -10,62 +10,58 @@ import (
 )
 
 const (
-	// halfLife is how fast traffic of the past loses weight in the ranking.
+	// halfLife is the time after which traffic has half of its weight in the ranking.
 	halfLife = 10 * time.Minute
-	// advantage is how many times the traffic of a pair that has a series must
-	// be exceeded to take its place. Without it, equals would take turns.
+	// advantage is how many times more traffic a pair needs than a pair with a series,
+	// to take its place. Without it, pairs with similar traffic would take turns.
 	advantage = 2
-	// memory is how long the counters of a pair that has lost its series are
-	// kept at least, to go on from there if the pair gets it back.
-	memory = time.Hour
+	// keepLost is how long the counters of a pair that has lost its series are kept at
+	// least. If the pair gets a series again, it goes on from there.
+	keepLost = time.Hour
 	// knownFactor bounds the pairs that are known, as a multiple of the series.
 	knownFactor = 4
 )
 
-// ranking decides which pairs have series. Traffic goes to the pair's own
-// series while it has one, and to that of the others else, never to both and
-// never from one to the other afterwards: so that no series goes backwards and
-// none shows traffic of another time.
+// ranking decides which pairs have series. The traffic of a pair is counted by its own
+// series while it has one, otherwise by the shared one. It is never counted by both,
+// and never moved from one to the other. So no counter decreases, and none grows by
+// traffic of an earlier time. Its methods are called with Counter.mu held.
 type ranking struct {
-	max   int // pairs that have series
-	known map[pair]*entry
-	// shown are those that have series.
-	shown  []*entry
-	others counts
-	swaps  uint64
-	at     time.Time
+	max     int // pairs that have series
+	known   map[pair]*pairState
+	shown   []*pairState // those of known that have series
+	others  counts       // of the shared series
+	swaps   uint64
+	decayed time.Time // when the scores were last discounted
 }
 
-// entry is what is known of a pair.
-type entry struct {
+// pairState is what is known of a pair.
+type pairState struct {
 	pair   pair
-	labels []*dto.LabelPair
-	// score is the pair's bytes, those of the past discounted.
-	score float64
-	fresh counts // since the last merge
-	// total is the value of the pair's series.
-	total counts
-	shown bool
-	// left is when the pair lost its series; zero if it never had one.
-	left time.Time
+	labels []*dto.LabelPair // nil before the pair has a series
+	score  float64          // bytes, those of the past discounted
+	fresh  counts           // since the last merge
+	total  counts           // the values of the pair's series
+	shown  bool             // it has a series
+	lostAt time.Time        // when the pair lost its series; zero if it never did
 }
 
 func newRanking(maxShown int, now time.Time) ranking {
-	return ranking{max: maxShown, known: make(map[pair]*entry), at: now}
+	return ranking{max: maxShown, known: make(map[pair]*pairState), decayed: now}
 }
 
-// merge adds what the workers counted up to now.
+// merge adds the counts of the workers' tables, which it does not change.
 func (k *ranking) merge(now time.Time, tables []*table) {
-	if age := now.Sub(k.at); age > 0 {
+	if age := now.Sub(k.decayed); age > 0 {
 		factor := math.Exp2(-float64(age) / float64(halfLife))
 		for _, e := range k.known {
 			e.score *= factor
 		}
-		k.at = now
+		k.decayed = now
 	}
-	var candidates []*entry
+	var candidates []*pairState
 	for _, t := range tables {
-		k.others.add(&t.rest)
+		k.others.add(&t.overflow)
 		for i, p := range t.pairs {
 			p, ok := p.canonical()
 			if !ok {
@@ -74,7 +70,7 @@ func (k *ranking) merge(now time.Time, tables []*table) {
 			}
 			e := k.known[p]
 			if e == nil {
-				e = &entry{pair: p}
+				e = &pairState{pair: p}
 				k.known[p] = e
 			}
 			if e.fresh == (counts{}) && !e.shown {
@@ -100,38 +96,39 @@ func (k *ranking) merge(now time.Time, tables []*table) {
 	k.forget(now)
 }
 
-// admit gives series to candidates, the largest first: those that are free,
-// then those of pairs that have become small.
-func (k *ranking) admit(now time.Time, candidates []*entry) {
-	slices.SortFunc(candidates, func(a, b *entry) int { return cmp.Compare(b.score, a.score) })
+// admit gives series to candidates, those with the highest score first. First it gives
+// those that are free, then those of pairs with a much lower score.
+func (k *ranking) admit(now time.Time, candidates []*pairState) {
+	slices.SortFunc(candidates, func(a, b *pairState) int { return cmp.Compare(b.score, a.score) })
 	free := min(k.max-len(k.shown), len(candidates))
 	for _, e := range candidates[:free] {
 		k.show(e)
 		k.shown = append(k.shown, e)
 	}
 	candidates = candidates[free:]
-	// Each pair that loses its series is remembered. While there is no room for
-	// that, none does.
-	room := k.maxKnown() - len(k.shown) - k.remembered(now)
+	// A pair that loses its series is remembered. If there is no room for that, no
+	// pair loses its series.
+	room := k.maxKnown() - len(k.shown) - k.recentlyLost(now)
 	if len(candidates) == 0 || room <= 0 {
 		return
 	}
-	slices.SortFunc(k.shown, func(a, b *entry) int { return cmp.Compare(a.score, b.score) })
+	slices.SortFunc(k.shown, func(a, b *pairState) int { return cmp.Compare(a.score, b.score) })
 	for i, e := range candidates[:min(len(candidates), len(k.shown), room)] {
 		old := k.shown[i]
 		if e.score <= advantage*old.score {
 			break
 		}
-		// What it had since the last merge would be seen nowhere else.
+		// Its traffic since the last merge is not in its series yet.
 		k.others.add(&old.fresh)
-		old.fresh, old.shown, old.left = counts{}, false, now
+		old.fresh, old.shown, old.lostAt = counts{}, false, now
 		k.show(e)
 		k.shown[i] = e
 		k.swaps++
 	}
 }
 
-func (k *ranking) show(e *entry) {
+// show gives a pair a series.
+func (k *ranking) show(e *pairState) {
 	e.shown = true
 	if e.labels == nil {
 		e.labels = labelPairs(e.pair)
@@ -140,8 +137,8 @@ func (k *ranking) show(e *entry) {
 
 func (k *ranking) maxKnown() int { return knownFactor * (k.max + 1) }
 
-// remembered returns how many pairs without a series have lost it lately.
-func (k *ranking) remembered(now time.Time) (n int) {
+// recentlyLost returns the number of pairs that have lost their series lately.
+func (k *ranking) recentlyLost(now time.Time) (n int) {
 	for _, e := range k.known {
 		if !e.shown && e.recent(now) {
 			n++
@@ -150,23 +147,25 @@ func (k *ranking) remembered(now time.Time) (n int) {
 	return n
 }
 
-func (e *entry) recent(now time.Time) bool {
-	return !e.left.IsZero() && now.Sub(e.left) < memory
+// recent reports whether the pair has lost a series lately.
+func (e *pairState) recent(now time.Time) bool {
+	return !e.lostAt.IsZero() && now.Sub(e.lostAt) < keepLost
 }
 
-// forget bounds what is known, at the cost of the smallest that have no series.
+// forget bounds the pairs that are known. Those with the lowest scores go, if they have
+// no series and have not lost one lately.
 func (k *ranking) forget(now time.Time) {
 	excess := len(k.known) - k.maxKnown()
 	if excess <= 0 {
 		return
 	}
-	var all []*entry
+	var all []*pairState
 	for _, e := range k.known {
 		if !e.shown && !e.recent(now) {
 			all = append(all, e)
 		}
 	}
-	slices.SortFunc(all, func(a, b *entry) int { return cmp.Compare(a.score, b.score) })
+	slices.SortFunc(all, func(a, b *pairState) int { return cmp.Compare(a.score, b.score) })
 	for _, e := range all[:min(excess, len(all))] {
 		delete(k.known, e.pair)
 	}

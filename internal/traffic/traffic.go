@@ -1,9 +1,9 @@
-// Package traffic counts bytes, packets and flows between workloads, as metrics
-// of bounded number.
+// Package traffic counts bytes, packets and flows between workloads. The number of
+// its metrics is bounded.
 //
-// Each worker counts into a table of its own. A scrape takes the tables away,
-// adds them up, and decides which pairs of workloads have series of their own;
-// all others share one, whose labels are all "other".
+// Each worker counts into a table of its own. A scrape takes the tables, adds them
+// up, and decides which pairs of workloads have series of their own. All other pairs
+// share one series, whose labels are all "other".
 package traffic
 
 import (
@@ -20,24 +20,24 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Config says what is counted.
+// Config has the settings of a [Counter].
 type Config struct {
-	// Mapping says which entry of a record's ends is whose. Ends that are not
-	// mapped are unknown.
+	// Mapping has the fields that a record's Ends belong to, by index of Ends. An
+	// end without an entry counts as unknown.
 	Mapping []flow.MapEntry
-	// MaxSeries bounds the series of each metric, the one for all others
-	// included. It is at least 2.
+	// MaxSeries is the largest number of series of each metric, including the one
+	// for all other pairs. It is at least 2.
 	MaxSeries int
 }
 
-// Counter has the metrics of all workers.
+// Counter has the metrics of all workers. Any number of goroutines may use it.
 type Counter struct {
-	src, dst int // entries of the mapping, flow.MaxEnds if there is none
+	src, dst int // indexes of a record's Ends; flow.MaxEnds if there is none
 	room     int // pairs in a worker's table
 
-	mu     sync.Mutex // of those who scrape; workers never wait for it
-	stages []*Stage
-	ranks  ranking
+	mu      sync.Mutex // held by scrapes and by NewStage, never by a worker with records
+	stages  []*Stage
+	ranking ranking
 
 	descs   [numValues]*prometheus.Desc
 	records *prometheus.Desc
@@ -45,7 +45,8 @@ type Counter struct {
 	swaps   *prometheus.Desc
 }
 
-// New makes a Counter and registers its metrics.
+// New makes a Counter and registers its metrics. It fails if MaxSeries is too small,
+// or if reg has the metrics already.
 func New(cfg Config, reg prometheus.Registerer) (*Counter, error) {
 	if cfg.MaxSeries < 2 {
 		return nil, errors.New("fewer than 2 series of traffic between workloads")
@@ -59,7 +60,7 @@ func New(cfg Config, reg prometheus.Registerer) (*Counter, error) {
 			c.dst = i
 		}
 	}
-	c.ranks = newRanking(cfg.MaxSeries-1, time.Now())
+	c.ranking = newRanking(cfg.MaxSeries-1, time.Now())
 	c.describe()
 	if err := reg.Register(c); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -67,17 +68,18 @@ func New(cfg Config, reg prometheus.Registerer) (*Counter, error) {
 	return c, nil
 }
 
-// A worker's table has room for some more pairs than can have series, since
-// only a scrape decides which those are.
+// A worker's table has room for roomFactor times the pairs that can have series, and
+// for minRoom at least: only a scrape decides which pairs have series.
 const (
 	roomFactor = 4
 	minRoom    = 1024
 )
 
-// pair is who sends and who receives. Unknown workloads are zero.
+// pair has the workload that sends and the one that receives. A workload that is not
+// known is zero.
 type pair struct{ src, dst unique.Handle[flow.Workload] }
 
-// The values that are counted.
+// The values that are counted, as indexes of counts.
 const (
 	valueBytes = iota
 	valuePackets
@@ -85,7 +87,8 @@ const (
 	numValues
 )
 
-// counts never decrease, and never wrap: they stop at the largest number.
+// counts are the counters of one pair. They never decrease and never wrap: they stop
+// at the largest number.
 type counts [numValues]uint64
 
 func (c *counts) add(d *counts) {
@@ -98,27 +101,27 @@ func (c *counts) add(d *counts) {
 	}
 }
 
-// table is what one worker counted since the last scrape.
+// table has the counts of one worker since the last scrape.
 type table struct {
-	index  map[pair]int32 // in pairs and counts
-	pairs  []pair
-	counts []counts
-	rest   counts // of pairs for which there was no room
+	index    map[pair]int32 // of pairs and counts
+	pairs    []pair
+	counts   []counts
+	overflow counts // of pairs for which there was no room
 }
 
-// newTable makes a table with all the room that it may need: it is full soon after
-// each scrape where there are many pairs, and growing costs more than counting.
+// newTable makes a table with all the room that it may need. With many pairs it is
+// full soon after each scrape, and growing costs more than counting.
 func newTable(room int) *table {
 	return &table{index: make(map[pair]int32, room), pairs: make([]pair, 0, room), counts: make([]counts, 0, room)}
 }
 
-// slot returns where to count p. It allocates only while the table grows, which
-// it stops at room.
+// slot returns the counts of p, or overflow if p is new and the table has that many
+// pairs already. It allocates only while the map fills up.
 func (t *table) slot(p pair, room int) *counts {
 	i, ok := t.index[p]
 	if !ok {
 		if len(t.pairs) >= room {
-			return &t.rest
+			return &t.overflow
 		}
 		i = int32(len(t.pairs))
 		t.index[p] = i
@@ -130,37 +133,38 @@ func (t *table) slot(p pair, room int) *counts {
 
 func (t *table) clear() {
 	clear(t.index)
-	clear(t.pairs) // handles keep what they stand for in memory
-	t.pairs, t.counts, t.rest = t.pairs[:0], t.counts[:0], counts{}
+	clear(t.pairs) // a handle keeps its value in memory
+	t.pairs, t.counts, t.overflow = t.pairs[:0], t.counts[:0], counts{}
 }
 
-// result is what became of a record here.
+// result is what a stage did with a record.
 type result uint8
 
 const (
-	resultCounted  result = iota
-	resultRepeated        // another record has the same packets
+	resultCounted   result = iota
+	resultDuplicate        // another record has the same packets
 	resultNoAddress
 	numResults
 )
 
+// resultNames are the values of the label result.
 var resultNames = [numResults]string{"counted", "repeated", "no_address"}
 
-// Stage counts a worker's records and hands them on as they are. It is used by
-// one goroutine at a time, beside those that scrape.
+// Stage counts a worker's records and passes them on unchanged. It is a
+// [flow.Handler], used by one goroutine at a time. Scrapes may come meanwhile.
 type Stage struct {
 	c       *Counter
 	next    flow.Handler
 	results [numResults]atomic.Uint64
 
-	mu    sync.Mutex // held for moments only, and never by another worker
-	table *table     // nil until there is something to count: most sockets of many get nothing
-	spare *table     // of the scrape, empty; nil until there was something to take away
+	mu    sync.Mutex // guards table; held for moments only, and never by another worker
+	table *table     // nil before the first record, since many sockets never get any
+	spare *table     // empty, guarded by Counter.mu; nil before the first scrape with counts
 
 	_ [64]byte // keeps the workers' stages out of each other's cache lines
 }
 
-// NewStage makes a worker's stage in front of next.
+// NewStage makes a worker's stage that passes its records on to next.
 func (c *Counter) NewStage(next flow.Handler) *Stage {
 	s := &Stage{c: c, next: next}
 	c.mu.Lock()
@@ -169,21 +173,21 @@ func (c *Counter) NewStage(next flow.Handler) *Stage {
 	return s
 }
 
-// HandleFlow counts r and hands it on.
+// HandleFlow implements [flow.Handler]. It does not keep r.
 func (s *Stage) HandleFlow(r *flow.Record) {
 	s.count(r)
 	s.next.HandleFlow(r)
 }
 
-// Idle passes the call on.
+// Idle implements [flow.Handler].
 func (s *Stage) Idle() (pending bool) { return s.next.Idle() }
 
 func (s *Stage) count(r *flow.Record) {
 	switch {
 	case r.Extra.Duplicate:
-		s.results[resultRepeated].Add(1)
+		s.results[resultDuplicate].Add(1)
 		return
-	case len(r.Msg.SrcAddr) == 0 && len(r.Msg.DstAddr) == 0: // ARP and its like
+	case len(r.Msg.SrcAddr) == 0 && len(r.Msg.DstAddr) == 0: // such as ARP
 		s.results[resultNoAddress].Add(1)
 		return
 	}
@@ -202,19 +206,23 @@ func (s *Stage) count(r *flow.Record) {
 	s.mu.Unlock()
 }
 
-func (s *Stage) workload(r *flow.Record, entry int) unique.Handle[flow.Workload] {
-	if entry < len(r.Ends) {
-		if o := r.Ends[entry].Object; o != nil {
+// workload returns the workload of the end with the given index, zero if it is not
+// known.
+func (s *Stage) workload(r *flow.Record, end int) unique.Handle[flow.Workload] {
+	if end < len(r.Ends) {
+		if o := r.Ends[end].Object; o != nil {
 			return o.WorkloadID()
 		}
 	}
 	return unique.Handle[flow.Workload]{}
 }
 
-// maxValue bounds the bytes and packets of one record: 256 TiB. No exporter
-// sends more unless it lies, and then it should not stop the counter.
+// maxValue bounds the bytes and the packets of one record: 2^48, or 256 TiB. More can
+// only be wrong, and a few such records would bring the counter to its largest value,
+// where it stops.
 const maxValue = 1 << 48
 
+// scaled returns n * rate, and maxValue at most.
 func scaled(n, rate uint64) uint64 {
 	if high, low := bits.Mul64(n, rate); high == 0 && low < maxValue {
 		return low
@@ -222,8 +230,10 @@ func scaled(n, rate uint64) uint64 {
 	return maxValue
 }
 
-// take takes the worker's table away. It returns nil if nothing was ever counted.
-func (s *Stage) take() *table {
+// swapTable gives the worker an empty table and returns the one with its counts. It
+// returns nil if nothing was ever counted. The table is the next spare one: the caller
+// clears it before it unlocks Counter.mu.
+func (s *Stage) swapTable() *table {
 	s.mu.Lock()
 	used := s.table != nil
 	s.mu.Unlock()

@@ -185,7 +185,7 @@ func TestBounds(t *testing.T) {
 			k := name + key(&d)
 			v := d.GetCounter().GetValue()
 			if before, ok := last[k]; ok && d.GetCounter() != nil {
-				if away := now.Sub(lastShown[k]); v < before && away < memory {
+				if away := now.Sub(lastShown[k]); v < before && away < keepLost {
 					t.Fatalf("round %d: %s went from %v to %v, away for %v", round, k, before, v, away)
 				}
 				if v < before {
@@ -206,18 +206,18 @@ func TestBounds(t *testing.T) {
 				t.Fatalf("round %d: %d series of %s", round, n, name)
 			}
 		}
-		if n := len(c.ranks.known); n > knownFactor*maxSeries {
+		if n := len(c.ranking.known); n > knownFactor*maxSeries {
 			t.Fatalf("round %d: %d pairs are known", round, n)
 		}
-		if c.ranks.swaps == 0 && flows != records {
+		if c.ranking.swaps == 0 && flows != records {
 			t.Fatalf("round %d: %v flows are shown of %v", round, flows, records)
 		}
 		if seen != sent {
 			t.Fatalf("round %d: increases add up to %v bytes of %v", round, seen, sent)
 		}
 	}
-	if c.ranks.swaps < 10 {
-		t.Errorf("%d series were replaced", c.ranks.swaps)
+	if c.ranking.swaps < 10 {
+		t.Errorf("%d series were replaced", c.ranking.swaps)
 	}
 	got := scrape(t, reg)
 	if got["series "] != maxSeries-1 {
