@@ -39,8 +39,9 @@ var errExpired = errors.New("deadline")
 
 // driver writes the chunks of a buffer to one kind of destination. It is the part
 // of an output that differs from one to the other; [runner] is the rest. A new
-// output is a struct that embeds a runner, implements driver, and calls
-// runner.run in its Run.
+// output is a struct that embeds a runner and implements driver. Its constructor
+// calls [runner.init] and [runner.register], its Run calls [runner.run]. The
+// smallest example is in runner_test.go.
 //
 // A driver takes chunks from [buffer.next], any number of them before it gives
 // the first one back. It counts each record once, by [buffer.complete], when it is
@@ -48,8 +49,7 @@ var errExpired = errors.New("deadline")
 // acknowledged it. Then it returns the chunk by [buffer.release]. Both may happen
 // on any goroutine, which wakes the loop by [buffer.wakeUp] afterwards. It tries
 // again what can be tried again, with [runner.pause] in between, until
-// runner.expired is closed. What it has not counted by then the runner counts as
-// dropped.
+// runner.expired is closed. The runner counts all other records as dropped then.
 //
 // The loop calls step, check and close from one goroutine.
 type driver interface {

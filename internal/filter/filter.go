@@ -2,7 +2,8 @@
 //
 //	SrcNamespace == "prod" && Bytes > 1000
 //
-// that is compiled once. docs/filter.md describes the language.
+// The expression is parsed by expr-lang/expr, and compiled once to functions of Go,
+// which do not allocate. docs/filter.md describes the language.
 package filter
 
 import (
@@ -22,40 +23,38 @@ import (
 )
 
 const (
-	// maxLength bounds an expression in bytes, and with it how deep the parser
-	// recurses.
+	// maxLength bounds an expression, in bytes, and so how deep the parser recurses.
 	maxLength = 32 << 10
-	// maxNodes bounds how many names, values and operators it may have.
+	// maxNodes bounds the names, values and operators of an expression.
 	maxNodes = 10000
 )
 
-// Config says what an expression may name.
+// Config has the names that an expression can use.
 type Config struct {
-	// Mapping gives the prefixes of the generated fields, by index of
+	// Mapping has the prefixes of the generated fields, by index of
 	// [flow.Record].Ends.
 	Mapping []flow.MapEntry
-	// Labels lists the labels that objects have, in the order in which they
-	// have them.
+	// Labels has the labels of the objects, in the order of the objects' labels.
 	Labels []flow.Label
 	// Cluster is the value of the field Cluster.
 	Cluster string
-	// Piped says that records may have generated fields already when they come
-	// in. Those count more than what is known of their ends, as they do for the
-	// encoders.
+	// Piped is set if records come over a pipe, where they may have generated fields
+	// already. These are preferred to the attributes of the record's Ends, as the
+	// encoders do.
 	Piped bool
 }
 
 // Error is a mistake in an expression.
 type Error struct {
-	Line, Column int // from 1 on, the column in characters
-	Text         string
-	// Unknown is the name of the field that there is not, if that is the
-	// mistake.
+	Line, Column int    // from 1 on; the column is in characters
+	Text         string // what is wrong
+	// Unknown is the name of a field that does not exist, if that is the mistake.
 	Unknown string
 
-	oneLine bool
+	oneLine bool // the expression has one line only
 }
 
+// Error implements error. It leaves the line out if there is only one.
 func (e *Error) Error() string {
 	if e.oneLine {
 		return fmt.Sprintf("column %d: %s", e.Column, e.Text)
@@ -72,9 +71,9 @@ type Filter struct {
 	piped  bool
 }
 
-// Fields lists the fields of the flow that the expression reads, those
-// included from which others are derived (Proto for ProtoName). A nil filter
-// reads none.
+// Fields returns the fields of the flow that the expression reads, including those from
+// which others are derived (Proto for ProtoName). A nil filter reads none. The caller
+// must not change the slice.
 func (f *Filter) Fields() []flow.FieldID {
 	if f == nil {
 		return nil
@@ -82,7 +81,8 @@ func (f *Filter) Fields() []flow.FieldID {
 	return f.fields
 }
 
-// Attrs lists the generated fields that the expression reads.
+// Attrs returns the generated fields that the expression reads. A nil filter reads none.
+// The caller must not change the slice.
 func (f *Filter) Attrs() []flow.AttrRef {
 	if f == nil {
 		return nil
@@ -90,7 +90,7 @@ func (f *Filter) Attrs() []flow.AttrRef {
 	return f.attrs
 }
 
-// Compile reads an expression. What is wrong with it is an *[Error].
+// Compile parses and compiles an expression. Its error is an *[Error].
 func Compile(expression string, cfg Config) (*Filter, error) {
 	c := &compiler{cfg: cfg, names: cfg.names(), source: file.NewSource(expression)}
 	if err := c.compile(expression); err != nil {
@@ -100,6 +100,7 @@ func Compile(expression string, cfg Config) (*Filter, error) {
 	return &Filter{wanted: c.result, fields: c.fields, attrs: c.attrs, piped: cfg.Piped}, nil
 }
 
+// compile sets c.result.
 func (c *compiler) compile(expression string) *Error {
 	if len(expression) > maxLength {
 		return &Error{Line: 1, Column: 1, Text: fmt.Sprintf("the expression has %d bytes; at most %d are possible", len(expression), maxLength)}
@@ -110,8 +111,8 @@ func (c *compiler) compile(expression string) *Error {
 	if strings.TrimSpace(expression) == "" {
 		return &Error{Line: 1, Column: 1, Text: `the expression is empty; an example is SrcNamespace == "prod" && Bytes > 1000`}
 	}
-	// No environment and no builtins: what names mean is up to the compiler
-	// here, which is stricter than expr's own.
+	// There is no environment and there are no builtins: the compiler here looks up
+	// names, and is stricter than expr's own.
 	tree, err := parser.ParseWithConfig(expression, &conf.Config{MaxNodes: maxNodes})
 	if err != nil {
 		var at *file.Error
@@ -136,19 +137,20 @@ func lowerFirst(s string) string {
 	return string(unicode.ToLower(r)) + s[n:]
 }
 
-// errorf says what is wrong at a node.
+// errorf returns an error with the place of a node.
 func (c *compiler) errorf(n ast.Node, format string, args ...any) *Error {
 	at := (&file.Error{Location: n.Location()}).Bind(c.source)
 	return &Error{Line: at.Line, Column: at.Column + 1, Text: fmt.Sprintf(format, args...)}
 }
 
-// name is what a name stands for.
+// name is the field that a name stands for.
 type name struct {
-	field *flow.Field // nil for a generated field
-	attr  flow.AttrRef
+	field *flow.Field  // nil for a generated field
+	attr  flow.AttrRef // of a generated field
 }
 
-// names returns all names of fields.
+// names returns all names of fields. A name of the flow's own fields wins over one of
+// the generated fields.
 func (cfg *Config) names() map[string]name {
 	names := make(map[string]name)
 	add := func(s string, n name) {
@@ -183,7 +185,7 @@ func (cfg *Config) names() map[string]name {
 	return names
 }
 
-// Names lists the names that an expression can have, sorted.
+// Names returns the names of fields that an expression can use, sorted.
 func (cfg *Config) Names() []string {
 	var names []string
 	for n := range cfg.names() {

@@ -7,8 +7,8 @@ import (
 )
 
 // integer is a whole number of 64 bits and a sign: fields use all 64 bits, and
-// differences are negative. What does not fit stays at the largest number.
-// Zero has no sign.
+// differences can be negative. Results that do not fit become the largest or the
+// smallest number. Zero is never negative.
 type integer struct {
 	mag uint64
 	neg bool
@@ -32,6 +32,7 @@ func (a integer) float() float64 {
 	return float64(a.mag)
 }
 
+// compare returns a negative number, 0 or a positive one, as [cmp.Compare] does.
 func (a integer) compare(b integer) int {
 	switch {
 	case a.neg != b.neg:
@@ -69,13 +70,15 @@ func (a integer) mul(b integer) integer {
 	return integer{lo, a.neg != b.neg && lo != 0}
 }
 
-// mod has the sign of a, as Go's %.
+// mod returns the rest of a division, with the sign of a, as Go's % does. It panics if
+// b is 0.
 func (a integer) mod(b integer) integer {
 	m := a.mag % b.mag
 	return integer{m, a.neg && m != 0}
 }
 
-// compareFloat compares exactly. It returns ok false if f is not a number.
+// compareFloat is compare with a float64. It does not round. It returns ok false if f
+// is NaN.
 func (a integer) compareFloat(f float64) (c int, ok bool) {
 	if math.IsNaN(f) {
 		return 0, false

@@ -2,25 +2,25 @@ package filter
 
 import "github.com/netobserv/goflow2-kube-enricher/flow"
 
-// Next takes the records that are wanted, and is told of those that are not.
+// Next accepts the records that are wanted. Its methods are called by one goroutine.
 type Next interface {
 	flow.Handler
-	// Skip says that a record was not wanted.
+	// Skip is called in place of HandleFlow for a record that is not wanted.
 	Skip()
 }
 
-// Stage hands the records on that the expression is true for. It is used by
-// one goroutine at a time.
+// Stage passes on the records for which the expression is true. It is a [flow.Handler],
+// used by one goroutine at a time.
 type Stage struct {
 	f    *Filter
 	next Next
 	eval eval
 }
 
-// NewStage makes a worker's stage in front of next.
+// NewStage makes a worker's stage that passes its records on to next.
 func (f *Filter) NewStage(next Next) *Stage { return &Stage{f: f, next: next} }
 
-// HandleFlow hands r on, or skips it.
+// HandleFlow implements [flow.Handler]. It does not change r and does not keep it.
 func (s *Stage) HandleFlow(r *flow.Record) {
 	if s.wants(r) {
 		s.next.HandleFlow(r)
@@ -29,8 +29,8 @@ func (s *Stage) HandleFlow(r *flow.Record) {
 	}
 }
 
-// wants says whether the expression is true for r. Lines that are no objects
-// have no fields that could be asked for, and are wanted.
+// wants reports whether the expression is true for r. Lines that are not JSON objects
+// have no fields, and are wanted.
 func (s *Stage) wants(r *flow.Record) bool {
 	s.eval.r = r
 	if s.f.piped {
@@ -42,5 +42,5 @@ func (s *Stage) wants(r *flow.Record) bool {
 	return s.f.wanted(&s.eval)
 }
 
-// Idle passes the call on.
+// Idle implements [flow.Handler].
 func (s *Stage) Idle() (pending bool) { return s.next.Idle() }
