@@ -119,7 +119,7 @@ func (p *packet) etype(etype uint16, data []byte) {
 		return
 	}
 	switch etype {
-	case 0x199e, 0x6558: // transparent Ethernet bridging
+	case 0x199e, 0x6558: // as in goflow2; 0x6558 is transparent Ethernet bridging
 		p.ethernet(data)
 	case 0x8100: // 802.1Q
 		p.vlan(data)
@@ -284,9 +284,9 @@ func (p *packet) icmp(layer flowpb.FlowMessage_LayerStack, data []byte) {
 		p.short()
 		return
 	}
-	// goflow2 v2.2.6 means to set the type and code here, but never does for a
-	// packet that begins with a link or IP header: its call counter is already 1.
-	// We follow, as the fields of sFlow records are to equal goflow2's.
+	// goflow2 v2.2.6 has code that sets the type and the code here, but it never
+	// does for a packet that begins with a link or IP header, since its call counter
+	// is already 1. Nor do we: the fields of sFlow records are those of goflow2.
 	p.enter(layer, 8, groupICMP, false)
 }
 
