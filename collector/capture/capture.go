@@ -1,5 +1,5 @@
 // Package capture reads the UDP datagrams of packet captures: pcap and pcapng
-// files as tcpdump, Wireshark and their kin write them, plain or compressed
+// files as tcpdump and Wireshark write them, plain or compressed
 // with gzip.
 //
 // The package has small readers of its own, for three reasons. A capture may be
