@@ -254,12 +254,12 @@ func (c *Collector) Run(ctx context.Context) error {
 	templates := c.restoreTemplates()
 	c.bound.Store(true)
 	defer c.bound.Store(false)
-	var wg, house sync.WaitGroup
+	var workers, maintenance sync.WaitGroup
 	drained := make(chan struct{})
-	house.Go(func() { c.keepHouse(templates, drained) })
+	maintenance.Go(func() { c.keepHouse(templates, drained) })
 	for i, s := range sockets {
 		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, failed: &c.failed}
-		wg.Go(w.run)
+		workers.Go(w.run)
 	}
 	stop := context.AfterFunc(ctx, func() {
 		deadline := time.Now().Add(c.cfg.DrainTimeout)
@@ -268,9 +268,9 @@ func (c *Collector) Run(ctx context.Context) error {
 			s.Stop(deadline)
 		}
 	})
-	wg.Wait()
+	workers.Wait()
 	close(drained)
-	house.Wait()
+	maintenance.Wait()
 	stop()
 	if ctx.Err() == nil {
 		return errors.New("receive: all sockets failed")

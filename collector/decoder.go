@@ -13,8 +13,8 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Bounds on what a worker keeps of its sources. Beyond one of them it starts
-// anew: all of it can be had again from the table of exporters.
+// Bounds on what a worker keeps of its sources. Beyond one of them it forgets all
+// sources, and looks them up again in the table of exporters.
 const (
 	maxPeers = 8192
 	maxSeqs  = 1 << 14
@@ -23,11 +23,11 @@ const (
 // Decoder turns datagrams into records. It belongs to one worker: only one
 // goroutine may use it.
 //
-// Its methods are in the files decoder.go (the protocol of a datagram),
-// netflow5.go, ipfix.go and sflow.go (the datagram of a protocol),
-// template_binding.go (how to read a data set), record_decoder.go (its records),
-// options.go (what options data says), pending sets in hold.go, emit.go and
-// loss.go.
+// Its methods are in one file for each job: decoder.go finds the protocol of a
+// datagram, netflow5.go, ipfix.go and sflow.go decode it, template_binding.go finds
+// out how to read a data set, record_decoder.go reads its records, options.go its
+// options data, emit.go hands records to the handler, and loss.go tracks sequence
+// numbers.
 type Decoder struct {
 	_         [64]byte // keeps the workers' decoders out of each other's cache lines
 	exporters *exporters

@@ -107,9 +107,9 @@ func FuzzSFlow(f *testing.F) {
 	fuzzSequence(f)
 }
 
-// FuzzStock compares a data set of a fixed template with what stock goflow2
+// FuzzUpstream compares a data set of a fixed template with what upstream goflow2
 // makes of it, where the guards let goflow2 see it.
-func FuzzStock(f *testing.F) {
+func FuzzUpstream(f *testing.F) {
 	f.Add(ovsRecord(testSource.Addr(), testSource.Addr(), 1), false)
 	f.Add(basicRecord(1), true)
 	f.Fuzz(func(t *testing.T, record []byte, basic bool) {
@@ -133,17 +133,17 @@ func FuzzStock(f *testing.F) {
 			ours = append(ours, proto.Clone(&r.Msg.FlowMessage).(*flowpb.FlowMessage))
 		}})
 		d.Datagram(g.source, AnyFlow, g.payload, g.received)
-		want, err := newStock(t).decode(g)
+		want, err := newUpstream(t).decode(g)
 		if err != nil {
 			return
 		}
 		if len(want) != len(ours) {
-			t.Fatalf("%d records, stock has %d", len(ours), len(want))
+			t.Fatalf("%d records, upstream has %d", len(ours), len(want))
 		}
 		for i := range want {
 			for _, name := range differing(want[i], ours[i]) {
 				if ok := filled[name]; ok == nil || !ok(want[i], ours[i]) {
-					t.Errorf("record %d: %s is %v, stock has %v", i, name, value(ours[i], name), value(want[i], name))
+					t.Errorf("record %d: %s is %v, upstream has %v", i, name, value(ours[i], name), value(want[i], name))
 				}
 			}
 		}

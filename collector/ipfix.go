@@ -9,6 +9,20 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
 )
 
+// The ids of sets (RFC 7011, 3.3.2; RFC 3954, 5). Data sets have the id of their
+// template.
+const (
+	templateSetID9        = 0
+	optionsTemplateSetID9 = 1
+	templateSetID         = 2
+	optionsTemplateSetID  = 3
+	minTemplateID         = 256
+)
+
+// fieldSpecifierLen is the length of a field specifier in a template, and that of
+// the enterprise number after it (RFC 7011, 3.2).
+const fieldSpecifierLen = 4
+
 // header is what the header of a NetFlow v9 or IPFIX message says about its sets.
 type header struct {
 	proto      protocol
@@ -58,9 +72,9 @@ func (d *Decoder) ipfix(b []byte) bool {
 	return ok
 }
 
-// sets decodes the sets of a NetFlow v9 or IPFIX message, each by itself: a bad
-// one is counted and costs no other. It returns false if nothing could be made
-// of the message.
+// sets decodes the sets of a NetFlow v9 or IPFIX message. It decodes each set by
+// itself: a bad one is counted, and the others are used. It returns false if nothing
+// could be made of the message.
 func (d *Decoder) sets(b []byte, h *header) bool {
 	good, bad := 0, 0
 	for len(b) >= 4 {
@@ -76,13 +90,13 @@ func (d *Decoder) sets(b []byte, h *header) bool {
 		b = b[length:]
 		ok := false
 		switch {
-		case id >= 256:
+		case id >= minTemplateID:
 			ok = d.dataSet(id, content, h)
-		case h.version == 9 && id == 0, h.version == 10 && id == 2:
+		case h.version == 9 && id == templateSetID9, h.version == 10 && id == templateSetID:
 			ok = d.templateSet(content, h)
-		case h.version == 9 && id == 1:
+		case h.version == 9 && id == optionsTemplateSetID9:
 			ok = d.optionsTemplateSet9(content, h)
-		case h.version == 10 && id == 3:
+		case h.version == 10 && id == optionsTemplateSetID:
 			ok = d.optionsTemplateSet(content, h)
 		}
 		if ok {
@@ -119,31 +133,32 @@ func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 	return d.decodeRecords(t, b, h)
 }
 
-// wholeTemplates returns how many bytes at the start of a template set hold
-// whole template records whose counts fit the bytes, given the length of a
-// record's header and, by count, the number of its fields. ok is false if more
-// than padding remains.
-func wholeTemplates(b []byte, headerLen int, pen bool, count func(header []byte) int) (n int, ok bool) {
+// wholeTemplates returns how many bytes at the start of a template set are whole
+// template records. headerLen is the length of a record's header, and count returns
+// the number of its fields, or -1 if the header contradicts itself. enterprise
+// reports whether field specifiers may have an enterprise number. ok is false if
+// more than padding remains.
+func wholeTemplates(b []byte, headerLen int, enterprise bool, count func(header []byte) int) (n int, ok bool) {
 	for len(b)-n >= headerLen {
-		if binary.BigEndian.Uint16(b[n:]) < 256 {
+		if binary.BigEndian.Uint16(b[n:]) < minTemplateID {
 			return n, allZero(b[n:])
 		}
 		fields := count(b[n:])
 		at := n + headerLen
-		if fields < 0 || fields > (len(b)-at)/4 {
+		if fields < 0 || fields > (len(b)-at)/fieldSpecifierLen {
 			return n, false
 		}
 		for range fields {
-			if len(b)-at < 4 {
+			if len(b)-at < fieldSpecifierLen {
 				return n, false
 			}
-			enterprise := pen && b[at]&0x80 != 0
-			at += 4
-			if enterprise {
-				if len(b)-at < 4 {
+			hasNumber := enterprise && b[at]&0x80 != 0
+			at += fieldSpecifierLen
+			if hasNumber {
+				if len(b)-at < fieldSpecifierLen {
 					return n, false
 				}
-				at += 4
+				at += fieldSpecifierLen
 			}
 		}
 		n = at
@@ -197,7 +212,7 @@ func (d *Decoder) optionsTemplateSet(b []byte, h *header) bool {
 
 func (d *Decoder) optionsTemplateSet9(b []byte, h *header) bool {
 	n, ok := wholeTemplates(b, 6, false, func(b []byte) int {
-		return int(binary.BigEndian.Uint16(b[2:])/4) + int(binary.BigEndian.Uint16(b[4:])/4)
+		return int(binary.BigEndian.Uint16(b[2:])/fieldSpecifierLen) + int(binary.BigEndian.Uint16(b[4:])/fieldSpecifierLen)
 	})
 	records, err := netflow.DecodeNFv9OptionsTemplateSet(bytes.NewBuffer(b[:n]))
 	for i := range records {

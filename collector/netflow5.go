@@ -16,9 +16,9 @@ const (
 )
 
 // netflow5 decodes a NetFlow v5 datagram as goflow2 does
-// (producer/proto/producer_nflegacy.go), but into the worker's record and with
-// the count checked against the bytes. It returns false if the datagram is not
-// what its header says; whole records are used all the same.
+// (producer/proto/producer_nflegacy.go), but into the worker's record, and it checks
+// the count against the bytes. It returns false if the header is wrong about the
+// records. Those that are whole are used nevertheless.
 func (d *Decoder) netflow5(b []byte) bool {
 	if len(b) < netflow5HeaderLen {
 		return false

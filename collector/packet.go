@@ -33,6 +33,24 @@ func parseIP(m *protoproducer.ProtoProducerMessage, etype uint16, data []byte) {
 	p.etype(etype, data)
 }
 
+// IP protocols and IPv6 extension headers
+// (https://www.iana.org/assignments/protocol-numbers).
+const (
+	ipHopByHop           = 0
+	ipICMP               = 1
+	ipIPv4               = 4
+	ipTCP                = 6
+	ipUDP                = 17
+	ipIPv6               = 41
+	ipRouting            = 43
+	ipFragment           = 44
+	ipGRE                = 47
+	ipAuthentication     = 51
+	ipICMPv6             = 58
+	ipDestinationOptions = 60
+	ipMobility           = 135
+)
+
 // maxLayers bounds the layers of one packet, and with it recursion.
 const maxLayers = 32
 
@@ -101,11 +119,11 @@ func (p *packet) etype(etype uint16, data []byte) {
 		return
 	}
 	switch etype {
-	case 0x199e, 0x6558:
+	case 0x199e, 0x6558: // as in goflow2; 0x6558 is transparent Ethernet bridging
 		p.ethernet(data)
-	case 0x8100:
+	case 0x8100: // 802.1Q
 		p.vlan(data)
-	case 0x8847:
+	case 0x8847: // MPLS
 		p.mpls(data)
 	case flow.EtypeIPv4:
 		p.ipv4(data)
@@ -210,19 +228,19 @@ func (p *packet) proto(proto byte, data []byte) {
 	if !p.inner && p.group == groupExtension {
 		p.m.Proto = uint32(proto)
 	}
-	if p.later && proto != 1 && proto != 58 && proto != 6 && proto != 17 {
+	if p.later && proto != ipICMP && proto != ipICMPv6 && proto != ipTCP && proto != ipUDP {
 		return
 	}
 	switch proto {
-	case 1:
+	case ipICMP:
 		p.icmp(flowpb.FlowMessage_ICMP, data)
-	case 58:
+	case ipICMPv6:
 		p.icmp(flowpb.FlowMessage_ICMPv6, data)
-	case 4:
+	case ipIPv4:
 		p.ipv4(data)
-	case 41:
+	case ipIPv6:
 		p.ipv6(data)
-	case 6:
+	case ipTCP:
 		if len(data) < 20 {
 			p.short()
 		} else if p.enter(flowpb.FlowMessage_TCP, 20+int(data[13]>>4)*4, groupTransport, false) {
@@ -231,24 +249,24 @@ func (p *packet) proto(proto byte, data []byte) {
 				p.m.TcpFlags = uint32(data[13])
 			}
 		}
-	case 17:
+	case ipUDP:
 		if len(data) < 8 {
 			p.short()
 		} else if p.enter(flowpb.FlowMessage_UDP, 8, groupTransport, false) {
 			p.ports(data)
 		}
-	case 47:
+	case ipGRE:
 		if len(data) < 4 {
 			p.short()
 			return
 		}
 		p.enter(flowpb.FlowMessage_GRE, 4, groupTransport, false)
 		p.etype(binary.BigEndian.Uint16(data[2:]), data[4:])
-	case 43:
+	case ipRouting:
 		p.routing(data)
-	case 44:
+	case ipFragment:
 		p.fragment(data)
-	case 0, 60, 135, 51: // hop-by-hop, destination options, mobility, authentication
+	case ipHopByHop, ipDestinationOptions, ipMobility, ipAuthentication:
 		p.extension(proto, data)
 	}
 }
@@ -266,9 +284,9 @@ func (p *packet) icmp(layer flowpb.FlowMessage_LayerStack, data []byte) {
 		p.short()
 		return
 	}
-	// goflow2 v2.2.6 means to set the type and code here, but never does for a
-	// packet that begins with a link or IP header: its call counter is already 1.
-	// We follow, as the fields of sFlow records are to equal goflow2's.
+	// goflow2 v2.2.6 has code that sets the type and the code here, but it never
+	// does for a packet that begins with a link or IP header, since its call counter
+	// is already 1. Nor do we: the fields of sFlow records are those of goflow2.
 	p.enter(layer, 8, groupICMP, false)
 }
 
@@ -318,7 +336,7 @@ func (p *packet) extension(proto byte, data []byte) {
 		return
 	}
 	size := 8 + 8*int(data[1])
-	if proto == 51 {
+	if proto == ipAuthentication {
 		size = 8 + 4*int(data[1]) // RFC 4302, 2.2
 	}
 	p.layers++

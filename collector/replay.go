@@ -50,8 +50,8 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	return err
 }
 
-// wholeMessage reports whether a payload sent to a port that is not ours is one
-// of the protocols after all: its version and its lengths must agree.
+// wholeMessage reports whether a payload to a port without a listener is of one of
+// the protocols: its version and its lengths must agree.
 func wholeMessage(b []byte) bool {
 	be := binary.BigEndian
 	switch protocolOf(b) {

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"net"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -261,5 +262,35 @@ func TestIPv6AndMapped(t *testing.T) {
 	cancel()
 	if err := <-r.done; err != nil {
 		t.Error(err)
+	}
+}
+
+// TestBound wants the port that the kernel chose for port 0.
+func TestBound(t *testing.T) {
+	listeners, err := ParseListen("netflow://127.0.0.1:0?count=2,sflow://localhost:0?count=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, _ := logtest.NewNullLogger()
+	c, err := New(Config{Listeners: listeners}, nil, log, prometheus.NewPedanticRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bound := c.Bound(); bound != nil {
+		t.Errorf("before Open: %v", bound)
+	}
+	if err := c.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer c.closeSockets()
+	bound := c.Bound()
+	if len(bound) != 2 || bound[0].Sockets != 2 || bound[1].Sockets != 1 {
+		t.Fatalf("bound to %+v", bound)
+	}
+	for i, prefix := range []string{"netflow://127.0.0.1:", "sflow://localhost:"} {
+		l := bound[i]
+		if l.Port == 0 || l.URL() != prefix+strconv.Itoa(int(l.Port)) {
+			t.Errorf("bound to %s, port %d", l.URL(), l.Port)
+		}
 	}
 }

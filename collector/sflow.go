@@ -9,16 +9,22 @@ import (
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
+// Formats of sFlow v5 (sflow.org, sflow_version_5.txt).
 const (
 	sflowFlowSample         = 1
 	sflowExpandedFlowSample = 3
+	// The header protocols of sampled packets.
+	sflowEthernet = 1
+	sflowIPv4     = 11
+	sflowIPv6     = 12
 	// maxSamples is goflow2's bound on the samples of a datagram and on the
 	// records of a sample.
 	maxSamples = 1000
-	// interfaceFormat are the bits of an interface number that say what kind of
-	// number it is (sFlow v5, 5.3: index, reason of a discard, count).
+	// interfaceFormat are the bits of an interface number with its kind (sFlow v5,
+	// 5.3): an index, the reason of a discard, or a count.
 	interfaceFormat = 0xc0000000
 )
 
@@ -143,7 +149,7 @@ func readableByHand(b []byte) bool {
 	return true
 }
 
-// readSampleByHand reads a sample that readableByHand has reported as such, whose count of records is at n, as goflow2 does
+// readSampleByHand reads a sample for which readableByHand is true, as goflow2 does
 // (decoders/sflow/sflow.go, DecodeSample, and producer/proto/producer_sf.go).
 func readSampleByHand(m *protoproducer.ProtoProducerMessage, format uint32, b []byte, n int) {
 	be := binary.BigEndian
@@ -178,13 +184,13 @@ func readSampleByHand(m *protoproducer.ProtoProducerMessage, format uint32, b []
 // protocols.
 func sampledHeader(m *protoproducer.ProtoProducerMessage, protocol uint32, data []byte) {
 	switch protocol {
-	case 1:
+	case sflowEthernet:
 		p := packet{m: m}
 		p.ethernet(data)
-	case 11:
-		parseIP(m, 0x0800, data)
-	case 12:
-		parseIP(m, 0x86dd, data)
+	case sflowIPv4:
+		parseIP(m, flow.EtypeIPv4, data)
+	case sflowIPv6:
+		parseIP(m, flow.EtypeIPv6, data)
 	}
 }
 
@@ -209,7 +215,7 @@ func readSampleByGoflow2(m *protoproducer.ProtoProducerMessage, format uint32, b
 	}
 	for i := range list {
 		// Ethernet has been read by goflow2's producer.
-		if s, ok := list[i].Data.(sflow.SampledHeader); ok && s.Protocol != 1 {
+		if s, ok := list[i].Data.(sflow.SampledHeader); ok && s.Protocol != sflowEthernet {
 			sampledHeader(m, s.Protocol, s.HeaderData)
 		}
 	}

@@ -1,8 +1,7 @@
 package collector
 
-// Bounds on the caches of templateBinding and recordDecoder of one worker. Beyond
-// one of them a cache starts anew: all of it can be derived again from the table
-// of exporters.
+// Bounds on the caches of one worker. Beyond one of them the worker empties the
+// caches, and derives their content again from the table of exporters.
 const (
 	maxBindings = 1 << 17
 	// maxDecodersCost is in fields of templates. A record decoder costs

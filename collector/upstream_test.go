@@ -23,13 +23,13 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// stock decodes datagrams as goflow2's own program does.
-type stock struct {
+// upstream decodes datagrams as goflow2's own program does.
+type upstream struct {
 	producer  producer.ProducerInterface
 	templates map[netip.AddrPort]netflow.NetFlowTemplateSystem
 }
 
-func newStock(tb testing.TB) *stock {
+func newUpstream(tb testing.TB) *upstream {
 	tb.Helper()
 	cfg, err := (&protoproducer.ProducerConfig{}).Compile()
 	if err != nil {
@@ -39,10 +39,10 @@ func newStock(tb testing.TB) *stock {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &stock{p, make(map[netip.AddrPort]netflow.NetFlowTemplateSystem)}
+	return &upstream{p, make(map[netip.AddrPort]netflow.NetFlowTemplateSystem)}
 }
 
-func (s *stock) decode(g datagram) ([]*flowpb.FlowMessage, error) {
+func (s *upstream) decode(g datagram) ([]*flowpb.FlowMessage, error) {
 	b := bytes.NewBuffer(bytes.Clone(g.payload))
 	if s.templates[g.source] == nil {
 		s.templates[g.source] = netflow.CreateTemplateSystem()
@@ -97,9 +97,9 @@ func value(m *flowpb.FlowMessage, name string) any {
 	return m.ProtoReflect().Get(m.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name))).Interface()
 }
 
-// filled lists, by field, where we may differ from stock goflow2: what it drops
-// or misreads. Each function tells whether a difference is of that kind.
-var filled = map[string]func(stock, ours *flowpb.FlowMessage) bool{
+// filled lists, by field, where we may differ from upstream goflow2: what it drops
+// or misreads. Each function reports whether a difference is of that kind.
+var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	// IE 192: goflow2 reads IE 52 only.
 	"ip_ttl": func(s, _ *flowpb.FlowMessage) bool { return s.IpTtl == 0 && s.Type != flowpb.FlowMessage_SFLOW_5 },
 	// IE 256 of records without IP addresses.
@@ -127,9 +127,9 @@ func laterFragment(s, o *flowpb.FlowMessage) bool {
 	return s.Type == flowpb.FlowMessage_SFLOW_5 && s.FragmentOffset != 0 && o.SrcPort == 0 && o.DstPort == 0
 }
 
-// TestStock compares our message with stock goflow2's, record by record and
+// TestUpstream compares our message with upstream goflow2's, record by record and
 // field by field, on every capture.
-func TestStock(t *testing.T) {
+func TestUpstream(t *testing.T) {
 	for _, name := range captureNames(t) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := newTestCollector(t)
@@ -137,7 +137,7 @@ func TestStock(t *testing.T) {
 			d := c.NewDecoder(&sink{f: func(r *flow.Record) {
 				ours = append(ours, proto.Clone(&r.Msg.FlowMessage).(*flowpb.FlowMessage))
 			}})
-			s := newStock(t)
+			s := newUpstream(t)
 			compared, failed := 0, 0
 			seen := make(map[string]int)
 			for i, g := range readCapture(t, name) {
@@ -149,13 +149,13 @@ func TestStock(t *testing.T) {
 					continue
 				}
 				if len(want) != len(ours) {
-					t.Fatalf("datagram %d: %d records, stock has %d", i, len(ours), len(want))
+					t.Fatalf("datagram %d: %d records, upstream has %d", i, len(ours), len(want))
 				}
 				for j := range want {
 					compared++
 					for _, f := range differing(want[j], ours[j]) {
 						if ok := filled[f]; ok == nil || !ok(want[j], ours[j]) {
-							t.Errorf("datagram %d record %d: %s is %v, stock has %v", i, j, f, value(ours[j], f), value(want[j], f))
+							t.Errorf("datagram %d record %d: %s is %v, upstream has %v", i, j, f, value(ours[j], f), value(want[j], f))
 						}
 						seen[f]++
 					}
@@ -168,14 +168,14 @@ func TestStock(t *testing.T) {
 			for _, f := range slices.Sorted(maps.Keys(seen)) {
 				list = append(list, fmt.Sprintf("%s %d", f, seen[f]))
 			}
-			t.Logf("%d records compared, stock failed on %d datagrams; filled by us: %v", compared, failed, list)
+			t.Logf("%d records compared, upstream failed on %d datagrams; filled by us: %v", compared, failed, list)
 		})
 	}
 }
 
 // Templates may name an element more than once, and give it no bytes at all.
-// What counts is the same as with stock goflow2, whatever the order.
-func TestStockRepeatedFields(t *testing.T) {
+// What counts is the same as with upstream goflow2, whatever the order.
+func TestUpstreamRepeatedFields(t *testing.T) {
 	numbers := []uint16{1, 2, 7, 11, 4, 16, 17, 10, 14, 89, 5, 6, 52, 9, 13, 29, 30, 32, 139, 176, 177, 178, 179,
 		56, 57, 80, 81, 58, 59, 54, 88, 197, 31, 70, 71, 72, 138, 150, 151, 152, 153, 154, 155, 158, 159}
 	addresses := map[uint16]uint16{8: 4, 12: 4, 15: 4, 18: 4, 47: 4, 27: 16, 28: 16, 62: 16, 63: 16, 140: 16, 60: 1}
@@ -220,14 +220,14 @@ func TestStockRepeatedFields(t *testing.T) {
 			ours = append(ours, proto.Clone(&r.Msg.FlowMessage).(*flowpb.FlowMessage))
 		}})
 		d.Datagram(g.source, AnyFlow, g.payload, g.received)
-		want, err := newStock(t).decode(g)
+		want, err := newUpstream(t).decode(g)
 		if err != nil || len(want) != 1 || len(ours) != 1 {
-			t.Fatalf("%v: %d records, stock has %d (%v)", fields, len(ours), len(want), err)
+			t.Fatalf("%v: %d records, upstream has %d (%v)", fields, len(ours), len(want), err)
 		}
 		compared++
 		for _, f := range differing(want[0], ours[0]) {
 			if ok := filled[f]; ok == nil || !ok(want[0], ours[0]) {
-				t.Errorf("%v: %s is %v, stock has %v", fields, f, value(ours[0], f), value(want[0], f))
+				t.Errorf("%v: %s is %v, upstream has %v", fields, f, value(ours[0], f), value(want[0], f))
 			}
 		}
 	}

@@ -1,12 +1,12 @@
 // Package capture reads the UDP datagrams of packet captures: pcap and pcapng
-// files as tcpdump, Wireshark and their kin write them, plain or compressed
+// files as tcpdump and Wireshark write them, plain or compressed
 // with gzip.
 //
-// The readers are the package's own, and small, because a capture is hostile
-// input whose lengths must not size anything, because a damaged one is to be
-// read up to the damage and the damage named by its offset, and because the
-// clock of everything that follows is the capture's: pcapng times of any
-// resolution are exact. The tests hold them to gopacket's readers.
+// The package has small readers of its own, for three reasons. A capture may be
+// hostile, so its lengths must not decide how much is allocated. A damaged capture
+// is read up to the damage, which the error names by its offset. The capture's times
+// are the clock of everything that follows, so pcapng times of any resolution are
+// exact. The tests compare the readers with gopacket's.
 package capture
 
 import (
@@ -25,15 +25,15 @@ import (
 // Datagram is one UDP datagram of a capture, whole or reassembled from its
 // fragments.
 type Datagram struct {
-	// Time is when it was captured, in UTC; of a fragmented datagram, the
-	// fragment that completed it. Unix nanoseconds can hold it.
+	// Time is when the datagram was captured, in UTC. That of a fragmented datagram
+	// is the time of the fragment that completed it. It fits Unix nanoseconds.
 	Time time.Time
 	// Src and Dst are as in the packet: IPv4-mapped IPv6 stays what it is.
 	Src, Dst netip.AddrPort
 	// Payload is what follows the UDP header. It is valid until the function
 	// that was given the datagram returns.
 	Payload []byte
-	// Truncated says that the capture's snap length cut the payload.
+	// Truncated reports whether the capture's snap length cut off the payload.
 	Truncated bool
 }
 
@@ -58,14 +58,14 @@ func (s *Stats) Datagrams() uint64 { return s.Whole + s.Reassembled }
 // limit on what a network captures.
 const maxPacket = 256 << 10
 
-// Read calls fn with every UDP datagram of the capture file path, in order. It
-// knows pcap (of micro- and nanoseconds) and pcapng in either byte order, told
-// by their content, as is gzip.
+// Read calls fn with every UDP datagram of the capture file path, in order, on the
+// goroutine that called Read. It recognizes pcap (of micro- and nanoseconds) and
+// pcapng in either byte order, and gzip, by their content.
 //
-// If the file is damaged or cut, fn has got everything before the damage, and
-// the error names the file and the offset of the packet or block that could
-// not be read; in a compressed file, of the uncompressed capture. The count of
-// what was read is right then too. When ctx ends, reading does, with its error.
+// If the file is damaged or cut, fn has had everything before the damage. The error
+// then names the file and the offset of the packet or block that could not be read,
+// within the uncompressed capture if the file is compressed. Stats are right also
+// beside an error. When ctx ends, Read returns the error of ctx.
 func Read(ctx context.Context, path string, fn func(*Datagram)) (Stats, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -130,8 +130,8 @@ type input struct {
 	gzip   bool
 }
 
-// begin notes that a packet or block begins here, unless this is the end of the
-// file. Other errors are met again, and reported, by the next read.
+// begin records that a packet or block begins here. It returns false at the end of
+// the file. The next read reports other errors.
 func (in *input) begin() (ok bool) {
 	in.block = in.offset
 	_, err := in.r.Peek(1)
@@ -162,7 +162,7 @@ func (in *input) skip(n int64) error {
 	return nil
 }
 
-// failed makes an error of one that reading returned.
+// failed returns the error for one that reading returned.
 func (in *input) failed(err error) error {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
@@ -174,7 +174,7 @@ func (in *input) failed(err error) error {
 	return in.errorf("%w", err)
 }
 
-// errorf makes an error that says where.
+// errorf returns an error with the offset of the packet or block.
 func (in *input) errorf(format string, args ...any) error {
 	where := "at offset %d: "
 	if in.gzip {

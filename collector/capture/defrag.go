@@ -9,11 +9,11 @@ import (
 
 // Bounds on the fragments that wait for others of their datagram.
 const (
-	// fragmentTimeout is how long the first of them waits, by the capture's
-	// clock: Linux's default, half of what RFC 8200 allows.
+	// fragmentTimeout is how long the first of them waits, by the capture's clock.
+	// It is Linux's default and half of what RFC 8200 allows.
 	fragmentTimeout = 30 * time.Second
-	// maxFragmentBytes bounds what all of them take; the oldest datagram goes
-	// first.
+	// maxFragmentBytes bounds the memory of all of them. The oldest datagram is
+	// dropped first.
 	maxFragmentBytes = 4 << 20
 	// What a datagram and a fragment take besides their bytes, roughly, so that
 	// tiny ones are bounded too.
@@ -23,7 +23,7 @@ const (
 	maxIPPayload = 65535
 )
 
-// fragmentKey tells whose fragment it is (RFC 791, 3.2; RFC 8200, 4.5).
+// fragmentKey identifies the datagram of a fragment (RFC 791, 3.2; RFC 8200, 4.5).
 type fragmentKey struct {
 	src, dst netip.Addr
 	id       uint32
@@ -70,7 +70,7 @@ type piece struct {
 
 // add takes a fragment. If it completes its datagram, add returns whole and
 // what was fragmented, valid until the next call.
-func (r *reassembler) add(now time.Time, f *fragmentOf) (proto byte, data []byte, v verdict) {
+func (r *reassembler) add(now time.Time, f *fragmentOf) (proto byte, data []byte, v outcome) {
 	end := f.offset + len(f.data)
 	if len(f.data) == 0 || end > maxIPPayload || f.more && len(f.data)%8 != 0 {
 		return 0, nil, malformed
@@ -119,7 +119,7 @@ func (r *reassembler) drop(d *partial) {
 	delete(r.partial, d.key)
 }
 
-// insert keeps a copy of a fragment, unless it is one again. It returns false
+// insert keeps a copy of a fragment, unless the same one is there. It returns false
 // if the fragment contradicts another.
 func (d *partial) insert(f *fragmentOf, end int) bool {
 	at, _ := slices.BinarySearchFunc(d.frags, f.offset, func(p piece, offset int) int { return p.offset - offset })

@@ -40,22 +40,22 @@ type parser struct {
 	cut bool // the capture has only part of the packet at hand
 }
 
-// verdict is what became of a packet.
-type verdict uint8
+// outcome is what became of a packet.
+type outcome uint8
 
 const (
-	whole verdict = iota
+	whole outcome = iota
 	fragment
 	notUDP
 	malformed
 	unknownLink
 )
 
-// maxSeconds is where Unix nanoseconds end, in 2262. A time beyond is damage, and
-// the time of the packet before is nearer to the truth.
+// maxSeconds is where Unix nanoseconds end, in 2262. A later time is damaged. The
+// time of the packet before is then a better one.
 const maxSeconds = math.MaxInt64 / 1_000_000_000
 
-// packet reads one packet; cut says that the snap length took its end.
+// packet reads one packet. cut reports whether the snap length cut off its end.
 func (p *parser) packet(t time.Time, link uint16, b []byte, cut bool) {
 	if sec := t.Unix(); sec >= 0 && sec < maxSeconds {
 		p.last = t.UTC()
@@ -79,7 +79,7 @@ func (p *parser) packet(t time.Time, link uint16, b []byte, cut bool) {
 	}
 }
 
-func (p *parser) link(link uint16, b []byte) verdict {
+func (p *parser) link(link uint16, b []byte) outcome {
 	var etypeAt, header int
 	switch link {
 	case linkEthernet:
@@ -116,11 +116,11 @@ func (p *parser) link(link uint16, b []byte) verdict {
 	return notUDP
 }
 
-func (p *parser) loopback(b []byte) verdict {
+func (p *parser) loopback(b []byte) outcome {
 	if len(b) < 4 {
 		return malformed
 	}
-	// Families are small numbers, so the byte that is not 0 tells the order.
+	// Families are small numbers, so the byte that is not 0 shows the byte order.
 	family := binary.BigEndian.Uint32(b)
 	if family > 0xffff {
 		family = binary.LittleEndian.Uint32(b)
@@ -134,7 +134,7 @@ func (p *parser) loopback(b []byte) verdict {
 	return notUDP
 }
 
-func (p *parser) ip(b []byte) verdict {
+func (p *parser) ip(b []byte) outcome {
 	switch {
 	case len(b) == 0:
 		return malformed
@@ -147,7 +147,7 @@ func (p *parser) ip(b []byte) verdict {
 }
 
 // ipv4 reads an IPv4 packet (RFC 791).
-func (p *parser) ipv4(b []byte) verdict {
+func (p *parser) ipv4(b []byte) outcome {
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return malformed
 	}
@@ -178,7 +178,7 @@ func (p *parser) ipv4(b []byte) verdict {
 }
 
 // ipv6 reads an IPv6 packet (RFC 8200).
-func (p *parser) ipv6(b []byte) verdict {
+func (p *parser) ipv6(b []byte) outcome {
 	const header = 40
 	if len(b) < header || b[0]>>4 != 6 {
 		return malformed
@@ -195,9 +195,9 @@ func (p *parser) ipv6(b []byte) verdict {
 	return p.next(src, dst, b[6], data, true)
 }
 
-// next walks the extension headers of an IPv6 packet. What was reassembled
-// has no further fragment header.
-func (p *parser) next(src, dst netip.Addr, proto byte, b []byte, fragments bool) verdict {
+// next reads the extension headers of an IPv6 packet. fragments reports whether a
+// fragment header may follow, as it may not in a reassembled packet.
+func (p *parser) next(src, dst netip.Addr, proto byte, b []byte, fragments bool) outcome {
 	for {
 		size := 8
 		switch proto {
@@ -240,7 +240,7 @@ func (p *parser) next(src, dst netip.Addr, proto byte, b []byte, fragments bool)
 	}
 }
 
-// leadsToUDP says that UDP can follow what an IPv6 fragment begins with.
+// leadsToUDP reports whether UDP can follow what an IPv6 fragment begins with.
 func leadsToUDP(proto byte) bool {
 	switch proto {
 	case protoUDP, 0, 43, 51, 60, 135, 139, 140:
@@ -249,9 +249,9 @@ func leadsToUDP(proto byte) bool {
 	return false
 }
 
-// udp reads a UDP datagram (RFC 768). Checksums are not looked at: network
+// udp reads a UDP datagram (RFC 768). It does not verify checksums, since network
 // cards fill them in after the packet was captured.
-func (p *parser) udp(src, dst netip.Addr, b []byte) verdict {
+func (p *parser) udp(src, dst netip.Addr, b []byte) outcome {
 	if len(b) < 8 {
 		return malformed
 	}
@@ -272,14 +272,14 @@ func (p *parser) clip(b []byte, n int) []byte {
 		p.cut = p.cut && n > len(b)
 		return b
 	}
-	p.cut = false // what was cut is padding behind the packet
+	p.cut = false // only padding after the packet was cut off
 	return b[:n]
 }
 
 // reassemble takes a fragment and hands on the datagram that it completes.
-func (p *parser) reassemble(f *fragmentOf) verdict {
+func (p *parser) reassemble(f *fragmentOf) outcome {
 	if p.cut {
-		return malformed // a hole that nothing fills
+		return malformed // nothing can fill the hole
 	}
 	proto, data, v := p.frags.add(p.last, f)
 	if v != whole {

@@ -27,8 +27,8 @@ func readPcap(ctx context.Context, in *input, order binary.ByteOrder, p *parser)
 	if major, minor := order.Uint16(header[4:]), order.Uint16(header[6:]); major != 2 {
 		return in.errorf("pcap version %d.%d is not supported", major, minor)
 	}
-	// The upper half of the word is flags and the length of the frame check
-	// sequence, which lies behind the IP packet and disturbs nothing.
+	// The upper half of the word has flags and the length of the frame check
+	// sequence, which is after the IP packet and is ignored.
 	link := uint16(order.Uint32(header[20:]))
 	if err := in.skip(fileHeader); err != nil {
 		return err

@@ -235,7 +235,7 @@ func (r *ngReader) simple(body uint32) (int, error) {
 	return r.data(r.p.last, i, fixed, captured, length)
 }
 
-// data reads the packet behind the fixed part of a block.
+// data reads the packet after the fixed part of a block.
 func (r *ngReader) data(t time.Time, i *ngInterface, fixed int, captured, length uint32) (int, error) {
 	if captured > maxPacket-uint32(fixed) {
 		return 0, r.in.errorf("a packet of %d bytes is longer than any", captured)

@@ -88,7 +88,7 @@ func TestGoflow2JSON(t *testing.T) {
 	render := &protoproducer.ProducerConfig{Formatter: protoproducer.FormatterConfig{
 		Render: map[string]protoproducer.RendererID{"time_received_ns": protoproducer.RendererDateTimeNano},
 	}}
-	for name, cfg := range map[string]*protoproducer.ProducerConfig{"stock": {}, "times as text": render} {
+	for name, cfg := range map[string]*protoproducer.ProducerConfig{"upstream": {}, "times as text": render} {
 		t.Run(name, func(t *testing.T) {
 			messages := goflow2(t, cfg)
 			if len(messages) != 225+38+22 {
@@ -131,7 +131,7 @@ func TestGoflow2Protobuf(t *testing.T) {
 		Formatter: protoproducer.FormatterConfig{Protobuf: []protoproducer.ProtobufFormatterConfig{{Name: "flow_direction", Index: 42, Type: "varint"}}},
 		IPFIX:     protoproducer.IPFIXProducerConfig{Mapping: []protoproducer.NetFlowMapField{{Type: 61, Destination: "flow_direction"}}},
 	}
-	for name, cfg := range map[string]*protoproducer.ProducerConfig{"stock": {}, "mapped": custom} {
+	for name, cfg := range map[string]*protoproducer.ProducerConfig{"upstream": {}, "mapped": custom} {
 		messages := goflow2(t, cfg)
 		for _, separator := range []string{"\n", ""} { // -transport.file.sep
 			var in []byte

@@ -37,7 +37,7 @@ func (r *Reader) lines() {
 func (r *Reader) skip() {
 	if !r.skipping {
 		r.dropped[tooLong].Inc()
-		r.complain(complainTooLong, "dropped a line that is too long")
+		r.warnLimited(warnTooLong, "dropped a line that is too long")
 	}
 }
 
@@ -50,11 +50,11 @@ func (r *Reader) handleLine(text []byte) {
 	} else {
 		s.reset()
 		r.passed.Inc()
-		r.complain(complainPassed, "passed a line through unchanged that is no JSON object")
+		r.warnLimited(warnPassed, "passed a line through unchanged that is no JSON object")
 	}
 	r.line.Attrs = s.attrs(r.line.Attrs[:0])
-	for i := range s.wants {
-		s.wants[i].set(&r.rec)
+	for i := range s.requested {
+		s.requested[i].set(&r.rec)
 	}
 	// Nothing else of the record is ever set from a line.
 	r.rec.Line = &r.line

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 // collect keeps copies of the records.
@@ -416,12 +417,12 @@ func TestDetect(t *testing.T) {
 			r, _ := newReader(t, Config{}, nil, nil)
 			r.buf, r.end = []byte(c.in), n
 			switch r.detect() {
-			case good:
+			case isMessage:
 				at = n
 				if c.json {
 					t.Errorf("%s: protobuf", c.name)
 				}
-			case bad:
+			case noMessage:
 				at = n
 				if !c.json {
 					t.Errorf("%s: JSON", c.name)
@@ -441,7 +442,7 @@ func TestDetect(t *testing.T) {
 	}
 	// A line that could be the beginning of a message is not kept waiting.
 	r, _ := newReader(t, Config{}, nil, nil)
-	for line, want := range map[string]verdict{"{ }": open, "{ }\n": bad, "{   \n": open} {
+	for line, want := range map[string]detection{"{ }": undecided, "{ }\n": noMessage, "{   \n": undecided} {
 		r.buf, r.begin, r.end = []byte(line), 0, len(line)
 		if got := r.detect(); got != want {
 			t.Errorf("%q: %v, want %v", line, got, want)
@@ -673,7 +674,7 @@ func TestLog(t *testing.T) {
 			synctest.Wait()
 		}
 		write("{}\nbad\nbad\nfar too long\nfar too long\n")
-		time.Sleep(complainEvery)
+		time.Sleep(ratelog.Interval)
 		write("bad\nbad\n")
 		pw.Close()
 		got := done(<-ran)
@@ -684,7 +685,7 @@ func TestLog(t *testing.T) {
 		}{
 			{3, nil, "passed a line through unchanged that is no JSON object"},
 			{11, nil, "dropped a line that is too long"},
-			{37, 1, "passed a line through unchanged that is no JSON object"},
+			{37, uint64(1), "passed a line through unchanged that is no JSON object"},
 		}
 		for i, e := range got.log.AllEntries() {
 			if i >= len(want) {

@@ -3,7 +3,6 @@ package pipe
 import (
 	"bytes"
 	"math"
-	"strconv"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
@@ -11,11 +10,11 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// want is a field that the handler reads, with what the last line had of it.
-type want struct {
+// requestedField is a field that the handler reads, with its value in the last line.
+type requestedField struct {
 	id   flow.FieldID
 	kind flow.ValueKind
-	// names are what may be in place of a number.
+	// names are the numbers of the names that may be in place of a number.
 	names map[string]uint64
 
 	number uint64
@@ -23,18 +22,18 @@ type want struct {
 	buf    []byte
 }
 
-// wantAddress makes the scanner keep an address that is not mapped.
-func (s *scanner) wantAddress(id flow.FieldID, end int) {
+// requestAddress makes the scanner keep an address that is not mapped.
+func (s *scanner) requestAddress(id flow.FieldID, end int) {
 	f := &flow.Fields[id]
 	for _, name := range []string{f.Name, f.Snake} {
 		s.add(name, func(m *member) { m.end = end })
 	}
 }
 
-// want makes the scanner keep a field that is no address. Times are kept anyway,
-// and lists cannot be.
-func (s *scanner) want(id flow.FieldID) {
-	w := want{id: id, kind: flow.Fields[id].Kind}
+// request makes the scanner keep a field that is no address. Times are always kept.
+// Lists cannot be.
+func (s *scanner) request(id flow.FieldID) {
+	w := requestedField{id: id, kind: flow.Fields[id].Kind}
 	names := []string{flow.Fields[id].Name, flow.Fields[id].Snake}
 	switch id {
 	case flow.FieldTimeFlowEnd, flow.FieldTimeFlowStart, flow.FieldTimeReceived,
@@ -64,24 +63,24 @@ func (s *scanner) want(id flow.FieldID) {
 			}
 		}
 		for _, name := range []string{"", "unassigned", "experimental", "unknown"} {
-			delete(w.names, name) // of many
+			delete(w.names, name) // several numbers have it
 		}
 	case flow.FieldEtypeName, flow.FieldProtoName, flow.FieldIcmpName:
-		return // made of the numbers
+		return // derived from the numbers
 	}
 	for _, name := range names {
 		if name != "" {
-			s.add(name, func(m *member) { m.want = len(s.wants) })
+			s.add(name, func(m *member) { m.field = len(s.requested) })
 		}
 	}
-	s.wants = append(s.wants, w)
+	s.requested = append(s.requested, w)
 }
 
-// forget forgets the last line.
-func (w *want) forget() { w.number, w.text = 0, nil }
+// reset removes the value of the last line.
+func (w *requestedField) reset() { w.number, w.text = 0, nil }
 
-// take keeps the value of a member. What is no value of the field is nothing.
-func (w *want) take(s *scanner, value []byte) {
+// parse keeps the value of a member. What cannot be a value of the field is ignored.
+func (w *requestedField) parse(s *scanner, value []byte) {
 	switch {
 	case w.kind == flow.KindText:
 		w.text = s.str(value)
@@ -108,8 +107,8 @@ func (w *want) take(s *scanner, value []byte) {
 	}
 }
 
-// set puts what the last line had into a record.
-func (w *want) set(r *flow.Record) {
+// set sets the field of a record to the value of the last line.
+func (w *requestedField) set(r *flow.Record) {
 	switch {
 	case w.id == flow.FieldInIfName:
 		r.Extra.InIfName = w.text
@@ -122,68 +121,18 @@ func (w *want) set(r *flow.Record) {
 	}
 }
 
-// number64 reads a JSON number; it returns 0 for what is not whole or negative,
-// and the largest number for what is too large.
-func number64(b []byte) uint64 {
-	if n, ok := digits(b); ok {
-		return n
-	}
-	if n, err := strconv.ParseUint(string(b), 10, 64); err == nil {
-		return n
-	}
-	// 1e3 and 1000.0 are whole, too.
-	switch f, _ := strconv.ParseFloat(string(b), 64); {
-	case f >= 1<<64:
-		return math.MaxUint64
-	case f > 0 && f == math.Trunc(f):
-		return uint64(f)
-	}
-	return 0
-}
-
-// mac reads a MAC address as goflow2 writes it; it returns 0 for what is none.
-func mac(b []byte) uint64 {
-	if len(b) != 17 {
-		return 0
-	}
-	var v uint64
-	for i := 0; i < 17; i += 3 {
-		if i > 0 && b[i-1] != ':' {
-			return 0
-		}
-		hi, lo := digit(b[i]), digit(b[i+1])
-		if hi > 15 || lo > 15 {
-			return 0
-		}
-		v = v<<8 | uint64(hi)<<4 | uint64(lo)
-	}
-	return v
-}
-
-func digit(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 0xff
-}
-
-// given is a generated field that the handler reads, with what the last line
-// had of it.
-type given struct {
+// presentField is a generated field that the handler reads, with its value in the
+// last line.
+type presentField struct {
 	ref  flow.AttrRef
 	has  bool
 	text []byte // aliases the line or buf
 	buf  []byte
 }
 
-// wantAttr makes the scanner keep a generated field.
-func (s *scanner) wantAttr(ref flow.AttrRef, mapping []flow.MapEntry, labels []flow.Label) {
-	add := func(name string) { s.add(name, func(m *member) { m.attr = len(s.given) }) }
+// requestAttr makes the scanner keep a generated field.
+func (s *scanner) requestAttr(ref flow.AttrRef, mapping []flow.MapEntry, labels []flow.Label) {
+	add := func(name string) { s.add(name, func(m *member) { m.attr = len(s.present) }) }
 	if ref.End == flow.EndCluster {
 		add("Cluster")
 		add("cluster")
@@ -206,10 +155,11 @@ func (s *scanner) wantAttr(ref flow.AttrRef, mapping []flow.MapEntry, labels []f
 			add(e.Snake + "_" + labels[i].Snake)
 		}
 	}
-	s.given = append(s.given, given{ref: ref})
+	s.present = append(s.present, presentField{ref: ref})
 }
 
-func (g *given) take(s *scanner, value []byte) {
+// parse keeps the value of a member.
+func (g *presentField) parse(s *scanner, value []byte) {
 	g.text, g.has = s.str(value), true
 	if bytes.IndexByte(value, '\\') >= 0 {
 		g.buf = append(g.buf[:0], g.text...)
@@ -219,8 +169,8 @@ func (g *given) take(s *scanner, value []byte) {
 
 // attrs appends the generated fields that the last line had.
 func (s *scanner) attrs(dst []flow.LineAttr) []flow.LineAttr {
-	for i := range s.given {
-		if g := &s.given[i]; g.has {
+	for i := range s.present {
+		if g := &s.present[i]; g.has {
 			dst = append(dst, flow.LineAttr{Ref: g.ref, Text: g.text})
 		}
 	}

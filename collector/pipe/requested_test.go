@@ -12,9 +12,9 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
-// TestWant checks what is read of lines for a handler that asks for it: names
+// TestRequestedFields checks what is read of lines for a handler that asks for it: names
 // of both styles, and how goflow2 and this program render values.
-func TestWant(t *testing.T) {
+func TestRequestedFields(t *testing.T) {
 	var fields []flow.FieldID
 	for i := range flow.Fields {
 		switch flow.Fields[i].Kind {
@@ -110,9 +110,9 @@ func TestWant(t *testing.T) {
 	}
 }
 
-// TestWantStyle checks that what is asked for has no say in how generated
+// TestRequestedFieldsStyle checks that what is asked for has no say in how generated
 // fields are named.
-func TestWantStyle(t *testing.T) {
+func TestRequestedFieldsStyle(t *testing.T) {
 	cfg := Config{Fields: []flow.FieldID{flow.FieldNextHop, flow.FieldSrcAddr, flow.FieldBytes}}
 	got := runReader(t, cfg, strings.NewReader(`{"NextHop":"192.0.2.1","Bytes":1,"src_addr":"192.0.2.2","SrcPort":1}`))
 	if r := got.records[0]; !r.Line.Snake {
@@ -120,7 +120,7 @@ func TestWantStyle(t *testing.T) {
 	}
 }
 
-func TestWantAllocations(t *testing.T) {
+func TestRequestedFieldsAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
