@@ -111,10 +111,8 @@ func (w *want) take(s *scanner, value []byte) {
 // set puts what the last line had into a record.
 func (w *want) set(r *flow.Record) {
 	switch {
-	case w.id == flow.FieldInIfName:
-		r.Extra.InIfName = w.text
-	case w.id == flow.FieldOutIfName:
-		r.Extra.OutIfName = w.text
+	case w.kind == flow.KindText:
+		r.SetBytes(w.id, w.text)
 	case w.id == flow.FieldType:
 		r.Msg.Type = flowpb.FlowMessage_FlowType(min(w.number, math.MaxInt32))
 	default:

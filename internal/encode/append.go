@@ -112,9 +112,9 @@ func putIPv4(b []byte, n int, addr [4]byte) int {
 	return n - 1 // without the last dot
 }
 
-// putStockAddr writes an IP address as goflow2 does: IPv4-mapped IPv6 stays
+// putUpstreamAddr writes an IP address as goflow2 does: IPv4-mapped IPv6 stays
 // what it is.
-func putStockAddr(b []byte, n int, addr []byte) int {
+func putUpstreamAddr(b []byte, n int, addr []byte) int {
 	if len(addr) == 4 {
 		return putIPv4(b, n, [4]byte(addr))
 	}
@@ -124,9 +124,9 @@ func putStockAddr(b []byte, n int, addr []byte) int {
 	return n
 }
 
-// putStockNet writes the network of an address as goflow2 does, which has
+// putUpstreamNet writes the network of an address as goflow2 does, which has
 // netip's words where there is none.
-func putStockNet(b []byte, n int, addr []byte, length uint32) int {
+func putUpstreamNet(b []byte, n int, addr []byte, length uint32) int {
 	if len(addr) == 4 && length <= 32 {
 		masked := binary.BigEndian.Uint32(addr) &^ (1<<(32-length) - 1)
 		n = putIPv4(b, n, [4]byte(binary.BigEndian.AppendUint32(b[:n], masked)[n:]))
