@@ -96,14 +96,51 @@ func AttrNumber(a Attr) (number int32, ok bool) {
 	return 0, false
 }
 
-// Attr returns the end's value of a generated field, empty if it is not known.
-// It is the only place that knows which fields are read from where.
+// Attr returns the end's value of a generated field, empty if it is not known. It
+// is the one place that knows where generated fields are read from, and small
+// enough for the compiler to make the check part of an encoder's loop.
 func (e *End) Attr(a Attr) string {
-	if a == AttrStatus {
-		return e.Status.String()
-	}
-	if e.Object == nil {
+	if e.Object == nil && a != AttrStatus {
 		return ""
 	}
-	return e.Object.Attr(a)
+	return e.attr(a)
+}
+
+func (e *End) attr(a Attr) string {
+	o := e.Object
+	switch a {
+	case AttrPod:
+		if o.Kind == "Pod" {
+			return o.Name
+		}
+	case AttrNamespace:
+		return o.Namespace
+	case AttrHostIP:
+		return o.HostIP
+	case AttrWorkload:
+		return o.Workload
+	case AttrWorkloadKind:
+		return o.WorkloadKind
+	case AttrWarn:
+		return o.Warn
+	case AttrNode:
+		return o.Node
+	case AttrZone:
+		return o.Zone
+	case AttrPodUID:
+		if o.Kind == "Pod" {
+			return o.UID
+		}
+	case AttrStatus:
+		return e.Status.String()
+	case AttrName:
+		return o.Name
+	case AttrKind:
+		return o.Kind
+	default:
+		if a >= AttrLabel && o.Labels != "" {
+			return o.label(int(a - AttrLabel))
+		}
+	}
+	return ""
 }

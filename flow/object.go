@@ -100,37 +100,9 @@ func plain(s string) bool {
 // Attr returns the object's value of a generated field, empty if it has none.
 // AttrStatus is not an attribute of the object and gives "".
 func (o *Object) Attr(a Attr) string {
-	switch a {
-	case AttrPod:
-		if o.Kind == "Pod" {
-			return o.Name
-		}
-	case AttrNamespace:
-		return o.Namespace
-	case AttrHostIP:
-		return o.HostIP
-	case AttrWorkload:
-		return o.Workload
-	case AttrWorkloadKind:
-		return o.WorkloadKind
-	case AttrWarn:
-		return o.Warn
-	case AttrNode:
-		return o.Node
-	case AttrZone:
-		return o.Zone
-	case AttrPodUID:
-		if o.Kind == "Pod" {
-			return o.UID
-		}
-	case AttrName:
-		return o.Name
-	case AttrKind:
-		return o.Kind
-	default:
-		if a >= AttrLabel && o.Labels != "" {
-			return o.label(int(a - AttrLabel))
-		}
+	if a == AttrStatus {
+		return ""
 	}
-	return ""
+	e := End{Object: o}
+	return e.attr(a)
 }

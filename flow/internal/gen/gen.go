@@ -68,8 +68,7 @@ var uints = map[uint8]reflect.Type{
 
 var bytesType = reflect.TypeFor[[]byte]()
 
-// resolve finds the place of each field's value in a record, and checks the
-// rows.
+// resolve checks the rows and finds the place of each field's value in a record.
 func resolve() ([]field, error) {
 	upstream := make(map[int32]reflect.StructField)
 	message := reflect.TypeFor[upstreampb.FlowMessage]()
@@ -81,18 +80,13 @@ func resolve() ([]field, error) {
 			upstream[number] = message.Field(i)
 		}
 	}
+	if err := checkRows(); err != nil {
+		return nil, err
+	}
 	fields := make([]field, 0, len(flow.Fields))
-	numbers := make(map[int32]string)
 	for i := range flow.Fields {
 		f := field{Field: &flow.Fields[i]}
 		f.ident, f.derived = "Field"+goName(f.Name), derived[f.ID]
-		if other := numbers[f.Number]; f.Number != 0 && other != "" {
-			return nil, fmt.Errorf("%s and %s have the same number %d", other, f.Name, f.Number)
-		}
-		numbers[f.Number] = f.Name
-		if f.Kind == flow.KindUint && f.Default && i >= 64 {
-			return nil, fmt.Errorf("%s: the numbers of the default set must be among the first 64 fields (see JSON.AppendRecord in internal/encode)", f.Name)
-		}
 		switch {
 		case f.Upstream():
 			in, ok := upstream[f.Number]
@@ -117,6 +111,39 @@ func resolve() ([]field, error) {
 		fields = append(fields, f)
 	}
 	return fields, nil
+}
+
+// jsonSlots is numberSlots of internal/encode: JSON.AppendRecord gathers the numbers
+// of the default set in an array of that size, by FieldID.
+const jsonSlots = 64
+
+// checkRows checks what rows of the table have to do with one another.
+func checkRows() error {
+	numbers := make(map[int32]string)
+	elements := make(map[flow.Element]string)
+	for i := range flow.Fields {
+		f := &flow.Fields[i]
+		if i > 0 {
+			last := &flow.Fields[i-1]
+			if f.Default && !last.Default || f.Default == last.Default && f.Name <= last.Name {
+				return fmt.Errorf("%s: the row must not be behind %s: rows are sorted by name, the default ones first", f.Name, last.Name)
+			}
+		}
+		if other := numbers[f.Number]; f.Number != 0 && other != "" {
+			return fmt.Errorf("%s and %s have the same number %d", other, f.Name, f.Number)
+		}
+		numbers[f.Number] = f.Name
+		for _, e := range f.Elements {
+			if other := elements[e]; other != "" || !f.Own() {
+				return fmt.Errorf("%s: element %s fills another field (%s) or is read by goflow2", f.Name, e, other)
+			}
+			elements[e] = f.Name
+		}
+		if f.Kind == flow.KindUint && f.Default && i >= jsonSlots {
+			return fmt.Errorf("%s: the numbers of the default set must be among the first %d fields", f.Name, jsonSlots)
+		}
+	}
+	return nil
 }
 
 // checkAttrs checks the numbers of the generated fields.
