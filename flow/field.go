@@ -2,6 +2,7 @@ package flow
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
@@ -129,10 +130,8 @@ func FieldByName(name string) (*Field, bool) {
 // compiling templates, not for records.
 func FieldByElement(e Element) (*Field, bool) {
 	for i := range Fields {
-		for _, have := range Fields[i].Elements {
-			if have == e {
-				return &Fields[i], true
-			}
+		if slices.Contains(Fields[i].Elements, e) {
+			return &Fields[i], true
 		}
 	}
 	return nil, false

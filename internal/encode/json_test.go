@@ -476,7 +476,7 @@ func wantValue(r *flow.Record, f flow.Field) any {
 		var b [8]byte
 		binary.BigEndian.PutUint64(b[:], v)
 		for _, o := range b[2:] {
-			parts = append(parts, string(hexDigits[o>>4])+string(hexDigits[o&15]))
+			parts = append(parts, string(flow.HexDigits[o>>4])+string(flow.HexDigits[o&15]))
 		}
 		return strings.Join(parts, ":")
 	case flow.KindAddr:

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
-	"unicode/utf8"
 
 	upstreampb "github.com/netsampler/goflow2/v2/pb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -341,34 +340,13 @@ func appendEntry(b []byte, a *protoAttr, v string) []byte {
 	return appendString(protowire.AppendTag(append(b, a.key...), mapValue, protowire.BytesType), v)
 }
 
-// appendString appends a string with its length before it. Strings of proto3
-// are UTF-8; bytes that are not become U+FFFD.
+// appendString appends a string with its length before it. Strings of proto3 are
+// UTF-8; bytes that are not become U+FFFD.
 func appendString[S []byte | string](b []byte, s S) []byte {
 	length := validLen(s)
 	b = protowire.AppendVarint(b, uint64(length))
 	if length == len(s) {
-		return append(b, s...) // U+FFFD is longer than what it stands for
+		return append(b, s...)
 	}
-	for i := 0; i < len(s); {
-		c, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
-		b = utf8.AppendRune(b, c)
-		i += size
-	}
-	return b
-}
-
-// validLen returns how long s is with U+FFFD for each byte that is no UTF-8.
-func validLen[S []byte | string](s S) int {
-	length := 0
-	for i := 0; i < len(s); {
-		if s[i] < utf8.RuneSelf {
-			i++
-			length++
-			continue
-		}
-		c, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
-		length += utf8.RuneLen(c)
-		i += size
-	}
-	return length
+	return appendValid(b, s)
 }

@@ -71,13 +71,12 @@ var bytesType = reflect.TypeFor[[]byte]()
 // resolve checks the rows and finds the place of each field's value in a record.
 func resolve() ([]field, error) {
 	upstream := make(map[int32]reflect.StructField)
-	message := reflect.TypeFor[upstreampb.FlowMessage]()
-	for i := range message.NumField() {
+	for in := range reflect.TypeFor[upstreampb.FlowMessage]().Fields() {
 		var wire string
 		var number int32
-		tag := strings.Replace(message.Field(i).Tag.Get("protobuf"), ",", " ", 2)
+		tag := strings.Replace(in.Tag.Get("protobuf"), ",", " ", 2)
 		if _, err := fmt.Sscan(tag, &wire, &number); err == nil {
-			upstream[number] = message.Field(i)
+			upstream[number] = in
 		}
 	}
 	if err := checkRows(); err != nil {
