@@ -144,7 +144,8 @@ func putMAC(b []byte, n int, mac uint64) int {
 	if mac<<16 == 0 {
 		return n
 	}
-	return len(flow.AppendMAC(b[:n], mac))
+	flow.PutMAC((*[flow.MACLen + 1]byte)(b[n:]), mac)
+	return n + flow.MACLen
 }
 
 // reserve extends b to its capacity, which it makes at least n+need; what is

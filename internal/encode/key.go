@@ -140,7 +140,7 @@ func appendValue(dst []byte, f *flow.Field, r *flow.Record) []byte {
 		dst = reserve(dst, n, maxAddr)
 		return dst[:putAddr(dst, n, r.Bytes(f.ID))]
 	case flow.KindMAC:
-		dst = reserve(dst, n, flow.MACLen)
+		dst = reserve(dst, n, flow.MACLen+1)
 		return dst[:putMAC(dst, n, r.Uint(f.ID))]
 	case flow.KindText:
 		return append(dst, r.Bytes(f.ID)...)
