@@ -74,8 +74,6 @@ const (
 	FieldTunnelSrcAddr
 	FieldTunnelSrcPort
 	FieldTunnelType
-
-	numFields = 70
 )
 
 // OwnFields holds the fields that goflow2's message lacks, by their number in

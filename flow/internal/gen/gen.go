@@ -51,14 +51,15 @@ type field struct {
 }
 
 // derived has the numbers that are made of others by functions of flow/field.go.
-// They cannot be set.
-var derived = map[flow.FieldID]string{
-	flow.FieldTimeFlowStart:   "r.startSeconds()",
-	flow.FieldTimeFlowStartNs: "r.startNs()",
-	flow.FieldTimeFlowEnd:     "r.endSeconds()",
-	flow.FieldTimeFlowEndNs:   "r.endNs()",
-	flow.FieldTimeReceived:    "r.Msg.TimeReceivedNs / 1e9",
-	flow.FieldTimeReceivedNs:  "r.Msg.TimeReceivedNs",
+// They cannot be set. The keys are names: the FieldIDs that this program was
+// compiled with are those of the table before it changed.
+var derived = map[string]string{
+	"TimeFlowStart":   "r.startSeconds()",
+	"TimeFlowStartNs": "r.startNs()",
+	"TimeFlowEnd":     "r.endSeconds()",
+	"TimeFlowEndNs":   "r.endNs()",
+	"TimeReceived":    "r.Msg.TimeReceivedNs / 1e9",
+	"TimeReceivedNs":  "r.Msg.TimeReceivedNs",
 }
 
 // uints are the types of the numbers of [flow.OwnFields], by width.
@@ -85,7 +86,7 @@ func resolve() ([]field, error) {
 	fields := make([]field, 0, len(flow.Fields))
 	for i := range flow.Fields {
 		f := field{Field: &flow.Fields[i]}
-		f.ident, f.derived = "Field"+goName(f.Name), derived[f.ID]
+		f.ident, f.derived = "Field"+goName(f.Name), derived[f.Name]
 		switch {
 		case f.Upstream():
 			in, ok := upstream[f.Number]
@@ -125,7 +126,7 @@ func checkRows() error {
 		if i > 0 {
 			last := &flow.Fields[i-1]
 			if f.Default && !last.Default || f.Default == last.Default && f.Name <= last.Name {
-				return fmt.Errorf("%s: the row must not be behind %s: rows are sorted by name, the default ones first", f.Name, last.Name)
+				return fmt.Errorf("%s: the row must not come after %s: rows are sorted by name, the default ones first", f.Name, last.Name)
 			}
 		}
 		if other := numbers[f.Number]; f.Number != 0 && other != "" {
@@ -197,7 +198,7 @@ func accessors(fields []field) string {
 		}
 		p("%s%s\n", f.ident, typed)
 	}
-	p("\nnumFields = %d\n)\n", len(fields))
+	p(")\n")
 
 	own := byNumber(fields, (*flow.Field).Own)
 	p(`
