@@ -231,13 +231,6 @@ func (c *compiler) generated(text string, ref flow.AttrRef) *operand {
 	case ref.End == flow.EndCluster:
 		cluster := c.cfg.Cluster
 		known = func(*eval) string { return cluster }
-	case ref.Attr == flow.AttrNamespace: // the most usual one, without going through a table
-		known = func(e *eval) string {
-			if o := e.r.Ends[end].Object; o != nil {
-				return o.Namespace
-			}
-			return ""
-		}
 	default:
 		known = func(e *eval) string { return e.r.Ends[end].Attr(ref.Attr) }
 	}
