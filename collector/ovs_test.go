@@ -148,15 +148,15 @@ func TestDuplicateOVSRecord(t *testing.T) {
 		extra flow.Extra
 		want  bool
 	}{
-		"into the bridge":                        {flow.Extra{InIfName: pod}, false},
+		"into the bridge":                        {flow.Extra{OwnFields: flow.OwnFields{InIfName: pod}}, false},
 		"into the bridge, without names":         {flow.Extra{}, false},
-		"out of a tunnel":                        {flow.Extra{InIfName: tunnel, TunnelType: 7, TunnelSrcAddr: []byte{172, 18, 0, 3}}, true},
-		"out of a tunnel of unknown type":        {flow.Extra{TunnelSrcAddr: []byte{172, 18, 0, 3}}, true},
-		"from port to port":                      {flow.Extra{FlowDirection: 1, InIfName: pod, OutIfName: eth}, true},
-		"from a tunnel to a port":                {flow.Extra{FlowDirection: 1, InIfName: tunnel, OutIfName: pod}, true},
-		"from another bridge to a port":          {flow.Extra{FlowDirection: 1, OutIfName: pod}, false},
-		"out of the bridge, all without a name":  {flow.Extra{FlowDirection: 1}, true},
-		"ingress, whatever the name of the port": {flow.Extra{InIfName: eth, OutIfName: pod}, false},
+		"out of a tunnel":                        {flow.Extra{OwnFields: flow.OwnFields{InIfName: tunnel, TunnelType: 7, TunnelSrcAddr: []byte{172, 18, 0, 3}}}, true},
+		"out of a tunnel of unknown type":        {flow.Extra{OwnFields: flow.OwnFields{TunnelSrcAddr: []byte{172, 18, 0, 3}}}, true},
+		"from port to port":                      {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1, InIfName: pod, OutIfName: eth}}, true},
+		"from a tunnel to a port":                {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1, InIfName: tunnel, OutIfName: pod}}, true},
+		"from another bridge to a port":          {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1, OutIfName: pod}}, false},
+		"out of the bridge, all without a name":  {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1}}, true},
+		"ingress, whatever the name of the port": {flow.Extra{OwnFields: flow.OwnFields{InIfName: eth, OutIfName: pod}}, false},
 	} {
 		if got := duplicateOVSRecord(&test.extra); got != test.want {
 			t.Errorf("%s: repeated is %v, want %v", name, got, test.want)

@@ -6,5 +6,6 @@
 // flow.proto is the protobuf form of a record, flowpb its generated code.
 package flow
 
+//go:generate go run generate.go
 //go:generate go build -o ../bin/protoc-gen-go google.golang.org/protobuf/cmd/protoc-gen-go
 //go:generate protoc -I .. --plugin=../bin/protoc-gen-go --go_out=.. --go_opt=module=github.com/netobserv/goflow2-kube-enricher flow/flow.proto

@@ -209,10 +209,10 @@ func TestProtoFields(t *testing.T) {
 		}
 	}
 	for _, a := range flow.Attrs {
-		add(flow.NumberGenerated+int32(a.Attr), "src_"+a.Snake, protoreflect.StringKind)
-		add(flow.NumberDst+int32(a.Attr), "dst_"+a.Snake, protoreflect.StringKind)
+		add(flow.NumberGenerated+a.Number, "src_"+a.Snake, protoreflect.StringKind)
+		add(flow.NumberDst+a.Number, "dst_"+a.Snake, protoreflect.StringKind)
 		object := (*flowpb.KubeObject)(nil).ProtoReflect().Descriptor().Fields()
-		if f := object.ByName(protoreflect.Name(a.Snake)); f == nil || f.Number() != 2+protoreflect.FieldNumber(a.Attr) || object.Len() != 2+len(flow.Attrs) {
+		if f := object.ByName(protoreflect.Name(a.Snake)); f == nil || f.Number() != flow.NumberObject+protoreflect.FieldNumber(a.Number) || object.Len() != 2+len(flow.Attrs) {
 			t.Errorf("KubeObject has %v for %s", f, a.Snake)
 		}
 	}

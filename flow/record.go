@@ -119,21 +119,8 @@ type Extra struct {
 	// a packet exactly one does not say so. It is known of Open vSwitch only.
 	Duplicate bool
 
-	BiFlowDirection uint8  // IE 239
-	FlowDirection   uint8  // IE 61
-	FlowEndReason   uint8  // IE 136
-	IngressVrfID    uint32 // IE 234
-	EgressVrfID     uint32 // IE 235
-	InIfName        []byte // IE 82, of the ingress interface
-	OutIfName       []byte // IE 82, of the egress interface
-
-	TunnelType    uint8  // enterprise 6876, element 891: 1 VXLAN, 2 GRE, 7 Geneve
-	TunnelProto   uint8  // 6876/895
-	TunnelSrcPort uint16 // 6876/896
-	TunnelDstPort uint16 // 6876/897
-	TunnelKey     uint64 // 6876/892
-	TunnelSrcAddr []byte // 6876/893, 4 bytes
-	TunnelDstAddr []byte // 6876/894, 4 bytes
+	// OwnFields are generated from the table of fields.
+	OwnFields
 }
 
 // Reset empties the record for the next flow. Ends are left alone: the
@@ -149,10 +136,7 @@ func (r *Record) Reset() {
 func (r *Record) Clone() *Record {
 	c := &Record{Extra: r.Extra, Ends: r.Ends}
 	proto.Merge(&c.Msg.FlowMessage, &r.Msg.FlowMessage)
-	c.Extra.InIfName = clone(r.Extra.InIfName)
-	c.Extra.OutIfName = clone(r.Extra.OutIfName)
-	c.Extra.TunnelSrcAddr = clone(r.Extra.TunnelSrcAddr)
-	c.Extra.TunnelDstAddr = clone(r.Extra.TunnelDstAddr)
+	c.Extra.clone()
 	if r.Line != nil {
 		l := *r.Line
 		l.Text = clone(l.Text)

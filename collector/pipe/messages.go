@@ -106,16 +106,7 @@ func fillExtra(r *flow.Record, unknown []byte) {
 			r.SetUint(f.ID, v)
 		case f.Kind != flow.KindUint && wire == protowire.BytesType:
 			b, _ := protowire.ConsumeBytes(value)
-			switch f.ID {
-			case flow.FieldInIfName:
-				r.Extra.InIfName = b
-			case flow.FieldOutIfName:
-				r.Extra.OutIfName = b
-			case flow.FieldTunnelSrcAddr:
-				r.Extra.TunnelSrcAddr = b
-			case flow.FieldTunnelDstAddr:
-				r.Extra.TunnelDstAddr = b
-			}
+			r.SetBytes(f.ID, b)
 		}
 	}
 }

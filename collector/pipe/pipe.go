@@ -200,21 +200,8 @@ func New(cfg Config, in io.Reader, h flow.Handler, log logrus.FieldLogger, reg p
 // addressIn returns where a record holds an address field, nil if the field is
 // no address.
 func addressIn(r *flow.Record, f flow.FieldID) *[]byte {
-	switch f {
-	case flow.FieldSrcAddr:
-		return &r.Msg.SrcAddr
-	case flow.FieldDstAddr:
-		return &r.Msg.DstAddr
-	case flow.FieldNextHop:
-		return &r.Msg.NextHop
-	case flow.FieldBgpNextHop:
-		return &r.Msg.BgpNextHop
-	case flow.FieldSamplerAddress:
-		return &r.Msg.SamplerAddress
-	case flow.FieldTunnelSrcAddr:
-		return &r.Extra.TunnelSrcAddr
-	case flow.FieldTunnelDstAddr:
-		return &r.Extra.TunnelDstAddr
+	if flow.Fields[f].Kind != flow.KindAddr {
+		return nil
 	}
-	return nil
+	return r.BytesAt(f)
 }

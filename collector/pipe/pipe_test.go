@@ -211,7 +211,7 @@ broken
 					SrcAddr: addr("10.0.0.1"), DstAddr: addr("fd00::2"), NextHop: addr("10.0.0.3"), BgpNextHop: addr("10.0.0.4"), SamplerAddress: addr("10.0.0.5"),
 					TimeReceivedNs: 10e9, TimeFlowStartNs: 8e9, TimeFlowEndNs: 9e9,
 				},
-				flow.Extra{HasStart: true, HasEnd: true, TunnelSrcAddr: addr("10.0.0.6"), TunnelDstAddr: addr("10.0.0.7")},
+				flow.Extra{HasStart: true, HasEnd: true, OwnFields: flow.OwnFields{TunnelSrcAddr: addr("10.0.0.6"), TunnelDstAddr: addr("10.0.0.7")}},
 				flow.Line{Close: 233, Keys: []string{"SrcPod"}},
 			},
 			{

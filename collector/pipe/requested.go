@@ -110,10 +110,8 @@ func (w *requestedField) parse(s *scanner, value []byte) {
 // set sets the field of a record to the value of the last line.
 func (w *requestedField) set(r *flow.Record) {
 	switch {
-	case w.id == flow.FieldInIfName:
-		r.Extra.InIfName = w.text
-	case w.id == flow.FieldOutIfName:
-		r.Extra.OutIfName = w.text
+	case w.kind == flow.KindText:
+		r.SetBytes(w.id, w.text)
 	case w.id == flow.FieldType:
 		r.Msg.Type = flowpb.FlowMessage_FlowType(min(w.number, math.MaxInt32))
 	default:

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // str returns the text of a JSON string, valid until the next call, or nil if the
@@ -111,33 +113,12 @@ func number64(b []byte) uint64 {
 	return 0
 }
 
-// mac reads a MAC address as goflow2 writes it. It returns 0 for what is none.
+// mac reads a MAC address as goflow2 writes it, with colons. It returns 0 for
+// anything else.
 func mac(b []byte) uint64 {
-	if len(b) != 17 {
+	if len(b) != flow.MACLen || b[2] != ':' {
 		return 0
 	}
-	var v uint64
-	for i := 0; i < 17; i += 3 {
-		if i > 0 && b[i-1] != ':' {
-			return 0
-		}
-		hi, lo := digit(b[i]), digit(b[i+1])
-		if hi > 15 || lo > 15 {
-			return 0
-		}
-		v = v<<8 | uint64(hi)<<4 | uint64(lo)
-	}
+	v, _ := flow.ParseMAC(b)
 	return v
-}
-
-func digit(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 0xff
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"slices"
 	"unicode/utf8"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // The put functions write at b[n:], where the caller has made room for the
@@ -15,7 +17,6 @@ import (
 const (
 	maxUint = 20 // digits of the largest uint64
 	maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
-	maxMAC  = len("00:00:00:00:00:00")
 	// maxPrefix is the longest of all that is bounded.
 	maxPrefix = maxAddr + len("/128")
 )
@@ -31,8 +32,6 @@ const pairs = "00010203040506070809" +
 	"70717273747576777879" +
 	"80818283848586878889" +
 	"90919293949596979899"
-
-const hexDigits = "0123456789abcdef"
 
 // octets holds, for each byte, its decimal digits and a dot, and in the last
 // place how many bytes that is.
@@ -112,9 +111,9 @@ func putIPv4(b []byte, n int, addr [4]byte) int {
 	return n - 1 // without the last dot
 }
 
-// putStockAddr writes an IP address as goflow2 does: IPv4-mapped IPv6 stays
+// putUpstreamAddr writes an IP address as goflow2 does: IPv4-mapped IPv6 stays
 // what it is.
-func putStockAddr(b []byte, n int, addr []byte) int {
+func putUpstreamAddr(b []byte, n int, addr []byte) int {
 	if len(addr) == 4 {
 		return putIPv4(b, n, [4]byte(addr))
 	}
@@ -124,9 +123,9 @@ func putStockAddr(b []byte, n int, addr []byte) int {
 	return n
 }
 
-// putStockNet writes the network of an address as goflow2 does, which has
+// putUpstreamNet writes the network of an address as goflow2 does, which has
 // netip's words where there is none.
-func putStockNet(b []byte, n int, addr []byte, length uint32) int {
+func putUpstreamNet(b []byte, n int, addr []byte, length uint32) int {
 	if len(addr) == 4 && length <= 32 {
 		masked := binary.BigEndian.Uint32(addr) &^ (1<<(32-length) - 1)
 		n = putIPv4(b, n, [4]byte(binary.BigEndian.AppendUint32(b[:n], masked)[n:]))
@@ -142,16 +141,11 @@ func putStockNet(b []byte, n int, addr []byte, length uint32) int {
 
 // putMAC writes the low 48 bits as a MAC address, nothing for 0.
 func putMAC(b []byte, n int, mac uint64) int {
-	if mac <<= 16; mac == 0 {
+	if mac<<16 == 0 {
 		return n
 	}
-	d := (*[18]byte)(b[n : n+18])
-	for i := 0; i < 18; i += 3 {
-		octet := byte(mac >> 56)
-		d[i], d[i+1], d[i+2] = hexDigits[octet>>4], hexDigits[octet&15], ':'
-		mac <<= 8
-	}
-	return n + maxMAC
+	flow.PutMAC((*[flow.MACLen + 1]byte)(b[n:]), mac)
+	return n + flow.MACLen
 }
 
 // reserve extends b to its capacity, which it makes at least n+need; what is
@@ -163,17 +157,61 @@ func reserve(b []byte, n, need int) []byte {
 	return b[:cap(b)]
 }
 
-// appendQuoted appends s as the inside of a JSON string (RFC 8259, 7), with
-// U+FFFD for bytes that are no UTF-8.
+// replacement is U+FFFD in UTF-8, which stands for each byte that is no UTF-8.
+const replacement = "\uFFFD"
+
+// runeAt returns how many bytes the character at s[i] takes up, and whether it is
+// one: a byte that is no UTF-8 is not, and is to become [replacement].
+func runeAt[S []byte | string](s S, i int) (size int, valid bool) {
+	r, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
+	return size, r != utf8.RuneError || size > 1
+}
+
+// validLen returns how long s is as [appendValid] appends it.
+func validLen[S []byte | string](s S) int {
+	length := len(s)
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		size, valid := runeAt(s, i)
+		if !valid {
+			length += len(replacement) - 1
+		}
+		i += size
+	}
+	return length
+}
+
+// appendValid appends s with U+FFFD for each byte that is no UTF-8.
+func appendValid[S []byte | string](b []byte, s S) []byte {
+	start := 0
+	for i := 0; i < len(s); {
+		if s[i] < utf8.RuneSelf {
+			i++
+			continue
+		}
+		size, valid := runeAt(s, i)
+		if !valid {
+			b = append(append(b, s[start:i]...), replacement...)
+			start = i + 1
+		}
+		i += size
+	}
+	return append(b, s[start:]...)
+}
+
+// appendQuoted appends s as the inside of a JSON string (RFC 8259, section 7), with
+// U+FFFD for each byte that is no UTF-8.
 func appendQuoted[S []byte | string](b []byte, s S) []byte {
 	start := 0
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {
-			r, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
-			if r == utf8.RuneError && size == 1 {
-				b = append(b, s[start:i]...)
-				b = utf8.AppendRune(b, utf8.RuneError)
+			size, valid := runeAt(s, i)
+			if !valid {
+				b = append(append(b, s[start:i]...), replacement...)
 				start = i + 1
 			}
 			i += size
@@ -194,7 +232,7 @@ func appendQuoted[S []byte | string](b []byte, s S) []byte {
 		case '\t':
 			b = append(b, '\\', 't')
 		default:
-			b = append(b, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+			b = append(b, '\\', 'u', '0', '0', flow.HexDigits[c>>4], flow.HexDigits[c&15])
 		}
 		i++
 		start = i

@@ -13,14 +13,14 @@ import (
 type column struct {
 	key   string   // as it is written
 	names []string // by which -fields knows it, the key first
-	// behind lists the names of a generated field behind its prefix.
-	behind []string
-	kind   columnKind
-	def    bool         // in the default set
-	field  flow.FieldID // of a decoded field
-	end    int          // of a generated field: index of the mapping entry
-	attr   flow.Attr
-	value  string // of a constant
+	// suffixes lists the names of a generated field without its prefix.
+	suffixes []string
+	kind     columnKind
+	def      bool         // in the default set
+	field    flow.FieldID // of a decoded field
+	end      int          // of a generated field: index of the mapping entry
+	attr     flow.Attr
+	value    string // of a constant
 	// pascal and snake are the names of a generated field in lines of either
 	// style.
 	pascal, snake string
@@ -104,18 +104,16 @@ func (d dialect) attrs(end int, e flow.MapEntry) []column {
 	if d == dialectNetObserv {
 		for _, a := range flow.NetObservAttrs {
 			key := e.Prefix + a.Name
-			c := column{key: key, names: []string{key}, behind: []string{a.Name}, kind: generated, def: a.Default, end: end, attr: a.Attr, pascal: key, snake: key}
-			for _, v1 := range flow.Attrs {
-				if v1.Name == a.Snake {
-					c.names, c.behind = append(c.names, e.Prefix+v1.Name, e.Snake+"_"+v1.Snake), append(c.behind, v1.Name)
-				}
+			c := column{key: key, names: []string{key}, suffixes: []string{a.Name}, kind: generated, def: a.Default, end: end, attr: a.Attr, pascal: key, snake: key}
+			if v1 := a.Row; v1 != nil {
+				c.names, c.suffixes = append(c.names, e.Prefix+v1.Name, e.Snake+"_"+v1.Snake), append(c.suffixes, v1.Name)
 			}
 			cols = append(cols, c)
 		}
 		return cols
 	}
 	for _, a := range flow.Attrs {
-		c := column{kind: generated, behind: []string{a.Name}, def: a.Default, end: end, attr: a.Attr, pascal: e.Prefix + a.Name, snake: e.Snake + "_" + a.Snake}
+		c := column{kind: generated, suffixes: []string{a.Name}, def: a.Default, end: end, attr: a.Attr, pascal: e.Prefix + a.Name, snake: e.Snake + "_" + a.Snake}
 		c.key = c.pascal
 		if d != dialectV1 {
 			c.key = c.snake
@@ -131,7 +129,7 @@ func (d dialect) attrs(end int, e flow.MapEntry) []column {
 func (d dialect) labels(end int, e flow.MapEntry, labels []flow.Label) []column {
 	var cols []column
 	for i, l := range labels {
-		c := column{kind: generated, behind: []string{l.Field}, def: true, end: end, attr: flow.AttrLabel + flow.Attr(i), pascal: e.Prefix + l.Field, snake: e.Snake + "_" + l.Snake}
+		c := column{kind: generated, suffixes: []string{l.Field}, def: true, end: end, attr: flow.AttrLabel + flow.Attr(i), pascal: e.Prefix + l.Field, snake: e.Snake + "_" + l.Snake}
 		c.key = c.pascal
 		if d == dialectV2 {
 			c.key = c.snake
@@ -237,7 +235,7 @@ func selectColumns(d dialect, list string, mapping []flow.MapEntry, labels ...fl
 	return selected, nil
 }
 
-// set switches the fields of a name and tells whether there are any.
+// set switches the fields of a name and reports whether there are any.
 func set(cols []column, on []bool, name string, value bool) bool {
 	found := false
 	for i, c := range cols {
@@ -250,7 +248,7 @@ func set(cols []column, on []bool, name string, value bool) bool {
 		return found
 	}
 	for i, c := range cols {
-		if slices.Contains(c.behind, rest) {
+		if slices.Contains(c.suffixes, rest) {
 			on[i], found = value, true
 		}
 	}
@@ -258,13 +256,13 @@ func set(cols []column, on []bool, name string, value bool) bool {
 }
 
 func possible(cols []column) string {
-	var names, behind []string
+	var names, suffixes []string
 	for _, c := range cols {
 		if c.kind != generated {
 			names = append(names, c.key)
-		} else if name := "P" + c.behind[0]; !slices.Contains(behind, name) {
-			behind = append(behind, name)
+		} else if name := "P" + c.suffixes[0]; !slices.Contains(suffixes, name) {
+			suffixes = append(suffixes, name)
 		}
 	}
-	return strings.Join(append(names, behind...), ", ") + " (P: any prefix of -mapping)"
+	return strings.Join(append(names, suffixes...), ", ") + " (P: any prefix of -mapping)"
 }

@@ -81,14 +81,12 @@ func fieldsDoc() []byte {
 	b.WriteString("| v1 | v2 | netobserv | No. | type | meaning |\n|---|---|---|---|---|---|\n")
 	for i := range fields {
 		f := &fields[i]
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", nameCell(f.Name, f.Default), v2Cell(f), netObservCell(f), numberCell(f), kindCell(f.Kind), textCell(f.Doc))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", nameCell(f.Name, f.Default), v2Cell(f), netObservCell(f), numberCell(f), kindCell(f.Kind), textCell(f.Description()))
 	}
 	b.WriteString(docGenerated)
 	b.WriteString("| v1 | v2 | netobserv | No. | meaning |\n|---|---|---|---|---|\n")
 	for _, a := range flow.Attrs {
-		i := slices.IndexFunc(flow.NetObservAttrs, func(n flow.AttrInfo) bool { return n.Snake == a.Name })
-		n := flow.NetObservAttrs[i]
-		fmt.Fprintf(b, "| %s | %s | %s | %d | %s |\n", nameCell("P"+a.Name, a.Default), nameCell("p_"+a.Snake, a.Default), nameCell("P"+n.Name, n.Default), flow.NumberGenerated+int(a.Attr), textCell(a.Doc))
+		fmt.Fprintf(b, "| %s | %s | %s | %d | %s |\n", nameCell("P"+a.Name, a.Default), nameCell("p_"+a.Snake, a.Default), nameCell("P"+a.NetObserv, a.NetObservDefault), flow.NumberGenerated+a.Number, textCell(a.Doc))
 		if a.Attr == flow.AttrPod {
 			b.WriteString("| | | `PK8S_Type` | | what `PK8S_Name` is the name of: Pod, Service or Node. The name of a service or node is in it, too |\n")
 		}
@@ -170,7 +168,7 @@ func docText(s string) string { return strings.NewReplacer("'", "`", "’", "'")
 
 var docIntro = docText(`# Fields
 
-<!-- Generated from flow/field.go and flow/object.go; "make docs" writes it anew. -->
+<!-- Generated from flow/field.go and flow/attr.go; "make docs" writes it anew. -->
 
 A record has the fields of the flow, and those that were generated for the Kubernetes objects that own its addresses. How
 they are named and rendered is up to '-format' and '-schema':

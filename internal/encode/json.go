@@ -3,14 +3,12 @@ package encode
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 
-	stockpb "github.com/netsampler/goflow2/v2/pb"
+	upstreampb "github.com/netsampler/goflow2/v2/pb"
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
-	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -41,105 +39,11 @@ var Schemas = []string{"v1", "v2", "netobserv"}
 // order, and generated fields follow. Schema netobserv has names and units of
 // flowlogs-pipeline's output.
 type JSON struct {
-	plan
+	layout
 	// room is more than all values of bounded length take up, with their keys.
 	room int
 	// pascal and snake add the generated fields to lines of either style.
-	pascal, snake plan
-}
-
-// plan is a list of fields in the order in which they are written.
-type plan struct {
-	steps []step
-	// names holds the name of each field, texts what does not fit its step: a
-	// long key, or all of a constant. They are kept apart from the steps, which
-	// are gone through for every record and had better be small.
-	names, texts []string
-}
-
-// step writes one field.
-type step struct {
-	// key is `"Name":`, with the quote that opens a string, padded: copying a
-	// fixed length takes a quarter of the time.
-	key    [maxKey]byte
-	keyLen uint8 // 0: it is in texts
-	op     op
-	field  flow.FieldID
-	end    uint8
-	attr   flow.Attr
-}
-
-const maxKey = 32
-
-type op uint8
-
-// How values are written. Those before opAddr are numbers, those from opUints
-// on are lists, the others strings.
-const (
-	opNumber op = iota // one that [numbers] gathers
-	opUint
-	opStartNs // goflow2's times: the export time where the exporter sends none
-	opEndNs
-	opStartMs
-	opEndMs
-	opDSCP
-
-	opAddr
-	opMAC
-	opText
-	opString
-	opStockAddr // as goflow2 has it
-	opStockMAC
-	opStockType
-	opStockEtype
-	opStockProto
-	opStockIcmp
-	opStockNet
-	opAttr
-	opStatus
-	opConst
-
-	opUints
-	opAddrs
-	opStockAddrs
-	opLayers
-	opInterfaces
-)
-
-var opOfKind = [...]op{
-	flow.KindUint: opUint, flow.KindAddr: opAddr, flow.KindMAC: opMAC, flow.KindText: opText,
-	flow.KindString: opString, flow.KindUints: opUints, flow.KindAddrs: opAddrs, flow.KindLayers: opLayers,
-}
-
-// opsOf lists, by dialect, fields that are not written as their kind is.
-var opsOf = map[dialect]map[flow.FieldID]op{
-	dialectV2: {
-		flow.FieldTimeFlowStartNs: opStartNs, flow.FieldTimeFlowEndNs: opEndNs,
-		flow.FieldType: opStockType, flow.FieldEtype: opStockEtype, flow.FieldProto: opStockProto, flow.FieldIcmpName: opStockIcmp,
-		flow.FieldSrcNet: opStockNet, flow.FieldDstNet: opStockNet,
-	},
-	dialectNetObserv: {
-		flow.FieldTimeFlowStart: opStartMs, flow.FieldTimeFlowEnd: opEndMs, flow.FieldIPTos: opDSCP, flow.FieldInIfName: opInterfaces,
-	},
-}
-
-// opOf tells how a dialect writes a field.
-func (d dialect) opOf(f *flow.Field) op {
-	if o, ok := opsOf[d][f.ID]; ok {
-		return o
-	}
-	o := opOfKind[f.Kind]
-	switch {
-	case o == opUint && f.Default:
-		return opNumber
-	case o == opMAC && d != dialectV1:
-		return opStockMAC
-	case o == opAddr && d == dialectV2:
-		return opStockAddr
-	case o == opAddrs && d == dialectV2:
-		return opStockAddrs
-	}
-	return o
+	pascal, snake layout
 }
 
 // NewJSON returns an encoder. Errors begin with the name of the option that is
@@ -162,7 +66,7 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 		}
 	}
 	if d == dialectV2 {
-		slices.SortStableFunc(cols, func(a, b column) int { return cmp.Compare(stockOrder(a), stockOrder(b)) })
+		slices.SortStableFunc(cols, func(a, b column) int { return cmp.Compare(upstreamOrder(a), upstreamOrder(b)) })
 	}
 	e := &JSON{room: 64}
 	for _, c := range cols {
@@ -181,52 +85,6 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 	return e, nil
 }
 
-// stockOrder tells where in its output goflow2 has a column: at the place of
-// the field in its message. What it does not have comes behind.
-func stockOrder(c column) int {
-	f := &flow.Fields[c.field]
-	if c.kind != decoded || !f.Upstream() {
-		return math.MaxInt
-	}
-	return (*stockpb.FlowMessage)(nil).ProtoReflect().Descriptor().Fields().ByNumber(protowire.Number(f.Number)).Index()
-}
-
-// add appends the step of a column and returns how much room it takes.
-func (p *plan) add(d dialect, c column, name string) int {
-	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
-	switch {
-	case c.kind == decoded:
-		s.op = d.opOf(&flow.Fields[c.field])
-	case c.kind != generated:
-		s.op = opConst
-	case c.attr == flow.AttrStatus:
-		s.op = opStatus
-	default:
-		s.op = opAttr
-	}
-	key := `"` + name + `":`
-	switch {
-	case s.op == opConst:
-		key = string(appendQuoted([]byte(key+`"`), c.value)) + `",`
-	case s.op == opInterfaces:
-		key = `"IfDirections":[`
-	case s.op >= opUints:
-		key += "["
-	case s.op >= opAddr:
-		key += `"`
-	}
-	text := ""
-	if len(key) > maxKey {
-		text = key
-	} else {
-		s.keyLen = uint8(copy(s.key[:], key))
-	}
-	p.steps = append(p.steps, s)
-	p.names = append(p.names, name)
-	p.texts = append(p.texts, text)
-	return max(maxKey, len(key)) + maxPrefix + 4
-}
-
 // AppendRecord appends the record and a newline. A record that was read as a
 // line of JSON is that line with the generated fields added.
 func (e *JSON) AppendRecord(dst []byte, r *flow.Record) []byte {
@@ -237,7 +95,7 @@ func (e *JSON) AppendRecord(dst []byte, r *flow.Record) []byte {
 	b := reserve(dst, n, e.room)
 	b[n] = '{'
 	n++
-	var v [64]uint64
+	var v [numberSlots]uint64
 	numbers(&v, r)
 	// Each field ends with a comma; the last one becomes the closing brace.
 	for i := range e.steps {
@@ -247,7 +105,7 @@ func (e *JSON) AppendRecord(dst []byte, r *flow.Record) []byte {
 			continue
 		}
 		*(*[maxKey]byte)(b[n:]) = s.key
-		n = putUint(b, n+int(s.keyLen), v[s.field%64])
+		n = putUint(b, n+int(s.keyLen), v[s.field%numberSlots])
 		b[n] = ','
 		n++
 	}
@@ -258,54 +116,16 @@ func (e *JSON) AppendRecord(dst []byte, r *flow.Record) []byte {
 	return b[:n+2]
 }
 
-// numbers gathers the numbers of the default set, by FieldID. To ask for one
-// after the other would take a quarter of the encoder's time.
-func numbers(v *[64]uint64, r *flow.Record) {
-	m := &r.Msg
-	v[flow.FieldBiFlowDirection] = uint64(r.Extra.BiFlowDirection)
-	v[flow.FieldBytes] = m.Bytes
-	v[flow.FieldDstAS] = uint64(m.DstAs)
-	v[flow.FieldDstNet] = uint64(m.DstNet)
-	v[flow.FieldDstPort] = uint64(m.DstPort)
-	v[flow.FieldDstVlan] = uint64(m.DstVlan)
-	v[flow.FieldEgressVrfID] = uint64(r.Extra.EgressVrfID)
-	v[flow.FieldEtype] = uint64(m.Etype)
-	v[flow.FieldForwardingStatus] = uint64(m.ForwardingStatus)
-	v[flow.FieldFragmentID] = uint64(m.FragmentId)
-	v[flow.FieldFragmentOffset] = uint64(m.FragmentOffset)
-	v[flow.FieldIPTTL] = uint64(m.IpTtl)
-	v[flow.FieldIPTos] = uint64(m.IpTos)
-	v[flow.FieldIPv6FlowLabel] = uint64(m.Ipv6FlowLabel)
-	v[flow.FieldIcmpCode] = uint64(m.IcmpCode)
-	v[flow.FieldIcmpType] = uint64(m.IcmpType)
-	v[flow.FieldInIf] = uint64(m.InIf)
-	v[flow.FieldIngressVrfID] = uint64(r.Extra.IngressVrfID)
-	v[flow.FieldNextHopAS] = uint64(m.NextHopAs)
-	v[flow.FieldOutIf] = uint64(m.OutIf)
-	v[flow.FieldPackets] = m.Packets
-	v[flow.FieldProto] = uint64(m.Proto)
-	v[flow.FieldSamplingRate] = m.SamplingRate
-	v[flow.FieldSequenceNum] = uint64(m.SequenceNum)
-	v[flow.FieldSrcAS] = uint64(m.SrcAs)
-	v[flow.FieldSrcNet] = uint64(m.SrcNet)
-	v[flow.FieldSrcPort] = uint64(m.SrcPort)
-	v[flow.FieldSrcVlan] = uint64(m.SrcVlan)
-	v[flow.FieldTCPFlags] = uint64(m.TcpFlags)
-	v[flow.FieldTimeFlowEnd] = r.Uint(flow.FieldTimeFlowEnd)
-	v[flow.FieldTimeFlowStart] = r.Uint(flow.FieldTimeFlowStart)
-	v[flow.FieldTimeReceived] = m.TimeReceivedNs / 1e9
-	v[flow.FieldVlanID] = uint64(m.VlanId)
-}
-
 // putOther writes a field that is none of [numbers].
 func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	s := &e.steps[i]
 	if s.op == opAttr {
 		end := &r.Ends[s.end%flow.MaxEnds]
-		if end.Object == nil {
+		v := end.Attr(s.attr)
+		if v == "" {
 			return b, n
 		}
-		return e.putAttr(b, n, i, end.Object)
+		return e.putAttr(b, n, i, end.Object, v)
 	}
 	n = e.putKey(b, n, i)
 	if s.op < opAddr {
@@ -316,40 +136,38 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	switch s.op {
 	case opAddr:
 		n = putAddr(b, n, r.Bytes(s.field))
-	case opStockAddr:
-		n = putStockAddr(b, n, r.Bytes(s.field))
+	case opUpstreamAddr:
+		n = putUpstreamAddr(b, n, r.Bytes(s.field))
 	case opMAC:
 		n = putMAC(b, n, r.Uint(s.field))
-	case opStockMAC:
+	case opUpstreamMAC:
 		if mac := r.Uint(s.field); mac<<16 != 0 {
 			n = putMAC(b, n, mac)
 		} else {
 			n += copy(b[n:], "00:00:00:00:00:00")
 		}
-	case opStockNet:
+	case opUpstreamNet:
 		if s.field == flow.FieldSrcNet {
-			n = putStockNet(b, n, r.Msg.SrcAddr, r.Msg.SrcNet)
+			n = putUpstreamNet(b, n, r.Msg.SrcAddr, r.Msg.SrcNet)
 		} else {
-			n = putStockNet(b, n, r.Msg.DstAddr, r.Msg.DstNet)
+			n = putUpstreamNet(b, n, r.Msg.DstAddr, r.Msg.DstNet)
 		}
-	case opStockType:
-		if name, ok := stockpb.FlowMessage_FlowType_name[int32(r.Msg.Type)]; ok {
+	case opUpstreamType:
+		if name, ok := upstreampb.FlowMessage_FlowType_name[int32(r.Msg.Type)]; ok {
 			n += copy(b[n:], name)
 		} else {
 			n = len(strconv.AppendInt(b[:n], int64(r.Msg.Type), 10))
 		}
-	case opStockEtype:
-		n += copy(b[n:], stockEtype(r.Msg.Etype))
-	case opStockProto:
+	case opUpstreamEtype:
+		n += copy(b[n:], upstreamEtype(r.Msg.Etype))
+	case opUpstreamProto:
 		n += copy(b[n:], protoproducer.ProtoName(r.Msg.Proto))
-	case opStockIcmp:
+	case opUpstreamIcmp:
 		n += copy(b[n:], protoproducer.IcmpCodeType(r.Msg.Proto, r.Msg.IcmpCode, r.Msg.IcmpType))
 	case opString:
 		v := r.Name(s.field)
 		b = reserve(b, n, len(v)+e.room)
 		n += copy(b[n:], v)
-	case opStatus:
-		n += copy(b[n:], r.Ends[s.end%flow.MaxEnds].Status.String())
 	case opText:
 		b = appendQuoted(b[:n], r.Bytes(s.field))
 		n = len(b)
@@ -383,8 +201,8 @@ func numberOf(s *step, r *flow.Record) uint64 {
 	return r.Uint(s.field)
 }
 
-// stockEtype returns goflow2's name of an EtherType.
-func stockEtype(etype uint32) string {
+// upstreamEtype returns goflow2's name of an EtherType.
+func upstreamEtype(etype uint32) string {
 	switch etype {
 	case flow.EtypeIPv4, flow.EtypeIPv6, 0x0806:
 		return flow.EtypeName(etype)
@@ -392,24 +210,12 @@ func stockEtype(etype uint32) string {
 	return ""
 }
 
-func (p *plan) putKey(b []byte, n, i int) int {
-	s := &p.steps[i]
-	if s.keyLen > 0 {
-		*(*[maxKey]byte)(b[n:]) = s.key
-		return n + int(s.keyLen)
-	}
-	return n + copy(b[n:], p.texts[i])
-}
-
-// putAttr writes a generated field, if the object has it.
-func (e *JSON) putAttr(b []byte, n, i int, o *flow.Object) ([]byte, int) {
-	v := o.Attr(e.steps[i].attr)
-	if v == "" {
-		return b, n
-	}
+// putAttr writes a generated field with the value v. The object is nil if nobody
+// is known to own the address.
+func (e *JSON) putAttr(b []byte, n, i int, o *flow.Object, v string) ([]byte, int) {
 	b = reserve(b, n, len(v)+e.room)
 	n = e.putKey(b, n, i)
-	if o.Plain() {
+	if o == nil || o.Plain() {
 		n += copy(b[n:], v)
 	} else {
 		b = appendQuoted(b[:n], v)
@@ -435,19 +241,19 @@ func appendList(b []byte, s *step, r *flow.Record) []byte {
 			b = reserve(b, n, maxAddr)
 			b = append(b[:putAddr(b, n, v)], '"', ',')
 		}
-	case opStockAddrs:
+	case opUpstreamAddrs:
 		for _, v := range r.Addrs(s.field) {
 			b = append(b, '"')
 			n := len(b)
 			b = reserve(b, n, maxAddr)
-			b = append(b[:putStockAddr(b, n, v)], '"', ',')
+			b = append(b[:putUpstreamAddr(b, n, v)], '"', ',')
 		}
 	case opInterfaces:
 		return appendInterfaces(b, &r.Extra)
 	case opLayers:
 		for _, l := range r.Msg.LayerStack {
 			b = append(b, '"')
-			if name, ok := stockpb.FlowMessage_LayerStack_name[int32(l)]; ok {
+			if name, ok := upstreampb.FlowMessage_LayerStack_name[int32(l)]; ok {
 				b = append(b, name...)
 			} else {
 				b = strconv.AppendInt(b, int64(l), 10)
@@ -502,18 +308,11 @@ func (e *JSON) appendLine(dst []byte, r *flow.Record) []byte {
 	comma := !l.Empty
 	for i := range p.steps {
 		s := &p.steps[i]
-		end := &r.Ends[s.end%flow.MaxEnds]
-		var v string
-		switch s.op {
-		case opAttr:
-			if end.Object == nil {
+		v := ""
+		if s.op == opAttr {
+			if v = r.Ends[s.end%flow.MaxEnds].Attr(s.attr); v == "" {
 				continue
 			}
-			if v = end.Object.Attr(s.attr); v == "" {
-				continue
-			}
-		case opStatus:
-			v = end.Status.String()
 		}
 		if slices.Contains(l.Keys, p.names[i]) {
 			continue

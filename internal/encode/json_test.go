@@ -353,7 +353,9 @@ func full() *flow.Record {
 	m.AsPath, m.BgpCommunities, m.LayerSize, m.MplsLabel, m.MplsTtl = []uint32{1}, []uint32{2}, []uint32{3}, []uint32{4}, []uint32{5}
 	m.MplsIp, m.Ipv6RoutingHeaderAddresses = [][]byte{v6}, [][]byte{v6, v6}
 	m.LayerStack = []flowpb.FlowMessage_LayerStack{flowpb.FlowMessage_Ethernet, flowpb.FlowMessage_IPv6}
-	r.Extra = flow.Extra{HasStart: true, HasEnd: true, BiFlowDirection: 1, InIfName: []byte("eth0"), OutIfName: []byte("\"\xff"), TunnelSrcAddr: []byte{1, 2, 3, 4}}
+	r.Extra = flow.Extra{HasStart: true, HasEnd: true}
+	r.Extra.BiFlowDirection = 1
+	r.Extra.InIfName, r.Extra.OutIfName, r.Extra.TunnelSrcAddr = []byte("eth0"), []byte("\"\xff"), []byte{1, 2, 3, 4}
 	r.Ends[1] = flow.End{Status: flow.StatusAmbiguous, Object: flow.NewObject(flow.Object{Kind: "Service", Name: "a", Namespace: "b", Workload: "a", WorkloadKind: "Service", Warn: "Several \"services\""})}
 	return r
 }
@@ -474,7 +476,7 @@ func wantValue(r *flow.Record, f flow.Field) any {
 		var b [8]byte
 		binary.BigEndian.PutUint64(b[:], v)
 		for _, o := range b[2:] {
-			parts = append(parts, string(hexDigits[o>>4])+string(hexDigits[o&15]))
+			parts = append(parts, string(flow.HexDigits[o>>4])+string(flow.HexDigits[o&15]))
 		}
 		return strings.Join(parts, ":")
 	case flow.KindAddr:
@@ -535,23 +537,28 @@ func arbitrary(data []byte) *flow.Record {
 		return v
 	}
 	m.Type = flowpb.FlowMessage_FlowType(u32() % 7)
-	for _, p := range []*uint64{&m.Bytes, &m.Packets, &m.SamplingRate, &m.SrcMac, &m.DstMac, &m.TimeReceivedNs, &m.TimeFlowStartNs, &m.TimeFlowEndNs, &x.TunnelKey} {
+	for _, p := range []*uint64{&m.Bytes, &m.Packets, &m.SamplingRate, &m.SrcMac, &m.DstMac, &m.TimeReceivedNs, &m.TimeFlowStartNs, &m.TimeFlowEndNs} {
 		*p = num()
 	}
 	for _, p := range []*uint32{
 		&m.SequenceNum, &m.Etype, &m.Proto, &m.SrcPort, &m.DstPort, &m.InIf, &m.OutIf, &m.SrcVlan, &m.DstVlan, &m.VlanId, &m.IpTos,
 		&m.ForwardingStatus, &m.IpTtl, &m.IpFlags, &m.TcpFlags, &m.IcmpType, &m.IcmpCode, &m.Ipv6FlowLabel, &m.FragmentId, &m.FragmentOffset, &m.SrcAs,
-		&m.DstAs, &m.NextHopAs, &m.SrcNet, &m.DstNet, &m.ObservationDomainId, &m.ObservationPointId, &m.Ipv6RoutingHeaderSegLeft, &x.IngressVrfID, &x.EgressVrfID,
+		&m.DstAs, &m.NextHopAs, &m.SrcNet, &m.DstNet, &m.ObservationDomainId, &m.ObservationPointId, &m.Ipv6RoutingHeaderSegLeft,
 	} {
 		*p = u32()
 	}
-	for _, p := range []*uint8{&x.BiFlowDirection, &x.FlowDirection, &x.FlowEndReason, &x.TunnelType, &x.TunnelProto} {
-		*p = uint8(u32())
-	}
-	x.TunnelSrcPort, x.TunnelDstPort = uint16(u32()), uint16(u32())
 	x.HasStart, x.HasEnd = u32()%2 == 1, u32()%2 == 1
-	for _, p := range []*[]byte{&m.SrcAddr, &m.DstAddr, &m.NextHop, &m.SamplerAddress, &m.BgpNextHop, &x.InIfName, &x.OutIfName, &x.TunnelSrcAddr, &x.TunnelDstAddr} {
+	for _, p := range []*[]byte{&m.SrcAddr, &m.DstAddr, &m.NextHop, &m.SamplerAddress, &m.BgpNextHop} {
 		*p = some()
+	}
+	for i := range flow.Fields {
+		switch f := &flow.Fields[i]; {
+		case !f.Own():
+		case f.Kind == flow.KindUint || f.Kind == flow.KindMAC:
+			r.SetUint(f.ID, num())
+		default:
+			r.SetBytes(f.ID, some())
+		}
 	}
 	for _, p := range []*[]uint32{&m.AsPath, &m.BgpCommunities, &m.LayerSize, &m.MplsLabel, &m.MplsTtl} {
 		*p = nums()

@@ -118,14 +118,9 @@ func appendFields(dst []byte, cols []column, r *flow.Record) (_ []byte, found bo
 	for i := range cols {
 		c := &cols[i]
 		n := len(dst)
-		switch {
-		case c.kind == generated && c.attr == flow.AttrStatus:
-			dst = append(dst, r.Ends[c.end].Status.String()...)
-		case c.kind == generated:
-			if o := r.Ends[c.end].Object; o != nil {
-				dst = append(dst, o.Attr(c.attr)...)
-			}
-		default:
+		if c.kind == generated {
+			dst = append(dst, r.Ends[c.end].Attr(c.attr)...)
+		} else {
 			dst = appendValue(dst, &flow.Fields[c.field], r)
 		}
 		found = found || len(dst) > n
@@ -145,7 +140,7 @@ func appendValue(dst []byte, f *flow.Field, r *flow.Record) []byte {
 		dst = reserve(dst, n, maxAddr)
 		return dst[:putAddr(dst, n, r.Bytes(f.ID))]
 	case flow.KindMAC:
-		dst = reserve(dst, n, maxMAC+1)
+		dst = reserve(dst, n, flow.MACLen+1)
 		return dst[:putMAC(dst, n, r.Uint(f.ID))]
 	case flow.KindText:
 		return append(dst, r.Bytes(f.ID)...)

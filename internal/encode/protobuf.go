@@ -5,10 +5,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
-	"unicode/utf8"
 
-	stockpb "github.com/netsampler/goflow2/v2/pb"
-	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
+	upstreampb "github.com/netsampler/goflow2/v2/pb"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -48,13 +46,13 @@ type Protobuf struct {
 const (
 	maxProtoTag = 3 // bytes; enough for numbers up to 262143
 	// protoRoom is more than all decoded fields of bounded length take up.
-	protoRoom = 64 * (maxProtoTag + binary.MaxVarintLen64)
+	protoRoom = len(flow.Fields) * (maxProtoTag + binary.MaxVarintLen64)
 )
 
 // protoEnd writes the generated fields of one prefix.
 type protoEnd struct {
 	end    uint8
-	base   protowire.Number // of the field behind it, by attribute
+	base   protowire.Number // what the numbers of the attributes are counted from
 	prefix []byte           // of another prefix: the whole field in its KubeObject
 	attrs  []protoAttr
 	status bool // the status is among them, which is always known
@@ -65,12 +63,6 @@ type protoAttr struct {
 	attr   flow.Attr
 	key    []byte // of a label: the whole field in its map's entry
 }
-
-// The numbers of KubeObject's fields.
-const (
-	kubePrefix = 1
-	kubeAttr   = 2 // by attribute
-)
 
 // The numbers of a map's fields (protobuf encoding, "Maps").
 const (
@@ -95,8 +87,8 @@ func NewProtobuf(cfg ProtobufConfig) (*Protobuf, error) {
 		case "Dst":
 			ends[i].base = flow.NumberDst
 		default:
-			ends[i].base = kubeAttr
-			ends[i].prefix = protowire.AppendString(protowire.AppendTag(nil, kubePrefix, protowire.BytesType), m.Prefix)
+			ends[i].base = flow.NumberObject
+			ends[i].prefix = protowire.AppendString(protowire.AppendTag(nil, flow.NumberPrefix, protowire.BytesType), m.Prefix)
 		}
 	}
 	for _, c := range cols {
@@ -105,9 +97,9 @@ func NewProtobuf(cfg ProtobufConfig) (*Protobuf, error) {
 			e.on[c.field] = true
 		case generated:
 			end := &ends[c.end]
-			a := protoAttr{number: end.base + protowire.Number(c.attr), attr: c.attr}
+			number, _ := flow.AttrNumber(c.attr)
+			a := protoAttr{number: end.base + protowire.Number(number), attr: c.attr}
 			if c.attr >= flow.AttrLabel {
-				a.number = end.base + flow.NumberLabels
 				a.key = protowire.AppendString(protowire.AppendTag(nil, mapKey, protowire.BytesType), cfg.Labels[c.attr-flow.AttrLabel].Field)
 			}
 			end.attrs = append(end.attrs, a)
@@ -140,8 +132,8 @@ func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
 	const prefix = 2
 	start := len(dst)
 	m := &r.Msg
-	b := reserve(dst, start, e.room+len(m.SrcAddr)+len(m.DstAddr)+len(m.SamplerAddress)+len(m.NextHop)+len(m.BgpNextHop))
-	b, n := e.putStock(b, start+prefix, r)
+	b := reserve(dst, start, e.room+upstreamSize(m))
+	b, n := e.putUpstream(b, start+prefix, m)
 	// What a message that was read has besides goflow2's fields is kept, and
 	// not added again.
 	unknown := m.ProtoReflect().GetUnknown()
@@ -175,231 +167,8 @@ func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
 	return b
 }
 
-// putStock writes goflow2's fields, in the order of their numbers. A table of
-// them would take twice the time.
-func (e *Protobuf) putStock(b []byte, n int, r *flow.Record) ([]byte, int) {
-	m, on := &r.Msg, &e.on
-	if v := m.Type; v != 0 && on[flow.FieldType] {
-		n = putNumber(b, n, 1, uint64(v))
-	}
-	if v := m.SamplingRate; v != 0 && on[flow.FieldSamplingRate] {
-		n = putNumber(b, n, 3, v)
-	}
-	if v := m.SequenceNum; v != 0 && on[flow.FieldSequenceNum] {
-		n = putNumber(b, n, 4, uint64(v))
-	}
-	if v := m.SrcAddr; len(v) != 0 && on[flow.FieldSrcAddr] {
-		n = putBytes(b, n, 6, v)
-	}
-	if v := m.DstAddr; len(v) != 0 && on[flow.FieldDstAddr] {
-		n = putBytes(b, n, 7, v)
-	}
-	if v := m.Bytes; v != 0 && on[flow.FieldBytes] {
-		n = putNumber(b, n, 9, v)
-	}
-	if v := m.Packets; v != 0 && on[flow.FieldPackets] {
-		n = putNumber(b, n, 10, v)
-	}
-	if v := m.SamplerAddress; len(v) != 0 && on[flow.FieldSamplerAddress] {
-		n = putBytes(b, n, 11, v)
-	}
-	if v := m.NextHop; len(v) != 0 && on[flow.FieldNextHop] {
-		n = putBytes(b, n, 12, v)
-	}
-	if v := m.NextHopAs; v != 0 && on[flow.FieldNextHopAS] {
-		n = putNumber(b, n, 13, uint64(v))
-	}
-	if v := m.SrcAs; v != 0 && on[flow.FieldSrcAS] {
-		n = putNumber(b, n, 14, uint64(v))
-	}
-	if v := m.DstAs; v != 0 && on[flow.FieldDstAS] {
-		n = putNumber(b, n, 15, uint64(v))
-	}
-	if v := m.SrcNet; v != 0 && on[flow.FieldSrcNet] {
-		n = putNumber(b, n, 16, uint64(v))
-	}
-	if v := m.DstNet; v != 0 && on[flow.FieldDstNet] {
-		n = putNumber(b, n, 17, uint64(v))
-	}
-	if v := m.InIf; v != 0 && on[flow.FieldInIf] {
-		n = putNumber(b, n, 18, uint64(v))
-	}
-	if v := m.OutIf; v != 0 && on[flow.FieldOutIf] {
-		n = putNumber(b, n, 19, uint64(v))
-	}
-	if v := m.Proto; v != 0 && on[flow.FieldProto] {
-		n = putNumber(b, n, 20, uint64(v))
-	}
-	if v := m.SrcPort; v != 0 && on[flow.FieldSrcPort] {
-		n = putNumber(b, n, 21, uint64(v))
-	}
-	if v := m.DstPort; v != 0 && on[flow.FieldDstPort] {
-		n = putNumber(b, n, 22, uint64(v))
-	}
-	if v := m.IpTos; v != 0 && on[flow.FieldIPTos] {
-		n = putNumber(b, n, 23, uint64(v))
-	}
-	if v := m.ForwardingStatus; v != 0 && on[flow.FieldForwardingStatus] {
-		n = putNumber(b, n, 24, uint64(v))
-	}
-	if v := m.IpTtl; v != 0 && on[flow.FieldIPTTL] {
-		n = putNumber(b, n, 25, uint64(v))
-	}
-	if v := m.TcpFlags; v != 0 && on[flow.FieldTCPFlags] {
-		n = putNumber(b, n, 26, uint64(v))
-	}
-	if v := m.SrcMac; v != 0 && on[flow.FieldSrcMac] {
-		n = putNumber(b, n, 27, v)
-	}
-	if v := m.DstMac; v != 0 && on[flow.FieldDstMac] {
-		n = putNumber(b, n, 28, v)
-	}
-	if v := m.VlanId; v != 0 && on[flow.FieldVlanID] {
-		n = putNumber(b, n, 29, uint64(v))
-	}
-	if v := m.Etype; v != 0 && on[flow.FieldEtype] {
-		n = putNumber(b, n, 30, uint64(v))
-	}
-	if v := m.IcmpType; v != 0 && on[flow.FieldIcmpType] {
-		n = putNumber(b, n, 31, uint64(v))
-	}
-	if v := m.IcmpCode; v != 0 && on[flow.FieldIcmpCode] {
-		n = putNumber(b, n, 32, uint64(v))
-	}
-	if v := m.SrcVlan; v != 0 && on[flow.FieldSrcVlan] {
-		n = putNumber(b, n, 33, uint64(v))
-	}
-	if v := m.DstVlan; v != 0 && on[flow.FieldDstVlan] {
-		n = putNumber(b, n, 34, uint64(v))
-	}
-	if v := m.FragmentId; v != 0 && on[flow.FieldFragmentID] {
-		n = putNumber(b, n, 35, uint64(v))
-	}
-	if v := m.FragmentOffset; v != 0 && on[flow.FieldFragmentOffset] {
-		n = putNumber(b, n, 36, uint64(v))
-	}
-	if v := m.Ipv6FlowLabel; v != 0 && on[flow.FieldIPv6FlowLabel] {
-		n = putNumber(b, n, 37, uint64(v))
-	}
-	if v := m.IpFlags; v != 0 && on[flow.FieldIPFlags] {
-		n = putNumber(b, n, 38, uint64(v))
-	}
-	if v := m.ObservationDomainId; v != 0 && on[flow.FieldObservationDomainID] {
-		n = putNumber(b, n, 70, uint64(v))
-	}
-	if v := m.ObservationPointId; v != 0 && on[flow.FieldObservationPointID] {
-		n = putNumber(b, n, 71, uint64(v))
-	}
-	if len(m.MplsTtl)|len(m.MplsLabel)|len(m.MplsIp)|len(m.BgpNextHop)|len(m.BgpCommunities)|len(m.AsPath)|
-		len(m.LayerStack)|len(m.LayerSize)|len(m.Ipv6RoutingHeaderAddresses) != 0 {
-		b = e.appendLists(b[:n], m)
-		n = len(b)
-		b = reserve(b, n, e.room)
-	}
-	if v := m.Ipv6RoutingHeaderSegLeft; v != 0 && on[flow.FieldIPv6RoutingHeaderSegLeft] {
-		n = putNumber(b, n, 106, uint64(v))
-	}
-	if v := m.TimeReceivedNs; v != 0 && on[flow.FieldTimeReceivedNs] {
-		n = putNumber(b, n, 110, v)
-	}
-	if v := m.TimeFlowStartNs; v != 0 && on[flow.FieldTimeFlowStartNs] {
-		n = putNumber(b, n, 111, v)
-	}
-	if v := m.TimeFlowEndNs; v != 0 && on[flow.FieldTimeFlowEndNs] {
-		n = putNumber(b, n, 112, v)
-	}
-	return b, n
-}
-
-// appendLists appends goflow2's fields 80 to 105.
-func (e *Protobuf) appendLists(b []byte, m *protoproducer.ProtoProducerMessage) []byte {
-	on := &e.on
-	if on[flow.FieldMplsTTL] {
-		b = appendPacked(b, 80, m.MplsTtl)
-	}
-	if on[flow.FieldMplsLabel] {
-		b = appendPacked(b, 81, m.MplsLabel)
-	}
-	if on[flow.FieldMplsIP] {
-		b = appendEach(b, 82, m.MplsIp)
-	}
-	if len(m.BgpNextHop) != 0 && on[flow.FieldBgpNextHop] {
-		b = protowire.AppendBytes(protowire.AppendTag(b, 100, protowire.BytesType), m.BgpNextHop)
-	}
-	if on[flow.FieldBgpCommunities] {
-		b = appendPacked(b, 101, m.BgpCommunities)
-	}
-	if on[flow.FieldASPath] {
-		b = appendPacked(b, 102, m.AsPath)
-	}
-	if on[flow.FieldLayerStack] {
-		b = appendPacked(b, 103, m.LayerStack)
-	}
-	if on[flow.FieldLayerSize] {
-		b = appendPacked(b, 104, m.LayerSize)
-	}
-	if on[flow.FieldIPv6RoutingHeaderAddresses] {
-		b = appendEach(b, 105, m.Ipv6RoutingHeaderAddresses)
-	}
-	return b
-}
-
-// putOwn writes what goflow2's message has no fields for.
-func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
-	on := &e.on
-	if v := x.BiFlowDirection; v != 0 && on[flow.FieldBiFlowDirection] {
-		n = putNumber(b, n, 2100, uint64(v))
-	}
-	if v := x.FlowDirection; v != 0 && on[flow.FieldFlowDirection] {
-		n = putNumber(b, n, 2101, uint64(v))
-	}
-	if v := x.FlowEndReason; v != 0 && on[flow.FieldFlowEndReason] {
-		n = putNumber(b, n, 2102, uint64(v))
-	}
-	if v := x.IngressVrfID; v != 0 && on[flow.FieldIngressVrfID] {
-		n = putNumber(b, n, 2103, uint64(v))
-	}
-	if v := x.EgressVrfID; v != 0 && on[flow.FieldEgressVrfID] {
-		n = putNumber(b, n, 2104, uint64(v))
-	}
-	if v := x.InIfName; len(v) != 0 && on[flow.FieldInIfName] {
-		b = appendString(protowire.AppendTag(b[:n], 2105, protowire.BytesType), v)
-		n = len(b)
-		b = reserve(b, n, e.room)
-	}
-	if v := x.OutIfName; len(v) != 0 && on[flow.FieldOutIfName] {
-		b = appendString(protowire.AppendTag(b[:n], 2106, protowire.BytesType), v)
-		n = len(b)
-		b = reserve(b, n, e.room)
-	}
-	if v := x.TunnelType; v != 0 && on[flow.FieldTunnelType] {
-		n = putNumber(b, n, 2107, uint64(v))
-	}
-	if v := x.TunnelKey; v != 0 && on[flow.FieldTunnelKey] {
-		n = putNumber(b, n, 2108, v)
-	}
-	if v := x.TunnelSrcAddr; len(v) != 0 && on[flow.FieldTunnelSrcAddr] {
-		b = reserve(b, n, e.room+len(v))
-		n = putBytes(b, n, 2109, v)
-	}
-	if v := x.TunnelDstAddr; len(v) != 0 && on[flow.FieldTunnelDstAddr] {
-		b = reserve(b, n, e.room+len(v))
-		n = putBytes(b, n, 2110, v)
-	}
-	if v := x.TunnelProto; v != 0 && on[flow.FieldTunnelProto] {
-		n = putNumber(b, n, 2111, uint64(v))
-	}
-	if v := x.TunnelSrcPort; v != 0 && on[flow.FieldTunnelSrcPort] {
-		n = putNumber(b, n, 2112, uint64(v))
-	}
-	if v := x.TunnelDstPort; v != 0 && on[flow.FieldTunnelDstPort] {
-		n = putNumber(b, n, 2113, uint64(v))
-	}
-	return b, n
-}
-
 // appendPacked appends a field that is a list of numbers, unless it is empty.
-func appendPacked[T uint32 | stockpb.FlowMessage_LayerStack](b []byte, number protowire.Number, list []T) []byte {
+func appendPacked[T uint32 | upstreampb.FlowMessage_LayerStack](b []byte, number protowire.Number, list []T) []byte {
 	if len(list) == 0 {
 		return b
 	}
@@ -426,7 +195,7 @@ func appendEach(b []byte, number protowire.Number, list [][]byte) []byte {
 func (e *Protobuf) putEnd(b []byte, n int, pe *protoEnd, end *flow.End, unknown []byte) ([]byte, int) {
 	for i := range pe.attrs {
 		a := &pe.attrs[i]
-		v := valueOf(end, a.attr)
+		v := end.Attr(a.attr)
 		if v == "" || len(unknown) > 0 && hasField(unknown, a.number) {
 			continue
 		}
@@ -455,7 +224,7 @@ func (e *Protobuf) putOther(b []byte, n int, pe *protoEnd, end *flow.End, unknow
 	size := len(pe.prefix)
 	for i := range pe.attrs {
 		a := &pe.attrs[i]
-		v := valueOf(end, a.attr)
+		v := end.Attr(a.attr)
 		switch {
 		case v == "":
 		case a.key != nil:
@@ -472,7 +241,7 @@ func (e *Protobuf) putOther(b []byte, n int, pe *protoEnd, end *flow.End, unknow
 	b = append(b, pe.prefix...)
 	for i := range pe.attrs {
 		a := &pe.attrs[i]
-		v := valueOf(end, a.attr)
+		v := end.Attr(a.attr)
 		switch {
 		case v == "":
 		case a.key != nil:
@@ -483,17 +252,6 @@ func (e *Protobuf) putOther(b []byte, n int, pe *protoEnd, end *flow.End, unknow
 	}
 	n = len(b)
 	return reserve(b, n, e.room), n
-}
-
-// valueOf returns a generated field, empty if it is not known.
-func valueOf(end *flow.End, a flow.Attr) string {
-	switch {
-	case a == flow.AttrStatus:
-		return end.Status.String()
-	case end.Object == nil:
-		return ""
-	}
-	return end.Object.Attr(a)
 }
 
 // hasField tells whether a message has a field.
@@ -582,34 +340,13 @@ func appendEntry(b []byte, a *protoAttr, v string) []byte {
 	return appendString(protowire.AppendTag(append(b, a.key...), mapValue, protowire.BytesType), v)
 }
 
-// appendString appends a string with its length before it. Strings of proto3
-// are UTF-8; bytes that are not become U+FFFD.
+// appendString appends a string with its length before it. Strings of proto3 are
+// UTF-8; bytes that are not become U+FFFD.
 func appendString[S []byte | string](b []byte, s S) []byte {
 	length := validLen(s)
 	b = protowire.AppendVarint(b, uint64(length))
 	if length == len(s) {
-		return append(b, s...) // U+FFFD is longer than what it stands for
+		return append(b, s...)
 	}
-	for i := 0; i < len(s); {
-		c, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
-		b = utf8.AppendRune(b, c)
-		i += size
-	}
-	return b
-}
-
-// validLen returns how long s is with U+FFFD for each byte that is no UTF-8.
-func validLen[S []byte | string](s S) int {
-	length := 0
-	for i := 0; i < len(s); {
-		if s[i] < utf8.RuneSelf {
-			i++
-			length++
-			continue
-		}
-		c, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
-		length += utf8.RuneLen(c)
-		i += size
-	}
-	return length
+	return appendValid(b, s)
 }

@@ -87,7 +87,7 @@ func wantMessage(r *flow.Record, mapping []flow.MapEntry, cluster string) *flowp
 		}
 		for _, a := range flow.Attrs {
 			f := m.Descriptor().Fields().ByName(protoreflect.Name(prefix + a.Snake))
-			m.Set(f, protoreflect.ValueOfString(valid(valueOf(&r.Ends[i], a.Attr))))
+			m.Set(f, protoreflect.ValueOfString(valid(r.Ends[i].Attr(a.Attr))))
 		}
 	}
 	want.Cluster = cluster
@@ -137,7 +137,7 @@ func TestProtobufReference(t *testing.T) {
 
 // TestProtobufFields writes each field alone.
 func TestProtobufFields(t *testing.T) {
-	r := arbitrary(bytes.Repeat([]byte{0xff}, 400))
+	r := arbitrary(bytes.Repeat([]byte{0xff}, 4000))
 	r.Msg.Type = stockpb.FlowMessage_IPFIX
 	all := wantMessage(r, defaultMapping, "")
 	for i := range flow.Fields {

@@ -144,7 +144,7 @@ func (e *Text) appendEnd(b []byte, r *flow.Record, column, end int, addr []byte,
 	} else {
 		b = appendAddr(b, addr, port != 0)
 		if len(b) == start { // no IP
-			b = reserve(b, start, maxMAC+1)
+			b = reserve(b, start, flow.MACLen+1)
 			b = b[:putMAC(b, start, mac)]
 		}
 	}

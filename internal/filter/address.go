@@ -1,10 +1,11 @@
 package filter
 
 import (
-	"net"
 	"net/netip"
 
 	"github.com/expr-lang/expr/ast"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // address parses an address that a field is compared with. It returns the zero Addr
@@ -28,13 +29,9 @@ func (c *compiler) mac(n ast.Node, s string) (uint64, *Error) {
 	if s == "" {
 		return 0, nil
 	}
-	hw, err := net.ParseMAC(s)
-	if err != nil || len(hw) != 6 {
+	mac, ok := flow.ParseMAC(s)
+	if !ok {
 		return 0, c.errorf(n, "%s is no MAC address, such as 0a:58:0a:f4:00:05", short(s))
-	}
-	var mac uint64
-	for _, b := range hw {
-		mac = mac<<8 | uint64(b)
 	}
 	return mac, nil
 }
@@ -129,11 +126,6 @@ func macText(u func(*eval) uint64) func(*eval) string {
 		if mac == 0 {
 			return ""
 		}
-		const digits = "0123456789abcdef"
-		for i := range 6 {
-			c := byte(mac >> (40 - 8*i))
-			e.buf[3*i], e.buf[3*i+1], e.buf[3*i+2] = digits[c>>4], digits[c&15], ':'
-		}
-		return text(e.buf[:17])
+		return text(flow.AppendMAC(e.buf[:0], mac))
 	}
 }

@@ -231,22 +231,8 @@ func (c *compiler) generated(text string, ref flow.AttrRef) *operand {
 	case ref.End == flow.EndCluster:
 		cluster := c.cfg.Cluster
 		known = func(*eval) string { return cluster }
-	case ref.Attr == flow.AttrStatus:
-		known = func(e *eval) string { return e.r.Ends[end].Status.String() }
-	case ref.Attr == flow.AttrNamespace: // the most usual one, without going through a table
-		known = func(e *eval) string {
-			if o := e.r.Ends[end].Object; o != nil {
-				return o.Namespace
-			}
-			return ""
-		}
 	default:
-		known = func(e *eval) string {
-			if o := e.r.Ends[end].Object; o != nil {
-				return o.Attr(ref.Attr)
-			}
-			return ""
-		}
+		known = func(e *eval) string { return e.r.Ends[end].Attr(ref.Attr) }
 	}
 	if c.cfg.Piped {
 		known = preferReceived(ref, c.fieldNumber(ref), known)
@@ -260,14 +246,15 @@ func (c *compiler) fieldNumber(ref flow.AttrRef) protowire.Number {
 	if ref.End == flow.EndCluster {
 		return flow.NumberCluster
 	}
-	if ref.Attr > flow.AttrStatus {
+	n, ok := flow.AttrNumber(ref.Attr)
+	if !ok || ref.Attr >= flow.AttrLabel {
 		return 0
 	}
 	switch c.cfg.Mapping[ref.End].Snake {
 	case "src":
-		return flow.NumberGenerated + protowire.Number(ref.Attr)
+		return flow.NumberGenerated + protowire.Number(n)
 	case "dst":
-		return flow.NumberDst + protowire.Number(ref.Attr)
+		return flow.NumberDst + protowire.Number(n)
 	}
 	return 0
 }

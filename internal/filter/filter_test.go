@@ -52,7 +52,7 @@ func record() *flow.Record {
 	m.MplsIp = [][]byte{addr("192.0.2.7")}
 	m.LayerStack = []flowpb.FlowMessage_LayerStack{flowpb.FlowMessage_Ethernet, flowpb.FlowMessage_IPv4}
 	m.TimeReceivedNs, m.TimeFlowStartNs, m.TimeFlowEndNs = 1700000060_000000000, 1700000000_000000001, 1700000055_500000000
-	r.Extra = flow.Extra{HasStart: true, HasEnd: true, FlowDirection: 1, InIfName: []byte("veth0")}
+	r.Extra = flow.Extra{HasStart: true, HasEnd: true, OwnFields: flow.OwnFields{FlowDirection: 1, InIfName: []byte("veth0")}}
 	r.Ends[0] = flow.End{Status: flow.StatusLive, Object: flow.NewObject(flow.Object{
 		Kind: "Pod", Namespace: "prod", Name: "web-1", HostIP: "10.89.0.2", Workload: "web", WorkloadKind: "Deployment",
 		Node: "node-1", Zone: "a", UID: "u1", Warn: "Several pods found", Labels: flow.JoinLabels([]string{"shop", "front"}),

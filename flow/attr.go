@@ -1,0 +1,146 @@
+package flow
+
+// Attr names one generated field of a mapped address: what is known of the
+// Kubernetes object that owns the address.
+type Attr uint8
+
+// The generated fields.
+const (
+	AttrPod Attr = iota
+	AttrNamespace
+	AttrHostIP
+	AttrWorkload
+	AttrWorkloadKind
+	AttrWarn
+	AttrNode
+	AttrZone
+	AttrPodUID
+	numAttrs // those above are read from the Object
+	// AttrStatus is read from the End, not from the Object.
+	AttrStatus = numAttrs
+	// AttrName and AttrKind are in schema netobserv alone.
+	AttrName = numAttrs + 1
+	AttrKind = numAttrs + 2
+)
+
+// AttrInfo describes a generated field. It is a row of the table [Attrs].
+type AttrInfo struct {
+	Attr Attr
+	// Number is the field's number in flow.proto, counted from the first one of a
+	// prefix: from [NumberGenerated], [NumberDst], or [NumberObject]. 10 is that of
+	// the labels, see [NumberLabels]; 11 to 19 are reserved for new rows.
+	Number  int32
+	Name    string // after the prefix, in schema v1: Pod in SrcPod
+	Snake   string // after the prefix, in schema v2 and flow.proto: pod in src_pod
+	Default bool   // written unless -fields asks for something else
+	// NetObserv is the name after the prefix in schema netobserv. There the row of
+	// AttrPod shows AttrName, the name of any object: see [NetObservAttrs].
+	NetObserv        string
+	NetObservDefault bool
+	Doc              string
+}
+
+// Attrs is the one table of generated fields. Nothing may change it.
+var Attrs = []AttrInfo{
+	{AttrPod, 0, "Pod", "pod", true, "K8S_Name", true, "name of the pod"},
+	{AttrNamespace, 1, "Namespace", "namespace", true, "K8S_Namespace", true, "namespace of the pod or service"},
+	{AttrHostIP, 2, "HostIP", "host_ip", true, "K8S_HostIP", true, "address of the host that the pod runs on"},
+	{AttrWorkload, 3, "Workload", "workload", true, "K8S_OwnerName", true, "name of the top owner (a pod without owner, a service or a node is its own)"},
+	{AttrWorkloadKind, 4, "WorkloadKind", "workload_kind", true, "K8S_OwnerType", true, "kind of the top owner: Deployment, StatefulSet, DaemonSet, CronJob, Job, any controller, Pod, Service, Node"},
+	{AttrWarn, 5, "Warn", "warn", true, "K8S_Warn", true, "what was ambiguous, sentences joined by \"; \""},
+	{AttrNode, 6, "Node", "node", false, "K8S_HostName", true, "name of the node that the pod runs on, or of the node itself"},
+	{AttrZone, 7, "Zone", "zone", false, "K8S_Zone", true, "label topology.kubernetes.io/zone of that node"},
+	{AttrPodUID, 8, "PodUID", "pod_uid", false, "K8S_UID", false, "metadata.uid of the pod"},
+	{AttrStatus, 9, "Status", "status", false, "K8S_Status", false, "how the owner was found: live, retained, ambiguous, service, node or none"},
+}
+
+// NetObservAttr describes a generated field of schema netobserv.
+type NetObservAttr struct {
+	Attr    Attr
+	Name    string // after the prefix: K8S_Name
+	Default bool   // written unless -fields asks for something else
+	// Row is the row of [Attrs] that the field was made of, whose names -fields
+	// accepts for it, too; nil for K8S_Type, which other schemas do not have.
+	Row *AttrInfo
+}
+
+// NetObservAttrs lists the generated fields of schema netobserv, as
+// flowlogs-pipeline's transform_network names and fills them
+// (pkg/pipeline/transform/kubernetes/enrich.go), and what it has no names for:
+// K8S_Warn, K8S_UID and K8S_Status. Nothing may change it.
+var NetObservAttrs = func() []NetObservAttr {
+	list := []NetObservAttr{{Attr: AttrKind, Name: "K8S_Type", Default: true}}
+	for i := range Attrs {
+		row := &Attrs[i]
+		attr := row.Attr
+		if attr == AttrPod {
+			attr = AttrName // of services and nodes, too
+		}
+		list = append(list, NetObservAttr{Attr: attr, Name: row.NetObserv, Default: row.NetObservDefault, Row: row})
+	}
+	return list
+}()
+
+// AttrNumber returns the number of a generated field in flow.proto, counted as
+// [AttrInfo].Number is. Labels share one number. It returns false for AttrName and
+// AttrKind, which flow.proto does not have.
+func AttrNumber(a Attr) (number int32, ok bool) {
+	if a >= AttrLabel {
+		return NumberLabels, true
+	}
+	for i := range Attrs {
+		if Attrs[i].Attr == a {
+			return Attrs[i].Number, true
+		}
+	}
+	return 0, false
+}
+
+// Attr returns the end's value of a generated field, empty if it is not known. It
+// is the one place that knows where generated fields are read from, and small
+// enough for the compiler to make the check part of an encoder's loop.
+func (e *End) Attr(a Attr) string {
+	if e.Object == nil && a != AttrStatus {
+		return ""
+	}
+	return e.attr(a)
+}
+
+func (e *End) attr(a Attr) string {
+	o := e.Object
+	switch a {
+	case AttrPod:
+		if o.Kind == "Pod" {
+			return o.Name
+		}
+	case AttrNamespace:
+		return o.Namespace
+	case AttrHostIP:
+		return o.HostIP
+	case AttrWorkload:
+		return o.Workload
+	case AttrWorkloadKind:
+		return o.WorkloadKind
+	case AttrWarn:
+		return o.Warn
+	case AttrNode:
+		return o.Node
+	case AttrZone:
+		return o.Zone
+	case AttrPodUID:
+		if o.Kind == "Pod" {
+			return o.UID
+		}
+	case AttrStatus:
+		return e.Status.String()
+	case AttrName:
+		return o.Name
+	case AttrKind:
+		return o.Kind
+	default:
+		if a >= AttrLabel && o.Labels != "" {
+			return o.label(int(a - AttrLabel))
+		}
+	}
+	return ""
+}

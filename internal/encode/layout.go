@@ -1,0 +1,161 @@
+package encode
+
+import (
+	"math"
+
+	upstreampb "github.com/netsampler/goflow2/v2/pb"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// layout is a list of fields in the order in which they are written.
+type layout struct {
+	steps []step
+	// names holds the name of each field, texts what does not fit its step: a
+	// long key, or all of a constant. They are kept apart from the steps, which
+	// are gone through for every record and had better be small.
+	names, texts []string
+}
+
+// step writes one field.
+type step struct {
+	// key is `"Name":`, with the quote that opens a string, padded: copying a
+	// fixed length takes a quarter of the time.
+	key    [maxKey]byte
+	keyLen uint8 // 0: it is in texts
+	op     op
+	field  flow.FieldID
+	end    uint8
+	attr   flow.Attr
+}
+
+const maxKey = 32
+
+// numberSlots is how many numbers of the default set there can be: the FieldID
+// of each is below it. It is a power of two, so that s.field%numberSlots is an
+// index without a check.
+const numberSlots = 64
+
+type op uint8
+
+// How values are written. Those before opAddr are numbers, those from opUints
+// on are lists, the others strings.
+const (
+	opNumber op = iota // one that [numbers] gathers
+	opUint
+	opStartNs // goflow2's times: the export time where the exporter sends none
+	opEndNs
+	opStartMs
+	opEndMs
+	opDSCP
+
+	opAddr
+	opMAC
+	opText
+	opString
+	opUpstreamAddr // as goflow2 has it
+	opUpstreamMAC
+	opUpstreamType
+	opUpstreamEtype
+	opUpstreamProto
+	opUpstreamIcmp
+	opUpstreamNet
+	opAttr
+	opConst
+
+	opUints
+	opAddrs
+	opUpstreamAddrs
+	opLayers
+	opInterfaces
+)
+
+var opOfKind = [...]op{
+	flow.KindUint: opUint, flow.KindAddr: opAddr, flow.KindMAC: opMAC, flow.KindText: opText,
+	flow.KindString: opString, flow.KindUints: opUints, flow.KindAddrs: opAddrs, flow.KindLayers: opLayers,
+}
+
+// opsOf lists, by dialect, fields that are not written as their kind is.
+var opsOf = map[dialect]map[flow.FieldID]op{
+	dialectV2: {
+		flow.FieldTimeFlowStartNs: opStartNs, flow.FieldTimeFlowEndNs: opEndNs,
+		flow.FieldType: opUpstreamType, flow.FieldEtype: opUpstreamEtype, flow.FieldProto: opUpstreamProto, flow.FieldIcmpName: opUpstreamIcmp,
+		flow.FieldSrcNet: opUpstreamNet, flow.FieldDstNet: opUpstreamNet,
+	},
+	dialectNetObserv: {
+		flow.FieldTimeFlowStart: opStartMs, flow.FieldTimeFlowEnd: opEndMs, flow.FieldIPTos: opDSCP, flow.FieldInIfName: opInterfaces,
+	},
+}
+
+// opOf tells how a dialect writes a field.
+func (d dialect) opOf(f *flow.Field) op {
+	if o, ok := opsOf[d][f.ID]; ok {
+		return o
+	}
+	o := opOfKind[f.Kind]
+	switch {
+	case o == opUint && f.Default:
+		return opNumber
+	case o == opMAC && d != dialectV1:
+		return opUpstreamMAC
+	case o == opAddr && d == dialectV2:
+		return opUpstreamAddr
+	case o == opAddrs && d == dialectV2:
+		return opUpstreamAddrs
+	}
+	return o
+}
+
+// upstreamOrder tells where in its output goflow2 has a column: at the place of
+// the field in its message. What it does not have comes behind.
+func upstreamOrder(c column) int {
+	f := &flow.Fields[c.field]
+	if c.kind != decoded || !f.Upstream() {
+		return math.MaxInt
+	}
+	return (*upstreampb.FlowMessage)(nil).ProtoReflect().Descriptor().Fields().ByNumber(protowire.Number(f.Number)).Index()
+}
+
+// add appends the step of a column and returns how much room it takes.
+func (l *layout) add(d dialect, c column, name string) int {
+	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
+	switch {
+	case c.kind == decoded:
+		s.op = d.opOf(&flow.Fields[c.field])
+	case c.kind != generated:
+		s.op = opConst
+	default:
+		s.op = opAttr
+	}
+	key := `"` + name + `":`
+	switch {
+	case s.op == opConst:
+		key = string(appendQuoted([]byte(key+`"`), c.value)) + `",`
+	case s.op == opInterfaces:
+		key = `"IfDirections":[`
+	case s.op >= opUints:
+		key += "["
+	case s.op >= opAddr:
+		key += `"`
+	}
+	text := ""
+	if len(key) > maxKey {
+		text = key
+	} else {
+		s.keyLen = uint8(copy(s.key[:], key))
+	}
+	l.steps = append(l.steps, s)
+	l.names = append(l.names, name)
+	l.texts = append(l.texts, text)
+	return max(maxKey, len(key)) + maxPrefix + 4
+}
+
+func (l *layout) putKey(b []byte, n, i int) int {
+	s := &l.steps[i]
+	if s.keyLen > 0 {
+		*(*[maxKey]byte)(b[n:]) = s.key
+		return n + int(s.keyLen)
+	}
+	return n + copy(b[n:], l.texts[i])
+}
