@@ -8,9 +8,9 @@ func reverseElements(elements []element) []element {
 	found := false
 	hasReverse := make(map[uint16]bool)
 	for _, el := range elements {
-		if el.pen == penReverse {
-			hasReverse[el.id] = true
-			found = found || isCounter(el.id)
+		if el.PEN == penReverse {
+			hasReverse[el.ID] = true
+			found = found || isCounter(el.ID)
 		}
 	}
 	if !found {
@@ -19,15 +19,15 @@ func reverseElements(elements []element) []element {
 	rev := make([]element, 0, len(elements))
 	for _, el := range elements {
 		switch {
-		case el.pen == penReverse:
-			el.pen = penIANA
-		case el.pen != penIANA:
+		case el.PEN == penReverse:
+			el.PEN = penIANA
+		case el.PEN != penIANA:
 			el.skip = true // the tunnel of the forward direction
 		default:
-			if to, ok := oppositeElements[el.id]; ok {
-				el.id = to
+			if to, ok := oppositeElements[el.ID]; ok {
+				el.ID = to
 			} else {
-				el.skip = hasReverse[el.id] || isCounter(el.id) || forwardOnly(el.id)
+				el.skip = hasReverse[el.ID] || isCounter(el.ID) || forwardOnly(el.ID)
 			}
 		}
 		rev = append(rev, el)

@@ -254,12 +254,12 @@ func (c *Collector) Run(ctx context.Context) error {
 	templates := c.restoreTemplates()
 	c.bound.Store(true)
 	defer c.bound.Store(false)
-	var workers, maintenance sync.WaitGroup
+	var wg, house sync.WaitGroup
 	drained := make(chan struct{})
-	maintenance.Go(func() { c.keepHouse(templates, drained) })
+	house.Go(func() { c.keepHouse(templates, drained) })
 	for i, s := range sockets {
 		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, failed: &c.failed}
-		workers.Go(w.run)
+		wg.Go(w.run)
 	}
 	stop := context.AfterFunc(ctx, func() {
 		deadline := time.Now().Add(c.cfg.DrainTimeout)
@@ -268,9 +268,9 @@ func (c *Collector) Run(ctx context.Context) error {
 			s.Stop(deadline)
 		}
 	})
-	workers.Wait()
+	wg.Wait()
 	close(drained)
-	maintenance.Wait()
+	house.Wait()
 	stop()
 	if ctx.Err() == nil {
 		return errors.New("receive: all sockets failed")

@@ -6,10 +6,9 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// element is a field of the template as one direction reads it: as element id of
-// IANA or of enterprise pen.
+// element is a field of the template as one direction reads it.
 type element struct {
-	elementID
+	flow.Element
 	index int  // in the template
 	skip  bool // the direction does not have it
 }
@@ -20,9 +19,9 @@ func newRecordDecoder(t *template) *recordDecoder {
 	offset := 0
 	elements := make([]element, len(t.fields))
 	for i, f := range t.fields {
-		elements[i] = element{elementID: elementID{id: f.Type}, index: i}
+		elements[i] = element{Element: flow.Element{ID: f.Type}, index: i}
 		if f.PenProvided {
-			elements[i].pen = f.Pen
+			elements[i].PEN = f.Pen
 		} else if f.Type == ieSamplerID || f.Type == ieSelectorID {
 			rd.sampler = i
 		}
@@ -45,7 +44,7 @@ func newRecordDecoder(t *template) *recordDecoder {
 		}
 		rd.reverse = &d
 		for _, el := range elements {
-			if el.pen == penReverse && isCounter(el.id) {
+			if el.PEN == penReverse && isCounter(el.ID) {
 				rd.reverseCounters = append(rd.reverseCounters, uint16(el.index))
 			}
 		}
@@ -78,7 +77,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 		if el.skip {
 			continue
 		}
-		if el.pen == penIANA {
+		if el.PEN == penIANA {
 			c.addGoflow2Field(el)
 		}
 		c.addElement(el)
@@ -104,8 +103,8 @@ func (c *compiler) layOut() {
 	}
 	c.last = make(map[uint16]int)
 	for _, el := range c.elements {
-		if n := c.rd.tmpl.fields[el.index].Length; el.pen == penIANA && !el.skip && (n <= 8 || n != variableLength && isNextHop(el.id)) {
-			c.last[el.id] = el.index
+		if n := c.rd.tmpl.fields[el.index].Length; el.PEN == penIANA && !el.skip && (n <= 8 || n != variableLength && isNextHop(el.ID)) {
+			c.last[el.ID] = el.index
 		}
 	}
 }
@@ -114,7 +113,7 @@ func (c *compiler) layOut() {
 // none.
 func (c *compiler) find(id uint16) int {
 	for _, el := range c.elements {
-		if el.pen == penIANA && !el.skip && el.id == id {
+		if el.PEN == penIANA && !el.skip && el.ID == id {
 			return el.index
 		}
 	}
@@ -134,26 +133,26 @@ func (c *compiler) findFirst(ids ...uint16) int {
 // addGoflow2Field has goflow2's producer read an element, if it can.
 func (c *compiler) addGoflow2Field(el element) {
 	d, f := &c.direction, &c.rd.tmpl.fields[el.index]
-	start, end := goflow2Time(c.version, el.id)
+	start, end := goflow2Time(c.version, el.ID)
 	d.hasStart, d.hasEnd = d.hasStart || start, d.hasEnd || end
-	number, raw := readByGoflow2(c.version, el.id)
-	if el.id == iePostOctetDeltaCount && c.hasBytes || el.id == iePostPacketDeltaCount && c.hasPackets {
+	number, raw := readByGoflow2(c.version, el.ID)
+	if el.ID == iePostOctetDeltaCount && c.hasBytes || el.ID == iePostPacketDeltaCount && c.hasPackets {
 		number = false // see addCounters
 	}
 	// A later field of the same element sets the value again, so the earlier ones
 	// need not be read, nor an empty address. Otherwise a template of a thousand
 	// fields without length would make each byte of data cost a thousand fields.
-	if i, ok := c.last[el.id]; ok && el.index < i {
-		number, raw = false, raw && !isNextHop(el.id)
+	if i, ok := c.last[el.ID]; ok && el.index < i {
+		number, raw = false, raw && !isNextHop(el.ID)
 	}
-	if f.Length == 0 && skippedWhenEmpty(el.id) {
+	if f.Length == 0 && skippedWhenEmpty(el.ID) {
 		raw = false
 	}
 	isVariable := f.Length == variableLength
 	if !raw && !(number && (isVariable || f.Length <= 8)) {
 		return
 	}
-	df := netflow.DataField{Type: el.id}
+	df := netflow.DataField{Type: el.ID}
 	if isVariable {
 		d.variable = append(d.variable, variableField{uint16(len(d.fields)), uint16(el.index)})
 	} else {
@@ -165,14 +164,14 @@ func (c *compiler) addGoflow2Field(el element) {
 
 // addElement adds an extra field for an element that maps to one field.
 func (c *compiler) addElement(el element) {
-	if x, ok := extraElements[el.elementID]; ok {
+	if x, ok := extraElements[el.Element]; ok {
 		c.addExtra(x, el.index)
 		return
 	}
-	if el.pen != penIANA {
+	if el.PEN != penIANA {
 		return
 	}
-	switch el.id {
+	switch el.ID {
 	case ieEthernetType:
 		if c.rd.tmpl.fields[el.index].Length > 0 {
 			c.addExtra(extraField{op: opEtypeIfZero}, el.index)

@@ -2,17 +2,18 @@ package collector
 
 import "github.com/netobserv/goflow2-kube-enricher/flow"
 
-// Private enterprise numbers of elements that the collector reads
+// Private enterprise numbers of elements that the collector treats by themselves
 // (https://www.iana.org/assignments/enterprise-numbers). 0 stands for IANA's own
 // elements.
 const (
 	penIANA    = 0
 	penReverse = 29305 // RFC 5103, 6.1: the element of the other direction
-	penVMware  = 6876  // the tunnel elements of Open vSwitch
 )
 
 // IANA's information elements (https://www.iana.org/assignments/ipfix) by their
-// names there. NetFlow v9 has the same numbers up to 127 (RFC 3954, 8).
+// names there, as far as the collector treats them by themselves. NetFlow v9 has the
+// same numbers up to 127 (RFC 3954, 8). An element that only maps to a field is a
+// row of the table in flow/field.go and needs no name here.
 const (
 	ieOctetDeltaCount            = 1
 	iePacketDeltaCount           = 2
@@ -67,7 +68,6 @@ const (
 	iePacketTotalCount           = 86
 	ieFragmentOffset             = 88
 	ieForwardingStatus           = 89
-	ieFlowEndReason              = 136
 	ieObservationPointID         = 138
 	ieICMPTypeCodeIPv6           = 139
 	ieMPLSTopLabelIPv6Address    = 140
@@ -92,7 +92,6 @@ const (
 	ieInitiatorOctets            = 231
 	ieIngressVRFID               = 234
 	ieEgressVRFID                = 235
-	ieBiflowDirection            = 239
 	ieEthernetHeaderLength       = 240
 	ieEthernetType               = 256
 	ieInitiatorPackets           = 298
@@ -105,52 +104,15 @@ const (
 	ieDataLinkFrameSection       = 315
 )
 
-// The tunnel elements of Open vSwitch, of enterprise penVMware
-// (ofproto/ofproto-dpif-ipfix.c, ofproto/ipfix-enterprise-entities.def).
-const (
-	ieTunnelType                     = 891
-	ieTunnelKey                      = 892
-	ieTunnelSourceIPv4Address        = 893
-	ieTunnelDestinationIPv4Address   = 894
-	ieTunnelProtocolIdentifier       = 895
-	ieTunnelSourceTransportPort      = 896
-	ieTunnelDestinationTransportPort = 897
-)
-
-// plainElements are the elements that goflow2's producer does not read and that
-// map to one field of the record: a further one is one more row. The field's kind
-// says how its value is read. compile.go has the elements that need more.
-var plainElements = []struct {
-	pen   uint32
-	id    uint16
-	field flow.FieldID
-}{
-	{penIANA, ieIPTTL, flow.FieldIPTTL},
-	{penIANA, ieFlowDirection, flow.FieldFlowDirection},
-	{penIANA, ieBiflowDirection, flow.FieldBiFlowDirection},
-	{penIANA, ieIngressVRFID, flow.FieldIngressVrfID},
-	{penIANA, ieEgressVRFID, flow.FieldEgressVrfID},
-	{penIANA, ieFlowEndReason, flow.FieldFlowEndReason},
-	{penVMware, ieTunnelType, flow.FieldTunnelType},
-	{penVMware, ieTunnelKey, flow.FieldTunnelKey},
-	{penVMware, ieTunnelSourceIPv4Address, flow.FieldTunnelSrcAddr},
-	{penVMware, ieTunnelDestinationIPv4Address, flow.FieldTunnelDstAddr},
-	{penVMware, ieTunnelProtocolIdentifier, flow.FieldTunnelProto},
-	{penVMware, ieTunnelSourceTransportPort, flow.FieldTunnelSrcPort},
-	{penVMware, ieTunnelDestinationTransportPort, flow.FieldTunnelDstPort},
-}
-
-// elementID identifies an element: IANA's or that of an enterprise.
-type elementID struct {
-	pen uint32
-	id  uint16
-}
-
-// extraElements has the rows of plainElements as extra fields without an index.
-var extraElements = func() map[elementID]extraField {
-	m := make(map[elementID]extraField, len(plainElements))
-	for _, row := range plainElements {
-		m[elementID{row.pen, row.id}] = setField(row.field)
+// extraElements are the extra fields for elements, without an index: those that the
+// table of fields in package flow maps to a field, and IE 192, which goflow2's
+// producer ignores in favour of IE 52.
+var extraElements = func() map[flow.Element]extraField {
+	m := map[flow.Element]extraField{{ID: ieIPTTL}: setField(flow.FieldIPTTL)}
+	for i := range flow.Fields {
+		for _, el := range flow.Fields[i].Elements {
+			m[el] = setField(flow.Fields[i].ID)
+		}
 	}
 	return m
 }()
@@ -173,21 +135,6 @@ func setField(id flow.FieldID) extraField {
 		x.mask = r.Uint(id)
 	}
 	return x
-}
-
-// setBytes sets a field of kind KindAddr or KindText, of those that elements are
-// mapped to. The record's field aliases v.
-func setBytes(r *flow.Record, id flow.FieldID, v []byte) {
-	switch id {
-	case flow.FieldInIfName:
-		r.Extra.InIfName = v
-	case flow.FieldOutIfName:
-		r.Extra.OutIfName = v
-	case flow.FieldTunnelSrcAddr:
-		r.Extra.TunnelSrcAddr = v
-	case flow.FieldTunnelDstAddr:
-		r.Extra.TunnelDstAddr = v
-	}
 }
 
 // interfaceNames are the extra fields for interfaceName, by how often the template

@@ -29,7 +29,7 @@ func isOpenVSwitch(elements []element) bool {
 		return false
 	}
 	for i, id := range ovsElements {
-		if elements[i].elementID != (elementID{penIANA, id}) {
+		if elements[i].Element != (flow.Element{ID: id}) {
 			return false
 		}
 	}

@@ -210,9 +210,9 @@ func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte)
 	m := &r.Msg
 	switch x.op {
 	case opSetAddr:
-		setBytes(r, x.field, v)
+		r.SetBytes(x.field, v)
 	case opSetText:
-		setBytes(r, x.field, text(v))
+		r.SetBytes(x.field, text(v))
 	case opReverseBiflowDirection:
 		r.Extra.BiFlowDirection = oppositeBiflowDirection(uint8(number(v)))
 	case opEtypeIfZero:
