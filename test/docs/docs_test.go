@@ -1,0 +1,230 @@
+// Package docs tests the pages that people read: their links, their length and
+// the length of their lines.
+package docs
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	root       = "../.."
+	maxColumns = 100
+)
+
+// maxWords has the bounds of pages that have to stay short, counted as wc -w does.
+var maxWords = map[string]int{"README.md": 700, "ARCHITECTURE.md": 900}
+
+// longLines has the pages whose lines may still be too long. It must become empty.
+var longLines = map[string]bool{
+	"CHANGELOG.md":                           true,
+	"charts/goflow2-kube-enricher/README.md": true,
+	"docs/attribution.md":                    true,
+	"docs/fields.md":                         true, // generated
+	"docs/flags.md":                          true, // generated
+	"docs/kafka.md":                          true,
+	"docs/metrics.md":                        true, // generated
+	"docs/monitoring.md":                     true,
+	"docs/performance.md":                    true,
+	"docs/reliability.md":                    true,
+	"docs/security.md":                       true,
+	"docs/traffic-metrics.md":                true,
+}
+
+// skipped has the directories that hold what is built or downloaded.
+var skipped = map[string]bool{".git": true, "bin": true, "dist": true, "testdata": true, "vendor": true}
+
+// files returns the contents of all files of the repository with one of the
+// extensions, by their path in the repository.
+func files(t *testing.T, extensions ...string) map[string]string {
+	t.Helper()
+	found := map[string]string{}
+	err := filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if entry.IsDir() {
+			if skipped[entry.Name()] {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		for _, extension := range extensions {
+			if filepath.Ext(name) != extension {
+				continue
+			}
+			content, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			relative, err := filepath.Rel(root, name)
+			if err != nil {
+				return err
+			}
+			found[filepath.ToSlash(relative)] = string(content)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// prose calls visit for each line of a page that is not in a block of code.
+func prose(page string, visit func(number int, line string)) {
+	code, number := false, 0
+	for line := range strings.Lines(page) {
+		number++
+		if strings.HasPrefix(strings.TrimSpace(line), "```") {
+			code = !code
+			continue
+		}
+		if !code {
+			visit(number, strings.TrimRight(line, "\r\n"))
+		}
+	}
+}
+
+var (
+	link    = regexp.MustCompile(`\]\(([^()\s]+)\)`)
+	span    = regexp.MustCompile("`[^`]*`")
+	element = regexp.MustCompile(`<a (?:id|name)="([^"]+)">`)
+)
+
+// anchors returns the anchors that GitHub gives to the headings of a page, and
+// those that the page sets itself.
+func anchors(page string) map[string]bool {
+	set := map[string]bool{}
+	prose(page, func(_ int, line string) {
+		for _, match := range element.FindAllStringSubmatch(line, -1) {
+			set[match[1]] = true
+		}
+		if !strings.HasPrefix(line, "#") {
+			return
+		}
+		title := strings.TrimSpace(strings.TrimLeft(line, "#"))
+		title = link.ReplaceAllString(title, "]")
+		var slug strings.Builder
+		for _, r := range strings.ToLower(title) {
+			switch {
+			case r == ' ':
+				slug.WriteByte('-')
+			case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+				slug.WriteRune(r)
+			}
+		}
+		set[slug.String()] = true
+	})
+	return set
+}
+
+// TestLinks fails when a relative link leads nowhere.
+func TestLinks(t *testing.T) {
+	pages := files(t, ".md")
+	for name, page := range pages {
+		prose(page, func(number int, line string) {
+			for _, match := range link.FindAllStringSubmatch(span.ReplaceAllString(line, ""), -1) {
+				target, anchor, _ := strings.Cut(match[1], "#")
+				if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+					continue
+				}
+				file := name
+				if target != "" {
+					file = path.Join(path.Dir(name), target)
+				}
+				if _, err := os.Stat(filepath.Join(root, file)); err != nil {
+					t.Errorf("%s:%d: %s does not exist", name, number, match[1])
+					continue
+				}
+				if anchor != "" && !anchors(pages[file])[anchor] {
+					t.Errorf("%s:%d: %s has no heading %q", name, number, file, anchor)
+				}
+			}
+		})
+	}
+}
+
+var mention = regexp.MustCompile(`\bdocs/[a-z0-9-]+\.(?:md|svg)\b`)
+
+// TestMentions fails when code, a message or a manifest names a page that does
+// not exist.
+func TestMentions(t *testing.T) {
+	for name, content := range files(t, ".go", ".sh", ".yaml", ".tpl", ".txt", ".md") {
+		for _, page := range mention.FindAllString(content, -1) {
+			if _, err := os.Stat(filepath.Join(root, page)); err != nil && !strings.HasPrefix(name, "test/docs/") {
+				t.Errorf("%s: %s does not exist", name, page)
+			}
+		}
+	}
+}
+
+// TestContents fails when docs/README.md, the table of contents, lacks a page.
+func TestContents(t *testing.T) {
+	pages := files(t, ".md")
+	for name := range pages {
+		dir, page := path.Split(name)
+		if dir == "docs/" && page != "README.md" && !strings.Contains(pages["docs/README.md"], "("+page+")") {
+			t.Errorf("docs/README.md has no line for %s", page)
+		}
+	}
+}
+
+// TestLength fails when a page that has to stay short has grown.
+func TestLength(t *testing.T) {
+	pages := files(t, ".md")
+	for name, bound := range maxWords {
+		if n := len(strings.Fields(pages[name])); n == 0 || n > bound {
+			t.Errorf("%s has %d words; at most %d: move something to a page of its own", name, n, bound)
+		}
+	}
+}
+
+// TestLines fails when a line of prose is too long. Code, tables, pictures and
+// the targets of links don't count.
+func TestLines(t *testing.T) {
+	for name, page := range files(t, ".md") {
+		long := false
+		prose(page, func(number int, line string) {
+			text := strings.TrimSpace(line)
+			if strings.HasPrefix(text, "|") || strings.HasPrefix(text, "![") || strings.HasPrefix(text, "<") {
+				return
+			}
+			columns := utf8.RuneCountInString(link.ReplaceAllString(line, "]"))
+			if columns <= maxColumns {
+				return
+			}
+			long = true
+			if !longLines[name] {
+				t.Errorf("%s:%d: %d columns; at most %d", name, number, columns, maxColumns)
+			}
+		})
+		if longLines[name] && !long {
+			t.Errorf("%s has no long line any more: take it off the list", name)
+		}
+	}
+}
+
+// TestCommands fails when a page names a target that the Makefile does not have.
+func TestCommands(t *testing.T) {
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := regexp.MustCompile("(?m)(?:^|`)make ([a-z][a-z0-9-]*)")
+	for name, page := range files(t, ".md") {
+		for _, match := range command.FindAllStringSubmatch(page, -1) {
+			if !bytes.Contains(makefile, []byte("\n"+match[1]+":")) && !regexp.MustCompile(`(?m)^[a-z -]*\b`+match[1]+`\b[a-z -]*:`).Match(makefile) {
+				t.Errorf("%s: the Makefile has no target %s", name, match[1])
+			}
+		}
+	}
+}
