@@ -28,10 +28,8 @@ var longLines = map[string]bool{
 	"CHANGELOG.md":                           true,
 	"charts/goflow2-kube-enricher/README.md": true,
 	"docs/attribution.md":                    true,
-	"docs/fields.md":                         true, // generated
 	"docs/flags.md":                          true, // generated
 	"docs/kafka.md":                          true,
-	"docs/metrics.md":                        true, // generated
 	"docs/monitoring.md":                     true,
 	"docs/performance.md":                    true,
 	"docs/reliability.md":                    true,
