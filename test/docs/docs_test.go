@@ -280,3 +280,57 @@ func TestTests(t *testing.T) {
 		}
 	}
 }
+
+// TestMessages fails when a page shows a log message, or an answer of /explain,
+// that the program does not give any more.
+func TestMessages(t *testing.T) {
+	var code strings.Builder
+	for name, content := range files(t, ".go") {
+		if !strings.HasSuffix(name, "_test.go") {
+			code.WriteString(content)
+		}
+	}
+	message := regexp.MustCompile(`(?:msg=|"why": )"([^"%=;]{8,40})`)
+	for page, content := range files(t, ".md") {
+		for _, match := range message.FindAllStringSubmatch(content, -1) {
+			if !strings.Contains(code.String(), match[1]) {
+				t.Errorf("%s: no message has %q", page, match[1])
+			}
+		}
+	}
+}
+
+// otherFlags has what looks like a flag of the program and is none.
+var otherFlags = map[string]bool{
+	"-bench":              true, // of go test
+	"-huge-pages":         true, // does not exist yet
+	"-pipe":               true, // ends the tag of an image
+	"-seconds":            true, // of bin/compare
+	"-transport.file.sep": true, // of goflow2
+}
+
+// TestNames fails when a page names a metric or a flag that does not exist.
+func TestNames(t *testing.T) {
+	pages := files(t, ".md")
+	metric := regexp.MustCompile(`\bkube_enricher(?:_[a-z]+)+`)
+	flag := regexp.MustCompile("`(-[a-z][a-z0-9.-]+)[ =`]")
+	for page, content := range pages {
+		for _, name := range metric.FindAllString(content, -1) {
+			name = regexp.MustCompile("_(?:bucket|sum|count)$").ReplaceAllString(name, "")
+			if !strings.Contains(pages["docs/metrics.md"], "`"+name+"`") {
+				t.Errorf("%s: there is no metric %s", page, name)
+			}
+		}
+		if page == "docs/upgrade-from-goflow2.md" {
+			continue // names goflow2's flags, too
+		}
+		for _, match := range flag.FindAllStringSubmatch(content, -1) {
+			if otherFlags[match[1]] || strings.HasSuffix(match[1], ".") {
+				continue
+			}
+			if !regexp.MustCompile("`" + regexp.QuoteMeta(match[1]) + "[` ]").MatchString(pages["docs/flags.md"]) {
+				t.Errorf("%s: there is no flag %s", page, match[1])
+			}
+		}
+	}
+}
