@@ -21,11 +21,13 @@ const metricsDocHead = `<!-- Generated from the metrics that the program exports
 
 # Metrics
 
-` + "`/metrics`" + ` on ` + "`-addr`" + ` is for Prometheus. Beside the metrics below it has those of the Go runtime and of the process (` + "`go_*`, `process_*`" + `).
+` + "`/metrics`" + ` on ` + "`-addr`" + ` is for Prometheus. It also has the metrics of the Go runtime and of the
+process (` + "`go_*`" + `, ` + "`process_*`" + `).
 
-**The ledger.** For each transport, ` + "`records_received_total` = `records_written_total` + the sum of `records_dropped_total` + `records_held`" + `, whenever no
-datagram is being worked on. With several outputs, what is held in their buffers has the transport as a label (` + "`why=\"output\"`" + `), because it is held there
-alone; with one output there is no such label.
+**The ledger.** For each transport, ` + "`records_received_total`" + ` = ` + "`records_written_total`" + ` + the sum of
+` + "`records_dropped_total`" + ` + ` + "`records_held`" + `, whenever no datagram is being worked on. With several
+outputs, the records held in an output's buffer have the transport as a label (` + "`why=\"output\"`" + `),
+because they are held for that output alone. With one output there is no such label.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

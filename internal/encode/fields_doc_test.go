@@ -170,8 +170,8 @@ var docIntro = docText(`# Fields
 
 <!-- Generated from flow/field.go and flow/attr.go; "make docs" writes it anew. -->
 
-A record has the fields of the flow, and those that were generated for the Kubernetes objects that own its addresses. How
-they are named and rendered is up to '-format' and '-schema':
+A record has the fields of the flow, and those that were generated for the Kubernetes objects that
+own its addresses. '-format' and '-schema' choose their names and renderings:
 
 | | |
 |---|---|
@@ -181,17 +181,19 @@ they are named and rendered is up to '-format' and '-schema':
 | '-format protobuf' ('pb', 'bin') | messages of [flow/flow.proto](../flow/flow.proto), which goflow2’s consumers read, each with its length before it |
 | '-format text' | a line for people to read |
 
-- In JSON, all fields of the **default set** are in each record, zero or empty when unknown. So are **opt-in** fields once they are
-  asked for. Protobuf leaves out what is zero or empty, and has all fields of the flow in its default set.
-- **Generated fields** are in a record only when they are known. The prefix 'P' stands for that of '-mapping':
-  with the default mapping 'SrcAddr=Src,DstAddr=Dst' there are 'SrcPod' and 'DstPod'.
+- In JSON, all fields of the **default set** are in each record, zero or empty when unknown. So are
+  **opt-in** fields once '-fields' names them. Protobuf leaves out what is zero or empty, and has
+  all fields of the flow in its default set.
+- **Generated fields** are in a record only when they are known. The prefix 'P' stands for that of
+  '-mapping': with the default mapping 'SrcAddr=Src,DstAddr=Dst' there are 'SrcPod' and 'DstPod'.
 
 ## Choosing fields
 
-'-fields' is a list of names separated by commas, read from left to right. 'Name' and '+Name' add a field, '-Name' removes it;
-'default' and 'all' stand for sets of fields. A list that begins with '+' or '-' starts from the default set. Generated fields can
-be named in full ('SrcNode') or with 'P' for all prefixes ('PNode'). Names of v1 and v2 will do in any schema, those of netobserv in
-theirs.
+'-fields' is a list of names separated by commas, read from left to right. 'Name' and '+Name' add a
+field, and '-Name' removes it. 'default' and 'all' stand for sets of fields. A list that begins with
+'+' or '-' starts from the default set. Generated fields can be named in full ('SrcNode') or with
+'P' for all prefixes ('PNode'). Names of v1 and v2 work in any schema, those of netobserv in
+netobserv only.
 
 | '-fields' | what is written |
 |---|---|
@@ -201,9 +203,10 @@ theirs.
 | '+PNode,+PZone' | the default set, with node and zone of both ends |
 | 'SrcAddr,DstAddr,Bytes,PPod,PNamespace' | these alone (and 'Cluster', if it has a value) |
 
-Text has a fixed set of fields. When goflow2’s output is read from standard input, lines of JSON keep their fields as they came and only
-generated fields are added, under the names of '-schema netobserv' or else in the line’s own style; protobuf keeps all of its fields,
-those that flow.proto does not know included. Lines of JSON can be written as JSON only.
+Text has a fixed set of fields. When goflow2’s output is read from standard input, lines of JSON
+keep their fields as they came. Only generated fields are added, under the names of '-schema
+netobserv' or else in the line’s own style. Protobuf keeps all of its fields, also those that
+flow.proto does not know. Lines of JSON can be written as JSON only.
 
 ## Values
 
@@ -218,57 +221,69 @@ those that flow.proto does not know included. Lines of JSON can be written as JS
 | text | a string as the exporter sent it; bytes that are no UTF-8 become U+FFFD | the same | the same | the same |
 | list | an array | the same | the same | repeated |
 
-**Start and end of a flow** are 0 in v1 if the exporter sends none, which is told from its template and not from the value. The others
-have what goflow2 has then, the export time. Of an sFlow sample they are the time of its receipt. The time of receipt is this
-program’s, or the one in the capture.
+**Start and end of a flow** are 0 in v1 if the exporter sends none. Its template decides that, not
+the value. The other schemas then have what goflow2 has, the export time. For an sFlow sample, start
+and end are the time of its receipt. The time of receipt is this program’s, or the one in the
+capture.
 
-**Counters**: 'Bytes' and 'Packets' are as the exporter sent them and never multiplied by 'SamplingRate'. Open vSwitch’s IPFIX has
-them scaled up already, and gives no rate (0); for sFlow, multiply by the rate.
+**Counters**: 'Bytes' and 'Packets' are as the exporter sent them and never multiplied by
+'SamplingRate'. Open vSwitch’s IPFIX has them scaled up already, and gives no rate (0). For sFlow,
+multiply by the rate.
 
 ## Fields of the flow
 
-A '+' before a name says that the field is opt-in there, and is how '-fields' asks for it. No. is the number in flow.proto; those below
-2000 are goflow2’s.
+A '+' before a name marks a field that is opt-in there; '-fields' takes the name with the '+'. No.
+is the number in flow.proto. Those below 2000 are goflow2’s.
 
 `)
 
 var docGenerated = docText(`
-In netobserv, 'Dscp' is the upper six bits of the type of service, and 'Interfaces' comes with 'IfDirections': of each
-interface that has a name, the name and whether it is that of ingress (0) or egress (1).
+In netobserv, 'Dscp' is the upper six bits of the type of service. 'Interfaces' comes with
+'IfDirections': they have the name of each interface that has one, and its direction, ingress (0) or
+egress (1).
 
 ## Generated fields
 
-In protobuf, 'P' is 'src_' or 'dst_' (numbers from 2020) where '-mapping' says 'Src' and 'Dst'; objects of other prefixes are
-in 'other' (2040), each with its prefix.
+In protobuf, 'P' is 'src_' or 'dst_' (numbers from 2020) for the prefixes 'Src' and 'Dst' of
+'-mapping'. Objects of other prefixes are in 'other' (2040), each with its prefix.
 
 `)
 
 var docFormats = docText(`
-'PStatus' is 'none' where nobody is known to own the address: once asked for, it is in every record.
+'PStatus' is 'none' where nobody is known to own the address. Once '-fields' names it, it is in
+every record.
 
-netobserv has '"_RecordType":"flowLog"' in each record, too, which is a label of NetObserv’s Loki streams. What
-flowlogs-pipeline computes from its own settings is not there: 'K8S_FlowLayer', 'Duplicate', subnet labels, conversations; nor
-what only an eBPF agent sees: DNS, drops, round-trip times. 'Flags' are the flags of the TCP header, without NetObserv’s combinations
-(0x100 and above).
+netobserv also has '"_RecordType":"flowLog"' in each record, which is a label of NetObserv’s Loki
+streams. It lacks what flowlogs-pipeline computes from its own settings: 'K8S_FlowLayer',
+'Duplicate', subnet labels, conversations. It lacks what only an eBPF agent sees: DNS, drops,
+round-trip times. 'Flags' are the flags of the TCP header, without NetObserv’s combinations (0x100
+and above).
 
 ## Protobuf
 
-'protoc --decode=flowpb.EnrichedFlow flow/flow.proto' reads a message without its length. Go has the generated code in flow/flowpb. goflow2’s own
-message and its enricher read these messages, too. Between messages there is nothing, where goflow2’s file output has a newline
-unless '-transport.file.sep' is empty.
+'protoc --decode=flowpb.EnrichedFlow flow/flow.proto' reads a message without its length. The
+package flow/flowpb has the generated code for Go. goflow2’s own message and its enricher read these
+messages, too. There is nothing between messages. goflow2’s file output has a newline there unless
+'-transport.file.sep' is empty.
 
 ## Text
 
-    10:04:05 local-path-storage/local-path-provisioner:56144 → default/kubernetes:443 TCP  20.8 kB    400 p via node-1
+'''
+10:04:05 local-path-storage/local-path-provisioner:56144 → default/kubernetes:443 TCP  20.8 kB    400 p via node-1
+'''
 
-Time of receipt in the local time zone, the two ends (namespace and workload, or address; green if named, yellow if there is a
-warning), protocol, bytes, packets, and the exporter. Colours are for terminals only; 'NO_COLOR' and 'TERM=dumb' turn them off.
+The line has the time of receipt in the local time zone, the two ends, protocol, bytes, packets, and
+the exporter. An end is namespace and workload, or the address. It is green if it has a name, and
+yellow if there is a warning. Colours are for terminals only; 'NO_COLOR' and 'TERM=dumb' turn them
+off.
 
 ## Differences to goflow2
 
-Schema v2 and the fields below 2000 in protobuf are what goflow2 v2.2.6 makes of the same datagrams, but for this closed list: there
-goflow2 is wrong or blind. 'TestSchemaV2Differences' has a case for each; that nothing else differs on the captures is for
-'TestSchemaV2Captures' to see, and for 'TestGoflow2Program', which runs the real goflow2 beside this program.
+Schema v2 and the fields below 2000 in protobuf are what goflow2 v2.2.6 makes of the same datagrams,
+but for this closed list. In these cases goflow2 is wrong, or it drops something.
+'TestSchemaV2Differences' has a case for each. 'TestSchemaV2Captures' checks that nothing else
+differs on the captures. So does 'TestGoflow2Program', which runs the real goflow2 beside this
+program.
 
 `)
 
