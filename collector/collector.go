@@ -36,9 +36,10 @@ type Config struct {
 	// TemplatesFile is where templates and sampling rates are kept across
 	// restarts; empty for nowhere.
 	TemplatesFile string
-	// TemplatesHold is how long data sets wait for their template; 0 for not at all.
+	// TemplatesHold is how long data sets wait for their template. If it is 0, a data
+	// set without template is dropped at once.
 	TemplatesHold time.Duration
-	// Allow lists who may export to us; empty for everyone.
+	// Allow lists the networks that exporters may send from; empty for all.
 	Allow []netip.Prefix
 	// Sampling gives a sampling rate to exporters that send none. The longest
 	// prefix that contains the exporter counts.
@@ -137,7 +138,8 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 // in the given format, json or protobuf: records_received_total of that protocol.
 func (c *Collector) InputCounter(format string) prometheus.Counter { return c.inputs[format] }
 
-// Ready returns nil when all sockets are bound, else what is missing.
+// Ready returns nil if all sockets are bound and none has failed, else an error that
+// says what is missing. Any goroutine may call it.
 func (c *Collector) Ready() error {
 	if !c.bound.Load() {
 		return errors.New("sockets are not bound")
@@ -238,9 +240,10 @@ func (c *Collector) countKernelDrops() {
 	}
 }
 
-// Run receives until ctx ends, on the sockets that Open bound. It then refuses
-// new datagrams, reads what had reached the sockets, and returns when the
-// workers have handed on all of it.
+// Run receives until ctx ends, on the sockets that Open bound. If Open was not
+// called, Run calls it. When ctx ends, Run refuses new datagrams, reads what had
+// reached the sockets, and returns nil after the workers have handed all of it to
+// their handlers. It returns an error if all sockets have failed.
 func (c *Collector) Run(ctx context.Context) error {
 	if !c.opened {
 		if err := c.Open(ctx); err != nil {

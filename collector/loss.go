@@ -6,15 +6,15 @@ import "github.com/netobserv/goflow2-kube-enricher/collector/sequence"
 // closed before their time.
 const maxGaps = 4096
 
-// sequenceProtocols are the protocols by their names in package sequence.
+// sequenceProtocols maps protocols to those of package sequence.
 var sequenceProtocols = [numProtocols]sequence.Protocol{
 	protoSFlow: sequence.SFlow, protoNetFlow5: sequence.NetFlow5, protoNetFlow9: sequence.NetFlow9, protoIPFIX: sequence.IPFIX,
 }
 
 // trackSequence counts what is lost by the sequence number seq of the datagram at
-// hand. stream is its observation domain, source id, engine or sub-agent, n its
-// records, all of which were counted if counted. uptime is the exporter's in
-// milliseconds, 0 if it is not in the datagram.
+// hand. stream is its observation domain, source id, engine or sub-agent. counted
+// reports whether n has all of its records. uptime is the exporter's in
+// milliseconds, 0 if the datagram does not have it.
 func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
 	p := d.peer
 	t, fresh := p.sequences.Tracker(sequence.Stream{Protocol: sequenceProtocols[proto], ID: stream}, seq, n)

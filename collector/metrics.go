@@ -22,8 +22,8 @@ const (
 
 var protocolNames = [numProtocols]string{"unknown", "sflow_5", "netflow_v5", "netflow_v9", "ipfix"}
 
-// dropReason says why a datagram was dropped. dropMalformedSet and dropNoTemplate
-// are reasons for log lines only.
+// dropReason is the reason why a datagram was dropped, a value of the label reason.
+// dropMalformedSet and dropNoTemplate are reasons for log lines only.
 type dropReason uint8
 
 const (
@@ -32,7 +32,7 @@ const (
 	dropTruncated                         // longer than the receive buffer
 	dropMalformed                         // nothing could be made of it
 	dropUnknownProtocol                   // no version that the socket's scheme admits
-	dropPanic                             // a fault of ours
+	dropPanic                             // a bug of this program
 	numDropReasons
 	dropMalformedSet
 	dropNoTemplate
@@ -41,6 +41,8 @@ const (
 
 var dropNames = [numDropReasons]string{"kernel", "not_allowed", "truncated", "malformed", "unknown_protocol", "panic"}
 
+// setReason is the reason why a data set or sFlow sample was dropped, a value of the
+// label reason.
 type setReason uint8
 
 const (

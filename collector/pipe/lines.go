@@ -33,7 +33,7 @@ func (r *Reader) lines() {
 	}
 }
 
-// skip counts the line at begin as dropped, when its start is met.
+// skip counts the line at begin as dropped, once for each line.
 func (r *Reader) skip() {
 	if !r.skipping {
 		r.dropped[tooLong].Inc()
