@@ -18,7 +18,7 @@ import (
 )
 
 // Files returns the content of all generated files, by their path below the
-// root of the repository. The error says which row of a table cannot be.
+// root of the repository. The error names the row of a table that is wrong.
 func Files() (map[string][]byte, error) {
 	fields, err := resolve()
 	if err != nil {
