@@ -64,8 +64,9 @@ type Field struct {
 	// set; others have their Name there.
 	NetObserv string
 	Default   bool // written unless -fields asks for something else
-	// Elements lists the elements whose value is the field's value, as it is. The
-	// collector fills the field from any of them.
+	// Elements lists elements whose value is the field's value, as it is. The
+	// collector fills the field from any of them. Elements that goflow2 reads are
+	// not listed.
 	Elements []Element
 	Doc      string // without the elements; [Field.Description] has them
 }
@@ -101,7 +102,11 @@ func (f *Field) Description() string {
 	for i, e := range f.Elements {
 		names[i] = e.String()
 	}
-	return f.Doc + " (" + strings.Join(names, ", ") + ")"
+	list := strings.Join(names, ", ") + ")"
+	if doc, ok := strings.CutSuffix(f.Doc, ")"); ok {
+		return doc + ", " + list
+	}
+	return f.Doc + " (" + list
 }
 
 // Fields is the table of fields, indexed by FieldID. Nothing may change it.
@@ -160,7 +165,7 @@ var table = [...]Field{
 	{Name: "ForwardingStatus", Kind: KindUint, Number: 24, Default: true, Doc: "forwarding status (IE 89)"},
 	{Name: "FragmentId", Kind: KindUint, Number: 35, Default: true, Doc: "IP identification"},
 	{Name: "FragmentOffset", Kind: KindUint, Number: 36, Default: true, Doc: "fragment offset, in units of 8 bytes"},
-	{Name: "IPTTL", Kind: KindUint, Number: 25, Snake: "ip_ttl", Default: true, Doc: "time to live or hop limit (IE 52, 192)"},
+	{Name: "IPTTL", Kind: KindUint, Number: 25, Snake: "ip_ttl", Default: true, Elements: []Element{{0, 192}}, Doc: "time to live or hop limit (IE 52)"},
 	{Name: "IPTos", Kind: KindUint, Number: 23, Snake: "ip_tos", NetObserv: "Dscp", Default: true, Doc: "type of service or traffic class"},
 	{Name: "IPv6FlowLabel", Kind: KindUint, Number: 37, Default: true, Doc: "IPv6 flow label"},
 	{Name: "IcmpCode", Kind: KindUint, Number: 32, NetObserv: "IcmpCode", Default: true, Doc: "ICMP code"},

@@ -134,8 +134,8 @@ func checkRows() error {
 		}
 		numbers[f.Number] = f.Name
 		for _, e := range f.Elements {
-			if other := elements[e]; other != "" || !f.Own() {
-				return fmt.Errorf("%s: element %s fills another field (%s) or is read by goflow2", f.Name, e, other)
+			if other := elements[e]; other != "" {
+				return fmt.Errorf("%s: element %s fills %s already", f.Name, e, other)
 			}
 			elements[e] = f.Name
 		}
