@@ -2,7 +2,6 @@ package flow
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
@@ -131,15 +130,22 @@ func FieldByName(name string) (*Field, bool) {
 	return nil, false
 }
 
-// FieldByElement finds the field that an element fills. It is meant for
-// compiling templates, not for records.
-func FieldByElement(e Element) (*Field, bool) {
+// byElement has the fields by the elements that fill them.
+var byElement = func() map[Element]*Field {
+	m := make(map[Element]*Field)
 	for i := range Fields {
-		if slices.Contains(Fields[i].Elements, e) {
-			return &Fields[i], true
+		for _, e := range Fields[i].Elements {
+			m[e] = &Fields[i]
 		}
 	}
-	return nil, false
+	return m
+}()
+
+// FieldByElement finds the field that an element fills. It is meant for compiling
+// templates, not for every record.
+func FieldByElement(e Element) (*Field, bool) {
+	f, ok := byElement[e]
+	return f, ok
 }
 
 // table is the one table of fields: the default ones first, both groups sorted
