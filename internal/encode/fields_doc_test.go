@@ -310,7 +310,8 @@ An RFC 5103 biflow is two records here, and one in goflow2.
 
 ## What goflow2 has no fields for
 
-'6876/891' is element 891 of the enterprise 6876. Open vSwitch describes its tunnels in these elements.
+'6876/891' is element 891 of the enterprise 6876. Open vSwitch describes its tunnels in these
+elements.
 
 | field | from |
 |---|---|
