@@ -164,8 +164,8 @@ func (c *compiler) addGoflow2Field(el element) {
 
 // addElement adds an extra field for an element that maps to one field.
 func (c *compiler) addElement(el element) {
-	if x, ok := extraElements[el.Element]; ok {
-		c.addExtra(x, el.index)
+	if f, ok := flow.FieldByElement(el.Element); ok {
+		c.addExtra(setField(f.ID), el.index)
 		return
 	}
 	if el.PEN != penIANA {

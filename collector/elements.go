@@ -104,19 +104,6 @@ const (
 	ieDataLinkFrameSection       = 315
 )
 
-// extraElements are the extra fields for elements, without an index: those that the
-// table of fields in package flow maps to a field, and IE 192, which goflow2's
-// producer ignores in favour of IE 52.
-var extraElements = func() map[flow.Element]extraField {
-	m := map[flow.Element]extraField{{ID: ieIPTTL}: setField(flow.FieldIPTTL)}
-	for i := range flow.Fields {
-		for _, el := range flow.Fields[i].Elements {
-			m[el] = setField(flow.Fields[i].ID)
-		}
-	}
-	return m
-}()
-
 // setField returns the extra field that sets a field of the record to the value of
 // one element.
 func setField(id flow.FieldID) extraField {

@@ -1,9 +1,11 @@
 // Package flow holds what the other packages hand to each other: the decoded
-// [Record], the Kubernetes [Object] that owns one of its addresses, and the one
-// table of fields from which encoders, the mapping and the documentation are
-// made. It knows nothing of sockets, clusters or outputs.
+// [Record], the Kubernetes [Object] that owns one of its addresses, and the two tables
+// of fields, [Fields] (field.go) and [Attrs] (attr.go). It knows nothing of sockets,
+// clusters or outputs.
 //
-// flow.proto is the protobuf form of a record, flowpb its generated code.
+// "go generate ./flow" makes accessors_gen.go, flow.proto, its Go code flowpb, and
+// fields_gen.go of internal/encode from the tables. flow.proto is the protobuf form of a
+// record.
 package flow
 
 //go:generate go run generate.go

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
@@ -64,8 +63,9 @@ type Field struct {
 	// set; others have their Name there.
 	NetObserv string
 	Default   bool // written unless -fields asks for something else
-	// Elements lists the elements whose value is the field's value, as it is. The
-	// collector fills the field from any of them.
+	// Elements lists elements whose value is the field's value, as it is. The
+	// collector fills the field from any of them. Elements that goflow2 reads are
+	// not listed.
 	Elements []Element
 	Doc      string // without the elements; [Field.Description] has them
 }
@@ -101,7 +101,11 @@ func (f *Field) Description() string {
 	for i, e := range f.Elements {
 		names[i] = e.String()
 	}
-	return f.Doc + " (" + strings.Join(names, ", ") + ")"
+	list := strings.Join(names, ", ") + ")"
+	if doc, ok := strings.CutSuffix(f.Doc, ")"); ok {
+		return doc + ", " + list
+	}
+	return f.Doc + " (" + list
 }
 
 // Fields is the table of fields, indexed by FieldID. Nothing may change it.
@@ -126,15 +130,22 @@ func FieldByName(name string) (*Field, bool) {
 	return nil, false
 }
 
-// FieldByElement finds the field that an element fills. It is meant for
-// compiling templates, not for records.
-func FieldByElement(e Element) (*Field, bool) {
+// byElement has the fields by the elements that fill them.
+var byElement = func() map[Element]*Field {
+	m := make(map[Element]*Field)
 	for i := range Fields {
-		if slices.Contains(Fields[i].Elements, e) {
-			return &Fields[i], true
+		for _, e := range Fields[i].Elements {
+			m[e] = &Fields[i]
 		}
 	}
-	return nil, false
+	return m
+}()
+
+// FieldByElement finds the field that an element fills. It is meant for compiling
+// templates, not for every record.
+func FieldByElement(e Element) (*Field, bool) {
+	f, ok := byElement[e]
+	return f, ok
 }
 
 // table is the one table of fields: the default ones first, both groups sorted
@@ -160,7 +171,7 @@ var table = [...]Field{
 	{Name: "ForwardingStatus", Kind: KindUint, Number: 24, Default: true, Doc: "forwarding status (IE 89)"},
 	{Name: "FragmentId", Kind: KindUint, Number: 35, Default: true, Doc: "IP identification"},
 	{Name: "FragmentOffset", Kind: KindUint, Number: 36, Default: true, Doc: "fragment offset, in units of 8 bytes"},
-	{Name: "IPTTL", Kind: KindUint, Number: 25, Snake: "ip_ttl", Default: true, Doc: "time to live or hop limit (IE 52, 192)"},
+	{Name: "IPTTL", Kind: KindUint, Number: 25, Snake: "ip_ttl", Default: true, Elements: []Element{{0, 192}}, Doc: "time to live or hop limit (IE 52)"},
 	{Name: "IPTos", Kind: KindUint, Number: 23, Snake: "ip_tos", NetObserv: "Dscp", Default: true, Doc: "type of service or traffic class"},
 	{Name: "IPv6FlowLabel", Kind: KindUint, Number: 37, Default: true, Doc: "IPv6 flow label"},
 	{Name: "IcmpCode", Kind: KindUint, Number: 32, NetObserv: "IcmpCode", Default: true, Doc: "ICMP code"},

@@ -59,6 +59,7 @@ var elements = []struct {
 }{
 	{flow.Element{ID: 61}, "FlowDirection"},
 	{flow.Element{ID: 136}, "FlowEndReason"},
+	{flow.Element{ID: 192}, "IPTTL"},
 	{flow.Element{ID: 234}, "IngressVrfID"},
 	{flow.Element{ID: 235}, "EgressVrfID"},
 	{flow.Element{ID: 239}, "BiFlowDirection"},

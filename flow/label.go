@@ -13,11 +13,11 @@ const AttrLabel Attr = 64
 // MaxLabels bounds how many labels are copied.
 const MaxLabels = 32
 
-// Label says that a label of pods is shown in a generated field.
+// Label is a label of pods that is shown in a generated field.
 type Label struct {
 	Name  string // of the label, such as app.kubernetes.io/name
-	Field string // behind the prefix, in schema v1: App in SrcApp
-	Snake string // behind the prefix, in schema v2: app in src_app
+	Field string // after the prefix, in schema v1: App in SrcApp
+	Snake string // after the prefix, in schema v2: app in src_app
 }
 
 // ParseLabels reads the value of -kube.labels, such as
@@ -54,8 +54,8 @@ func ParseLabels(s string) ([]Label, error) {
 	return labels, nil
 }
 
-// valid says whether s is of letters, digits and some other characters, and
-// begins with a letter, or with a digit if that is allowed.
+// valid reports whether s consists of letters, digits and the characters of others,
+// and begins with a letter, or with a digit if that is allowed.
 func valid(s, others string, digit bool) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -47,7 +47,7 @@ func ParseMAC[S []byte | string](s S) (mac uint64, ok bool) {
 			}
 			continue
 		}
-		digit, ok := hexDigit(s[i])
+		digit, ok := HexDigit(s[i])
 		if !ok {
 			return 0, false
 		}
@@ -56,7 +56,9 @@ func ParseMAC[S []byte | string](s S) (mac uint64, ok bool) {
 	return mac, true
 }
 
-func hexDigit(c byte) (digit uint64, ok bool) {
+// HexDigit returns the value of a hexadecimal digit in either case, and false for
+// other characters.
+func HexDigit(c byte) (digit uint64, ok bool) {
 	switch {
 	case '0' <= c && c <= '9':
 		return uint64(c - '0'), true

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// MapEntry says that the owner of the address in Field is shown in generated
-// fields whose names begin with Prefix.
+// MapEntry maps an address field to generated fields: names that begin with Prefix
+// show the owner of the address in Field.
 type MapEntry struct {
 	Field  FieldID
 	Prefix string // as in SrcPod

@@ -9,19 +9,19 @@ import (
 // when the cluster changes, never when a flow arrives, and is immutable from
 // then on: any number of workers may read it at once.
 type Object struct {
-	// What records have by default comes first, so that it shares cache lines:
-	// among many pods, most of the time goes into waiting for these.
+	// The attributes of the default set come first, so that they share cache lines.
+	// With many pods, waiting for these lines takes most of the time.
 	Kind         string // Pod, Service or Node
 	Namespace    string // empty for a node
 	Name         string
 	HostIP       string // of a pod: its host's address
-	Workload     string // top owner's name; an object without owner is its own workload
+	Workload     string // name of the root owner; an object without owner is its own workload
 	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
 
-	safe bool // no attribute needs escaping in JSON
-	// workload is interned, so that all pods of a workload, those to come as
-	// well, have the same.
+	plain bool // no attribute needs escaping in JSON
+	// workload is interned: all pods of a workload have the same handle, also those
+	// that are created later.
 	workload unique.Handle[Workload]
 
 	Node   string // node that the pod runs on; of a node: its name
@@ -30,8 +30,8 @@ type Object struct {
 	Labels string // those of -kube.labels, as [JoinLabels] makes it
 }
 
-// Workload says which workload an object belongs to. Its strings are valid
-// UTF-8.
+// Workload names the workload that an object belongs to. Its strings are valid
+// UTF-8, as labels of metrics must be.
 type Workload struct {
 	Namespace string // empty for a node
 	Name      string
@@ -56,7 +56,8 @@ func (o *Object) pack() {
 	}
 }
 
-// NewObject seals o: attributes must not change afterwards.
+// NewObject returns o in the form that records use. Its attributes must not change
+// afterwards.
 func NewObject(o Object) *Object {
 	o.workload = unique.Make(Workload{
 		Namespace: strings.ToValidUTF8(o.Namespace, "\uFFFD"),
@@ -64,28 +65,27 @@ func NewObject(o Object) *Object {
 		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
 	})
 	o.pack()
-	o.safe = plain(o.Name) && plain(o.Kind)
+	o.plain = plain(o.Name) && plain(o.Kind)
 	for l := range strings.SplitSeq(o.Labels, "\n") {
 		if !plain(l) {
-			o.safe = false
+			o.plain = false
 		}
 	}
 	for a := range numAttrs {
 		if !plain(o.Attr(a)) {
-			o.safe = false
+			o.plain = false
 		}
 	}
 	return &o
 }
 
-// Plain says that no attribute needs escaping in JSON, so that encoders can
-// copy them as they are. It is false for objects not made by [NewObject].
-func (o *Object) Plain() bool { return o.safe }
+// Plain reports whether encoders can copy all attributes to JSON and protobuf as
+// they are. It is false for objects not made by [NewObject].
+func (o *Object) Plain() bool { return o.plain }
 
-// WorkloadID identifies the object's workload: handles are equal if and only if
-// the workloads are, and comparing or hashing one costs no more than a pointer.
-// It is the zero handle, whose Value must not be asked for, if o was not made
-// by [NewObject].
+// WorkloadID identifies the object's workload. Handles are equal if and only if the
+// workloads are. Comparing or hashing a handle costs no more than a pointer. If o
+// was not made by [NewObject], the handle is zero and its Value panics.
 func (o *Object) WorkloadID() unique.Handle[Workload] { return o.workload }
 
 func plain(s string) bool {

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	stockpb "github.com/netsampler/goflow2/v2/pb"
+	upstreampb "github.com/netsampler/goflow2/v2/pb"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -157,10 +157,10 @@ func TestProtoc(t *testing.T) {
 	}
 }
 
-// TestProtoStock checks that all of goflow2's fields are in flow.proto, with
+// TestProtoUpstream checks that all of goflow2's fields are in flow.proto, with
 // their numbers, types and enumerations, and no others below 2000.
-func TestProtoStock(t *testing.T) {
-	stock := (*stockpb.FlowMessage)(nil).ProtoReflect().Descriptor()
+func TestProtoUpstream(t *testing.T) {
+	upstream := (*upstreampb.FlowMessage)(nil).ProtoReflect().Descriptor()
 	describe := func(m protoreflect.MessageDescriptor) map[string]bool {
 		set := make(map[string]bool)
 		for i := range m.Fields().Len() {
@@ -177,7 +177,7 @@ func TestProtoStock(t *testing.T) {
 		}
 		return set
 	}
-	got, want := describe(enriched), describe(stock)
+	got, want := describe(enriched), describe(upstream)
 	if !maps.Equal(got, want) {
 		t.Errorf("flow.proto has %v\ngoflow2 has %v", got, want)
 	}

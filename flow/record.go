@@ -38,20 +38,21 @@ type Line struct {
 	// Close is the offset in Text of the closing brace of the object, or -1
 	// if Text is not one JSON object and must be passed through unchanged.
 	Close int
-	// Empty says that the object has no members, so no comma goes before the
-	// first generated one.
+	// Empty reports whether the object has no members. Then no comma goes before
+	// the first generated one.
 	Empty bool
-	// Snake says that the line's keys are in goflow2 v2's snake_case style.
+	// Snake reports whether the line's keys are in goflow2 v2's snake_case style.
 	Snake bool
 	// Keys lists the line's top-level keys that a generated field could
 	// collide with; such a field is not added again.
 	Keys []string
-	// Attrs lists the generated fields that the line came with, as far as
-	// somebody asked for them.
+	// Attrs lists those generated fields of the line that the reader was asked to
+	// keep.
 	Attrs []LineAttr
 }
 
-// LineAttr is a generated field that a line came with.
+// LineAttr is a generated field that a line had when it was read. Text aliases the
+// reader's buffer.
 type LineAttr struct {
 	Ref  AttrRef
 	Text []byte
@@ -67,7 +68,8 @@ type AttrRef struct {
 	Attr Attr
 }
 
-// End is the owner of one address of a record.
+// End is the owner of one address of a record, when the flow ran. [End.Attr] reads
+// its generated fields.
 type End struct {
 	// Object is immutable and shared; nil if nobody is known to own the address.
 	Object *Object
@@ -106,20 +108,21 @@ func (s Status) String() string {
 // Extra holds what goflow2's message has no field for. Its zero value means
 // that the exporter sent none of it. Slices alias the worker's buffers.
 type Extra struct {
-	// HasStart and HasEnd report whether the exporter sent a start or end time, as
-	// told from the template. Without them the message's times are goflow2's
-	// default, the export time.
+	// HasStart and HasEnd report whether the exporter sent a start or end time. The
+	// template decides, not the value. Without them the message's times are
+	// goflow2's default, the export time.
 	HasStart, HasEnd bool
 
-	// Scaled reports whether the counters are estimates for all packets: the exporter
-	// has multiplied them by its sampling rate already.
+	// Scaled reports whether the counters are estimates for all packets, because the
+	// exporter has multiplied them by its sampling rate already.
 	Scaled bool
-	// Duplicate says that another record has the same packets, of the same
-	// exporter or of one that the packets passed before. Of all the records of
-	// a packet exactly one does not say so. It is known of Open vSwitch only.
+	// Duplicate reports whether another record counts the same packets. That record
+	// is of the same exporter, or of an exporter that the packets passed before. Of
+	// all records of a packet exactly one is no duplicate. Only records of Open
+	// vSwitch are ever marked.
 	Duplicate bool
 
-	// OwnFields are generated from the table of fields.
+	// OwnFields has the fields of [Fields] that the exporter's elements fill.
 	OwnFields
 }
 

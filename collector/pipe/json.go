@@ -5,6 +5,8 @@ import (
 	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // maxDepth is how deep objects and arrays may nest, encoding/json's limit.
@@ -200,17 +202,11 @@ func hex4(b []byte, i int) (r rune, ok bool) {
 		return 0, false
 	}
 	for _, c := range b[i : i+4] {
-		switch {
-		case '0' <= c && c <= '9':
-			c -= '0'
-		case 'a' <= c && c <= 'f':
-			c -= 'a' - 10
-		case 'A' <= c && c <= 'F':
-			c -= 'A' - 10
-		default:
+		digit, ok := flow.HexDigit(c)
+		if !ok {
 			return 0, false
 		}
-		r = r<<4 | rune(c)
+		r = r<<4 | rune(digit)
 	}
 	return r, true
 }

@@ -10,14 +10,14 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// The put functions write at b[n:], where the caller has made room for the
-// longest value, and return the offset behind it. They are what an encoder
-// spends its time in.
+// The put functions write at b[n:] and return the offset after what they wrote. The
+// caller has made room for the longest value. Encoders spend most of their time in
+// these functions.
 
 const (
 	maxUint = 20 // digits of the largest uint64
 	maxAddr = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
-	// maxPrefix is the longest of all that is bounded.
+	// maxPrefix is the length of the longest value of bounded length.
 	maxPrefix = maxAddr + len("/128")
 )
 
@@ -33,8 +33,8 @@ const pairs = "00010203040506070809" +
 	"80818283848586878889" +
 	"90919293949596979899"
 
-// octets holds, for each byte, its decimal digits and a dot, and in the last
-// place how many bytes that is.
+// octets holds the decimal digits of each byte and a dot. The last element is the
+// number of these characters.
 var octets = func() (t [256][5]byte) {
 	for i := range t {
 		d := append(fmtUint(uint64(i)), '.')
@@ -111,8 +111,8 @@ func putIPv4(b []byte, n int, addr [4]byte) int {
 	return n - 1 // without the last dot
 }
 
-// putUpstreamAddr writes an IP address as goflow2 does: IPv4-mapped IPv6 stays
-// what it is.
+// putUpstreamAddr writes an IP address as goflow2 does, which keeps the form of
+// IPv4-mapped IPv6 addresses.
 func putUpstreamAddr(b []byte, n int, addr []byte) int {
 	if len(addr) == 4 {
 		return putIPv4(b, n, [4]byte(addr))
@@ -123,8 +123,8 @@ func putUpstreamAddr(b []byte, n int, addr []byte) int {
 	return n
 }
 
-// putUpstreamNet writes the network of an address as goflow2 does, which has
-// netip's words where there is none.
+// putUpstreamNet writes the network of an address as goflow2 does. Where there is
+// none, goflow2 writes netip's text for an invalid prefix.
 func putUpstreamNet(b []byte, n int, addr []byte, length uint32) int {
 	if len(addr) == 4 && length <= 32 {
 		masked := binary.BigEndian.Uint32(addr) &^ (1<<(32-length) - 1)
@@ -148,8 +148,8 @@ func putMAC(b []byte, n int, mac uint64) int {
 	return n + flow.MACLen
 }
 
-// reserve extends b to its capacity, which it makes at least n+need; what is
-// behind n need not be kept.
+// reserve extends b to its capacity and makes that at least n+need. It keeps b[:n]
+// alone.
 func reserve(b []byte, n, need int) []byte {
 	if cap(b)-n < need {
 		b = slices.Grow(b[:n], need)
@@ -160,8 +160,8 @@ func reserve(b []byte, n, need int) []byte {
 // replacement is U+FFFD in UTF-8, which stands for each byte that is no UTF-8.
 const replacement = "\uFFFD"
 
-// runeAt returns how many bytes the character at s[i] takes up, and whether it is
-// one: a byte that is no UTF-8 is not, and is to become [replacement].
+// runeAt returns how many bytes the character at s[i] takes up. A byte that is no
+// UTF-8 is not valid; encoders write [replacement] for it.
 func runeAt[S []byte | string](s S, i int) (size int, valid bool) {
 	r, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
 	return size, r != utf8.RuneError || size > 1

@@ -12,7 +12,7 @@ import (
 // column is one field that records can be written with.
 type column struct {
 	key   string   // as it is written
-	names []string // by which -fields knows it, the key first
+	names []string // what -fields may call it, the key first
 	// suffixes lists the names of a generated field without its prefix.
 	suffixes []string
 	kind     columnKind
@@ -30,13 +30,13 @@ type columnKind uint8
 
 const (
 	decoded   columnKind = iota // from the flow
-	generated                   // from the cluster
+	generated                   // from the owner of an address
 	cluster                     // the same in every record, from -cluster
 	constant                    // the same in every record, always
 )
 
-// dialect is how records are written, as far as it decides which fields there
-// are and how they are named.
+// dialect is a way of naming fields. It decides which fields there are, and which
+// are in the default set.
 type dialect uint8
 
 const (
@@ -46,8 +46,8 @@ const (
 	dialectProtobuf
 )
 
-// within names the fields of schema v1 that are renderings of another field.
-// Only v1 has both.
+// within maps fields of schema v1 to the field whose value they show in another form.
+// Other schemas have the latter alone.
 var within = map[flow.FieldID]flow.FieldID{
 	flow.FieldTimeReceived:  flow.FieldTimeReceivedNs,
 	flow.FieldTimeFlowStart: flow.FieldTimeFlowStartNs,
@@ -66,7 +66,7 @@ func (d dialect) key(f *flow.Field) (key string, def bool) {
 		if f.Number == 0 {
 			return "", false
 		}
-		return f.Snake, true // a field without value takes no room
+		return f.Snake, true // a field without a value takes up no bytes
 	case dialectNetObserv:
 		if f.ID == flow.FieldOutIfName {
 			return "", false
@@ -79,7 +79,7 @@ func (d dialect) key(f *flow.Field) (key string, def bool) {
 	return f.Name, f.Default
 }
 
-// also returns other names of a field than its own.
+// also returns the names of fields that are part of f in this dialect.
 func (d dialect) also(f *flow.Field) []string {
 	var names []string
 	switch d {
@@ -90,7 +90,7 @@ func (d dialect) also(f *flow.Field) []string {
 			}
 		}
 	case dialectNetObserv:
-		if f.ID == flow.FieldInIfName { // Interfaces has both, IfDirections says which is which
+		if f.ID == flow.FieldInIfName { // Interfaces has both names, IfDirections their directions
 			out := &flow.Fields[flow.FieldOutIfName]
 			names = append(names, out.Name, out.Snake, "IfDirections")
 		}
@@ -124,8 +124,8 @@ func (d dialect) attrs(end int, e flow.MapEntry) []column {
 	return cols
 }
 
-// labels returns the columns of one prefix for labels. They were asked for, so
-// they are in the default set.
+// labels returns the columns of one prefix for labels. All are in the default set,
+// because -kube.labels has asked for them.
 func (d dialect) labels(end int, e flow.MapEntry, labels []flow.Label) []column {
 	var cols []column
 	for i, l := range labels {
@@ -212,7 +212,7 @@ func selectColumns(d dialect, list string, mapping []flow.MapEntry, labels ...fl
 			}
 		}
 		if first {
-			// -cluster asks for its field in each record by itself.
+			// The option -cluster asks for its field whatever the list has.
 			set(cols, on, "Cluster", true)
 		}
 		first = false
@@ -235,7 +235,7 @@ func selectColumns(d dialect, list string, mapping []flow.MapEntry, labels ...fl
 	return selected, nil
 }
 
-// set switches the fields of a name and reports whether there are any.
+// set switches the fields with a name on or off. It reports whether there are any.
 func set(cols []column, on []bool, name string, value bool) bool {
 	found := false
 	for i, c := range cols {

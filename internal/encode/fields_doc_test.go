@@ -99,6 +99,12 @@ func fieldsDoc() []byte {
 		fmt.Fprintf(b, "| %s | %s | `%s` |\n", d.fields, d.what, strings.ReplaceAll(d.test, " ", "_"))
 	}
 	b.WriteString(docFilled)
+	slices.SortFunc(fields, func(x, y flow.Field) int { return int(x.Number - y.Number) })
+	for i := range fields {
+		if f := &fields[i]; f.Own() {
+			fmt.Fprintf(b, "| `%s` | %s |\n", f.Name, originCell(f))
+		}
+	}
 	return b.Bytes()
 }
 
@@ -136,6 +142,18 @@ func numberCell(f *flow.Field) string {
 		return ""
 	}
 	return strconv.Itoa(int(f.Number))
+}
+
+// originCell shows the elements that fill a field.
+func originCell(f *flow.Field) string {
+	var names []string
+	for _, e := range f.Elements {
+		names = append(names, e.String())
+	}
+	if f.ID == flow.FieldInIfName || f.ID == flow.FieldOutIfName {
+		names = append(names, "IE 82; of two in a record the first is the ingress interface's")
+	}
+	return strings.Join(names, ", ")
 }
 
 func textCell(s string) string { return strings.ReplaceAll(s, "|", `\|`) }
@@ -292,12 +310,9 @@ An RFC 5103 biflow is two records here, and one in goflow2.
 
 ## What goflow2 has no fields for
 
+'6876/891' is element 891 of the enterprise 6876. Open vSwitch describes its tunnels in these
+elements.
+
 | field | from |
 |---|---|
-| 'FlowDirection' | IE 61 |
-| 'BiFlowDirection' | IE 239 |
-| 'IngressVrfID', 'EgressVrfID' | IE 234, 235 |
-| 'FlowEndReason' | IE 136 |
-| 'InIfName', 'OutIfName' | IE 82; of two in a record the first is the ingress interface’s |
-| 'TunnelType', 'TunnelKey', 'TunnelSrcAddr', 'TunnelDstAddr', 'TunnelProto', 'TunnelSrcPort', 'TunnelDstPort' | Open vSwitch’s enterprise elements (6876) 891 to 897 |
 `)

@@ -13,7 +13,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// JSONConfig says what JSON records look like.
+// JSONConfig configures an encoder of JSON.
 type JSONConfig struct {
 	// Schema is one of [Schemas].
 	Schema string
@@ -24,8 +24,8 @@ type JSONConfig struct {
 	Mapping []flow.MapEntry
 	// Cluster is the value of the field Cluster; empty leaves it out.
 	Cluster string
-	// Labels lists the labels that objects have, in the order in which they
-	// have them.
+	// Labels lists the labels of -kube.labels. Objects have their values in the same
+	// order.
 	Labels []flow.Label
 }
 
@@ -34,15 +34,17 @@ var Schemas = []string{"v1", "v2", "netobserv"}
 
 // JSON encodes a record as one JSON object on a line of its own.
 //
-// Schema v1 is the contract's own. In schema v2 goflow2's fields are rendered
-// as goflow2 v2.2.6 does it (producer/proto/messages.go, render.go), in its
-// order, and generated fields follow. Schema netobserv has names and units of
-// flowlogs-pipeline's output.
+// Schema v1 is this program's own. Schema v2 has goflow2's fields in goflow2's order,
+// rendered as goflow2 v2.2.6 does it (producer/proto/messages.go, render.go). Generated
+// fields follow them. Schema netobserv has the names and units of flowlogs-pipeline.
+//
+// Any number of goroutines may use an encoder. It does not allocate once the buffer
+// that it appends to has grown.
 type JSON struct {
 	layout
-	// room is more than all values of bounded length take up, with their keys.
+	// room is an upper bound for all keys and values of bounded length.
 	room int
-	// pascal and snake add the generated fields to lines of either style.
+	// pascal and snake have the generated fields that lines of either style get.
 	pascal, snake layout
 }
 
@@ -72,7 +74,7 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 	for _, c := range cols {
 		e.room += e.add(d, c, c.key)
 	}
-	// Whatever is the order, that of lines is by name.
+	// Fields that are added to lines are sorted by name in all schemas.
 	cols = slices.DeleteFunc(cols, func(c column) bool { return c.kind == decoded || c.kind == constant })
 	slices.SortFunc(cols, func(a, b column) int { return cmp.Compare(a.pascal, b.pascal) })
 	for _, c := range cols {
@@ -116,7 +118,7 @@ func (e *JSON) AppendRecord(dst []byte, r *flow.Record) []byte {
 	return b[:n+2]
 }
 
-// putOther writes a field that is none of [numbers].
+// putOther writes a field that [numbers] does not gather.
 func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	s := &e.steps[i]
 	if s.op == opAttr {
@@ -183,8 +185,8 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	return b, n + 2
 }
 
-// numberOf returns the value of a field that is written as a number and is none
-// of [numbers].
+// numberOf returns the value of a field that is written as a number and that
+// [numbers] does not gather.
 func numberOf(s *step, r *flow.Record) uint64 {
 	switch s.op {
 	case opStartNs:
@@ -267,7 +269,7 @@ func appendList(b []byte, s *step, r *flow.Record) []byte {
 	return append(b, ']', ',')
 }
 
-// appendInterfaces appends the rest of IfDirections (0 ingress, 1 egress), and
+// appendInterfaces appends the rest of IfDirections (0 ingress, 1 egress), then
 // Interfaces with the names in the same order.
 func appendInterfaces(b []byte, x *flow.Extra) []byte {
 	in, out := len(x.InIfName) > 0, len(x.OutIfName) > 0
@@ -292,9 +294,9 @@ func appendInterfaces(b []byte, x *flow.Extra) []byte {
 	return append(b, ']', ',')
 }
 
-// appendLine appends the record's line with the generated fields spliced in
-// before the closing brace, in the line's own style. A line that is no object
-// is passed on as it is, and a key that the line has is not added again.
+// appendLine appends the record's line and adds the generated fields before the
+// closing brace, in the line's own style. A key that the line has already is not
+// added again. A line that is no object stays as it is.
 func (e *JSON) appendLine(dst []byte, r *flow.Record) []byte {
 	l := r.Line
 	if l.Close < 0 {

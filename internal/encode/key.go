@@ -10,24 +10,24 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// DefaultKey are the fields of a record's key unless others are asked for.
+// DefaultKey is the list of fields that keys are made of by default.
 const DefaultKey = "SrcAddr,DstAddr"
 
 // Key makes keys of records for outputs that keep records with the same key
 // together.
 //
-// A key is the text of some fields, joined by commas. Where a field of the
-// source and the same of the destination are both in it, the lesser end comes
-// first, so that both directions of a conversation have the same key. Any
-// number of goroutines may use it.
+// A key is the text of some fields, joined by commas. If it has a field of the source
+// and the same field of the destination, the lesser end comes first. Both directions
+// of a conversation then have the same key. Any number of goroutines may use a Key.
 type Key struct {
 	// The ends have the same number of fields, in the same order.
 	ends  [2][]column
 	alone []column
 }
 
-// ParseKey reads a list of fields separated by commas, in either naming style.
-// Generated fields are named with their prefix in mapping.
+// ParseKey parses a list of fields separated by commas, in either naming style.
+// Generated fields are named with their prefix in mapping. Errors say which field
+// cannot be part of a key, and why.
 func ParseKey(list string, mapping []flow.MapEntry, labels ...flow.Label) (*Key, error) {
 	cols, err := columns(dialectV1, mapping, labels...)
 	if err != nil {
@@ -71,7 +71,7 @@ func single(k flow.ValueKind) bool {
 	return k != flow.KindUints && k != flow.KindAddrs && k != flow.KindLayers
 }
 
-// opposite tells whether src is a field of the source and dst the same of the
+// opposite reports whether src is a field of the source and dst the same field of the
 // destination.
 func opposite(src, dst column, mapping []flow.MapEntry) bool {
 	other := func(a, b flow.FieldID) bool {
@@ -87,8 +87,8 @@ func opposite(src, dst column, mapping []flow.MapEntry) bool {
 	return src.attr == dst.attr && other(mapping[src.end].Field, mapping[dst.end].Field)
 }
 
-// AppendKey appends the key of a record, nothing if the record has none of the
-// fields: a line that is no record, say.
+// AppendKey appends the key of a record. It appends nothing if the record has none
+// of the fields, as a line that is no JSON object has none.
 func (k *Key) AppendKey(dst []byte, r *flow.Record) []byte {
 	if r.Line != nil && r.Line.Close < 0 {
 		return dst
@@ -112,8 +112,8 @@ func (k *Key) AppendKey(dst []byte, r *flow.Record) []byte {
 	return dst[:len(dst)-1] // without the last comma
 }
 
-// appendFields appends fields with a comma behind each, and tells whether one
-// of them has a value.
+// appendFields appends fields with a comma after each. It reports whether any of them
+// has a value.
 func appendFields(dst []byte, cols []column, r *flow.Record) (_ []byte, found bool) {
 	for i := range cols {
 		c := &cols[i]

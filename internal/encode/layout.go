@@ -12,18 +12,18 @@ import (
 // layout is a list of fields in the order in which they are written.
 type layout struct {
 	steps []step
-	// names holds the name of each field, texts what does not fit its step: a
-	// long key, or all of a constant. They are kept apart from the steps, which
-	// are gone through for every record and had better be small.
+	// names holds the name of each field. texts holds what its step has no room
+	// for: a long key, or all of a constant. Both are apart from the steps, which
+	// are read for every record and are faster when they are small.
 	names, texts []string
 }
 
 // step writes one field.
 type step struct {
-	// key is `"Name":`, with the quote that opens a string, padded: copying a
-	// fixed length takes a quarter of the time.
+	// key is `"Name":` with the quote that opens a string. It is padded because
+	// copying a fixed length takes a quarter of the time.
 	key    [maxKey]byte
-	keyLen uint8 // 0: it is in texts
+	keyLen uint8 // 0 if the key is in texts
 	op     op
 	field  flow.FieldID
 	end    uint8
@@ -39,8 +39,8 @@ const numberSlots = 64
 
 type op uint8
 
-// How values are written. Those before opAddr are numbers, those from opUints
-// on are lists, the others strings.
+// How values are written. Those before opAddr are numbers. Those from opUints on are
+// lists. The others are strings.
 const (
 	opNumber op = iota // one that [numbers] gathers
 	opUint
@@ -54,7 +54,7 @@ const (
 	opMAC
 	opText
 	opString
-	opUpstreamAddr // as goflow2 has it
+	opUpstreamAddr // as goflow2 renders it
 	opUpstreamMAC
 	opUpstreamType
 	opUpstreamEtype
@@ -76,7 +76,7 @@ var opOfKind = [...]op{
 	flow.KindString: opString, flow.KindUints: opUints, flow.KindAddrs: opAddrs, flow.KindLayers: opLayers,
 }
 
-// opsOf lists, by dialect, fields that are not written as their kind is.
+// opsOf lists the fields of each dialect that are not written as others of their kind.
 var opsOf = map[dialect]map[flow.FieldID]op{
 	dialectV2: {
 		flow.FieldTimeFlowStartNs: opStartNs, flow.FieldTimeFlowEndNs: opEndNs,
@@ -88,7 +88,7 @@ var opsOf = map[dialect]map[flow.FieldID]op{
 	},
 }
 
-// opOf tells how a dialect writes a field.
+// opOf returns how a dialect writes a field.
 func (d dialect) opOf(f *flow.Field) op {
 	if o, ok := opsOf[d][f.ID]; ok {
 		return o
@@ -107,8 +107,8 @@ func (d dialect) opOf(f *flow.Field) op {
 	return o
 }
 
-// upstreamOrder tells where in its output goflow2 has a column: at the place of
-// the field in its message. What it does not have comes behind.
+// upstreamOrder returns the place of a column in goflow2's output, which is the place
+// of the field in goflow2's message. Other columns come after all of these.
 func upstreamOrder(c column) int {
 	f := &flow.Fields[c.field]
 	if c.kind != decoded || !f.Upstream() {
@@ -117,7 +117,8 @@ func upstreamOrder(c column) int {
 	return (*upstreampb.FlowMessage)(nil).ProtoReflect().Descriptor().Fields().ByNumber(protowire.Number(f.Number)).Index()
 }
 
-// add appends the step of a column and returns how much room it takes.
+// add appends the step of a column. It returns an upper bound for what the step
+// writes, in bytes; values of unbounded length make room for themselves.
 func (l *layout) add(d dialect, c column, name string) int {
 	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
 	switch {

@@ -12,7 +12,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// ProtobufConfig says what protobuf records have in them.
+// ProtobufConfig configures an encoder of protobuf.
 type ProtobufConfig struct {
 	// Fields is the value of -fields; empty is "default".
 	Fields string
@@ -21,31 +21,34 @@ type ProtobufConfig struct {
 	Mapping []flow.MapEntry
 	// Cluster is the value of the field cluster; empty leaves it out.
 	Cluster string
-	// Labels lists the labels that objects have, in the order in which they
-	// have them.
+	// Labels lists the labels of -kube.labels. Objects have their values in the same
+	// order.
 	Labels []flow.Label
 }
 
-// Protobuf encodes a record as an EnrichedFlow of flow/flow.proto with its
-// length before it, as goflow2's format bin does. Fields are in the order of
-// their numbers, then come those that a message read in pipe mode had and
-// goflow2's message has not.
+// Protobuf encodes a record as an EnrichedFlow of flow/flow.proto with its length
+// before it, as goflow2's format bin does. Fields are in the order of their numbers.
+// If the record was read from a pipe, fields that goflow2's message does not know
+// follow them.
 //
-// Of a record that was read as a line of JSON it writes what the message holds
-// (see package pipe): that is next to nothing, so such input is best refused.
+// A record that was read as a line of JSON has next to nothing in its message (see
+// package pipe), so such input is best refused.
+//
+// Any number of goroutines may use an encoder. It does not allocate once the buffer
+// that it appends to has grown.
 type Protobuf struct {
 	on      [256]bool  // decoded fields to write, by FieldID
 	ends    []protoEnd // generated fields of the prefixes Src and Dst
 	others  []protoEnd // those of other prefixes
-	cluster []byte     // the whole field
-	// room is more than what is left to write takes up at any time, without
-	// what is reserved for by itself.
+	cluster []byte     // encoded field; nil if there is none
+	// room is an upper bound for all values of bounded length. Values of unbounded
+	// length make room for themselves, and for room bytes after them.
 	room int
 }
 
 const (
 	maxProtoTag = 3 // bytes; enough for numbers up to 262143
-	// protoRoom is more than all decoded fields of bounded length take up.
+	// protoRoom is an upper bound for all decoded fields of bounded length.
 	protoRoom = len(flow.Fields) * (maxProtoTag + binary.MaxVarintLen64)
 )
 
@@ -53,15 +56,15 @@ const (
 type protoEnd struct {
 	end    uint8
 	base   protowire.Number // what the numbers of the attributes are counted from
-	prefix []byte           // of another prefix: the whole field in its KubeObject
+	prefix []byte           // encoded field prefix of KubeObject; nil for Src and Dst
 	attrs  []protoAttr
-	status bool // the status is among them, which is always known
+	status bool // attrs has the status, which is known of every end
 }
 
 type protoAttr struct {
 	number protowire.Number
 	attr   flow.Attr
-	key    []byte // of a label: the whole field in its map's entry
+	key    []byte // encoded key of the map's entry; nil if it is no label
 }
 
 // The numbers of a map's fields (protobuf encoding, "Maps").
@@ -128,14 +131,14 @@ func NewProtobuf(cfg ProtobufConfig) (*Protobuf, error) {
 
 // AppendRecord appends the record with its length before it.
 func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
-	// Most records are of 128 to 16383 bytes, whose length takes up two.
+	// Most records have 128 to 16383 bytes. Their length takes up two bytes.
 	const prefix = 2
 	start := len(dst)
 	m := &r.Msg
 	b := reserve(dst, start, e.room+upstreamSize(m))
 	b, n := e.putUpstream(b, start+prefix, m)
-	// What a message that was read has besides goflow2's fields is kept, and
-	// not added again.
+	// A message that was read from a pipe keeps the fields that goflow2 does not
+	// know. Those that it has are not added again.
 	unknown := m.ProtoReflect().GetUnknown()
 	for i := range e.ends {
 		pe := &e.ends[i]
@@ -219,7 +222,7 @@ func (e *Protobuf) putEnd(b []byte, n int, pe *protoEnd, end *flow.End, unknown 
 	return b, n
 }
 
-// putOther writes what is known of one end as a KubeObject, if it is anything.
+// putOther writes what is known of one end as a KubeObject, unless nothing is known.
 func (e *Protobuf) putOther(b []byte, n int, pe *protoEnd, end *flow.End, unknown []byte) ([]byte, int) {
 	size := len(pe.prefix)
 	for i := range pe.attrs {
@@ -254,7 +257,7 @@ func (e *Protobuf) putOther(b []byte, n int, pe *protoEnd, end *flow.End, unknow
 	return reserve(b, n, e.room), n
 }
 
-// hasField tells whether a message has a field.
+// hasField reports whether a message has a field.
 func hasField(message []byte, number protowire.Number) bool {
 	for len(message) > 0 {
 		num, _, n := protowire.ConsumeField(message)
@@ -269,7 +272,8 @@ func hasField(message []byte, number protowire.Number) bool {
 	return false
 }
 
-// hasOther tells whether a message has an object that begins with a field.
+// hasOther reports whether a message has a KubeObject that begins with prefix, an
+// encoded field.
 func hasOther(message, prefix []byte) bool {
 	for len(message) > 0 {
 		num, typ, n := protowire.ConsumeTag(message)

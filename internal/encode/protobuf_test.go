@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	stockpb "github.com/netsampler/goflow2/v2/pb"
+	upstreampb "github.com/netsampler/goflow2/v2/pb"
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -138,7 +138,7 @@ func TestProtobufReference(t *testing.T) {
 // TestProtobufFields writes each field alone.
 func TestProtobufFields(t *testing.T) {
 	r := arbitrary(bytes.Repeat([]byte{0xff}, 4000))
-	r.Msg.Type = stockpb.FlowMessage_IPFIX
+	r.Msg.Type = upstreampb.FlowMessage_IPFIX
 	all := wantMessage(r, defaultMapping, "")
 	for i := range flow.Fields {
 		f := &flow.Fields[i]
@@ -389,13 +389,13 @@ func FuzzProtobuf(f *testing.F) {
 		if err := protodelim.UnmarshalFrom(bytes.NewReader(got), ours); err != nil || !proto.Equal(ours, want) {
 			t.Fatalf("got %v\nwant %v (%v)", ours, want, err)
 		}
-		stock := new(stockpb.FlowMessage)
-		if err := protodelim.UnmarshalFrom(bytes.NewReader(got), stock); err != nil {
+		upstream := new(upstreampb.FlowMessage)
+		if err := protodelim.UnmarshalFrom(bytes.NewReader(got), upstream); err != nil {
 			t.Fatal(err)
 		}
-		stock.ProtoReflect().SetUnknown(nil)
-		if !proto.Equal(stock, &r.Msg.FlowMessage) {
-			t.Fatalf("goflow2 reads %v\nwant %v", stock, &r.Msg.FlowMessage)
+		upstream.ProtoReflect().SetUnknown(nil)
+		if !proto.Equal(upstream, &r.Msg.FlowMessage) {
+			t.Fatalf("goflow2 reads %v\nwant %v", upstream, &r.Msg.FlowMessage)
 		}
 	})
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/netsampler/goflow2/v2/decoders/sflow"
-	stockpb "github.com/netsampler/goflow2/v2/pb"
+	upstreampb "github.com/netsampler/goflow2/v2/pb"
 	"github.com/netsampler/goflow2/v2/producer"
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 	"google.golang.org/protobuf/proto"
@@ -17,9 +17,9 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// stockJSON returns a function that renders a record's message as goflow2 does
+// upstreamJSON returns a function that renders a record's message as goflow2 does
 // with its default configuration.
-func stockJSON(tb testing.TB) func(r *flow.Record) []byte {
+func upstreamJSON(tb testing.TB) func(r *flow.Record) []byte {
 	tb.Helper()
 	cfg, err := (&protoproducer.ProducerConfig{}).Compile()
 	if err != nil {
@@ -53,7 +53,7 @@ func lineOf(e encoder, r *flow.Record) string {
 // TestSchemaV2Rendering compares single values with goflow2's rendering of the
 // same message.
 func TestSchemaV2Rendering(t *testing.T) {
-	stock := stockJSON(t)
+	upstream := upstreamJSON(t)
 	e := newJSON(t, JSONConfig{Schema: "v2"})
 	addr := func(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
 	for name, set := range map[string]func(r *flow.Record){
@@ -80,13 +80,13 @@ func TestSchemaV2Rendering(t *testing.T) {
 		"address of 3 bytes":  func(r *flow.Record) { r.Msg.DstAddr, r.Msg.DstNet = []byte{1, 2, 3}, 8 },
 		"MAC of 8 bytes":      func(r *flow.Record) { r.Msg.SrcMac = 0xfedcba9876543210 },
 		"addresses":           func(r *flow.Record) { r.Msg.MplsIp = [][]byte{addr("::ffff:1.2.3.4"), nil, addr("1.2.3.4")} },
-		"layers":              func(r *flow.Record) { r.Msg.LayerStack = []stockpb.FlowMessage_LayerStack{0, 99, 57} },
+		"layers":              func(r *flow.Record) { r.Msg.LayerStack = []upstreampb.FlowMessage_LayerStack{0, 99, 57} },
 		"large":               func(r *flow.Record) { r.Msg.Bytes, r.Msg.TimeFlowStartNs = 1<<64-1, 1<<63+1 },
 		"times that it lacks": func(r *flow.Record) { r.Msg.TimeFlowStartNs, r.Msg.TimeFlowEndNs = 5, 6 },
 	} {
 		r := new(flow.Record)
 		set(r)
-		if got, want := lineOf(e, r), string(stock(r)); got != want {
+		if got, want := lineOf(e, r), string(upstream(r)); got != want {
 			t.Errorf("%s:\n got %s\nwant %s", name, got, want)
 		}
 	}
@@ -94,9 +94,9 @@ func TestSchemaV2Rendering(t *testing.T) {
 
 // TestSchemaV2Generated checks what follows goflow2's fields.
 func TestSchemaV2Generated(t *testing.T) {
-	stock := stockJSON(t)
+	upstream := upstreamJSON(t)
 	r := full()
-	want := strings.TrimSuffix(string(stock(r)), "}")
+	want := strings.TrimSuffix(string(upstream(r)), "}")
 	generated := `,"cluster":"c","dst_namespace":"b","dst_warn":"Several \"services\"","dst_workload":"a","dst_workload_kind":"Service",` +
 		`"src_host_ip":"10.89.0.2","src_namespace":"local-path-storage","src_pod":"local-path-provisioner-78776bfc44-p2xkl","src_workload":"local-path-provisioner","src_workload_kind":"Deployment"}`
 	if got := lineOf(newJSON(t, JSONConfig{Schema: "v2", Cluster: "c"}), r); got != want+generated {
@@ -119,11 +119,11 @@ func FuzzSchemaV2(f *testing.F) {
 	f.Add([]byte{})
 	f.Add(bytes.Repeat([]byte{0xff}, 400))
 	f.Add([]byte(referenceJSON))
-	stock := stockJSON(f)
+	upstream := upstreamJSON(f)
 	e := newJSON(f, JSONConfig{Schema: "v2"})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := arbitrary(data)
-		if got, want := lineOf(e, r), string(stock(r)); got != want {
+		if got, want := lineOf(e, r), string(upstream(r)); got != want {
 			t.Fatalf("got  %s\nwant %s", got, want)
 		}
 	})

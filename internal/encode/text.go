@@ -10,11 +10,11 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// TextConfig says what lines of text look like.
+// TextConfig configures an encoder of text.
 type TextConfig struct {
-	// Mapping tells which ends of a record own which addresses, by index of
-	// [flow.Record].Ends. Source, destination and exporter are shown by name
-	// where SrcAddr, DstAddr and SamplerAddress are mapped.
+	// Mapping has the address field of each of [flow.Record].Ends. Source,
+	// destination and exporter are shown by name where SrcAddr, DstAddr and
+	// SamplerAddress are mapped.
 	Mapping []flow.MapEntry
 	// Cluster is added to each line unless it is empty.
 	Cluster string
@@ -30,11 +30,13 @@ type TextConfig struct {
 //
 // These are the time of receipt, the two ends (namespace and workload, or the
 // address where the owner is not known), protocol, bytes, packets and exporter.
-// Columns grow with what they have held, up to a bound.
+// The columns of the ends are as wide as the widest name so far, up to a bound.
+//
+// Any number of goroutines may use an encoder.
 type Text struct {
 	cfg               TextConfig
 	src, dst, sampler int // index of the end, or -1
-	// widths are how many characters source and destination have taken so far.
+	// widths are the largest numbers of characters of source and destination so far.
 	widths [2]atomic.Int32
 }
 
@@ -44,7 +46,7 @@ const (
 	protoWidth  = 4
 	bytesWidth  = len("99.9 kB")
 	packetWidth = 6
-	// textRoom is what most lines take up.
+	// textRoom is enough bytes for most lines.
 	textRoom = 256
 )
 
@@ -156,7 +158,7 @@ func (e *Text) appendEnd(b []byte, r *flow.Record, column, end int, addr []byte,
 	width := utf8.RuneCount(b[start:]) - escapes
 	most := int(e.widths[column].Load())
 	if width > most && width <= maxEndWidth {
-		// Another worker may do so at the same time: the next line is right.
+		// Another worker may store a width at the same time. The next line corrects it.
 		e.widths[column].Store(int32(width))
 	}
 	return pad(b, most-width)
@@ -179,7 +181,7 @@ func (e *Text) appendObject(b []byte, o *flow.Object) []byte {
 	return e.color(appendPrintable(b, name), colorNone)
 }
 
-// appendPrintable appends a name without what terminals take for commands.
+// appendPrintable appends a name without characters that terminals interpret.
 func appendPrintable(b []byte, s string) []byte {
 	for _, c := range s {
 		if !unicode.IsPrint(c) {
@@ -204,8 +206,8 @@ func appendAddr(b, addr []byte, brackets bool) []byte {
 	return b[:n]
 }
 
-// appendProtocol appends the protocol's name or number, or that of the
-// EtherType if it is none of IP.
+// appendProtocol appends the name or number of the IP protocol, or the name of the
+// EtherType if the packet is not of IP.
 func appendProtocol(b []byte, etype, proto uint32) []byte {
 	if name := flow.ProtoName(etype, proto); name != "" {
 		return append(b, name...)

@@ -18,7 +18,7 @@ import (
 )
 
 // Files returns the content of all generated files, by their path below the
-// root of the repository. The error says which row of a table cannot be.
+// root of the repository. The error names the row of a table that is wrong.
 func Files() (map[string][]byte, error) {
 	fields, err := resolve()
 	if err != nil {
@@ -134,8 +134,8 @@ func checkRows() error {
 		}
 		numbers[f.Number] = f.Name
 		for _, e := range f.Elements {
-			if other := elements[e]; other != "" || !f.Own() {
-				return fmt.Errorf("%s: element %s fills another field (%s) or is read by goflow2", f.Name, e, other)
+			if other := elements[e]; other != "" {
+				return fmt.Errorf("%s: element %s fills %s already", f.Name, e, other)
 			}
 			elements[e] = f.Name
 		}

@@ -116,8 +116,8 @@ func protoAttrs(p printf, prefix string, first int32) {
 	p("  // %d to %d are reserved for further generated fields.\n", first+free, first+flow.NumberDst-flow.NumberGenerated-1)
 }
 
-// protoField writes a field with its comment: behind it, or above it if the line
-// would be too long.
+// protoField writes a field with its comment. The comment is above the field if the
+// line would be too long.
 func protoField(p printf, typ, name string, number int32, doc string) {
 	line := fmt.Sprintf("  %s %s = %d;", typ, name, number)
 	if len(line)+len(" // ")+len(doc) <= protoWidth {
