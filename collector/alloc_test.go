@@ -51,7 +51,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// onlyData tells whether a datagram has data sets alone.
+// onlyData reports whether a datagram has data sets alone.
 func onlyData(b []byte) bool {
 	switch protocolOf(b) {
 	case protoIPFIX:

@@ -419,7 +419,7 @@ func tableCases() []benchCase {
 		{"protobuf-25", "protobuf, 25 a datagram, 50,000/s: ours against goflow2 -format=bin", "at least 4.5× less", against("protobuf", goflow2("bin"), "bin", ovs(25, 50_000), 4.5, 0)},
 		{"json-1", "JSON, 1 a datagram, 10,000/s: ours against goflow2 -format=bin", "at least 5× less", against("json", goflow2("bin"), "bin", ovs(1, 10_000), 5, 0)},
 		{"json-1-read", "JSON, 1 a datagram, 50,000/s: ours against a loop that reads one datagram a call", "at most 0.6×", against("json", readloop("single"), "", ovs(1, 50_000), 0, 0.6)},
-		{"json-1-nap", "the same against a bare loop of recvmmsg and naps of 1 ms", "at most 1.6×", against("json", readloop("nap"), "", ovs(1, 50_000), 0, 1.6)},
+		{"json-1-recvmmsg", "the same against a bare loop of recvmmsg that sleeps for 1 ms between calls", "at most 1.6×", against("json", readloop("recvmmsg"), "", ovs(1, 50_000), 0, 1.6)},
 		{"inprocess-json", "in process, 25 a datagram, JSON", "at least 700,000 records/s a core", inProcess("json/ipfix/25", 700_000)},
 		{"inprocess-protobuf", "in process, 25 a datagram, protobuf", "at least 900,000 records/s a core", inProcess("protobuf/ipfix/25", 900_000)},
 		{"udp-25", "over UDP with the generator beside it, JSON, 25 a datagram, nothing lost", "at least 500,000 records/s", throughput(25, 500_000)},

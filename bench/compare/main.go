@@ -129,7 +129,7 @@ type result struct {
 	runs     string // what the medians are of
 }
 
-// met says whether a bar is reached.
+// met reports whether a bar is reached.
 func met(ok bool) string {
 	if ok {
 		return "yes"

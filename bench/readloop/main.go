@@ -22,11 +22,11 @@ import (
 func main() {
 	var (
 		listen = flag.String("listen", "127.0.0.1:2055", "where to listen")
-		loop   = flag.String("loop", "single", "single: one datagram a call; nap: recvmmsg(2) of up to 64 on a blocking socket, with a nap between two calls")
-		nap    = flag.Duration("nap", time.Millisecond, "how long to nap")
+		loop   = flag.String("loop", "single", "single: one datagram a call; recvmmsg: up to 64 a call on a blocking socket, with a pause between two calls")
+		pause  = flag.Duration("pause", time.Millisecond, "the pause of recvmmsg")
 	)
 	flag.Parse()
-	if err := run(*listen, *loop, *nap); err != nil {
+	if err := run(*listen, *loop, *pause); err != nil {
 		fmt.Fprintln(os.Stderr, "readloop:", err)
 		os.Exit(1)
 	}
@@ -34,7 +34,7 @@ func main() {
 
 const rcvbuf = 8 << 20
 
-func run(listen, loop string, nap time.Duration) error {
+func run(listen, loop string, pause time.Duration) error {
 	addr, err := netip.ParseAddrPort(listen)
 	if err != nil {
 		return err
@@ -46,8 +46,8 @@ func run(listen, loop string, nap time.Duration) error {
 	switch loop {
 	case "single":
 		go func() { errs <- single(addr, &n) }()
-	case "nap":
-		go func() { errs <- napping(addr, nap, &n) }()
+	case "recvmmsg":
+		go func() { errs <- batches(addr, pause, &n) }()
 	default:
 		return fmt.Errorf("no loop is called %q", loop)
 	}
@@ -88,7 +88,8 @@ type mmsghdr struct {
 	_   [4]byte
 }
 
-func napping(addr netip.AddrPort, nap time.Duration, n *uint64) error {
+// batches reads with recvmmsg(2), and pauses so that datagrams gather.
+func batches(addr netip.AddrPort, pause time.Duration, n *uint64) error {
 	const batch, size = 64, 65535
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -119,6 +120,6 @@ func napping(addr netip.AddrPort, nap time.Duration, n *uint64) error {
 			return os.NewSyscallError("recvmmsg", errno)
 		}
 		*n += uint64(got)
-		time.Sleep(nap)
+		time.Sleep(pause)
 	}
 }

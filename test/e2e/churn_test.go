@@ -229,7 +229,7 @@ func (c *churn) create(o *tenancy, addr netip.Addr) error {
 	return err
 }
 
-// unseen says whether the pod came and went while the program could not see it.
+// unseen reports whether the pod came and went while the program could not see it.
 func (c *churn) unseen(o tenancy) bool { return o.shown.After(c.away[0]) && o.gone.Before(c.away[1]) }
 
 func (c *churn) send(f exporter.Timed) {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Flow is what is told about one flow. It ends, and begins, when it is sent.
+// Flow describes one flow. It ends, and begins, when it is sent.
 type Flow struct {
 	Src, Dst         netip.Addr // an IPv4-mapped address is exported as IPv6
 	SrcPort, DstPort uint16

@@ -99,7 +99,7 @@ func (p *Tap) read() {
 	for {
 		n, err := p.file.Read(frame)
 		if errors.Is(err, unix.ENETDOWN) {
-			continue // it is told once; packets come again when the interface is up
+			continue // the error comes once; packets come again when the interface is up
 		}
 		p.mu.Lock()
 		if err != nil {
