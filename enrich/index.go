@@ -38,51 +38,6 @@ type index struct {
 	blind atomic.Pointer[[]period]
 }
 
-// period is from <= t <= to, in Unix nanoseconds.
-type period struct{ from, to int64 }
-
-// maxBlind is how many periods are remembered.
-const maxBlind = 64
-
-// unseen says whether a pod may have had an address during [from, to], or a part
-// of it, of which nothing was ever seen.
-func (ix *index) unseen(from, to int64) bool {
-	return to >= ix.told.Load() || ix.missed(from, to)
-}
-
-// missed says whether what happened during [from, to], or a part of it, has not
-// been told, and will not be.
-func (ix *index) missed(from, to int64) bool {
-	if list := ix.blind.Load(); list != nil {
-		for _, b := range *list {
-			if from <= b.to && to >= b.from {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// addBlind adds a period, and forgets what is of no interest since before. It is
-// for the writer.
-func (ix *index) addBlind(from, to, before int64) {
-	var list []period
-	if old := ix.blind.Load(); old != nil {
-		list = slices.Clone(*old)
-	}
-	list = slices.DeleteFunc(list, func(p period) bool { return p.to < before })
-	if n := len(list); n > 0 && from <= list[n-1].to {
-		list[n-1].to = to
-	} else {
-		list = append(list, period{from, to})
-	}
-	if len(list) > maxBlind { // rather too much than too little
-		list[1].from = list[0].from
-		list = list[1:]
-	}
-	ix.blind.Store(&list)
-}
-
 type table struct {
 	buckets []atomic.Pointer[entry] // a power of two of them
 }
@@ -386,49 +341,8 @@ func newEntry(addr netip.Addr, segments []segment, forgotten int64) *entry {
 	return e
 }
 
-// ranges are sets of addresses, by their first one and apart from each other.
-// They are immutable.
-type ranges []addrRange
-
-type addrRange struct{ first, last netip.Addr }
-
-// newRanges unites prefixes, which it sorts.
-func newRanges(prefixes []netip.Prefix) *ranges {
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int { return a.Masked().Addr().Compare(b.Masked().Addr()) })
-	var r ranges
-	for _, p := range prefixes {
-		first, last := p.Masked().Addr(), lastAddr(p)
-		if n := len(r); n > 0 {
-			// Neighbours become one: nodes have what a cluster's range was cut into.
-			if l := &r[n-1].last; l.BitLen() == first.BitLen() && (first.Compare(*l) <= 0 || first == l.Next()) {
-				if last.Compare(*l) > 0 {
-					*l = last
-				}
-				continue
-			}
-		}
-		r = append(r, addrRange{first, last})
-	}
-	return &r
-}
-
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
-func (r ranges) contain(a netip.Addr) bool {
-	low, high := 0, len(r)
-	for low < high {
-		if mid := (low + high) / 2; r[mid].last.Less(a) {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	return low < len(r) && !a.Less(r[low].first)
+// macEntry says whom an address belonged to that was seen with a MAC.
+type macEntry struct {
+	mac uint64
+	*entry
 }

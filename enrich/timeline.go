@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -237,16 +236,6 @@ func (t *timeliner) owner(at int64) (s segment) {
 	return s
 }
 
-const perhapsAnother = "Watch was interrupted, perhaps another pod than: "
-
-// doubted is the end of an owner which may have been another one.
-func doubted(o *flow.Object) flow.End {
-	if strings.Contains(o.Warn, perhapsAnother) {
-		return flow.End{Object: o, Status: flow.StatusAmbiguous}
-	}
-	return flow.End{Object: warn(o, perhapsAnother, []*flow.Object{o}), Status: flow.StatusAmbiguous}
-}
-
 // choose returns the best of those for whom is is true at a time, and puts all
 // into rivals.
 func (t *timeliner) choose(at int64, is func(*claim, int64) bool) (best *claim) {
@@ -299,35 +288,32 @@ func sameEnd(a, b flow.End) bool {
 	return a.Status == b.Status && (a.Object == b.Object || *a.Object == *b.Object)
 }
 
-func compareObjects(a, b *flow.Object) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name), strings.Compare(a.UID, b.UID))
+// in returns the name of the network that a span is in.
+func (s *span) in() string {
+	if s.network == nil {
+		return ""
+	}
+	return s.network.name
 }
 
-// ambiguous returns a copy of best with a warning that names all rivals.
-func ambiguous(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
-	slices.SortFunc(rivals, compareObjects)
-	return warn(best, sentence, rivals)
+// severalNetworks says whether spans are in more than one network.
+func severalNetworks(first *span) bool {
+	for s := first; s != nil; s = s.next {
+		if s.in() != first.in() {
+			return true
+		}
+	}
+	return false
 }
 
-// warn returns a copy of best with a warning before those it has.
-func warn(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
-	var b strings.Builder
-	b.WriteString(sentence)
-	for i, o := range rivals {
-		if i > 0 {
-			b.WriteByte(',')
+// macs returns an entry for each MAC of the spans.
+func (t *timeliner) macs(addr netip.Addr, first *span, forgotten int64) []macEntry {
+	var list []macEntry
+	for s := first; s != nil; s = s.next {
+		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
+			continue
 		}
-		b.WriteString(o.Name)
-		if o.Namespace != "" { // nodes have none
-			b.WriteByte('.')
-			b.WriteString(o.Namespace)
-		}
+		list = append(list, macEntry{s.network.mac, newEntry(addr, t.of(first, s.network.mac), forgotten)})
 	}
-	if best.Warn != "" {
-		b.WriteString("; ")
-		b.WriteString(best.Warn)
-	}
-	c := *best
-	c.Warn = b.String()
-	return flow.NewObject(c)
+	return list
 }

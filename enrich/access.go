@@ -35,3 +35,25 @@ func (c *Cluster) may(ctx context.Context, verb string, k kind) error {
 	}
 	return apierrors.NewForbidden(schema.GroupResource{Group: kinds[k].group, Resource: k.resource()}, "", errors.New("no right to "+verb))
 }
+
+// right is one that may have been there.
+type right struct {
+	granted bool
+	refused time.Time // since when it has been refused
+}
+
+// refusedForNow says whether a right was refused that was there before. An API
+// server that is starting does that, before it has read the rights; it is taken
+// for an answer when it lasts.
+func (r *right) refusedForNow(err error) bool {
+	if !r.granted || !missingRight(err) {
+		return false
+	}
+	if r.refused.IsZero() {
+		r.refused = time.Now()
+	}
+	return time.Since(r.refused) < revokedAfter
+}
+
+// missingRight also holds for kinds that the server does not have.
+func missingRight(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }

@@ -122,39 +122,3 @@ func (it *item) network(a netip.Addr) *network {
 
 // sameNetwork compares all that is known.
 func sameNetwork(a, b *network) bool { return a == b || a != nil && b != nil && *a == *b }
-
-// in returns the name of the network that a span is in.
-func (s *span) in() string {
-	if s.network == nil {
-		return ""
-	}
-	return s.network.name
-}
-
-// severalNetworks says whether spans are in more than one network.
-func severalNetworks(first *span) bool {
-	for s := first; s != nil; s = s.next {
-		if s.in() != first.in() {
-			return true
-		}
-	}
-	return false
-}
-
-// macEntry says whom an address belonged to that was seen with a MAC.
-type macEntry struct {
-	mac uint64
-	*entry
-}
-
-// macs returns an entry for each MAC of the spans.
-func (t *timeliner) macs(addr netip.Addr, first *span, forgotten int64) []macEntry {
-	var list []macEntry
-	for s := first; s != nil; s = s.next {
-		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
-			continue
-		}
-		list = append(list, macEntry{s.network.mac, newEntry(addr, t.of(first, s.network.mac), forgotten)})
-	}
-	return list
-}

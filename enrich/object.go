@@ -39,8 +39,10 @@ var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
 }
 
-func (k kind) String() string   { return kinds[k].name }
-func (k kind) label() string    { return kinds[k].label }
+func (k kind) String() string { return kinds[k].name }
+
+func (k kind) label() string { return kinds[k].label }
+
 func (k kind) resource() string { return kinds[k].resource }
 
 // optional kinds improve the names; without the others there are none.

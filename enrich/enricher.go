@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -188,75 +187,4 @@ func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.stat
 func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
 	end, _ := e.state.index.lookup(addr, from, to, 0)
 	return end
-}
-
-// begin marks a kind as one that sync waits for.
-func (st *state) begin(k kind) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.feeds[k].started = true
-}
-
-// failed notes why a kind is not up to date.
-func (st *state) failed(k kind, err error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.feeds[k].err = err
-	st.lose(k)
-}
-
-// deny notes that there are no rights to a kind. If it is waiting, its absence
-// is still being made up for.
-func (st *state) deny(k kind, waiting bool) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.feeds[k].denied, st.feeds[k].waiting = true, waiting
-	st.checkSync()
-}
-
-// checkSync opens the way for records once nothing is missing.
-func (st *state) checkSync() {
-	if st.synced || !st.feeds[kindPod].started {
-		return
-	}
-	for k := range numKinds {
-		if !st.feeds[k].done() {
-			return
-		}
-	}
-	st.synced = true
-	defer st.onSync()
-	if st.fixed {
-		return // a snapshot says itself what it holds
-	}
-	st.log.WithFields(logrus.Fields{
-		"pods": len(st.pods), "services": len(st.holders[kindService]), "nodes": len(st.holders[kindNode]),
-	}).Info("the cluster is known")
-}
-
-func (f *feed) done() bool { return !f.started || (f.synced || f.denied) && !f.waiting }
-
-// missing says what the first sync waits for, nil if nothing.
-func (st *state) missing() error {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.synced {
-		return nil
-	}
-	var why []string
-	for k := range numKinds {
-		f := &st.feeds[k]
-		if f.done() {
-			continue
-		}
-		s := k.resource() + " not synced"
-		if f.err != nil {
-			s += ": " + f.err.Error()
-		}
-		why = append(why, s)
-	}
-	if len(why) == 0 {
-		return errors.New("not started")
-	}
-	return errors.New(strings.Join(why, "; "))
 }

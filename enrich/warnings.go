@@ -1,0 +1,67 @@
+package enrich
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+func severalOwners(it *item) string {
+	var b strings.Builder
+	b.WriteString("Several owners found for pod ")
+	b.WriteString(it.name)
+	sep := ": "
+	for i := range it.owners {
+		b.WriteString(sep)
+		b.WriteString(it.owners[i].kind)
+		b.WriteByte('/')
+		b.WriteString(it.owners[i].name)
+		sep = ","
+	}
+	return b.String()
+}
+
+const perhapsAnother = "Watch was interrupted, perhaps another pod than: "
+
+// doubted is the end of an owner which may have been another one.
+func doubted(o *flow.Object) flow.End {
+	if strings.Contains(o.Warn, perhapsAnother) {
+		return flow.End{Object: o, Status: flow.StatusAmbiguous}
+	}
+	return flow.End{Object: warn(o, perhapsAnother, []*flow.Object{o}), Status: flow.StatusAmbiguous}
+}
+
+// ambiguous returns a copy of best with a warning that names all rivals.
+func ambiguous(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
+	slices.SortFunc(rivals, compareObjects)
+	return warn(best, sentence, rivals)
+}
+
+// warn returns a copy of best with a warning before those it has.
+func warn(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
+	var b strings.Builder
+	b.WriteString(sentence)
+	for i, o := range rivals {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(o.Name)
+		if o.Namespace != "" { // nodes have none
+			b.WriteByte('.')
+			b.WriteString(o.Namespace)
+		}
+	}
+	if best.Warn != "" {
+		b.WriteString("; ")
+		b.WriteString(best.Warn)
+	}
+	c := *best
+	c.Warn = b.String()
+	return flow.NewObject(c)
+}
+
+func compareObjects(a, b *flow.Object) int {
+	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name), strings.Compare(a.UID, b.UID))
+}
