@@ -21,7 +21,7 @@ const (
 // an administrator has taken it away (system:basic-user); whatever keeps the
 // answer from coming, the error is nil then, and the request itself will tell.
 // A refusal is the error that the request would get.
-func (c *Cluster) may(ctx context.Context, verb string, k kind) error {
+func (c *Cluster) checkAccess(ctx context.Context, verb string, k kind) error {
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
 	var answer authorizationv1.SelfSubjectAccessReview
@@ -37,23 +37,23 @@ func (c *Cluster) may(ctx context.Context, verb string, k kind) error {
 }
 
 // right is one that may have been there.
-type right struct {
-	granted bool
-	refused time.Time // since when it has been refused
+type access struct {
+	granted      bool
+	refusedSince time.Time // since when it has been refused
 }
 
 // refusedForNow says whether a right was refused that was there before. An API
 // server that is starting does that, before it has read the rights; it is taken
 // for an answer when it lasts.
-func (r *right) refusedForNow(err error) bool {
-	if !r.granted || !missingRight(err) {
+func (r *access) refusedTemporarily(err error) bool {
+	if !r.granted || !noAccess(err) {
 		return false
 	}
-	if r.refused.IsZero() {
-		r.refused = time.Now()
+	if r.refusedSince.IsZero() {
+		r.refusedSince = time.Now()
 	}
-	return time.Since(r.refused) < revokedAfter
+	return time.Since(r.refusedSince) < revokedAfter
 }
 
 // missingRight also holds for kinds that the server does not have.
-func missingRight(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }
+func noAccess(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }

@@ -78,7 +78,7 @@ type churnEvent struct {
 // churnObject is a state of an object, at the API server since at.
 type churnObject struct {
 	at   time.Duration
-	item func() *item
+	item func() *object
 	gone bool
 }
 
@@ -122,8 +122,8 @@ func (w *churnWorld) cut() {
 }
 
 // listed returns the pods as they are at a time.
-func (w *churnWorld) listed(at time.Duration) []*item {
-	var items []*item
+func (w *churnWorld) listed(at time.Duration) []*object {
+	var items []*object
 	for _, states := range w.objects[kindPod] {
 		n, _ := slices.BinarySearchFunc(states, at, func(o churnObject, at time.Duration) int {
 			if o.at <= at {
@@ -218,7 +218,7 @@ func (w *churnWorld) live(o *tenancy, number int) {
 	tell := func(at time.Duration, change func()) {
 		change()
 		p := pod.DeepCopy()
-		states = append(states, churnObject{at: at, item: func() *item { return podItem(p) }})
+		states = append(states, churnObject{at: at, item: func() *object { return newPod(p) }})
 	}
 	tell(created, func() {})
 	tell(shown, func() {
@@ -259,15 +259,15 @@ func (w *churnWorld) live(o *tenancy, number int) {
 		pod.DeletionTimestamp = &now
 	}
 	p := pod.DeepCopy()
-	states = append(states, churnObject{at: gone, item: func() *item { return podItem(p) }, gone: true})
+	states = append(states, churnObject{at: gone, item: func() *object { return newPod(p) }, gone: true})
 	w.objects[kindPod] = append(w.objects[kindPod], states)
 	if number%churnPerSet == 0 {
-		rs := &item{
+		rs := &object{
 			kind: kindReplicaSet, namespace: "churn", name: set, uid: "uid-" + set,
-			owners: []owner{{noKind, "Deployment", o.workload, "uid-" + o.workload, true}},
+			owners: []ownerRef{{noKind, "Deployment", o.workload, "uid-" + o.workload, true}},
 		}
 		// It is there before its pods, but its watch may tell later.
-		w.objects[kindReplicaSet] = append(w.objects[kindReplicaSet], []churnObject{{at: max(0, o.up-10*time.Second), item: func() *item { return rs }}})
+		w.objects[kindReplicaSet] = append(w.objects[kindReplicaSet], []churnObject{{at: max(0, o.up-10*time.Second), item: func() *object { return rs }}})
 	}
 }
 
@@ -347,11 +347,11 @@ func (w *churnWorld) told(warn string, f *churnFlow) bool {
 }
 
 // naive is what others do: the first pod in the index that has the address.
-type naive map[netip.Addr][]*item
+type naive map[netip.Addr][]*object
 
-func (x naive) update(it *item) {
+func (x naive) update(it *object) {
 	for _, a := range it.addrs {
-		if i := slices.IndexFunc(x[a], func(o *item) bool { return o.uid == it.uid }); i >= 0 {
+		if i := slices.IndexFunc(x[a], func(o *object) bool { return o.uid == it.uid }); i >= 0 {
 			x[a][i] = it
 		} else {
 			x[a] = append(x[a], it)
@@ -359,9 +359,9 @@ func (x naive) update(it *item) {
 	}
 }
 
-func (x naive) remove(it *item) {
+func (x naive) remove(it *object) {
 	for _, a := range it.addrs {
-		x[a] = slices.DeleteFunc(x[a], func(o *item) bool { return o.uid == it.uid })
+		x[a] = slices.DeleteFunc(x[a], func(o *object) bool { return o.uid == it.uid })
 	}
 }
 
@@ -409,14 +409,14 @@ func TestChurn(t *testing.T) {
 
 func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	e, _, _ := newTest(t, Config{Wait: w.pace.wait}, noSource{})
-	e.state.begin(kindPod)
-	e.state.begin(kindNode)
-	e.state.begin(kindReplicaSet)
-	e.state.replace(kindNode, []*item{{kind: kindNode, name: "n1", ranges: []netip.Prefix{
+	e.store.markStarted(kindPod)
+	e.store.markStarted(kindNode)
+	e.store.markStarted(kindReplicaSet)
+	e.store.replace(kindNode, []*object{{kind: kindNode, name: "n1", podCIDRs: []netip.Prefix{
 		netip.MustParsePrefix("10.128.0.0/16"), netip.MustParsePrefix("fd00::/64"),
 	}}})
-	e.state.replace(kindReplicaSet, nil)
-	e.state.replace(kindPod, nil)
+	e.store.replace(kindReplicaSet, nil)
+	e.store.replace(kindPod, nil)
 	time.Sleep(time.Second) // what comes is news, not a belated first list
 
 	var events []churnEvent
@@ -460,11 +460,11 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 			events = append(events, churnEvent{at, func() {
 				it := o.item()
 				if o.gone {
-					e.state.remove(it)
+					e.store.remove(it)
 					peers.remove(it)
 					return
 				}
-				e.state.update(it)
+				e.store.update(it)
 				if k == kindPod {
 					peers.update(it)
 					owners[it.name].watched = owners[it.name].watched || len(it.addrs) > 0
@@ -474,10 +474,10 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	}
 	for _, c := range w.cuts {
 		events = append(events,
-			churnEvent{c.from + w.upTo(time.Second), func() { e.state.failed(kindPod, errors.New("interrupted")) }},
+			churnEvent{c.from + w.upTo(time.Second), func() { e.store.markUnreachable(kindPod, errors.New("interrupted")) }},
 			churnEvent{c.to, func() {
 				items := w.listed(c.to)
-				e.state.replace(kindPod, items)
+				e.store.replace(kindPod, items)
 				clear(peers)
 				for _, it := range items {
 					peers.update(it)
@@ -518,7 +518,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	var swept time.Duration
 	for _, ev := range events {
 		for ; swept+sweepEvery < ev.at; swept += sweepEvery {
-			e.state.expire()
+			e.store.expire()
 		}
 		time.Sleep(time.Until(epoch.Add(ev.at)))
 		ev.do()

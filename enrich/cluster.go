@@ -19,39 +19,39 @@ import (
 )
 
 const (
-	pageSize    = 500
-	listTimeout = 2 * time.Minute  // of a page
-	relistEvery = 30 * time.Second // without the right to watch
-	askSoon     = 30 * time.Second // for rights that were missing,
-	askAgain    = 5 * time.Minute  // at growing intervals up to this
-	steadyAfter = time.Second      // a watch that tells nothing for so long has caught up,
-	catchUp     = 10 * time.Second // and so has one that was connected so long ago
+	pageSize       = 500
+	listTimeout    = 2 * time.Minute  // of a page
+	pollInterval   = 30 * time.Second // without the right to watch
+	accessRetry    = 30 * time.Second // for rights that were missing,
+	maxAccessRetry = 5 * time.Minute  // at growing intervals up to this
+	idleAfter      = time.Second      // a watch that tells nothing for so long has caught up,
+	catchUpTimeout = 10 * time.Second // and so has one that was connected so long ago
 	// What cannot be reached is tried again after a tenth of the time that it has
 	// been away, about: while it is away, addresses change hands unseen.
-	firstRetry   = 500 * time.Millisecond
-	retryGrowth  = 1.1
-	retrySteps   = 40 // until lastRetry
-	lastRetry    = 15 * time.Second
-	goodSession  = 2 * time.Minute // resets the time to the next retry
-	relistSoon   = 50 * time.Millisecond
-	quickSession = 5 * time.Second // after this, a list is made again at once if it must be
-	revokedAfter = time.Minute     // that a right has been refused which was there
-	fetchQPS     = 10
-	fetchBurst   = 50
-	fetchTimeout = 10 * time.Second // how long the first sync waits for owners that are fetched
+	minRetry      = 500 * time.Millisecond
+	retryGrowth   = 1.1
+	retrySteps    = 40 // until lastRetry
+	maxRetry      = 15 * time.Second
+	stableSession = 2 * time.Minute // resets the time to the next retry
+	relistDelay   = 50 * time.Millisecond
+	shortSession  = 5 * time.Second // after this, a list is made again at once if it must be
+	revokedAfter  = time.Minute     // that a right has been refused which was there
+	fetchQPS      = 10
+	fetchBurst    = 50
+	fetchTimeout  = 10 * time.Second // how long the first sync waits for owners that are fetched
 )
 
 // Cluster is a [Source] that lists and watches at an API server. It asks for
 // pods, services, nodes and ReplicaSets at once, for Jobs and
 // ReplicationControllers when it sees a pod of one.
 type Cluster struct {
-	core   rest.Interface
-	meta   metadata.Interface
-	labels []string // of pods, to be kept
-	log    logrus.FieldLogger
-	quiet  limiter
+	core     rest.Interface
+	meta     metadata.Interface
+	labels   []string // of pods, to be kept
+	log      logrus.FieldLogger
+	warnings limiter
 
-	noWatch atomic.Bool // missing rights to watch were logged
+	warnedNoWatch atomic.Bool // missing rights to watch were logged
 }
 
 // NewCluster makes a source of the cluster that config leads to. Nothing is sent
@@ -93,9 +93,9 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (
 
 func (c *Cluster) fixed() bool { return false }
 
-func (c *Cluster) reload(*state) error { return nil }
+func (c *Cluster) reload(*store) error { return nil }
 
-func (c *Cluster) run(ctx context.Context, st *state) {
+func (c *Cluster) run(ctx context.Context, st *store) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -111,18 +111,18 @@ func (c *Cluster) run(ctx context.Context, st *state) {
 		w := &watcher{c: c, kind: k, st: st}
 		if k == kindReplicaSet {
 			begin := sync.OnceFunc(func() { wg.Go(func() { c.fetchOwners(ctx, st, k, needed) }) })
-			w.denied = func() { begin(); fetch() }
+			w.onForbidden = func() { begin(); fetch() }
 		}
 		wg.Go(func() { w.run(ctx) })
 	}
 	st.mu.Lock()
-	st.fetch = fetch
-	st.start = func(k kind) {
+	st.fetchOwners = fetch
+	st.startKind = func(k kind) {
 		st.feeds[k].started = true
 		feed(k)
 	}
 	for _, k := range []kind{kindPod, kindService, kindNode, kindReplicaSet} {
-		st.start(k)
+		st.startKind(k)
 	}
 	st.mu.Unlock()
 	<-ctx.Done()

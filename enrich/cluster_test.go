@@ -129,7 +129,7 @@ func TestClusterPages(t *testing.T) {
 			a.put(t, podSpec{name: fmt.Sprint("p", i), ips: fmt.Sprintf("10.1.%d.%d", i/250, i%250)}.yaml())
 		}
 	}, func(t *testing.T, r *run) {
-		if got := r.state.stats()[kindPod].objects; got != n {
+		if got := r.store.stats()[kindPod].objects; got != n {
 			t.Errorf("%d pods, want %d", got, n)
 		}
 		if got := r.api.asked("list pods"); got != 3 {
@@ -446,7 +446,7 @@ func TestClusterLateOwners(t *testing.T) {
 			}
 		}
 		after(3600)
-		if n := len(r.state.tops[kindReplicaSet]); n != 0 {
+		if n := len(r.store.rootOwners[kindReplicaSet]); n != 0 {
 			t.Errorf("%d ReplicaSets are still known", n)
 		}
 	})

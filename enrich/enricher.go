@@ -50,10 +50,10 @@ type Config struct {
 // Source is where Kubernetes objects come from: a [Cluster] or a [Snapshot].
 type Source interface {
 	// run feeds the state until ctx ends.
-	run(ctx context.Context, st *state)
+	run(ctx context.Context, st *store)
 	// reload reads everything again, if the source is one that changes only
 	// then. On an error the state is as before.
-	reload(st *state) error
+	reload(st *store) error
 	// fixed says that the source changes only when it is reloaded. All that it
 	// holds is of interest then, however long ago it ended.
 	fixed() bool
@@ -65,13 +65,13 @@ type Enricher struct {
 	cfg     Config
 	source  Source
 	log     logrus.FieldLogger
-	state   *state
+	store   *store
 	metrics *metrics
 
-	open   atomic.Bool   // records wait no longer
-	opened chan struct{} // closed when open becomes true
-	opener sync.Once
-	room   atomic.Int64 // bytes that may still be held
+	ready     atomic.Bool   // records wait no longer
+	readyCh   chan struct{} // closed when open becomes true
+	readyOnce sync.Once
+	room      atomic.Int64 // bytes that may still be held
 }
 
 // New makes an Enricher; it does nothing until Run.
@@ -88,11 +88,11 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	if cfg.HoldBytes <= 0 {
 		cfg.HoldBytes = defaultHold
 	}
-	e := &Enricher{cfg: cfg, source: source, log: log, opened: make(chan struct{})}
+	e := &Enricher{cfg: cfg, source: source, log: log, readyCh: make(chan struct{})}
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
-	e.state = newState(cfg.Retain, cfg.Capture || source.fixed(), source.fixed(), log, e.metrics)
-	e.state.onSync = e.release
+	e.store = newState(cfg.Retain, cfg.Capture || source.fixed(), source.fixed(), log, e.metrics)
+	e.store.onSync = e.setReady
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
 	}
@@ -112,16 +112,16 @@ func (e *Enricher) Run(ctx context.Context) error {
 	if !e.cfg.Capture {
 		wg.Go(func() { e.sweep(ctx) })
 	}
-	e.source.run(ctx, e.state)
+	e.source.run(ctx, e.store)
 	cancel()
 	return nil
 }
 
 // release lets records pass.
-func (e *Enricher) release() {
-	e.opener.Do(func() {
-		e.open.Store(true)
-		close(e.opened)
+func (e *Enricher) setReady() {
+	e.readyOnce.Do(func() {
+		e.ready.Store(true)
+		close(e.readyCh)
 	})
 }
 
@@ -131,15 +131,15 @@ func (e *Enricher) timeOut(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
-	case <-e.opened:
+	case <-e.readyCh:
 		return
 	case <-t.C:
 	}
-	if missing := e.state.missing(); missing != nil {
+	if missing := e.store.missing(); missing != nil {
 		e.log.WithError(missing).WithField("after", e.cfg.SyncTimeout.String()).
 			Warn("not all of the cluster is known yet: records are written without the names that are missing")
 	}
-	e.release()
+	e.setReady()
 }
 
 func (e *Enricher) sweep(ctx context.Context) {
@@ -150,7 +150,7 @@ func (e *Enricher) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			e.state.expire()
+			e.store.expire()
 		}
 	}
 }
@@ -158,10 +158,10 @@ func (e *Enricher) sweep(ctx context.Context) {
 // Ready returns nil once the first sync is complete or has been waited for long
 // enough, and until then what is missing.
 func (e *Enricher) Ready() error {
-	if e.open.Load() {
+	if e.ready.Load() {
 		return nil
 	}
-	if err := e.state.missing(); err != nil {
+	if err := e.store.missing(); err != nil {
 		return err
 	}
 	return errors.New("not started")
@@ -171,7 +171,7 @@ func (e *Enricher) Ready() error {
 // whose error it returns.
 func (e *Enricher) WaitSynced(ctx context.Context) error {
 	select {
-	case <-e.opened:
+	case <-e.readyCh:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -180,11 +180,11 @@ func (e *Enricher) WaitSynced(ctx context.Context) error {
 
 // Reload reads a snapshot again. If that fails, what was read before stays in
 // use. A cluster needs no reloading.
-func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.state) }
+func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.store) }
 
 // Lookup says who owned addr over the time [from, to], in Unix nanoseconds. It
 // neither locks nor allocates. IPv4-mapped IPv6 addresses must be unmapped.
 func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
-	end, _ := e.state.index.lookup(addr, from, to, 0)
+	end, _ := e.store.index.lookup(addr, from, to, 0)
 	return end
 }

@@ -63,32 +63,32 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	t := at.UnixNano()
 	x := Explanation{Addr: addr.String(), Time: at.UTC(), Status: flow.StatusNone.String(), Rule: "none", Owners: []Claimant{}}
 	x.Why = fmt.Sprintf("nobody is known to have owned the address then, nor within %v", time.Duration(tolerance))
-	e.state.mu.Lock()
-	defer e.state.mu.Unlock()
-	entry := e.state.index.find(addr)
+	e.store.mu.Lock()
+	defer e.store.mu.Unlock()
+	entry := e.store.index.find(addr)
 	if entry == nil {
 		return x
 	}
-	s, rule := e.state.index.choose(entry, 0, t, t)
+	s, rule := e.store.index.choose(entry, 0, t, t)
 	var end flow.End
 	switch rule {
 	case ruleNone:
-	case ruleUnseen:
+	case ruleGap:
 		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
-	case ruleFallback:
-		end = entry.fallback
+	case ruleStatic:
+		end = entry.static
 		x.Rule, x.Why = "service", "no pod owned the address then, and a service has it"
 		if end.Object.Kind == kindNode.String() {
 			x.Rule, x.Why = "node", "no pod and no service owned the address then, and a node has it"
 		}
-	case ruleStale:
-		end = entry.doubted(s.end.Object)
+	case ruleInterrupted:
+		end = entry.asUncertain(s.end.Object)
 		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
 	case ruleOverlap:
 		end = s.end
 		x.Rule, x.Why = "overlap", "the pod owned the address then"
 		switch {
-		case end.Status == flow.StatusAmbiguous && strings.HasPrefix(end.Object.Warn, perhapsAnother):
+		case end.Status == flow.StatusAmbiguous && strings.HasPrefix(end.Object.Warn, interruptedWarning):
 			x.Why = "the pod may have owned the address then, or one that came and went while the watch was interrupted"
 		case end.Status == flow.StatusAmbiguous:
 			x.Why = "several pods claimed the address then; the one with the better known or the latest start is named"
@@ -122,9 +122,9 @@ func (e *entry) claimants() []Claimant {
 	}
 	for s := e.spans; s != nil; s = s.next {
 		o := s.pod.obj
-		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft, Network: s.in()}
-		if s.sure < s.to {
-			c.YieldsFrom = stamp(s.sure)
+		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft, Network: s.networkName()}
+		if s.yieldsFrom < s.to {
+			c.YieldsFrom = stamp(s.yieldsFrom)
 		}
 		if s.network != nil && s.network.mac != 0 {
 			m := s.network.mac
@@ -134,7 +134,7 @@ func (e *entry) claimants() []Claimant {
 	}
 	slices.SortStableFunc(list, func(a, b Claimant) int { return a.From.Compare(*b.From) })
 	var others []*flow.Object
-	for h := e.holders; h != nil; h = h.next {
+	for h := e.staticOwners; h != nil; h = h.next {
 		others = append(others, h.obj)
 	}
 	slices.SortFunc(others, func(a, b *flow.Object) int {
@@ -153,14 +153,14 @@ func (e *entry) claimants() []Claimant {
 // since when; it is empty if none has. Names of flows from before are still
 // right then.
 func (e *Enricher) Stale() string {
-	st := e.state
+	st := e.store
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
 	var kinds []string
 	for k := range numKinds {
 		f := &st.feeds[k]
-		if !f.started || f.denied || f.away == 0 || now-f.away <= int64(staleAfter) {
+		if !f.started || f.forbidden || f.away == 0 || now-f.away <= int64(staleAfter) {
 			continue
 		}
 		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.away).UTC().Format(time.RFC3339))

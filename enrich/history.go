@@ -5,16 +5,16 @@ import (
 )
 
 // noteEnd notes that a span has ended, and keeps history within its bounds.
-func (st *state) noteEnd(s *span) {
-	if st.keep && !s.final {
+func (st *store) recordEnd(s *span) {
+	if st.keepEnded && !s.final {
 		return
 	}
-	if !s.queued {
-		s.queued = true
-		st.ended.push(s, time.Now().UnixNano())
+	if !s.inHistory {
+		s.inHistory = true
+		st.endedSpans.push(s, time.Now().UnixNano())
 	}
-	for st.ended.len() > maxEnded {
-		st.retire(st.ended.pop())
+	for st.endedSpans.len() > maxEnded {
+		st.expireSpan(st.endedSpans.pop())
 	}
 	e := st.index.find(s.addr)
 	if e == nil {
@@ -31,47 +31,47 @@ func (st *state) noteEnd(s *span) {
 		}
 	}
 	if n > maxEndedPerAddress {
-		st.drop(oldest)
+		st.dropSpan(oldest)
 	}
 }
 
 // expire removes spans that ended so long ago that no flow of their time is
 // expected any more.
-func (st *state) expire() {
+func (st *store) expire() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	before := time.Now().UnixNano() - st.retain
-	for st.ended.before(before) {
-		s := st.ended.pop()
+	for st.endedSpans.before(before) {
+		s := st.endedSpans.pop()
 		if s.to != never && s.to > before { // it went on, and ended later
-			st.ended.push(s, s.to)
+			st.endedSpans.push(s, s.to)
 			continue
 		}
-		st.retire(s)
+		st.expireSpan(s)
 	}
-	for st.gone.before(before) {
-		g := st.gone.pop()
-		if st.tops[g.kind][g.key].gone {
-			delete(st.tops[g.kind], g.key)
+	for st.deletedOwners.before(before) {
+		g := st.deletedOwners.pop()
+		if st.rootOwners[g.kind][g.key].deleted {
+			delete(st.rootOwners[g.kind], g.key)
 		}
 	}
 }
 
 // retire drops a span that was queued, unless it came back to life.
-func (st *state) retire(s *span) {
-	s.queued = false
+func (st *store) expireSpan(s *span) {
+	s.inHistory = false
 	if s.to != never && !s.dropped {
-		st.drop(s)
+		st.dropSpan(s)
 	}
 }
 
 // drop forgets a span.
-func (st *state) drop(s *span) {
+func (st *store) dropSpan(s *span) {
 	s.dropped = true
 	e := st.entry(s.addr)
-	for l := &s.pod.spans; *l != nil; l = &(*l).sib {
+	for l := &s.pod.spans; *l != nil; l = &(*l).sibling {
 		if *l == s {
-			*l = s.sib
+			*l = s.sibling
 			break
 		}
 	}
@@ -81,7 +81,7 @@ func (st *state) drop(s *span) {
 			break
 		}
 	}
-	st.publishSince(e, max(e.past.forgotten, s.to))
+	st.publishSince(e, max(e.past.forgottenUntil, s.to))
 }
 
 // queue holds values until some time after they were put in.

@@ -29,8 +29,8 @@ type index struct {
 	seed  [2]uint64
 	used  int // entries; the writer's
 	// puts counts the changes that may have given an address an owner.
-	puts   atomic.Uint64
-	ranges atomic.Pointer[ranges] // of pods
+	additions atomic.Uint64
+	ranges    atomic.Pointer[ranges] // of pods
 	// told is up to when all is known of pods: never while they are watched.
 	told atomic.Int64
 	// blind is when pods may have come and gone without having been seen: from
@@ -45,24 +45,24 @@ type table struct {
 // entry is what is known of one address. What nearly every look-up needs comes
 // first, in one cache line: 128 bytes are allocated at a multiple of 64.
 type entry struct {
-	addr     netip.Addr
-	last     segment               // without object if no pod owned the address
-	after    atomic.Pointer[entry] // the next one in the bucket
-	fallback flow.End              // when no pod owned the address: a service or a node
-	past     *past                 // never nil
-	doubt    atomic.Pointer[doubt] // the last one that was asked for
+	addr      netip.Addr
+	last      segment                      // without object if no pod owned the address
+	after     atomic.Pointer[entry]        // the next one in the bucket
+	static    flow.End                     // when no pod owned the address: a service or a node
+	past      *past                        // never nil
+	uncertain atomic.Pointer[uncertainEnd] // the last one that was asked for
 
 	// What the above was made of; readers don't touch it.
-	spans   *span
-	holders *holding
+	spans        *span
+	staticOwners *staticOwnerList
 
 	_ [8]byte
 }
 
 // doubt is how an owner is shown when it may have been another one.
-type doubt struct {
-	of  *flow.Object
-	end flow.End
+type uncertainEnd struct {
+	object *flow.Object
+	end    flow.End
 }
 
 // past is what few addresses have.
@@ -72,7 +72,7 @@ type past struct {
 	// empty, so that nobody misses it.
 	macs []macEntry
 	// forgotten is until when pods had the address that are not known any more.
-	forgotten int64
+	forgottenUntil int64
 }
 
 // noPast is what most addresses have. It is never changed.
@@ -81,11 +81,11 @@ var noPast past
 // segment says whom the address belongs to from one time to another, in Unix
 // nanoseconds; to is exclusive.
 type segment struct {
-	from, to int64
-	end      flow.End
-	edge     bool // within the tolerance of those who may have owned it, or in doubt
-	outside  bool // of the time of all of those
-	shaky    bool // the address may have passed on by then, unseen
+	from, to    int64
+	end         flow.End
+	uncertain   bool // within the tolerance of those who may have owned it, or in doubt
+	inTolerance bool // of the time of all of those
+	provisional bool // the address may have passed on by then, unseen
 }
 
 func newIndex() *index {
@@ -142,28 +142,28 @@ func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.E
 
 // at is lookup, in the entry of the address.
 func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled bool) {
-	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.shaky || from <= ix.told.Load()) {
-		return e.last.end, !e.last.shaky
+	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.told.Load()) {
+		return e.last.end, !e.last.provisional
 	}
 	s, rule := ix.choose(e, mac, from, to)
 	switch rule {
-	case ruleNone, ruleUnseen:
+	case ruleNone, ruleGap:
 		return flow.End{}, false
-	case ruleFallback:
-		return e.fallback, true
-	case ruleStale:
-		return e.doubted(s.end.Object), false
+	case ruleStatic:
+		return e.static, true
+	case ruleInterrupted:
+		return e.asUncertain(s.end.Object), false
 	}
-	return s.end, rule != ruleAfter && !(s.shaky && rule == ruleOverlap)
+	return s.end, rule != ruleAfter && !(s.provisional && rule == ruleOverlap)
 }
 
 // doubted makes the end of an owner which may have been another one. That is
 // done once, not for each record.
-func (e *entry) doubted(o *flow.Object) flow.End {
-	d := e.doubt.Load()
-	if d == nil || d.of != o {
-		d = &doubt{o, doubted(o)}
-		e.doubt.Store(d)
+func (e *entry) asUncertain(o *flow.Object) flow.End {
+	d := e.uncertain.Load()
+	if d == nil || d.object != o {
+		d = &uncertainEnd{o, asUncertain(o)}
+		e.uncertain.Store(d)
 	}
 	return d.end
 }
@@ -172,13 +172,13 @@ func (e *entry) doubted(o *flow.Object) flow.End {
 type rule uint8
 
 const (
-	ruleNone     rule = iota
-	ruleOverlap       // a pod owned the address then
-	ruleFallback      // no pod did, and a service or a node has it
-	ruleBefore        // a pod owned it soon afterwards
-	ruleAfter         // a pod had owned it shortly before
-	ruleUnseen        // nobody surely did, and somebody may have come and gone unseen
-	ruleStale         // a pod owned it when the watch was interrupted, and another one may do so by now
+	ruleNone        rule = iota
+	ruleOverlap          // a pod owned the address then
+	ruleStatic           // no pod did, and a service or a node has it
+	ruleBefore           // a pod owned it soon afterwards
+	ruleAfter            // a pod had owned it shortly before
+	ruleGap              // nobody surely did, and somebody may have come and gone unseen
+	ruleInterrupted      // a pod owned it when the watch was interrupted, and another one may do so by now
 )
 
 // choose is [entry.chooseBy], except that no tolerance is given for a time of
@@ -186,12 +186,12 @@ const (
 func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
 	s, rule := e.chooseBy(mac, from, to)
 	switch {
-	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.outside:
+	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.inTolerance:
 		if ix.unseen(from, to) {
-			return nil, ruleUnseen
+			return nil, ruleGap
 		}
-	case rule == ruleOverlap && s.shaky && from > ix.told.Load():
-		return s, ruleStale
+	case rule == ruleOverlap && s.provisional && from > ix.told.Load():
+		return s, ruleInterrupted
 	}
 	return s, rule
 }
@@ -232,27 +232,27 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 			break
 		}
 		overlap := min(to, s.to) - max(from, s.from)
-		if best == nil || best.edge && !s.edge || best.edge == s.edge && overlap >= most {
+		if best == nil || best.uncertain && !s.uncertain || best.uncertain == s.uncertain && overlap >= most {
 			best, most = s, overlap
 		}
 	}
 	if best != nil {
 		return best, ruleOverlap
 	}
-	if e.fallback.Object != nil {
-		return nil, ruleFallback
+	if e.static.Object != nil {
+		return nil, ruleStatic
 	}
 	nearest, rule := tolerance+1, ruleNone
-	if e.past.forgotten != 0 && to < e.past.forgotten+tolerance {
+	if e.past.forgottenUntil != 0 && to < e.past.forgottenUntil+tolerance {
 		return nil, ruleNone // it may have been of one of those
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
-		if s := e.segment(i); !s.edge {
+		if s := e.segment(i); !s.uncertain {
 			best, nearest, rule = s, s.from-to, ruleBefore
 		}
 	}
 	for i := first - 1; i >= 0 && from-e.segment(i).to < nearest; i-- {
-		if s := e.segment(i); !s.edge {
+		if s := e.segment(i); !s.uncertain {
 			best, nearest, rule = s, from-s.to, ruleAfter
 		}
 	}
@@ -270,7 +270,7 @@ func (e *entry) segment(i int) *segment {
 // put adds an entry, or replaces the one of the same address. It is for the
 // writer, like all that follows.
 func (ix *index) put(e *entry) {
-	defer ix.puts.Add(1)
+	defer ix.additions.Add(1)
 	link := ix.table.Load().bucket(ix.hash(e.addr))
 	for old := link.Load(); old != nil; old = link.Load() {
 		if old.addr == e.addr {
@@ -307,7 +307,7 @@ func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, past: e.past, fallback: e.fallback, spans: e.spans, holders: e.holders}
+			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, spans: e.spans, staticOwners: e.staticOwners}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)
@@ -331,12 +331,12 @@ func (ix *index) reserve(n int) {
 func newEntry(addr netip.Addr, segments []segment, forgotten int64) *entry {
 	e := &entry{addr: addr, past: &noPast}
 	n := len(segments)
-	if n > 0 && !segments[n-1].outside {
+	if n > 0 && !segments[n-1].inTolerance {
 		n--
 		e.last = segments[n]
 	}
 	if n > 0 || forgotten != 0 {
-		e.past = &past{forgotten: forgotten, older: slices.Clone(segments[:n])}
+		e.past = &past{forgottenUntil: forgotten, older: slices.Clone(segments[:n])}
 	}
 	return e
 }

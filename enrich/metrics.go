@@ -20,9 +20,9 @@ var results = [flow.NumStatus]string{
 // metrics are the enricher's. Those that workers count are summed up when they
 // are scraped.
 type metrics struct {
-	e    *Enricher
-	held atomic.Int64 // records that wait for the first sync,
-	late atomic.Int64 // and for a pod
+	e           *Enricher
+	heldForSync atomic.Int64 // records that wait for the first sync,
+	heldForPod  atomic.Int64 // and for a pod
 
 	mu      sync.Mutex
 	workers []*lookups
@@ -75,7 +75,7 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 }
 
 // add registers a worker's counters.
-func (m *metrics) add(w *lookups) {
+func (m *metrics) addCounters(w *lookups) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.workers = append(m.workers, w)
@@ -83,7 +83,7 @@ func (m *metrics) add(w *lookups) {
 
 // lag observes how late a change became known. Times that cannot be right are
 // left out: clocks differ, and objects may be older than the change.
-func (m *metrics) lag(k kind, now, then int64) {
+func (m *metrics) observeLag(k kind, now, then int64) {
 	const plausible = 10 * 60 * 1e9
 	if d := now - then; then != 0 && d >= 0 && d <= plausible {
 		m.observers[k].Observe(float64(d) / 1e9)
@@ -111,7 +111,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for i, n := range sums {
 		ch <- prometheus.MustNewConstMetric(m.lookups, prometheus.CounterValue, float64(n), results[i])
 	}
-	for k, s := range m.e.state.stats() {
+	for k, s := range m.e.store.stats() {
 		if !s.started {
 			continue
 		}
@@ -134,7 +134,7 @@ type stats struct {
 }
 
 // stats counts what is known.
-func (st *state) stats() (s [numKinds]stats) {
+func (st *store) stats() (s [numKinds]stats) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for k := range numKinds {
@@ -144,9 +144,9 @@ func (st *state) stats() (s [numKinds]stats) {
 		case kindPod:
 			s[k].objects = len(st.pods)
 		case kindService, kindNode:
-			s[k].objects = len(st.holders[k])
+			s[k].objects = len(st.staticOwners[k])
 		default:
-			s[k].objects = len(st.tops[k])
+			s[k].objects = len(st.rootOwners[k])
 		}
 	}
 	return s
@@ -164,6 +164,6 @@ func (heldCollector) Describe(chan<- *prometheus.Desc) {}
 func (c heldCollector) Collect(ch chan<- prometheus.Metric) {
 	desc := prometheus.NewDesc("kube_enricher_records_held",
 		"Records received and not yet written or dropped, by what they wait for.", []string{"why"}, nil)
-	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.held.Load()), "sync")
-	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.late.Load()), "pod")
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.heldForSync.Load()), "sync")
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.heldForPod.Load()), "pod")
 }

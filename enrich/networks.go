@@ -99,7 +99,7 @@ func parseMAC(s string) uint64 {
 // addNetworks adds the addresses that a pod has in other networks, and what is
 // known of those it has in the cluster's: that network's addresses are the
 // status's to tell.
-func (it *item) addNetworks(annotations map[string]string) {
+func (it *object) addNetworks(annotations map[string]string) {
 	for _, a := range networks(annotations) {
 		if a.name != "" {
 			it.addAddr(a.addr.String())
@@ -111,7 +111,7 @@ func (it *item) addNetworks(annotations map[string]string) {
 }
 
 // network tells about one of the item's addresses.
-func (it *item) network(a netip.Addr) *network {
+func (it *object) network(a netip.Addr) *network {
 	for i := range it.networks {
 		if it.networks[i].addr == a {
 			return &it.networks[i].network

@@ -52,51 +52,51 @@ func (k kind) optional() bool { return k != kindPod && k != kindService }
 // soon as an object is decoded, so that whole objects are never piled up; the
 // [runtime.Object] it has to be lets a reflector carry it. Times are in Unix
 // nanoseconds, 0 if unknown.
-type item struct {
+type object struct {
 	kind                 kind
 	namespace, name, uid string
 	created              int64
-	deleted              int64   // deletionTimestamp
-	owners               []owner // of a pod and of what may own pods
+	deleted              int64      // deletionTimestamp
+	owners               []ownerRef // of a pod and of what may own pods
 
-	addrs   []netip.Addr   // claimed addresses
-	cluster int            // of a service: so many of them, the first, are cluster IPs
-	zone    string         // of a node
-	ranges  []netip.Prefix // of a node's pods
+	addrs      []netip.Addr   // claimed addresses
+	clusterIPs int            // of a service: so many of them, the first, are cluster IPs
+	zone       string         // of a node
+	podCIDRs   []netip.Prefix // of a node's pods
 
-	hostIP, node string // of a pod, as all that follows
-	networks     []address
-	ready        int64  // since when PodReadyToStartContainers is true
-	labels       string // as of flow.Object
-	started      int64  // status.startTime
-	changed      int64  // the last transition of any condition
-	stopped      bool   // the phase is terminal, or all containers have terminated
-	finished     int64  // finishedAt of the last container, if all have terminated
+	hostIP, node   string // of a pod, as all that follows
+	networks       []address
+	ready          int64  // since when PodReadyToStartContainers is true
+	labels         string // as of flow.Object
+	started        int64  // status.startTime
+	lastTransition int64  // the last transition of any condition
+	stopped        bool   // the phase is terminal, or all containers have terminated
+	finished       int64  // finishedAt of the last container, if all have terminated
 }
 
 // owner is an entry of ownerReferences. If the owner may itself have an owner
 // that is to be named, follow is its kind.
-type owner struct {
-	follow          kind
+type ownerRef struct {
+	followed        kind
 	kind, name, uid string
 	controller      bool
 }
 
 // GetObjectKind implements [runtime.Object].
-func (*item) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+func (*object) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
 // DeepCopyObject implements [runtime.Object]. Items are immutable.
-func (it *item) DeepCopyObject() runtime.Object { c := *it; return &c }
+func (it *object) DeepCopyObject() runtime.Object { c := *it; return &c }
 
 // itemList is a page of items.
-type itemList struct {
+type objectList struct {
 	metav1.TypeMeta
 	metav1.ListMeta
 	Items []runtime.Object
 }
 
 // DeepCopyObject implements [runtime.Object].
-func (l *itemList) DeepCopyObject() runtime.Object {
+func (l *objectList) DeepCopyObject() runtime.Object {
 	c := *l
 	c.Items = slices.Clone(l.Items)
 	return &c
@@ -104,14 +104,14 @@ func (l *itemList) DeepCopyObject() runtime.Object {
 
 // key identifies the object. UIDs are unique over time; objects in a snapshot
 // written by hand may lack them.
-func (it *item) key() string {
+func (it *object) key() string {
 	if it.uid != "" {
 		return it.uid
 	}
 	return it.namespace + "/" + it.name
 }
 
-func (o *owner) key(namespace string) string {
+func (o *ownerRef) key(namespace string) string {
 	if o.uid != "" {
 		return o.uid
 	}
@@ -120,7 +120,7 @@ func (o *owner) key(namespace string) string {
 
 // chooseOwner returns the controller or else the first owner, nil if there is
 // none.
-func chooseOwner(owners []owner) *owner {
+func chooseOwner(owners []ownerRef) *ownerRef {
 	for i := range owners {
 		if owners[i].controller {
 			return &owners[i]
@@ -132,8 +132,8 @@ func chooseOwner(owners []owner) *owner {
 	return nil
 }
 
-func newItem(k kind, m metav1.Object) *item {
-	it := &item{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
+func newObject(k kind, m metav1.Object) *object {
+	it := &object{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
 	created := m.GetCreationTimestamp()
 	it.created = unix(&created)
 	it.deleted = unix(m.GetDeletionTimestamp())
@@ -144,11 +144,11 @@ func newItem(k kind, m metav1.Object) *item {
 	}
 	refs := m.GetOwnerReferences()
 	if len(refs) > 0 {
-		it.owners = make([]owner, len(refs))
+		it.owners = make([]ownerRef, len(refs))
 	}
 	for i := range refs {
 		r := &refs[i]
-		it.owners[i] = owner{followed(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
+		it.owners[i] = ownerRef{followedKind(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
 	}
 	return it
 }
@@ -156,7 +156,7 @@ func newItem(k kind, m metav1.Object) *item {
 // followed returns the kind of an owner that is looked up for its own owner,
 // or noKind. Other groups have kinds of the same names: a Job of Volcano is no
 // batch Job.
-func followed(apiVersion, name string) kind {
+func followedKind(apiVersion, name string) kind {
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	if err != nil {
 		return noKind
@@ -178,7 +178,7 @@ func unix(t *metav1.Time) int64 {
 }
 
 // addAddr adds an address, unless it is none or there already.
-func (it *item) addAddr(s string) {
+func (it *object) addAddr(s string) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.IsUnspecified() {
 		return
@@ -189,8 +189,8 @@ func (it *item) addAddr(s string) {
 }
 
 // podItem keeps the labels of the given names, too.
-func podItem(p *corev1.Pod, labels ...string) *item {
-	it := newItem(kindPod, p)
+func newPod(p *corev1.Pod, labels ...string) *object {
+	it := newObject(kindPod, p)
 	s := &p.Status
 	it.hostIP, it.node = s.HostIP, p.Spec.NodeName
 	if !p.Spec.HostNetwork { // else the addresses are the node's
@@ -211,7 +211,7 @@ func podItem(p *corev1.Pod, labels ...string) *item {
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
 		t := unix(&c.LastTransitionTime)
-		it.changed = max(it.changed, t)
+		it.lastTransition = max(it.lastTransition, t)
 		if c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionTrue {
 			it.ready = t
 		}
@@ -250,8 +250,8 @@ func terminated(s *corev1.PodStatus) (all bool, last int64) {
 	return true, last
 }
 
-func serviceItem(s *corev1.Service) *item {
-	it := newItem(kindService, s)
+func newService(s *corev1.Service) *object {
+	it := newObject(kindService, s)
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone {
 		return it
 	}
@@ -259,7 +259,7 @@ func serviceItem(s *corev1.Service) *item {
 	for _, a := range s.Spec.ClusterIPs {
 		it.addAddr(a)
 	}
-	it.cluster = len(it.addrs)
+	it.clusterIPs = len(it.addrs)
 	for i := range s.Status.LoadBalancer.Ingress {
 		it.addAddr(s.Status.LoadBalancer.Ingress[i].IP)
 	}
@@ -274,30 +274,30 @@ func serviceItem(s *corev1.Service) *item {
 // which Open vSwitch exports.
 const nodeSubnets = "k8s.ovn.org/node-subnets"
 
-func nodeItem(n *corev1.Node) *item {
-	it := newItem(kindNode, n)
+func newNode(n *corev1.Node) *object {
+	it := newObject(kindNode, n)
 	it.node, it.zone = n.Name, n.Labels[corev1.LabelTopologyZone]
 	for i := range n.Status.Addresses {
 		it.addAddr(n.Status.Addresses[i].Address) // names don't parse
 	}
 	for _, p := range subnets(n.Annotations[nodeSubnets]) {
-		it.addRange(p)
+		it.addPodCIDR(p)
 		if a := p.Addr().Next().Next(); a.IsValid() && p.Contains(a) {
 			it.addAddr(a.String())
 		}
 	}
 	for _, s := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
 		if p, err := netip.ParsePrefix(s); err == nil {
-			it.addRange(p.Masked())
+			it.addPodCIDR(p.Masked())
 		}
 	}
 	return it
 }
 
 // addRange adds a range of pods. One that holds all there is would be a mistake.
-func (it *item) addRange(p netip.Prefix) {
-	if p.Bits() > 0 && !slices.Contains(it.ranges, p) {
-		it.ranges = append(it.ranges, p)
+func (it *object) addPodCIDR(p netip.Prefix) {
+	if p.Bits() > 0 && !slices.Contains(it.podCIDRs, p) {
+		it.podCIDRs = append(it.podCIDRs, p)
 	}
 }
 
@@ -333,18 +333,18 @@ func subnets(annotation string) []netip.Prefix {
 // strip makes an item of an object as it was decoded: a typed one, or the
 // metadata alone for kinds of which no more is needed. Of pods it keeps the
 // labels of the given names.
-func strip(k kind, o any, labels ...string) (*item, error) {
+func toObject(k kind, o any, labels ...string) (*object, error) {
 	switch o := o.(type) {
-	case *item:
+	case *object:
 		return o, nil
 	case *corev1.Pod:
-		return podItem(o, labels...), nil
+		return newPod(o, labels...), nil
 	case *corev1.Service:
-		return serviceItem(o), nil
+		return newService(o), nil
 	case *corev1.Node:
-		return nodeItem(o), nil
+		return newNode(o), nil
 	case *metav1.PartialObjectMetadata:
-		return newItem(k, o), nil
+		return newObject(k, o), nil
 	}
 	return nil, fmt.Errorf("unexpected object of type %T among %s", o, k.resource())
 }

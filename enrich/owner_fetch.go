@@ -11,7 +11,7 @@ import (
 
 // fetchOwners gets those owners one by one, each once, that pods have and that
 // may not be listed.
-func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-chan struct{}) {
+func (c *Cluster) fetchOwners(ctx context.Context, st *store, k kind, needed <-chan struct{}) {
 	limit := flowcontrol.NewTokenBucketRateLimiter(fetchQPS, fetchBurst)
 	var patience <-chan time.Time // of the first sync
 	var forbidden time.Time
@@ -24,12 +24,12 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-c
 		case <-needed:
 		case <-again.C:
 		}
-		if time.Since(forbidden) < askSoon {
-			st.madeUp(k)
+		if time.Since(forbidden) < accessRetry {
+			st.ownersFetched(k)
 			continue
 		}
 		owners := st.missingOwners(k)
-		if len(owners) > 0 && c.may(ctx, "get", k) != nil {
+		if len(owners) > 0 && c.checkAccess(ctx, "get", k) != nil {
 			forbidden, owners = time.Now(), nil
 		}
 		for _, o := range owners {
@@ -38,7 +38,7 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-c
 			}
 			select {
 			case <-patience:
-				st.madeUp(k)
+				st.ownersFetched(k)
 			default:
 			}
 			if limit.Wait(ctx) != nil {
@@ -47,19 +47,19 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-c
 			m, err := c.metadata(k).Namespace(o.namespace).Get(ctx, o.name, metav1.GetOptions{})
 			switch {
 			case err == nil:
-				st.fetched(k, o.key, newItem(k, m))
+				st.applyFetchedOwner(k, o.key, newObject(k, m))
 				continue
 			case apierrors.IsNotFound(err):
-				st.fetched(k, o.key, nil)
+				st.applyFetchedOwner(k, o.key, nil)
 				continue
 			case apierrors.IsForbidden(err):
 				forbidden = time.Now()
 			default:
-				again.Reset(lastRetry)
+				again.Reset(maxRetry)
 			}
 			break
 		}
-		st.madeUp(k)
+		st.ownersFetched(k)
 	}
 }
 
@@ -67,15 +67,15 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-c
 type missingOwner struct{ key, namespace, name string }
 
 // missingOwners returns those that have not been asked for.
-func (st *state) missingOwners(k kind) []missingOwner {
+func (st *store) missingOwners(k kind) []missingOwner {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.feeds[k].synced { // the right to list was granted
 		return nil
 	}
 	var list []missingOwner
-	for key, o := range st.orphans[k] {
-		if !o.tried {
+	for key, o := range st.pendingOwners[k] {
+		if !o.requested {
 			list = append(list, missingOwner{key, o.namespace, o.name})
 		}
 	}
@@ -83,25 +83,25 @@ func (st *state) missingOwners(k kind) []missingOwner {
 }
 
 // fetched applies an owner that was asked for, or notes that there is none.
-func (st *state) fetched(k kind, key string, it *item) {
+func (st *store) applyFetchedOwner(k kind, key string, it *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if o := st.orphans[k][key]; o != nil {
-		o.tried = true
+	if o := st.pendingOwners[k][key]; o != nil {
+		o.requested = true
 	}
 	if it == nil || it.uid != key { // another one of the same name
 		return
 	}
 	st.applyOwner(it)
-	st.removeTop(k, key, time.Now().UnixNano()) // nobody tells when it goes
+	st.removeOwner(k, key, time.Now().UnixNano()) // nobody tells when it goes
 }
 
 // madeUp says that what can be had of a kind without rights is there.
-func (st *state) madeUp(k kind) {
+func (st *store) ownersFetched(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.feeds[kindPod].synced {
-		st.feeds[k].waiting = false
+		st.feeds[k].fetching = false
 		st.checkSync()
 	}
 }

@@ -7,30 +7,30 @@ import (
 )
 
 // rerange tells readers about changed ranges of pods.
-func (st *state) rerange() {
-	if !st.reranged {
+func (st *store) refreshPodCIDRs() {
+	if !st.podCIDRsChanged {
 		return
 	}
-	st.reranged = false
+	st.podCIDRsChanged = false
 	var all []netip.Prefix
-	for _, h := range st.holders[kindNode] {
-		all = append(all, h.ranges...)
+	for _, h := range st.staticOwners[kindNode] {
+		all = append(all, h.podCIDRs...)
 	}
 	if len(all) == 0 { // no right to nodes, or they don't tell
-		all = slices.Collect(maps.Keys(st.seen))
+		all = slices.Collect(maps.Keys(st.observedCIDRs))
 	}
 	st.index.ranges.Store(newRanges(all))
 }
 
 // see notes where a pod's address is: others nearby are likely to be pods', too.
-func (st *state) see(a netip.Addr) {
+func (st *store) observe(a netip.Addr) {
 	bits := 24
 	if a.Is6() {
 		bits = 64
 	}
 	p := netip.PrefixFrom(a, bits).Masked()
-	if !st.seen[p] && len(st.seen) < maxSeen {
-		st.seen[p], st.reranged = true, true
+	if !st.observedCIDRs[p] && len(st.observedCIDRs) < maxObservedCIDRs {
+		st.observedCIDRs[p], st.podCIDRsChanged = true, true
 	}
 }
 

@@ -10,18 +10,18 @@ import (
 
 // pod is a pod that exists.
 type pod struct {
-	key   string
-	obj   *flow.Object
-	owner string // key of the owner that is followed
-	spans *span
-	end   int64 // when its containers stopped; never while they run
-	mark  uint32
-	kind  kind // of that owner, noKind without
-	found bool // that owner has been seen
+	key        string
+	obj        *flow.Object
+	ownerKey   string // key of the owner that is followed
+	spans      *span
+	end        int64 // when its containers stopped; never while they run
+	mark       uint32
+	ownerKind  kind // of that owner, noKind without
+	ownerKnown bool // that owner has been seen
 }
 
 func (p *pod) owns(a netip.Addr) bool {
-	for s := p.spans; s != nil; s = s.sib {
+	for s := p.spans; s != nil; s = s.sibling {
 		if s.addr == a && !s.final {
 			return true
 		}
@@ -30,27 +30,27 @@ func (p *pod) owns(a netip.Addr) bool {
 }
 
 // applyPod brings a pod and its spans up to date.
-func (st *state) applyPod(it *item, now int64) {
+func (st *store) applyPod(it *object, now int64) {
 	f := &st.feeds[kindPod]
 	key := it.key()
 	p := st.pods[key]
 	fresh := p == nil
 	if fresh {
-		p = &pod{key: key, kind: noKind, end: never}
+		p = &pod{key: key, ownerKind: noKind, end: never}
 		st.pods[key] = p
 		if !f.listing {
-			st.metrics.lag(kindPod, now, it.created)
+			st.metrics.observeLag(kindPod, now, it.created)
 		}
 	}
-	p.mark = st.mark
-	obj := st.render(p, it)
+	p.mark = st.listMark
+	obj := st.renderPod(p, it)
 	changed := fresh || *obj != *p.obj
 	if changed {
 		p.obj = obj
 	}
-	if end := st.end(p, it, now); end != p.end {
+	if end := st.containersEnd(p, it, now); end != p.end {
 		if !f.listing && !fresh && end != never {
-			st.metrics.lag(kindPod, now, it.finished)
+			st.metrics.observeLag(kindPod, now, it.finished)
 		}
 		p.end = end
 	}
@@ -58,7 +58,7 @@ func (st *state) applyPod(it *item, now int64) {
 	if it.deleted != 0 {
 		sure = it.deleted
 	}
-	for s := p.spans; s != nil; s = s.sib {
+	for s := p.spans; s != nil; s = s.sibling {
 		dirty := changed
 		if n := it.network(s.addr); !s.final && slices.Contains(it.addrs, s.addr) && !sameNetwork(n, s.network) {
 			s.network, dirty = n, true
@@ -66,12 +66,12 @@ func (st *state) applyPod(it *item, now int64) {
 		switch {
 		case s.final:
 		case !it.stopped && !slices.Contains(it.addrs, s.addr):
-			s.to, s.sure, s.final, dirty = min(s.to, now), sure, true, true
-			st.noteEnd(s)
-		case s.to != p.end || s.sure != sure:
-			s.to, s.sure, dirty = p.end, sure, true
+			s.to, s.yieldsFrom, s.final, dirty = min(s.to, now), sure, true, true
+			st.recordEnd(s)
+		case s.to != p.end || s.yieldsFrom != sure:
+			s.to, s.yieldsFrom, dirty = p.end, sure, true
 			if s.to != never {
-				st.noteEnd(s)
+				st.recordEnd(s)
 			}
 		}
 		if dirty && !s.dropped {
@@ -80,13 +80,13 @@ func (st *state) applyPod(it *item, now int64) {
 	}
 	for _, a := range it.addrs {
 		if !p.owns(a) {
-			st.open(p, a, it, sure, now)
+			st.openSpan(p, a, it, sure, now)
 		}
 	}
 }
 
 // end says when the pod's containers stopped.
-func (st *state) end(p *pod, it *item, now int64) int64 {
+func (st *store) containersEnd(p *pod, it *object, now int64) int64 {
 	f := &st.feeds[kindPod]
 	switch {
 	case !it.stopped: // again, perhaps: containers that ended may be restarted
@@ -96,13 +96,13 @@ func (st *state) end(p *pod, it *item, now int64) int64 {
 	case p.end != never:
 		return p.end
 	case f.listing:
-		return min(now, max(it.changed, st.floor()))
+		return min(now, max(it.lastTransition, st.notBefore()))
 	}
 	return now
 }
 
 // floor is a time at which pods that are new in a list were not there yet.
-func (st *state) floor() int64 {
+func (st *store) notBefore() int64 {
 	if f := &st.feeds[kindPod]; f.synced && !st.fixed {
 		return f.sure()
 	}
@@ -112,7 +112,7 @@ func (st *state) floor() int64 {
 // began says since when a pod has had an address that is new, and whether that
 // is soft. Watch events tell it by their arrival; but for what happened while
 // no watch was connected, and for lists, it is told from the object.
-func (st *state) began(it *item, now int64) (from int64, soft bool) {
+func (st *store) spanStart(it *object, now int64) (from int64, soft bool) {
 	f := &st.feeds[kindPod]
 	if !f.listing {
 		if it.ready >= f.cut && it.ready < f.connected {
@@ -127,103 +127,103 @@ func (st *state) began(it *item, now int64) (from int64, soft bool) {
 	if from == 0 {
 		from = it.created
 	}
-	return min(now, max(from, st.floor())), soft
+	return min(now, max(from, st.notBefore())), soft
 }
 
 // open begins a span.
-func (st *state) open(p *pod, a netip.Addr, it *item, sure, now int64) {
+func (st *store) openSpan(p *pod, a netip.Addr, it *object, sure, now int64) {
 	f := &st.feeds[kindPod]
-	from, soft := st.began(it, now)
+	from, soft := st.spanStart(it, now)
 	if p.end < from { // it was over before it was first seen
 		listing := f.listing
 		f.listing = true
-		from, soft = st.began(it, now)
+		from, soft = st.spanStart(it, now)
 		f.listing = listing
 	}
-	if p.end < from || p.end != never && !st.keep && p.end+st.retain <= now {
+	if p.end < from || p.end != never && !st.keepEnded && p.end+st.retain <= now {
 		return
 	}
 	if !f.listing {
-		st.metrics.lag(kindPod, now, it.ready)
+		st.metrics.observeLag(kindPod, now, it.ready)
 	}
 	s := &span{
-		pod: p, addr: a, network: it.network(a), from: from, to: p.end, sure: sure, early: from, firm: from, soft: soft,
+		pod: p, addr: a, network: it.network(a), from: from, to: p.end, yieldsFrom: sure, possibleFrom: from, certainFrom: from, soft: soft,
 	}
 	if it.created != 0 {
-		s.early = min(from, it.created)
+		s.possibleFrom = min(from, it.created)
 	}
 	switch { // conditions tell whole seconds
 	case it.ready == 0:
 	case from == it.ready || f.listing:
-		s.firm = max(from, min(now, it.ready+int64(time.Second)))
+		s.certainFrom = max(from, min(now, it.ready+int64(time.Second)))
 	default:
-		s.firm = min(from, max(it.ready+int64(time.Second), from-tolerance))
+		s.certainFrom = min(from, max(it.ready+int64(time.Second), from-tolerance))
 	}
-	late := !f.listing && from == it.ready && st.index.missed(from, s.firm)
+	late := !f.listing && from == it.ready && st.index.missed(from, s.certainFrom)
 	if late || f.listing && f.synced && !st.fixed {
-		s.gaps = &gaps{until: s.firm, since: never}
+		s.uncertain = &uncertainty{before: s.certainFrom, from: never}
 		if soft {
-			s.gaps.until = now
+			s.uncertain.before = now
 		}
 	}
-	st.see(a)
-	s.sib, p.spans = p.spans, s
+	st.observe(a)
+	s.sibling, p.spans = p.spans, s
 	e := st.entry(a)
 	if !f.listing && f.resuming && it.ready == 0 { // told late, and nothing says when it was
 		since := max(f.sure(), it.created)
 		for o := e.spans; o != nil; o = o.next {
 			if o.to > since {
-				o.miss(since)
+				o.mayHaveEndedAt(since)
 			}
 		}
 	}
 	s.next, e.spans = e.spans, s
 	st.publishEntry(e)
 	if s.to != never {
-		st.noteEnd(s)
+		st.recordEnd(s)
 	}
 }
 
 // miss notes of the pods that are not in a list any more, and of those of which
 // the last news told that they had gone, that it may have been any time after
 // sure, and who came then was perhaps never seen.
-func (st *state) miss(sure int64) {
+func (st *store) noteMissedEnds(sure int64) {
 	for _, p := range st.pods {
-		for s := p.spans; s != nil; s = s.sib {
-			if p.mark != st.mark && !s.final && s.to > sure {
-				s.miss(sure)
+		for s := p.spans; s != nil; s = s.sibling {
+			if p.mark != st.listMark && !s.final && s.to > sure {
+				s.mayHaveEndedAt(sure)
 			}
 		}
 	}
-	for _, q := range st.ended.list[st.ended.head:] {
-		if s := q.value; s.final && !s.dropped && s.to > sure && (s.gaps == nil || s.gaps.since == never) {
-			s.miss(sure)
-			s.sure = max(min(s.sure, sure), s.early)
+	for _, q := range st.endedSpans.list[st.endedSpans.head:] {
+		if s := q.value; s.final && !s.dropped && s.to > sure && (s.uncertain == nil || s.uncertain.from == never) {
+			s.mayHaveEndedAt(sure)
+			s.yieldsFrom = max(min(s.yieldsFrom, sure), s.possibleFrom)
 			st.publish(s.addr)
 		}
 	}
 }
 
 // miss notes that the pod may have lost the address any time after sure.
-func (s *span) miss(sure int64) {
-	if s.gaps == nil {
-		s.gaps = &gaps{until: s.early}
+func (s *span) mayHaveEndedAt(sure int64) {
+	if s.uncertain == nil {
+		s.uncertain = &uncertainty{before: s.possibleFrom}
 	}
-	s.gaps.since = max(sure, s.early)
+	s.uncertain.from = max(sure, s.possibleFrom)
 }
 
 // removePod ends what the pod still owned. From the time sure on, it may not
 // have owned it any more.
-func (st *state) removePod(p *pod, now, sure int64) {
+func (st *store) removePod(p *pod, now, sure int64) {
 	delete(st.pods, p.key)
-	st.unwait(p)
-	for s := p.spans; s != nil; s = s.sib {
+	st.stopAwaitingOwner(p)
+	for s := p.spans; s != nil; s = s.sibling {
 		if s.final {
 			continue
 		}
 		s.to, s.final = min(s.to, now), true
-		s.sure = max(min(s.sure, sure), s.early)
-		st.noteEnd(s)
+		s.yieldsFrom = max(min(s.yieldsFrom, sure), s.possibleFrom)
+		st.recordEnd(s)
 		if !s.dropped {
 			st.publish(s.addr)
 		}
@@ -231,7 +231,7 @@ func (st *state) removePod(p *pod, now, sure int64) {
 }
 
 // render makes the object that records show for a pod.
-func (st *state) render(p *pod, it *item) *flow.Object {
+func (st *store) renderPod(p *pod, it *object) *flow.Object {
 	o := flow.Object{
 		Kind: kindPod.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
 		HostIP: st.intern(it.hostIP), Node: st.intern(it.node),
@@ -244,43 +244,43 @@ func (st *state) render(p *pod, it *item) *flow.Object {
 	o.Zone = zone
 	ow := chooseOwner(it.owners)
 	if ow == nil || ow.kind == kindNode.String() { // a static pod is its own workload
-		st.unwait(p)
-		p.owner, p.kind = "", noKind
+		st.stopAwaitingOwner(p)
+		p.ownerKey, p.ownerKind = "", noKind
 		return flow.NewObject(o)
 	}
 	if len(it.owners) > 1 && !ow.controller {
 		o.Warn = severalOwners(it)
 	}
 	o.Workload, o.WorkloadKind = st.intern(ow.name), st.intern(ow.kind)
-	if ow.follow == noKind {
-		st.unwait(p)
-		p.owner, p.kind = "", noKind
+	if ow.followed == noKind {
+		st.stopAwaitingOwner(p)
+		p.ownerKey, p.ownerKind = "", noKind
 		return flow.NewObject(o)
 	}
 	key := ow.key(it.namespace)
-	if p.kind == ow.follow && p.owner == key {
-		if p.found { // also when the owner is gone by now
+	if p.ownerKind == ow.followed && p.ownerKey == key {
+		if p.ownerKnown { // also when the owner is gone by now
 			o.Workload, o.WorkloadKind = p.obj.Workload, p.obj.WorkloadKind
 		}
 		return flow.NewObject(o)
 	}
-	st.unwait(p)
-	p.owner, p.kind = st.intern(key), ow.follow
-	t, found := st.tops[ow.follow][key]
-	if p.found = found; found {
-		t.nameIn(&o)
+	st.stopAwaitingOwner(p)
+	p.ownerKey, p.ownerKind = st.intern(key), ow.followed
+	t, found := st.rootOwners[ow.followed][key]
+	if p.ownerKnown = found; found {
+		t.applyTo(&o)
 	} else {
-		st.wait(p, ow, it.namespace)
+		st.awaitOwner(p, ow, it.namespace)
 	}
 	return flow.NewObject(o)
 }
 
-func (st *state) setObject(p *pod, o flow.Object) {
+func (st *store) setObject(p *pod, o flow.Object) {
 	if o == *p.obj {
 		return
 	}
 	p.obj = flow.NewObject(o)
-	for s := p.spans; s != nil; s = s.sib {
+	for s := p.spans; s != nil; s = s.sibling {
 		st.publish(s.addr)
 	}
 }

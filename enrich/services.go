@@ -9,23 +9,23 @@ import (
 )
 
 // holder is a service or node.
-type holder struct {
-	kind    kind
-	obj     *flow.Object
-	addrs   []netip.Addr
-	cluster int
-	ranges  []netip.Prefix // of a node's pods
-	mark    uint32
+type staticOwner struct {
+	kind       kind
+	obj        *flow.Object
+	addrs      []netip.Addr
+	clusterIPs int
+	podCIDRs   []netip.Prefix // of a node's pods
+	mark       uint32
 }
 
 // holding is a list of the holders of one address.
-type holding struct {
-	*holder
-	next *holding
+type staticOwnerList struct {
+	*staticOwner
+	next *staticOwnerList
 }
 
 // applyHolder brings a service or node up to date.
-func (st *state) applyHolder(it *item) {
+func (st *store) applyStaticOwner(it *object) {
 	key := it.key()
 	o := flow.Object{
 		Kind: it.kind.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
@@ -35,53 +35,53 @@ func (st *state) applyHolder(it *item) {
 		if old, ok := st.zones[it.name]; !ok || old != o.Zone {
 			st.zones[it.name] = o.Zone
 			if old != o.Zone {
-				st.rezoned[it.name] = true
+				st.rezonedNodes[it.name] = true
 			}
 		}
 	}
-	h := &holder{kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, cluster: it.cluster, ranges: it.ranges, mark: st.mark}
-	old := st.holders[it.kind][key]
+	h := &staticOwner{kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, clusterIPs: it.clusterIPs, podCIDRs: it.podCIDRs, mark: st.listMark}
+	old := st.staticOwners[it.kind][key]
 	if old == nil {
 		if f := &st.feeds[it.kind]; !f.listing && f.synced {
-			st.metrics.lag(it.kind, time.Now().UnixNano(), it.created)
+			st.metrics.observeLag(it.kind, time.Now().UnixNano(), it.created)
 		}
 	} else {
-		if *old.obj == *h.obj && old.cluster == h.cluster && slices.Equal(old.addrs, h.addrs) && slices.Equal(old.ranges, h.ranges) {
-			old.mark = st.mark
+		if *old.obj == *h.obj && old.clusterIPs == h.clusterIPs && slices.Equal(old.addrs, h.addrs) && slices.Equal(old.podCIDRs, h.podCIDRs) {
+			old.mark = st.listMark
 			return
 		}
-		st.release(old)
+		st.unlinkStaticOwner(old)
 	}
-	if old == nil && len(h.ranges) > 0 || old != nil && !slices.Equal(old.ranges, h.ranges) {
-		st.reranged = true
+	if old == nil && len(h.podCIDRs) > 0 || old != nil && !slices.Equal(old.podCIDRs, h.podCIDRs) {
+		st.podCIDRsChanged = true
 	}
-	st.holders[it.kind][key] = h
+	st.staticOwners[it.kind][key] = h
 	for _, a := range h.addrs {
 		e := st.entry(a)
-		e.holders = &holding{h, e.holders}
+		e.staticOwners = &staticOwnerList{h, e.staticOwners}
 		st.publishEntry(e)
 	}
 }
 
-func (st *state) removeHolder(k kind, key string) {
-	h := st.holders[k][key]
+func (st *store) removeStaticOwner(k kind, key string) {
+	h := st.staticOwners[k][key]
 	if h == nil {
 		return
 	}
-	delete(st.holders[k], key)
-	st.reranged = st.reranged || len(h.ranges) > 0
+	delete(st.staticOwners[k], key)
+	st.podCIDRsChanged = st.podCIDRsChanged || len(h.podCIDRs) > 0
 	if k == kindNode {
 		delete(st.zones, h.obj.Name)
 	}
-	st.release(h)
+	st.unlinkStaticOwner(h)
 }
 
 // release takes the addresses from a holder.
-func (st *state) release(h *holder) {
+func (st *store) unlinkStaticOwner(h *staticOwner) {
 	for _, a := range h.addrs {
 		e := st.entry(a)
-		for l := &e.holders; *l != nil; l = &(*l).next {
-			if (*l).holder == h {
+		for l := &e.staticOwners; *l != nil; l = &(*l).next {
+			if (*l).staticOwner == h {
 				*l = (*l).next
 				break
 			}
@@ -91,28 +91,28 @@ func (st *state) release(h *holder) {
 }
 
 // rezone renders the pods again that run on nodes whose zone has changed.
-func (st *state) rezone() {
-	if len(st.rezoned) == 0 {
+func (st *store) refreshZones() {
+	if len(st.rezonedNodes) == 0 {
 		return
 	}
 	for _, p := range st.pods {
-		if st.rezoned[p.obj.Node] {
+		if st.rezonedNodes[p.obj.Node] {
 			o := *p.obj
 			o.Zone = st.zones[o.Node]
 			st.setObject(p, o)
 		}
 	}
-	clear(st.rezoned)
+	clear(st.rezonedNodes)
 }
 
 // fallback chooses among services and nodes: services before nodes, cluster
 // addresses before others, then by name. Who loses is named in a warning.
-func fallback(a netip.Addr, list *holding) flow.End {
-	var best *holder
+func chooseStaticOwner(a netip.Addr, list *staticOwnerList) flow.End {
+	var best *staticOwner
 	var services, nodes []*flow.Object
 	for h := list; h != nil; h = h.next {
 		if best == nil || h.beats(best, a) {
-			best = h.holder
+			best = h.staticOwner
 		}
 		if h.kind == kindService {
 			services = append(services, h.obj)
@@ -139,11 +139,11 @@ func fallback(a netip.Addr, list *holding) flow.End {
 	return flow.End{Object: obj, Status: flow.StatusNode}
 }
 
-func (h *holder) beats(o *holder, addr netip.Addr) bool {
+func (h *staticOwner) beats(o *staticOwner, addr netip.Addr) bool {
 	if h.kind != o.kind {
 		return h.kind == kindService
 	}
-	if a, b := slices.Contains(h.addrs[:h.cluster], addr), slices.Contains(o.addrs[:o.cluster], addr); a != b {
+	if a, b := slices.Contains(h.addrs[:h.clusterIPs], addr), slices.Contains(o.addrs[:o.clusterIPs], addr); a != b {
 		return a
 	}
 	return compareObjects(h.obj, o.obj) < 0

@@ -30,12 +30,12 @@ type Snapshot struct {
 	labels []string // of pods, to be kept
 
 	mu   sync.Mutex
-	read *objects // to be applied
+	read *snapshotObjects // to be applied
 }
 
 // objects is what a file holds.
-type objects struct {
-	items   [numKinds][]*item
+type snapshotObjects struct {
+	items   [numKinds][]*object
 	skipped map[string]int // objects of other kinds, by kind
 	labels  []string
 }
@@ -54,9 +54,9 @@ func LoadSnapshot(path string, labels ...string) (*Snapshot, error) {
 
 func (s *Snapshot) fixed() bool { return true }
 
-func (s *Snapshot) run(ctx context.Context, st *state) {
+func (s *Snapshot) run(ctx context.Context, st *store) {
 	for k := range numKinds {
-		st.begin(k)
+		st.markStarted(k)
 	}
 	s.apply(st)
 	st.mu.Lock()
@@ -65,7 +65,7 @@ func (s *Snapshot) run(ctx context.Context, st *state) {
 	<-ctx.Done()
 }
 
-func (s *Snapshot) reload(st *state) error {
+func (s *Snapshot) reload(st *store) error {
 	o, err := readSnapshot(s.path, s.labels...)
 	if err != nil {
 		return err
@@ -78,7 +78,7 @@ func (s *Snapshot) reload(st *state) error {
 }
 
 // apply applies what was read last, and forgets it.
-func (s *Snapshot) apply(st *state) {
+func (s *Snapshot) apply(st *store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.read == nil {
@@ -103,7 +103,7 @@ func (s *Snapshot) apply(st *state) {
 	s.read = nil
 }
 
-func readSnapshot(path string, labels ...string) (*objects, error) {
+func readSnapshot(path string, labels ...string) (*snapshotObjects, error) {
 	if path == "-" {
 		return nil, errors.New("a snapshot is a file; standard input cannot be one")
 	}
@@ -118,15 +118,15 @@ func readSnapshot(path string, labels ...string) (*objects, error) {
 	return o, nil
 }
 
-func parseObjects(b []byte, labels ...string) (*objects, error) {
-	o := &objects{skipped: map[string]int{}, labels: labels}
+func parseObjects(b []byte, labels ...string) (*snapshotObjects, error) {
+	o := &snapshotObjects{skipped: map[string]int{}, labels: labels}
 	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) == 0 || t[0] != '{' {
 		err := o.parseYAML(b)
 		return o, err
 	}
 	err := o.parseJSON(b)
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // YAML may begin with a brace, too
-		o = &objects{skipped: map[string]int{}, labels: labels}
+		o = &snapshotObjects{skipped: map[string]int{}, labels: labels}
 		if o.parseYAML(b) == nil {
 			return o, nil
 		}
@@ -135,7 +135,7 @@ func parseObjects(b []byte, labels ...string) (*objects, error) {
 }
 
 // head is the part of an object that tells what it is.
-type head struct {
+type typeHead struct {
 	APIVersion string          `json:"apiVersion"`
 	Kind       string          `json:"kind"`
 	Items      json.RawMessage `json:"items"`
@@ -143,14 +143,14 @@ type head struct {
 
 // list says whether the object is a list. If it is a typed one, such as a
 // PodList, its items may lack their type, and item is it.
-func (h head) list() (item head, ok bool) {
+func (h typeHead) itemType() (item typeHead, ok bool) {
 	name, ok := strings.CutSuffix(h.Kind, "List")
-	return head{APIVersion: h.APIVersion, Kind: name}, ok
+	return typeHead{APIVersion: h.APIVersion, Kind: name}, ok
 }
 
 // recognize returns the kind, noKind for those that are of no use. Other groups
 // have kinds of the same names: Knative's Service is no core Service.
-func (h head) recognize() kind {
+func (h typeHead) recognizedKind() kind {
 	gv, err := schema.ParseGroupVersion(h.APIVersion)
 	if err != nil {
 		return noKind
@@ -165,7 +165,7 @@ func (h head) recognize() kind {
 
 // parseJSON reads objects one after another. It decodes a List item by item:
 // JSON is the form for big snapshots.
-func (o *objects) parseJSON(b []byte) error {
+func (o *snapshotObjects) parseJSON(b []byte) error {
 	line := func(offset int64) int { return 1 + bytes.Count(b[:min(offset, int64(len(b)))], []byte("\n")) }
 	d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff"))))
 	for {
@@ -182,7 +182,7 @@ func (o *objects) parseJSON(b []byte) error {
 			}
 			return fmt.Errorf("line %d: %w", line(at), err)
 		}
-		if err := o.addJSON(raw, head{}, 0); err != nil {
+		if err := o.addJSON(raw, typeHead{}, 0); err != nil {
 			return fmt.Errorf("line %d: %w", line(d.InputOffset()-int64(len(raw))), err)
 		}
 	}
@@ -190,20 +190,20 @@ func (o *objects) parseJSON(b []byte) error {
 
 // addJSON adds an object or the items of a list. The default is the type of
 // what lacks one.
-func (o *objects) addJSON(raw []byte, byDefault head, depth int) error {
+func (o *snapshotObjects) addJSON(raw []byte, byDefault typeHead, depth int) error {
 	if depth > maxDepth {
 		return errors.New("lists within lists")
 	}
-	var h head
+	var h typeHead
 	if err := json.Unmarshal(raw, &h); err != nil {
 		return err
 	}
 	if h.Kind == "" {
 		h.Kind, h.APIVersion = byDefault.Kind, byDefault.APIVersion
 	}
-	item, ok := h.list()
+	item, ok := h.itemType()
 	if !ok {
-		return o.add(h, raw)
+		return o.addObject(h, raw)
 	}
 	var items []json.RawMessage
 	if len(h.Items) > 0 {
@@ -220,7 +220,7 @@ func (o *objects) addJSON(raw []byte, byDefault head, depth int) error {
 }
 
 // parseYAML reads the documents of b.
-func (o *objects) parseYAML(b []byte) error {
+func (o *snapshotObjects) parseYAML(b []byte) error {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	found := false
 	for {
@@ -239,7 +239,7 @@ func (o *objects) parseYAML(b []byte) error {
 			continue
 		}
 		found = true
-		if err := o.addYAML(doc.Content[0], head{}, 0); err != nil {
+		if err := o.addYAML(doc.Content[0], typeHead{}, 0); err != nil {
 			return err
 		}
 	}
@@ -263,7 +263,7 @@ func yamlError(err error, b []byte) error {
 }
 
 // addYAML is addJSON for YAML.
-func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
+func (o *snapshotObjects) addYAML(n *yaml.Node, byDefault typeHead, depth int) error {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
@@ -273,7 +273,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	if n.Kind != yaml.MappingNode {
 		return fmt.Errorf("line %d: not a Kubernetes object", n.Line)
 	}
-	h := head{}
+	h := typeHead{}
 	var items *yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		v := n.Content[i+1]
@@ -289,7 +289,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	if h.Kind == "" {
 		h = byDefault
 	}
-	if item, ok := h.list(); ok {
+	if item, ok := h.itemType(); ok {
 		if items == nil {
 			return nil
 		}
@@ -303,7 +303,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 		}
 		return nil
 	}
-	if h.Kind != "" && h.recognize() == noKind {
+	if h.Kind != "" && h.recognizedKind() == noKind {
 		o.skipped[h.Kind]++
 		return nil
 	}
@@ -313,7 +313,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	}
 	raw, err := json.Marshal(v)
 	if err == nil {
-		err = o.add(h, raw)
+		err = o.addObject(h, raw)
 	}
 	if err != nil {
 		return fmt.Errorf("line %d: %w", n.Line, err)
@@ -322,11 +322,11 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 }
 
 // add adds an object, given as JSON.
-func (o *objects) add(h head, raw []byte) error {
+func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 	if h.Kind == "" {
 		return errors.New("not a Kubernetes object: it has no kind")
 	}
-	k := h.recognize()
+	k := h.recognizedKind()
 	var v any
 	switch k {
 	case kindPod:
@@ -344,7 +344,7 @@ func (o *objects) add(h head, raw []byte) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%s: %w", h.Kind, err)
 	}
-	it, err := strip(k, v, o.labels...)
+	it, err := toObject(k, v, o.labels...)
 	if err != nil {
 		return err
 	}

@@ -16,64 +16,64 @@ const (
 	// maxEnded bounds the history of all addresses: some 40 MB.
 	maxEnded = 1 << 16
 	// maxSeen bounds the table of pods' ranges that nobody tells of.
-	maxSeen = 1 << 12
+	maxObservedCIDRs = 1 << 12
 	// maxStrings bounds the table of strings that many objects share.
-	maxStrings = 1 << 16
+	maxInterned = 1 << 16
 )
 
-// state is what the index is made from. All changes pass through it, one at a
+// store is what the index is made from. All changes pass through it, one at a
 // time; look-ups don't.
-type state struct {
-	index   *index
-	retain  int64
-	keep    bool // what the source holds is of interest, however long ago it ended
-	fixed   bool // the source is a snapshot
-	log     logrus.FieldLogger
-	metrics *metrics
-	start   func(kind) // begins to feed a kind; must not block or call back
-	fetch   func()     // an owner is missing; must not block or call back
-	onSync  func()     // all kinds that were started are there; called once
+type store struct {
+	index       *index
+	retain      int64
+	keepEnded   bool // what the source holds is of interest, however long ago it ended
+	fixed       bool // the source is a snapshot
+	log         logrus.FieldLogger
+	metrics     *metrics
+	startKind   func(kind) // begins to feed a kind; must not block or call back
+	fetchOwners func()     // an owner is missing; must not block or call back
+	onSync      func()     // all kinds that were started are there; called once
 
-	mu       sync.Mutex
-	feeds    [numKinds]feed
-	synced   bool
-	pods     map[string]*pod
-	holders  [numKinds]map[string]*holder // services, nodes
-	zones    map[string]string            // by node
-	rezoned  map[string]bool              // nodes whose pods are to be rendered again
-	reranged bool                         // ranges of pods have changed
-	seen     map[netip.Prefix]bool        // where pods' addresses are
-	tops     [numKinds]map[string]top     // the owners' owners
-	orphans  [numKinds]map[string]*orphan // pods whose owner has not been seen yet
-	ended    queue[*span]
-	gone     queue[goneOwner]
-	strings  map[string]string
-	timeline timeliner
-	blank    entry
-	mark     uint32 // of the list that is being applied
+	mu              sync.Mutex
+	feeds           [numKinds]feed
+	synced          bool
+	pods            map[string]*pod
+	staticOwners    [numKinds]map[string]*staticOwner  // services, nodes
+	zones           map[string]string                  // by node
+	rezonedNodes    map[string]bool                    // nodes whose pods are to be rendered again
+	podCIDRsChanged bool                               // ranges of pods have changed
+	observedCIDRs   map[netip.Prefix]bool              // where pods' addresses are
+	rootOwners      [numKinds]map[string]rootOwner     // the owners' owners
+	pendingOwners   [numKinds]map[string]*pendingOwner // pods whose owner has not been seen yet
+	endedSpans      queue[*span]
+	deletedOwners   queue[deletedOwner]
+	interned        map[string]string
+	builder         timelineBuilder
+	scratch         entry
+	listMark        uint32 // of the list that is being applied
 }
 
-func newState(retain time.Duration, keep, fixed bool, log logrus.FieldLogger, m *metrics) *state {
-	st := &state{
-		index: newIndex(), retain: int64(retain), keep: keep, fixed: fixed, log: log, metrics: m,
-		start: func(kind) {}, fetch: func() {}, onSync: func() {},
-		pods: map[string]*pod{}, zones: map[string]string{}, rezoned: map[string]bool{}, seen: map[netip.Prefix]bool{}, strings: map[string]string{},
+func newState(retain time.Duration, keep, fixed bool, log logrus.FieldLogger, m *metrics) *store {
+	st := &store{
+		index: newIndex(), retain: int64(retain), keepEnded: keep, fixed: fixed, log: log, metrics: m,
+		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
+		pods: map[string]*pod{}, zones: map[string]string{}, rezonedNodes: map[string]bool{}, observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{},
 	}
 	for k := range numKinds {
-		st.holders[k] = map[string]*holder{}
-		st.tops[k] = map[string]top{}
-		st.orphans[k] = map[string]*orphan{}
+		st.staticOwners[k] = map[string]*staticOwner{}
+		st.rootOwners[k] = map[string]rootOwner{}
+		st.pendingOwners[k] = map[string]*pendingOwner{}
 	}
 	return st
 }
 
 // feed is how a kind is doing.
 type feed struct {
-	started bool
-	synced  bool
-	denied  bool // no rights to it: nobody waits for it
-	waiting bool // its absence is being made up for: sync waits
-	err     error
+	started   bool
+	synced    bool
+	forbidden bool // no rights to it: nobody waits for it
+	fetching  bool // its absence is being made up for: sync waits
+	err       error
 
 	listing bool  // a list is being applied, not a watch event
 	asked   int64 // when the list was asked for
@@ -87,23 +87,23 @@ type feed struct {
 	away     int64 // since when it cannot be reached; 0 if it can
 }
 
-func (f *feed) done() bool { return !f.started || (f.synced || f.denied) && !f.waiting }
+func (f *feed) done() bool { return !f.started || (f.synced || f.forbidden) && !f.fetching }
 
 // begin marks a kind as one that sync waits for.
-func (st *state) begin(k kind) {
+func (st *store) markStarted(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].started = true
 }
 
 // replace applies a full list of a kind.
-func (st *state) replace(k kind, items []*item) {
+func (st *store) replace(k kind, items []*object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := &st.feeds[k]
 	f.listing = true
 	defer func() { f.listing = false }()
-	st.mark++
+	st.listMark++
 	now := time.Now().UnixNano()
 	if k == kindPod {
 		st.index.reserve(st.index.used + len(items)*5/4)
@@ -114,39 +114,39 @@ func (st *state) replace(k kind, items []*item) {
 	switch k {
 	case kindPod:
 		if f.synced && !st.fixed {
-			st.miss(f.sure())
+			st.noteMissedEnds(f.sure())
 		}
 		for _, p := range st.pods {
-			if p.mark != st.mark {
+			if p.mark != st.listMark {
 				st.removePod(p, now, f.sure())
 			}
 		}
 	case kindService, kindNode:
-		for key, h := range st.holders[k] {
-			if h.mark != st.mark {
-				st.removeHolder(k, key)
+		for key, h := range st.staticOwners[k] {
+			if h.mark != st.listMark {
+				st.removeStaticOwner(k, key)
 			}
 		}
 	default:
-		for key, t := range st.tops[k] {
-			if t.mark != st.mark {
-				st.removeTop(k, key, now)
+		for key, t := range st.rootOwners[k] {
+			if t.mark != st.listMark {
+				st.removeOwner(k, key, now)
 			}
 		}
 	}
-	st.rezone()
-	st.rerange()
+	st.refreshZones()
+	st.refreshPodCIDRs()
 	if f.synced && !st.fixed {
 		st.metrics.relists[k].Inc()
 		if k == kindPod {
 			st.index.addBlind(f.sure(), now+tolerance, now-st.retain)
 		}
 	}
-	f.synced, f.denied, f.waiting, f.resuming, f.err = true, false, false, false, nil
+	f.synced, f.forbidden, f.fetching, f.resuming, f.err = true, false, false, false, nil
 	st.hear(k, now)
 	if f.asked != 0 { // what it tells may be as old as that
 		f.heard = f.asked
-		if f.resuming = now-f.asked > int64(steadyAfter); f.resuming && k == kindPod {
+		if f.resuming = now-f.asked > int64(idleAfter); f.resuming && k == kindPod {
 			st.index.told.Store(f.sure())
 		}
 		f.asked = 0
@@ -154,20 +154,20 @@ func (st *state) replace(k kind, items []*item) {
 	f.event, f.cut, f.connected = now, f.sure(), now
 	st.checkSync()
 	if k == kindPod && !st.synced {
-		st.fetch() // owners that are missing, or word that none is
+		st.fetchOwners() // owners that are missing, or word that none is
 	}
 }
 
 // update applies a watch event: an object is new or has changed.
-func (st *state) update(it *item) {
+func (st *store) update(it *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
 	st.apply(it, now)
-	st.rezone()
-	st.rerange()
+	st.refreshZones()
+	st.refreshPodCIDRs()
 	f := &st.feeds[it.kind]
-	if f.resuming && max(it.created, it.ready, it.finished) >= f.connected+int64(steadyAfter) { // clocks differ
+	if f.resuming && max(it.created, it.ready, it.finished) >= f.connected+int64(idleAfter) { // clocks differ
 		f.resuming = false // it has caught up
 	}
 	st.hear(it.kind, now)
@@ -175,7 +175,7 @@ func (st *state) update(it *item) {
 }
 
 // remove applies a watch event: an object was deleted.
-func (st *state) remove(it *item) {
+func (st *store) remove(it *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
@@ -187,28 +187,28 @@ func (st *state) remove(it *item) {
 			st.removePod(p, now, never)
 		}
 	case kindService, kindNode:
-		st.removeHolder(it.kind, key)
+		st.removeStaticOwner(it.kind, key)
 	default:
-		st.removeTop(it.kind, key, now)
+		st.removeOwner(it.kind, key, now)
 	}
-	st.rerange()
+	st.refreshPodCIDRs()
 	st.hear(it.kind, now)
 	st.feeds[it.kind].event = now
 }
 
-func (st *state) apply(it *item, now int64) {
+func (st *store) apply(it *object, now int64) {
 	switch it.kind {
 	case kindPod:
 		st.applyPod(it, now)
 	case kindService, kindNode:
-		st.applyHolder(it)
+		st.applyStaticOwner(it)
 	default:
 		st.applyOwner(it)
 	}
 }
 
 // failed notes why a kind is not up to date.
-func (st *state) failed(k kind, err error) {
+func (st *store) markUnreachable(k kind, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].err = err
@@ -217,15 +217,15 @@ func (st *state) failed(k kind, err error) {
 
 // deny notes that there are no rights to a kind. If it is waiting, its absence
 // is still being made up for.
-func (st *state) deny(k kind, waiting bool) {
+func (st *store) setForbidden(k kind, waiting bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].denied, st.feeds[k].waiting = true, waiting
+	st.feeds[k].forbidden, st.feeds[k].fetching = true, waiting
 	st.checkSync()
 }
 
 // checkSync opens the way for records once nothing is missing.
-func (st *state) checkSync() {
+func (st *store) checkSync() {
 	if st.synced || !st.feeds[kindPod].started {
 		return
 	}
@@ -240,12 +240,12 @@ func (st *state) checkSync() {
 		return // a snapshot says itself what it holds
 	}
 	st.log.WithFields(logrus.Fields{
-		"pods": len(st.pods), "services": len(st.holders[kindService]), "nodes": len(st.holders[kindNode]),
+		"pods": len(st.pods), "services": len(st.staticOwners[kindService]), "nodes": len(st.staticOwners[kindNode]),
 	}).Info("the cluster is known")
 }
 
 // missing says what the first sync waits for, nil if nothing.
-func (st *state) missing() error {
+func (st *store) missing() error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.synced {
@@ -271,53 +271,53 @@ func (st *state) missing() error {
 
 // entry returns the entry of an address to be changed and published at once, a
 // scratch one if there is none.
-func (st *state) entry(a netip.Addr) *entry {
+func (st *store) entry(a netip.Addr) *entry {
 	if e := st.index.find(a); e != nil {
 		return e
 	}
-	st.blank = entry{addr: a, past: &noPast}
-	return &st.blank
+	st.scratch = entry{addr: a, past: &noPast}
+	return &st.scratch
 }
 
-func (st *state) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
+func (st *store) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
 
 // publishEntry puts into the index what follows from e's spans and holders.
-func (st *state) publishEntry(e *entry) { st.publishSince(e, e.past.forgotten) }
+func (st *store) publishEntry(e *entry) { st.publishSince(e, e.past.forgottenUntil) }
 
 // publishSince also notes until when owners are forgotten.
-func (st *state) publishSince(e *entry, forgotten int64) {
-	if e.spans == nil && e.holders == nil {
+func (st *store) publishSince(e *entry, forgotten int64) {
+	if e.spans == nil && e.staticOwners == nil {
 		st.index.remove(e.addr)
 		return
 	}
-	n := newEntry(e.addr, st.timeline.of(e.spans, 0), forgotten)
+	n := newEntry(e.addr, st.builder.buildTimeline(e.spans, 0), forgotten)
 	if severalNetworks(e.spans) {
 		older := n.past.older // out of the reach of hasty readers
 		if n.last.end.Object != nil {
 			older = append(older, n.last)
 		}
 		n.past = &past{
-			older: older, forgotten: forgotten,
-			macs: st.timeline.macs(e.addr, e.spans, forgotten),
+			older: older, forgottenUntil: forgotten,
+			macs: st.builder.buildMACEntries(e.addr, e.spans, forgotten),
 		}
 		n.last = segment{}
 	}
-	n.fallback, n.spans, n.holders = fallback(e.addr, e.holders), e.spans, e.holders
+	n.static, n.spans, n.staticOwners = chooseStaticOwner(e.addr, e.staticOwners), e.spans, e.staticOwners
 	st.index.put(n)
 }
 
 // intern returns a string that equal ones share.
-func (st *state) intern(s string) string {
+func (st *store) intern(s string) string {
 	if s == "" {
 		return ""
 	}
-	if t, ok := st.strings[s]; ok {
+	if t, ok := st.interned[s]; ok {
 		return t
 	}
-	if len(st.strings) >= maxStrings {
-		clear(st.strings)
+	if len(st.interned) >= maxInterned {
+		clear(st.interned)
 	}
 	s = strings.Clone(s)
-	st.strings[s] = s
+	st.interned[s] = s
 	return s
 }

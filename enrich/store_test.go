@@ -17,13 +17,13 @@ import (
 )
 
 // item makes what is kept of a pod.
-func (p podSpec) item(t testing.TB) *item {
+func (p podSpec) item(t testing.TB) *object {
 	t.Helper()
 	var pod corev1.Pod
 	if err := yaml.Unmarshal([]byte(p.yaml()), &pod); err != nil {
 		t.Fatal(err)
 	}
-	return podItem(&pod)
+	return newPod(&pod)
 }
 
 // watched returns an Enricher in a bubble whose pods are watched and whose first
@@ -31,8 +31,8 @@ func (p podSpec) item(t testing.TB) *item {
 func watched(t *testing.T) *Enricher {
 	t.Helper()
 	e, _, _ := newTest(t, Config{}, noSource{})
-	e.state.begin(kindPod)
-	e.state.replace(kindPod, nil)
+	e.store.markStarted(kindPod)
+	e.store.replace(kindPod, nil)
 	after(1)
 	return e
 }
@@ -101,9 +101,9 @@ func TestWatchedPods(t *testing.T) {
 					switch it := s.pod.item(t); {
 					case s.pod.name == idle:
 					case s.delete:
-						e.state.remove(it)
+						e.store.remove(it)
 					default:
-						e.state.update(it)
+						e.store.update(it)
 					}
 					after(1)
 				}
@@ -121,11 +121,11 @@ func TestIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.1"}.item(t)
-		e.state.update(a) // [1, 11)
+		e.store.update(a) // [1, 11)
 		after(10)
-		e.state.remove(a)
+		e.store.remove(a)
 		after(10)
-		e.state.update(b) // [21, ...)
+		e.store.update(b) // [21, ...)
 		for _, c := range []struct {
 			from, to float64
 			want     string
@@ -145,9 +145,9 @@ func TestHistoryIsBounded(t *testing.T) {
 		e := watched(t)
 		for i := range 3 * maxEndedPerAddress {
 			p := podSpec{name: fmt.Sprint("p", i), ips: "10.0.0.1"}.item(t)
-			e.state.update(p)
+			e.store.update(p)
 			after(10)
-			e.state.remove(p)
+			e.store.remove(p)
 			after(10)
 		}
 		last := 3*maxEndedPerAddress - 1
@@ -161,18 +161,18 @@ func TestHistoryIsBounded(t *testing.T) {
 			}
 		}
 		after(defaultRetain.Seconds())
-		e.state.expire()
-		if n := e.state.index.used; n != 0 {
+		e.store.expire()
+		if n := e.store.index.used; n != 0 {
 			t.Errorf("%d addresses are left", n)
 		}
 
 		// In total.
 		for i := range maxEnded + 100 {
-			it := &item{kind: kindPod, uid: fmt.Sprint(i), name: fmt.Sprint(i), addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}
-			e.state.update(it)
-			e.state.remove(it)
+			it := &object{kind: kindPod, uid: fmt.Sprint(i), name: fmt.Sprint(i), addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}
+			e.store.update(it)
+			e.store.remove(it)
 		}
-		if n := e.state.index.used; n != maxEnded {
+		if n := e.store.index.used; n != maxEnded {
 			t.Errorf("%d addresses in history, want %d", n, maxEnded)
 		}
 	})
@@ -183,11 +183,11 @@ func TestForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.1"}.item(t)
-		e.state.update(a) // [1, 11)
+		e.store.update(a) // [1, 11)
 		after(10)
-		e.state.remove(a)
+		e.store.remove(a)
 		after(1)
-		e.state.update(b) // [12, ...)
+		e.store.update(b) // [12, ...)
 		check := func(want ...string) {
 			t.Helper()
 			for i, when := range []float64{5, 10.9, 11.8, 12} {
@@ -197,12 +197,12 @@ func TestForgotten(t *testing.T) {
 			}
 		}
 		check("a retained", "a retained", "b live", "b live")
-		for s := e.state.index.find(addr("10.0.0.1")).spans; s != nil; s = s.next {
+		for s := e.store.index.find(addr("10.0.0.1")).spans; s != nil; s = s.next {
 			if s.pod.obj.Name == "a" {
-				e.state.drop(s)
+				e.store.dropSpan(s)
 			}
 		}
-		e.state.index.grow(4096) // entries keep what they have
+		e.store.index.grow(4096) // entries keep what they have
 		check("none", "none", "none", "b live")
 	})
 }
@@ -211,18 +211,18 @@ func TestForgotten(t *testing.T) {
 func TestNothingLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		st := e.state
-		var items []*item
+		st := e.store
+		var items []*object
 		for i := range 1000 {
 			p := podSpec{name: fmt.Sprint("p", i), ips: fmt.Sprintf("10.0.%d.%d,fd00::%x", i%7, i%50, i), owner: fmt.Sprintf("ReplicaSet/rs-%d/rs%d", i%20, i%20)}
 			items = append(items, p.item(t))
 		}
-		nodes := []*item{{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: "z", addrs: []netip.Addr{addr("192.0.2.1")}}}
+		nodes := []*object{{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: "z", addrs: []netip.Addr{addr("192.0.2.1")}}}
 		st.replace(kindPod, items)
 		st.replace(kindNode, nodes)
-		st.replace(kindService, []*item{{kind: kindService, name: "s", uid: "s", cluster: 1, addrs: []netip.Addr{addr("10.0.0.1"), addr("192.0.2.1")}}})
+		st.replace(kindService, []*object{{kind: kindService, name: "s", uid: "s", clusterIPs: 1, addrs: []netip.Addr{addr("10.0.0.1"), addr("192.0.2.1")}}})
 		for i := range 20 {
-			st.update(&item{kind: kindReplicaSet, name: fmt.Sprint("rs-", i), uid: fmt.Sprint("rs", i), owners: []owner{{noKind, "Deployment", "d", "d", true}}})
+			st.update(&object{kind: kindReplicaSet, name: fmt.Sprint("rs-", i), uid: fmt.Sprint("rs", i), owners: []ownerRef{{noKind, "Deployment", "d", "d", true}}})
 		}
 		o := e.Lookup(addr("fd00::1"), at(2), at(2)).Object
 		if o == nil || o.Workload != "d" || o.Zone != "z" {
@@ -244,12 +244,12 @@ func TestNothingLeft(t *testing.T) {
 		st.replace(kindPod, nil)
 		after(defaultRetain.Seconds() + 1)
 		st.expire()
-		if st.index.used != 0 || len(st.pods) != 0 || len(st.zones) != 0 || st.ended.len() != 0 || st.gone.len() != 0 {
-			t.Errorf("left: %d addresses, %d pods, %d zones, %d ended, %d gone", st.index.used, len(st.pods), len(st.zones), st.ended.len(), st.gone.len())
+		if st.index.used != 0 || len(st.pods) != 0 || len(st.zones) != 0 || st.endedSpans.len() != 0 || st.deletedOwners.len() != 0 {
+			t.Errorf("left: %d addresses, %d pods, %d zones, %d ended, %d gone", st.index.used, len(st.pods), len(st.zones), st.endedSpans.len(), st.deletedOwners.len())
 		}
 		for k := range numKinds {
-			if len(st.tops[k])+len(st.orphans[k])+len(st.holders[k]) != 0 {
-				t.Errorf("left of %s: %d owners, %d orphans, %d objects", k, len(st.tops[k]), len(st.orphans[k]), len(st.holders[k]))
+			if len(st.rootOwners[k])+len(st.pendingOwners[k])+len(st.staticOwners[k]) != 0 {
+				t.Errorf("left of %s: %d owners, %d orphans, %d objects", k, len(st.rootOwners[k]), len(st.pendingOwners[k]), len(st.staticOwners[k]))
 			}
 		}
 	})
@@ -375,7 +375,7 @@ func TestModel(t *testing.T) {
 				for i := range 12 {
 					pool = append(pool, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
 				}
-				live := map[string]*item{}
+				live := map[string]*object{}
 				names := func() []string {
 					var n []string
 					for name := range live {
@@ -399,28 +399,28 @@ func TestModel(t *testing.T) {
 						if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return len(m.owned[a]) >= maxEndedPerAddress }) {
 							continue
 						}
-						it := &item{kind: kindPod, name: name, namespace: "ns", uid: name, addrs: addrs}
+						it := &object{kind: kindPod, name: name, namespace: "ns", uid: name, addrs: addrs}
 						live[name] = it
-						e.state.update(it)
+						e.store.update(it)
 						m.add(name, addrs, now)
 					case what < 6: // finished
 						name := all[r.IntN(len(all))]
 						c := *live[name]
 						c.stopped = true
 						live[name] = &c
-						e.state.update(&c)
+						e.store.update(&c)
 						m.end(name, now, false)
 					case what < 9: // deleted
 						name := all[r.IntN(len(all))]
-						e.state.remove(live[name])
+						e.store.remove(live[name])
 						delete(live, name)
 						m.end(name, now, true)
 					default: // listed again
-						var items []*item
+						var items []*object
 						for _, name := range all {
 							items = append(items, live[name])
 						}
-						e.state.replace(kindPod, items)
+						e.store.replace(kindPod, items)
 						m.miss(heard, now)
 						if n := len(m.blind); n > maxBlind {
 							t.Fatal("more periods than are remembered")
@@ -446,9 +446,9 @@ func TestWarnings(t *testing.T) {
 		for _, p := range []struct{ ns, name string }{{"b", "x"}, {"a", "z"}, {"a", "yy"}} {
 			it := podSpec{name: p.name, ns: p.ns, uid: p.ns + p.name, ips: "10.0.0.1"}.item(t)
 			if p.name == "yy" {
-				it.owners = []owner{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", false}}
+				it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", false}}
 			}
-			e.state.update(it)
+			e.store.update(it)
 			after(1)
 		}
 		end := e.Lookup(addr("10.0.0.1"), at(10), at(10))
@@ -458,8 +458,8 @@ func TestWarnings(t *testing.T) {
 		}
 		// One controller is no ambiguity.
 		it := podSpec{name: "c", ips: "10.0.0.2"}.item(t)
-		it.owners = []owner{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", true}}
-		e.state.update(it)
+		it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", true}}
+		e.store.update(it)
 		if o := e.Lookup(addr("10.0.0.2"), at(10), at(10)).Object; o.Warn != "" || o.Workload != "b" || o.WorkloadKind != "Bar" {
 			t.Errorf("%+v", o)
 		}
@@ -473,14 +473,16 @@ func TestWarnings(t *testing.T) {
 func TestRenderedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		st := e.state
+		st := e.store
 		look := func() string {
 			o := e.Lookup(addr("10.0.0.1"), at(5), at(5)).Object
 			return o.WorkloadKind + "/" + o.Workload + " " + o.Zone
 		}
-		rs := func(owners ...owner) { st.update(&item{kind: kindReplicaSet, name: "rs", uid: "rs", owners: owners}) }
+		rs := func(owners ...ownerRef) {
+			st.update(&object{kind: kindReplicaSet, name: "rs", uid: "rs", owners: owners})
+		}
 		node := func(zone string) {
-			st.update(&item{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: zone})
+			st.update(&object{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: zone})
 		}
 		p := podSpec{name: "p", ips: "10.0.0.1", owner: "ReplicaSet/rs/rs"}
 		for i, c := range []struct {
@@ -489,11 +491,11 @@ func TestRenderedAgain(t *testing.T) {
 		}{
 			{func() { st.update(p.item(t)) }, "ReplicaSet/rs "},
 			{func() { rs() }, "ReplicaSet/rs "},
-			{func() { rs(owner{noKind, "Deployment", "d", "d", true}) }, "Deployment/d "},
+			{func() { rs(ownerRef{noKind, "Deployment", "d", "d", true}) }, "Deployment/d "},
 			{func() { node("z1") }, "Deployment/d z1"},
-			{func() { rs(owner{noKind, "Rollout", "r", "r", true}) }, "Rollout/r z1"},
+			{func() { rs(ownerRef{noKind, "Rollout", "r", "r", true}) }, "Rollout/r z1"},
 			{func() { node("z2") }, "Rollout/r z2"},
-			{func() { st.remove(&item{kind: kindNode, name: "n1", uid: "n1"}) }, "Rollout/r z2"},
+			{func() { st.remove(&object{kind: kindNode, name: "n1", uid: "n1"}) }, "Rollout/r z2"},
 			{func() { q := p; q.owner = "StatefulSet/s/s"; st.update(q.item(t)) }, "StatefulSet/s z2"},
 			{func() { rs() }, "StatefulSet/s z2"},
 			{func() { st.update(p.item(t)) }, "ReplicaSet/rs z2"},
@@ -509,35 +511,35 @@ func TestRenderedAgain(t *testing.T) {
 // Whoever shares an address with someone else leaves a trace.
 func TestSharedFallback(t *testing.T) {
 	const a = "192.0.2.1"
-	node := func(name string) *item {
-		return &item{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
+	node := func(name string) *object {
+		return &object{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
 	}
-	service := func(name string) *item {
-		return &item{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
+	service := func(name string) *object {
+		return &object{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
 	}
 	for _, c := range []struct {
-		items []*item
+		items []*object
 		name  string
 		want  flow.Status
 		warn  string
 	}{
-		{[]*item{node("n")}, "n", flow.StatusNode, ""},
-		{[]*item{service("s")}, "s", flow.StatusService, ""},
-		{[]*item{node("n"), service("s")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,n"},
-		{[]*item{service("s"), node("b"), node("a")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,a,b"},
-		{[]*item{node("b"), node("a")}, "a", flow.StatusAmbiguous, "Several nodes found for same IP: a,b"},
-		{[]*item{service("t"), node("n"), service("s")}, "s", flow.StatusAmbiguous, "Several services found for same IP: s.ns,t.ns; Service and node found for same IP: s.ns,n"},
+		{[]*object{node("n")}, "n", flow.StatusNode, ""},
+		{[]*object{service("s")}, "s", flow.StatusService, ""},
+		{[]*object{node("n"), service("s")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,n"},
+		{[]*object{service("s"), node("b"), node("a")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,a,b"},
+		{[]*object{node("b"), node("a")}, "a", flow.StatusAmbiguous, "Several nodes found for same IP: a,b"},
+		{[]*object{service("t"), node("n"), service("s")}, "s", flow.StatusAmbiguous, "Several services found for same IP: s.ns,t.ns; Service and node found for same IP: s.ns,n"},
 	} {
 		e, _, _ := newTest(t, Config{}, noSource{})
 		for _, it := range c.items {
-			e.state.update(it)
+			e.store.update(it)
 		}
 		end := e.Lookup(addr(a), 0, 0)
 		if end.Object == nil || end.Object.Name != c.name || end.Status != c.want || end.Object.Warn != c.warn {
 			t.Errorf("%s: %+v, want %s, %q", show(end), end.Object, c.name, c.warn)
 		}
 		for _, it := range c.items[1:] {
-			e.state.remove(it)
+			e.store.remove(it)
 		}
 		if end := e.Lookup(addr(a), 0, 0); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
 			t.Errorf("one is left: %+v", end.Object)

@@ -8,7 +8,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-func severalOwners(it *item) string {
+func severalOwners(it *object) string {
 	var b strings.Builder
 	b.WriteString("Several owners found for pod ")
 	b.WriteString(it.name)
@@ -23,14 +23,14 @@ func severalOwners(it *item) string {
 	return b.String()
 }
 
-const perhapsAnother = "Watch was interrupted, perhaps another pod than: "
+const interruptedWarning = "Watch was interrupted, perhaps another pod than: "
 
 // doubted is the end of an owner which may have been another one.
-func doubted(o *flow.Object) flow.End {
-	if strings.Contains(o.Warn, perhapsAnother) {
+func asUncertain(o *flow.Object) flow.End {
+	if strings.Contains(o.Warn, interruptedWarning) {
 		return flow.End{Object: o, Status: flow.StatusAmbiguous}
 	}
-	return flow.End{Object: warn(o, perhapsAnother, []*flow.Object{o}), Status: flow.StatusAmbiguous}
+	return flow.End{Object: warn(o, interruptedWarning, []*flow.Object{o}), Status: flow.StatusAmbiguous}
 }
 
 // ambiguous returns a copy of best with a warning that names all rivals.

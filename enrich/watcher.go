@@ -27,31 +27,31 @@ import (
 // or to page lists, and how to resume watches. The watcher adds what is to be
 // done when rights are missing. It is the reflector's store, too.
 type watcher struct {
-	c      *Cluster
-	kind   kind
-	st     *state
-	denied func() // called whenever there are no rights to list; may be nil
+	c           *Cluster
+	kind        kind
+	st          *store
+	onForbidden func() // called whenever there are no rights to list; may be nil
 
 	streams   sync.WaitGroup // of watches
 	forgotten atomic.Bool    // the server has forgotten what happened since the last watch
 
-	listErr, watchErr error     // of this session
-	synced            time.Time // in this session
-	refused           time.Time // when the right to watch, but not to list, was found missing
-	mayList, mayWatch right
-	warned            bool // that rights are missing
+	listErr, watchErr       error     // of this session
+	synced                  time.Time // in this session
+	watchForbiddenAt        time.Time // when the right to watch, but not to list, was found missing
+	listAccess, watchAccess access
+	warned                  bool // that rights are missing
 }
 
 func (w *watcher) run(ctx context.Context) {
 	log := w.c.log.WithField("resource", w.kind.resource())
-	logger := logr.New(&klogSink{log, &w.c.quiet})
+	logger := logr.New(&klogSink{log, &w.c.warnings})
 	ctx = klog.NewContext(ctx, logger)
 	r := cache.NewReflectorWithOptions(&cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}, nil, w, cache.ReflectorOptions{
 		Logger: &logger, Name: "kube-enricher", TypeDescription: w.kind.resource(),
-		Backoff: &wait.Backoff{Duration: firstRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: lastRetry}, // of watches
+		Backoff: &wait.Backoff{Duration: minRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: maxRetry}, // of watches
 	})
 	r.WatchListPageSize = pageSize
-	delay, ask := firstRetry, askSoon
+	delay, ask := minRetry, accessRetry
 	defer w.streams.Wait()
 	for {
 		begin := time.Now()
@@ -61,45 +61,45 @@ func (w *watcher) run(ctx context.Context) {
 			return
 		}
 		if !w.synced.IsZero() {
-			ask = askSoon
-			if time.Since(begin) > goodSession {
-				delay = firstRetry
+			ask = accessRetry
+			if time.Since(begin) > stableSession {
+				delay = minRetry
 			}
 		}
 		next := wait.Jitter(delay, 0.5)
 		switch {
-		case w.mayList.refusedForNow(w.listErr) || w.listErr == nil && w.mayWatch.refusedForNow(w.watchErr):
+		case w.listAccess.refusedTemporarily(w.listErr) || w.listErr == nil && w.watchAccess.refusedTemporarily(w.watchErr):
 			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
-			w.st.failed(w.kind, cmp.Or(w.listErr, w.watchErr))
-			delay = min(time.Duration(float64(delay)*retryGrowth), lastRetry)
-		case missingRight(w.listErr) && w.kind.optional():
-			w.st.failed(w.kind, w.listErr)
-			w.st.deny(w.kind, w.denied != nil && !w.warned)
+			w.st.markUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
+			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
+		case noAccess(w.listErr) && w.kind.optional():
+			w.st.markUnreachable(w.kind, w.listErr)
+			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned)
 			if !w.warned {
 				log.Warn(withoutKind[w.kind])
 				w.warned = true
 			}
-			if w.denied != nil {
-				w.denied()
+			if w.onForbidden != nil {
+				w.onForbidden()
 			}
-			next, ask = ask, min(2*ask, askAgain)
-		case w.listErr == nil && missingRight(w.watchErr):
-			if !w.c.noWatch.Swap(true) {
+			next, ask = ask, min(2*ask, maxAccessRetry)
+		case w.listErr == nil && noAccess(w.watchErr):
+			if !w.c.warnedNoWatch.Swap(true) {
 				log.Warn("no right to watch pods, services or others: they are listed every 30s instead; grant the verb watch to see changes at once")
 			}
-			if time.Since(w.refused) >= askAgain {
-				w.refused = time.Now()
+			if time.Since(w.watchForbiddenAt) >= maxAccessRetry {
+				w.watchForbiddenAt = time.Now()
 			}
-			next = relistEvery
+			next = pollInterval
 		default:
 			if err == nil {
 				w.st.metrics.failures[w.kind].Inc()
 			}
-			w.failed(log, cmp.Or(w.listErr, err, w.watchErr))
-			if w.forgotten.Load() && !w.synced.IsZero() && time.Since(w.synced) > quickSession {
-				next = wait.Jitter(relistSoon, 1) // it is there: each moment more is missed
+			w.logFailure(log, cmp.Or(w.listErr, err, w.watchErr))
+			if w.forgotten.Load() && !w.synced.IsZero() && time.Since(w.synced) > shortSession {
+				next = wait.Jitter(relistDelay, 1) // it is there: each moment more is missed
 			}
-			delay = min(time.Duration(float64(delay)*retryGrowth), lastRetry)
+			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		}
 		select {
 		case <-ctx.Done():
@@ -110,8 +110,8 @@ func (w *watcher) run(ctx context.Context) {
 }
 
 // failed notes and logs why a session ended, unless that is quite usual.
-func (w *watcher) failed(log *logrus.Entry, err error) {
-	if err == nil || outdated(err) {
+func (w *watcher) logFailure(log *logrus.Entry, err error) {
+	if err == nil || isExpired(err) {
 		log.Debug("the watch has ended: listing again")
 		return
 	}
@@ -120,8 +120,8 @@ func (w *watcher) failed(log *logrus.Entry, err error) {
 		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
 		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
 	}
-	w.st.failed(w.kind, err)
-	if w.c.quiet.allow(reason) {
+	w.st.markUnreachable(w.kind, err)
+	if w.c.warnings.allow(reason) {
 		log.WithError(err).Warn(message)
 	}
 }
@@ -136,7 +136,7 @@ var withoutKind = [numKinds]string{
 
 // outdated says whether the server has forgotten what happened since the last
 // watch, so that it cannot resume.
-func outdated(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
 // list gets a page.
 func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
@@ -151,7 +151,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	var err error
 	if opts.Continue == "" {
 		w.st.ask(w.kind)
-		err = w.c.may(ctx, "list", w.kind)
+		err = w.c.checkAccess(ctx, "list", w.kind)
 	}
 	if err == nil {
 		page, err = w.page(ctx, opts)
@@ -161,15 +161,15 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 		w.st.metrics.failures[w.kind].Inc()
 		return nil, err
 	}
-	w.listErr, w.mayList = nil, right{granted: true}
+	w.listErr, w.listAccess = nil, access{granted: true}
 	m, err := meta.ListAccessor(page)
 	if err != nil {
 		return nil, err
 	}
-	l := &itemList{Items: make([]runtime.Object, 0, meta.LenList(page))}
+	l := &objectList{Items: make([]runtime.Object, 0, meta.LenList(page))}
 	l.ResourceVersion, l.Continue = m.GetResourceVersion(), m.GetContinue()
 	err = meta.EachListItem(page, func(o runtime.Object) error {
-		it, err := strip(w.kind, o, w.c.labels...)
+		it, err := toObject(w.kind, o, w.c.labels...)
 		if err == nil {
 			l.Items = append(l.Items, it)
 		}
@@ -197,7 +197,7 @@ func (w *watcher) metadata() (metadata.Getter, bool) {
 // watch begins a watch, or a stream that begins with all objects.
 func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 	streaming := opts.SendInitialEvents != nil
-	if time.Since(w.refused) < askAgain {
+	if time.Since(w.watchForbiddenAt) < maxAccessRetry {
 		w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
 		return nil, w.watchErr
 	}
@@ -205,18 +205,18 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		w.st.ask(w.kind)
 	}
 	var i watch.Interface
-	err := w.c.may(ctx, "watch", w.kind)
+	err := w.c.checkAccess(ctx, "watch", w.kind)
 	if err == nil {
 		i, err = w.stream(ctx, opts)
 	}
 	if err == nil {
-		w.watchErr, w.mayWatch = nil, right{granted: true}
+		w.watchErr, w.watchAccess = nil, access{granted: true}
 		w.forgotten.Store(false)
 		if streaming {
-			w.mayList = right{granted: true}
+			w.listAccess = access{granted: true}
 		}
 		w.st.connected(w.kind, streaming)
-		return w.follow(i), nil
+		return w.monitor(i), nil
 	}
 	if ctx.Err() != nil {
 		return nil, err
@@ -225,12 +225,12 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
-	w.forgotten.Store(outdated(err))
+	w.forgotten.Store(isExpired(err))
 	w.st.metrics.failures[w.kind].Inc()
-	if missingRight(err) {
+	if noAccess(err) {
 		return nil, err
 	}
-	w.st.failed(w.kind, err)
+	w.st.markUnreachable(w.kind, err)
 	if streaming {
 		// Hidden from the reflector, which would wait with its own patience,
 		// even beyond the end of ctx.
@@ -251,14 +251,14 @@ func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.In
 // follow tells how far a watch can be trusted. One that cannot resume says so at
 // once. One that can has caught up when nothing comes any more, unless its events
 // tell before ([state.update]).
-func (w *watcher) follow(from watch.Interface) watch.Interface {
+func (w *watcher) monitor(from watch.Interface) watch.Interface {
 	events := make(chan watch.Event)
 	to := watch.NewProxyWatcher(events)
 	w.streams.Go(func() {
 		defer close(events)
 		defer from.Stop()
 		defer w.st.disconnected(w.kind)
-		steady, begin, quiet := time.NewTimer(steadyAfter), time.Now(), false
+		steady, begin, quiet := time.NewTimer(idleAfter), time.Now(), false
 		defer steady.Stop()
 		for {
 			select {
@@ -267,7 +267,7 @@ func (w *watcher) follow(from watch.Interface) watch.Interface {
 					return
 				}
 				if ev.Type == watch.Error {
-					w.forgotten.Store(outdated(apierrors.FromObject(ev.Object)))
+					w.forgotten.Store(isExpired(apierrors.FromObject(ev.Object)))
 				}
 				select {
 				case events <- ev:
@@ -277,13 +277,13 @@ func (w *watcher) follow(from watch.Interface) watch.Interface {
 				if ev.Type == watch.Error {
 					return
 				}
-				if !quiet && time.Since(begin) < catchUp {
-					steady.Reset(steadyAfter)
+				if !quiet && time.Since(begin) < catchUpTimeout {
+					steady.Reset(idleAfter)
 				}
 			case <-steady.C:
-				if quiet = w.st.quiet(w.kind); !quiet {
+				if quiet = w.st.onIdle(w.kind); !quiet {
 					begin = time.Now()
-					steady.Reset(steadyAfter)
+					steady.Reset(idleAfter)
 				}
 			case <-to.StopChan():
 				return
@@ -295,7 +295,7 @@ func (w *watcher) follow(from watch.Interface) watch.Interface {
 
 // Transformer implements [cache.TransformingStore].
 func (w *watcher) Transformer() cache.TransformFunc {
-	return func(o any) (any, error) { return strip(w.kind, o, w.c.labels...) }
+	return func(o any) (any, error) { return toObject(w.kind, o, w.c.labels...) }
 }
 
 // Add implements [cache.ReflectorStore].
@@ -303,7 +303,7 @@ func (w *watcher) Add(o any) error { return w.Update(o) }
 
 // Update implements [cache.ReflectorStore].
 func (w *watcher) Update(o any) error {
-	it, err := strip(w.kind, o, w.c.labels...)
+	it, err := toObject(w.kind, o, w.c.labels...)
 	if err == nil {
 		w.st.update(it)
 	}
@@ -312,7 +312,7 @@ func (w *watcher) Update(o any) error {
 
 // Delete implements [cache.ReflectorStore].
 func (w *watcher) Delete(o any) error {
-	it, err := strip(w.kind, o, w.c.labels...)
+	it, err := toObject(w.kind, o, w.c.labels...)
 	if err == nil {
 		w.st.remove(it)
 	}
@@ -321,9 +321,9 @@ func (w *watcher) Delete(o any) error {
 
 // Replace implements [cache.ReflectorStore].
 func (w *watcher) Replace(list []any, _ string) error {
-	items := make([]*item, 0, len(list))
+	items := make([]*object, 0, len(list))
 	for _, o := range list {
-		it, err := strip(w.kind, o, w.c.labels...)
+		it, err := toObject(w.kind, o, w.c.labels...)
 		if err != nil {
 			return err
 		}
@@ -343,6 +343,6 @@ func (w *watcher) Resync() error { return nil }
 
 // Bookmark implements [cache.ReflectorBookmarkStore].
 func (w *watcher) Bookmark(string) error {
-	w.st.alive(w.kind)
+	w.st.onBookmark(w.kind)
 	return nil
 }

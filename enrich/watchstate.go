@@ -6,7 +6,7 @@ import (
 )
 
 // hear notes that a kind is up to date, as far as a watch resumes without a gap.
-func (st *state) hear(k kind, now int64) {
+func (st *store) hear(k kind, now int64) {
 	f := &st.feeds[k]
 	if f.resuming {
 		return
@@ -18,7 +18,7 @@ func (st *state) hear(k kind, now int64) {
 }
 
 // lose notes that a kind cannot be reached.
-func (st *state) lose(k kind) {
+func (st *store) lose(k kind) {
 	f := &st.feeds[k]
 	if f.away == 0 {
 		f.away = time.Now().UnixNano()
@@ -33,7 +33,7 @@ func (st *state) lose(k kind) {
 func (f *feed) sure() int64 { return f.heard - tolerance }
 
 // alive says that a kind is up to date, without a change.
-func (st *state) alive(k kind) {
+func (st *store) onBookmark(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].resuming = false
@@ -43,11 +43,11 @@ func (st *state) alive(k kind) {
 // quiet says that a watch that was connected tells no more for now: it has caught
 // up. It returns false if that is not for long, or a list is to come of it, which
 // has not been applied.
-func (st *state) quiet(k kind) bool {
+func (st *store) onIdle(k kind) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := &st.feeds[k]
-	if f.asked != 0 || time.Now().UnixNano()-f.connected < int64(steadyAfter) {
+	if f.asked != 0 || time.Now().UnixNano()-f.connected < int64(idleAfter) {
 		return false
 	}
 	f.resuming = false
@@ -60,7 +60,7 @@ func (st *state) quiet(k kind) bool {
 // connected says that a watch resumes where the last one ended, or, if it begins
 // anew, that a list is to follow. What has happened since the last one ended is
 // yet to be told, or that it has been forgotten and a list must do.
-func (st *state) connected(k kind, anew bool) {
+func (st *store) connected(k kind, anew bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := &st.feeds[k]
@@ -73,7 +73,7 @@ func (st *state) connected(k kind, anew bool) {
 
 // disconnected says that a watch has ended. How long it had been able to tell
 // anything is not known.
-func (st *state) disconnected(k kind) {
+func (st *store) disconnected(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if k == kindPod {
@@ -82,7 +82,7 @@ func (st *state) disconnected(k kind) {
 }
 
 // ask says that a list is asked for.
-func (st *state) ask(k kind) {
+func (st *store) ask(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].asked = time.Now().UnixNano()
