@@ -13,14 +13,16 @@ import (
 const (
 	reviewPath    = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 	reviewTimeout = 10 * time.Second
+	// revokedAfter is how long a permission is refused that was granted before it counts as revoked.
+	revokedAfter = time.Minute
 )
 
-// may asks the API server whether this program may do something with all
-// objects of a kind, so that it does not try what is forbidden: who watches over
-// the cluster would have to ask what it is up to. Everyone may ask that, unless
-// an administrator has taken it away (system:basic-user); whatever keeps the
-// answer from coming, the error is nil then, and the request itself will tell.
-// A refusal is the error that the request would get.
+// checkAccess asks the API server whether this program may use a verb on all objects of a kind, by a
+// SelfSubjectAccessReview (authorization.k8s.io/v1). The program does not try what is forbidden,
+// because refused requests look like an attack in the cluster's audit log. The error is the one that
+// the request would get. It is nil if access is allowed, and if the server gives no answer: then the
+// request itself shows whether it is. The ClusterRole system:basic-user lets everyone ask, unless an
+// administrator has changed it.
 func (c *Cluster) checkAccess(ctx context.Context, verb string, k kind) error {
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()
@@ -36,24 +38,23 @@ func (c *Cluster) checkAccess(ctx context.Context, verb string, k kind) error {
 	return apierrors.NewForbidden(schema.GroupResource{Group: kinds[k].group, Resource: k.resource()}, "", errors.New("no right to "+verb))
 }
 
-// right is one that may have been there.
+// access is what is known of a permission.
 type access struct {
 	granted      bool
-	refusedSince time.Time // since when it has been refused
+	refusedSince time.Time // zero if it has not been refused since it was granted
 }
 
-// refusedForNow says whether a right was refused that was there before. An API
-// server that is starting does that, before it has read the rights; it is taken
-// for an answer when it lasts.
-func (r *access) refusedTemporarily(err error) bool {
-	if !r.granted || !noAccess(err) {
+// refusedTemporarily reports whether an error refuses a permission that was granted before, and has
+// not done so for long. An API server that starts refuses everything until it has read its roles.
+func (a *access) refusedTemporarily(err error) bool {
+	if !a.granted || !noAccess(err) {
 		return false
 	}
-	if r.refusedSince.IsZero() {
-		r.refusedSince = time.Now()
+	if a.refusedSince.IsZero() {
+		a.refusedSince = time.Now()
 	}
-	return time.Since(r.refusedSince) < revokedAfter
+	return time.Since(a.refusedSince) < revokedAfter
 }
 
-// missingRight also holds for kinds that the server does not have.
+// noAccess reports whether an error refuses a permission, or the server does not have the kind.
 func noAccess(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }

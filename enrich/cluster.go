@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/sirupsen/logrus"
 	authorizationv1 "k8s.io/api/authorization/v1"
@@ -16,47 +15,26 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
-const (
-	pageSize       = 500
-	listTimeout    = 2 * time.Minute  // of a page
-	pollInterval   = 30 * time.Second // without the right to watch
-	accessRetry    = 30 * time.Second // for rights that were missing,
-	maxAccessRetry = 5 * time.Minute  // at growing intervals up to this
-	idleAfter      = time.Second      // a watch that tells nothing for so long has caught up,
-	catchUpTimeout = 10 * time.Second // and so has one that was connected so long ago
-	// What cannot be reached is tried again after a tenth of the time that it has
-	// been away, about: while it is away, addresses change hands unseen.
-	minRetry      = 500 * time.Millisecond
-	retryGrowth   = 1.1
-	retrySteps    = 40 // until lastRetry
-	maxRetry      = 15 * time.Second
-	stableSession = 2 * time.Minute // resets the time to the next retry
-	relistDelay   = 50 * time.Millisecond
-	shortSession  = 5 * time.Second // after this, a list is made again at once if it must be
-	revokedAfter  = time.Minute     // that a right has been refused which was there
-	fetchQPS      = 10
-	fetchBurst    = 50
-	fetchTimeout  = 10 * time.Second // how long the first sync waits for owners that are fetched
-)
-
-// Cluster is a [Source] that lists and watches at an API server. It asks for
-// pods, services, nodes and ReplicaSets at once, for Jobs and
-// ReplicationControllers when it sees a pod of one.
+// Cluster is a [Source] that lists and watches at an API server. It asks for Pods, Services, Nodes
+// and ReplicaSets at once, and for Jobs and ReplicationControllers when it sees a pod of one.
 type Cluster struct {
 	core     rest.Interface
 	meta     metadata.Interface
-	labels   []string // of pods, to be kept
+	labels   []string // names of the pods' labels that records may show
 	log      logrus.FieldLogger
-	warnings limiter
+	warnings ratelog.Set
 
-	warnedNoWatch atomic.Bool // missing rights to watch were logged
+	warnedNoWatch atomic.Bool // missing permissions to watch were logged
 }
 
-// NewCluster makes a source of the cluster that config leads to. Nothing is sent
-// before [Enricher.Run]. Objects get the values of the pods' labels of the given
-// names.
+// NewCluster returns a source for the cluster of a REST configuration, which it copies. It sends
+// nothing before [Enricher.Run]. Labels are the names of the pods' labels that records may show, in
+// the order of flow.AttrLabel. An error is one of the configuration, such as a certificate that
+// cannot be read.
 func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (*Cluster, error) {
 	c := rest.CopyConfig(config)
 	if c.QPS == 0 {
@@ -65,7 +43,7 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (
 	if c.UserAgent == "" {
 		c.UserAgent = "goflow2-kube-enricher"
 	}
-	c.Timeout = 0 // it would end watches; what needs a limit has its own
+	c.Timeout = 0 // it would end watches; requests that need a limit have their own
 	c.WarningHandlerWithContext, c.WarningHandler = rest.NoWarnings{}, nil
 	client, err := rest.HTTPClientFor(c)
 	if err != nil {
@@ -93,8 +71,9 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (
 
 func (c *Cluster) fixed() bool { return false }
 
-func (c *Cluster) reload(*store) error { return nil }
+func (c *Cluster) reload(*store) error { return nil } // it is always up to date
 
+// run starts a watcher for each kind, and waits for the end of ctx and of all watchers.
 func (c *Cluster) run(ctx context.Context, st *store) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -107,7 +86,7 @@ func (c *Cluster) run(ctx context.Context, st *store) {
 		default:
 		}
 	}
-	feed := func(k kind) {
+	startWatcher := func(k kind) {
 		w := &watcher{c: c, kind: k, st: st}
 		if k == kindReplicaSet {
 			begin := sync.OnceFunc(func() { wg.Go(func() { c.fetchOwners(ctx, st, k, needed) }) })
@@ -119,7 +98,7 @@ func (c *Cluster) run(ctx context.Context, st *store) {
 	st.fetchOwners = fetch
 	st.startKind = func(k kind) {
 		st.feeds[k].started = true
-		feed(k)
+		startWatcher(k)
 	}
 	for _, k := range []kind{kindPod, kindService, kindNode, kindReplicaSet} {
 		st.startKind(k)
@@ -128,6 +107,7 @@ func (c *Cluster) run(ctx context.Context, st *store) {
 	<-ctx.Done()
 }
 
+// metadata returns the client for a kind of which only the metadata is read.
 func (c *Cluster) metadata(k kind) metadata.Getter {
 	return c.meta.Resource(schema.GroupVersionResource{Group: kinds[k].group, Version: "v1", Resource: k.resource()})
 }

@@ -91,7 +91,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e := &Enricher{cfg: cfg, source: source, log: log, readyCh: make(chan struct{})}
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
-	e.store = newState(cfg.Retain, cfg.Capture || source.fixed(), source.fixed(), log, e.metrics)
+	e.store = newStore(cfg.Retain, cfg.Capture || source.fixed(), source.fixed(), log, e.metrics)
 	e.store.onSync = e.setReady
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err

@@ -160,10 +160,10 @@ func (e *Enricher) Stale() string {
 	var kinds []string
 	for k := range numKinds {
 		f := &st.feeds[k]
-		if !f.started || f.forbidden || f.away == 0 || now-f.away <= int64(staleAfter) {
+		if !f.started || f.forbidden || f.watch.unreachableSince == 0 || now-f.watch.unreachableSince <= int64(staleAfter) {
 			continue
 		}
-		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.away).UTC().Format(time.RFC3339))
+		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.watch.unreachableSince).UTC().Format(time.RFC3339))
 		if f.err != nil {
 			s += ": " + f.err.Error()
 		}

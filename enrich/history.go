@@ -1,10 +1,18 @@
 package enrich
 
 import (
+	"iter"
 	"time"
 )
 
-// noteEnd notes that a span has ended, and keeps history within its bounds.
+const (
+	// maxEndedPerAddress bounds the spans of one address that have ended.
+	maxEndedPerAddress = 256
+	// maxEnded bounds those of all addresses. It is some 40 MB.
+	maxEnded = 1 << 16
+)
+
+// recordEnd puts a span that has ended into the history, and keeps that within its bounds.
 func (st *store) recordEnd(s *span) {
 	if st.keepEnded && !s.final {
 		return
@@ -35,29 +43,25 @@ func (st *store) recordEnd(s *span) {
 	}
 }
 
-// expire removes spans that ended so long ago that no flow of their time is
-// expected any more.
+// expire drops spans and owners that ended longer ago than Config.Retain.
 func (st *store) expire() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	before := time.Now().UnixNano() - st.retain
 	for st.endedSpans.before(before) {
 		s := st.endedSpans.pop()
-		if s.to != never && s.to > before { // it went on, and ended later
+		if s.to != never && s.to > before { // the pod's containers were restarted, and ended later
 			st.endedSpans.push(s, s.to)
 			continue
 		}
 		st.expireSpan(s)
 	}
 	for st.deletedOwners.before(before) {
-		g := st.deletedOwners.pop()
-		if st.rootOwners[g.kind][g.key].deleted {
-			delete(st.rootOwners[g.kind], g.key)
-		}
+		st.dropOwner(st.deletedOwners.pop())
 	}
 }
 
-// retire drops a span that was queued, unless it came back to life.
+// expireSpan drops a span that leaves the history, unless it goes on again.
 func (st *store) expireSpan(s *span) {
 	s.inHistory = false
 	if s.to != never && !s.dropped {
@@ -65,7 +69,7 @@ func (st *store) expireSpan(s *span) {
 	}
 }
 
-// drop forgets a span.
+// dropSpan removes a span from its pod and from the index.
 func (st *store) dropSpan(s *span) {
 	s.dropped = true
 	e := st.entry(s.addr)
@@ -81,10 +85,10 @@ func (st *store) dropSpan(s *span) {
 			break
 		}
 	}
-	st.publishSince(e, max(e.past.forgottenUntil, s.to))
+	st.publishForgetting(e, max(e.past.forgottenUntil, s.to))
 }
 
-// queue holds values until some time after they were put in.
+// queue holds values in the order of the times that they were put in with. Its zero value is empty.
 type queue[T any] struct {
 	list []queued[T]
 	head int
@@ -99,7 +103,7 @@ func (q *queue[T]) len() int { return len(q.list) - q.head }
 
 func (q *queue[T]) push(v T, at int64) { q.list = append(q.list, queued[T]{v, at}) }
 
-// before says whether the first value was put in at that time or earlier.
+// before reports whether the first value was put in at that time or earlier.
 func (q *queue[T]) before(at int64) bool { return q.len() > 0 && q.list[q.head].at <= at }
 
 func (q *queue[T]) pop() T {
@@ -111,4 +115,15 @@ func (q *queue[T]) pop() T {
 		q.list, q.head = q.list[:n], 0
 	}
 	return v
+}
+
+// all yields the values that are in the queue when it is called, first to last.
+func (q *queue[T]) all() iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, v := range q.list[q.head:] {
+			if !yield(v.value) {
+				return
+			}
+		}
+	}
 }

@@ -10,56 +10,55 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go4.org/netipx"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 const (
 	// never is the end of what has not ended.
 	never = math.MaxInt64
-	// tolerance widens an owner's time at both ends where nobody else claims
-	// the address: Kubernetes tells times in whole seconds, and clocks differ.
+	// tolerance widens an owner's time at both ends where nobody else claims the address: times in
+	// Kubernetes have whole seconds, and clocks differ. It is in nanoseconds.
 	tolerance = int64(2 * time.Second)
 )
 
-// index finds the owners of addresses. Any number of readers may look up while
-// one writer changes it, and no reader ever waits: it is a hash table whose
-// entries are immutable for readers and are replaced as a whole.
+// index finds the owners of addresses by time. It is a hash table whose entries are immutable for
+// readers and are replaced as a whole. Any number of readers may look up while one writer, who holds
+// the lock of the [store], changes it; no reader ever waits.
 type index struct {
 	table atomic.Pointer[table]
 	seed  [2]uint64
-	used  int // entries; the writer's
-	// puts counts the changes that may have given an address an owner.
+	used  int // entries; for the writer
+	// additions counts the changes that may have given an address an owner.
 	additions atomic.Uint64
-	ranges    atomic.Pointer[ranges] // of pods
-	// told is up to when all is known of pods: never while they are watched.
-	told atomic.Int64
-	// blind is when pods may have come and gone without having been seen: from
-	// the last news to a list, where a watch could not be resumed. Oldest first.
-	blind atomic.Pointer[[]period]
+	podCIDRs  atomic.Pointer[netipx.IPSet] // never nil
+	watch     *watchState                  // of pods
 }
 
+// table is the hash table: a power of two of buckets, each a linked list of entries.
 type table struct {
-	buckets []atomic.Pointer[entry] // a power of two of them
+	buckets []atomic.Pointer[entry]
 }
 
-// entry is what is known of one address. What nearly every look-up needs comes
-// first, in one cache line: 128 bytes are allocated at a multiple of 64.
+// entry is what is known of one address. The first 64 bytes, one cache line, are all that nearly
+// every look-up reads: Go allocates the 128 bytes of an entry at a multiple of 64.
 type entry struct {
 	addr      netip.Addr
-	last      segment                      // without object if no pod owned the address
+	last      segment                      // the latest one; without object if no pod owned the address
 	after     atomic.Pointer[entry]        // the next one in the bucket
-	static    flow.End                     // when no pod owned the address: a service or a node
+	static    flow.End                     // a Service or Node, for times at which no pod owned the address
 	past      *past                        // never nil
-	uncertain atomic.Pointer[uncertainEnd] // the last one that was asked for
+	uncertain atomic.Pointer[uncertainEnd] // a cache of one: see asUncertain
 
-	// What the above was made of; readers don't touch it.
+	// What the above was made of, for the writer.
 	spans        *span
 	staticOwners *staticOwnerList
 
 	_ [8]byte
 }
 
-// doubt is how an owner is shown when it may have been another one.
+// uncertainEnd is an owner, and how records show it if another pod may have followed it unseen.
 type uncertainEnd struct {
 	object *flow.Object
 	end    flow.End
@@ -67,32 +66,37 @@ type uncertainEnd struct {
 
 // past is what few addresses have.
 type past struct {
-	older []segment // by time, not overlapping, before the entry's last
-	// macs is for an address that pods had in several networks. Then last is
-	// empty, so that nobody misses it.
+	older []segment // in order of time, apart from each other, before the entry's last
+	// macs is for an address that pods had in several networks. Then the entry's last is empty, so
+	// that every look-up comes here.
 	macs []macEntry
-	// forgotten is until when pods had the address that are not known any more.
+	// forgottenUntil is the latest end of the pods that had the address and were dropped; 0: none.
 	forgottenUntil int64
 }
 
-// noPast is what most addresses have. It is never changed.
+// macEntry is the entry of an address for flows that have a MAC.
+type macEntry struct {
+	mac uint64
+	*entry
+}
+
+// noPast is the past of most addresses. It is never changed.
 var noPast past
 
-// segment says whom the address belongs to from one time to another, in Unix
-// nanoseconds; to is exclusive.
+// segment is an owner of an address from one time to another, in Unix nanoseconds; to is exclusive.
 type segment struct {
 	from, to    int64
 	end         flow.End
-	uncertain   bool // within the tolerance of those who may have owned it, or in doubt
-	inTolerance bool // of the time of all of those
-	provisional bool // the address may have passed on by then, unseen
+	uncertain   bool // other segments are better: the pod may have owned the address, or another one unseen
+	inTolerance bool // no pod owned the address; by the tolerance it may still have been this one's
+	provisional bool // a later event may show that the address had passed on by then
 }
 
-func newIndex() *index {
-	ix := &index{seed: [2]uint64{random(), random()}}
+// newIndex returns an empty index of addresses whose pods are watched as given.
+func newIndex(watch *watchState) *index {
+	ix := &index{seed: [2]uint64{random(), random()}, watch: watch}
 	ix.table.Store(newTable(1 << 10))
-	ix.ranges.Store(&ranges{})
-	ix.told.Store(never)
+	ix.podCIDRs.Store(new(netipx.IPSet))
 	return ix
 }
 
@@ -118,8 +122,7 @@ func (ix *index) first(addr netip.Addr) *entry {
 	return ix.table.Load().bucket(ix.hash(addr)).Load()
 }
 
-// find returns the entry of an address, which may be e or behind it in its
-// bucket, nil if there is none.
+// find returns the entry of an address: e, or one after it in its bucket; nil if there is none.
 func (e *entry) find(addr netip.Addr) *entry {
 	for e != nil && e.addr != addr {
 		e = e.after.Load()
@@ -127,11 +130,10 @@ func (e *entry) find(addr netip.Addr) *entry {
 	return e
 }
 
-// lookup says who owned addr over the time [from, to]. Settled is false if the
-// next owner may turn out to have done so: nobody did, as far as is known, and
-// there is none to show, or one who had gone by then; or one who may have gone
-// by then ([timeliner.shake]). The MAC, unless it is 0, decides among pods in
-// several networks.
+// lookup returns who owned addr over the time [from, to]. It also reports whether that is settled:
+// later events will not change it. It is not if nobody is known to have owned the address, if the
+// owner is named only by the tolerance after its end, or if the owner may have lost the address by
+// then (see markProvisional). The MAC decides among pods in several networks, unless it is 0.
 func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.End, settled bool) {
 	e := ix.find(addr)
 	if e == nil {
@@ -140,9 +142,9 @@ func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.E
 	return ix.at(e, from, to, mac)
 }
 
-// at is lookup, in the entry of the address.
+// at is lookup in the entry of the address.
 func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled bool) {
-	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.told.Load()) {
+	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.watch.KnownUntil()) {
 		return e.last.end, !e.last.provisional
 	}
 	s, rule := ix.choose(e, mac, from, to)
@@ -157,8 +159,8 @@ func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled
 	return s.end, rule != ruleAfter && !(s.provisional && rule == ruleOverlap)
 }
 
-// doubted makes the end of an owner which may have been another one. That is
-// done once, not for each record.
+// asUncertain returns how records show an owner that another pod may have followed unseen. That is
+// made once, not for each record.
 func (e *entry) asUncertain(o *flow.Object) flow.End {
 	d := e.uncertain.Load()
 	if d == nil || d.object != o {
@@ -168,36 +170,36 @@ func (e *entry) asUncertain(o *flow.Object) flow.End {
 	return d.end
 }
 
-// rule says why an owner was chosen.
+// rule is why an owner was chosen.
 type rule uint8
 
 const (
 	ruleNone        rule = iota
 	ruleOverlap          // a pod owned the address then
-	ruleStatic           // no pod did, and a service or a node has it
+	ruleStatic           // no pod did, and a Service or Node has it
 	ruleBefore           // a pod owned it soon afterwards
 	ruleAfter            // a pod had owned it shortly before
-	ruleGap              // nobody surely did, and somebody may have come and gone unseen
-	ruleInterrupted      // a pod owned it when the watch was interrupted, and another one may do so by now
+	ruleGap              // no pod is known to have owned it, and one may have come and gone unseen
+	ruleInterrupted      // a pod owned it when the watch was interrupted; another one may own it by now
 )
 
-// choose is [entry.chooseBy], except that no tolerance is given for a time of
-// which not all is known.
+// choose is [entry.chooseByMAC], but it gives no tolerance for a time at which pods may have come and
+// gone unseen.
 func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
-	s, rule := e.chooseBy(mac, from, to)
+	s, rule := e.chooseByMAC(mac, from, to)
 	switch {
 	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.inTolerance:
-		if ix.unseen(from, to) {
+		if ix.watch.Gap(from, to) {
 			return nil, ruleGap
 		}
-	case rule == ruleOverlap && s.provisional && from > ix.told.Load():
+	case rule == ruleOverlap && s.provisional && from > ix.watch.KnownUntil():
 		return s, ruleInterrupted
 	}
 	return s, rule
 }
 
-// chooseBy is choose, among those with a MAC if it helps.
-func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
+// chooseByMAC is [entry.choose] among the pods with a MAC, or among all if none of those is found.
+func (e *entry) chooseByMAC(mac uint64, from, to int64) (*segment, rule) {
 	for i := range e.past.macs {
 		if m := &e.past.macs[i]; m.mac == mac {
 			if s, rule := m.choose(from, to); s != nil {
@@ -208,9 +210,9 @@ func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
 	return e.choose(from, to)
 }
 
-// choose takes the pod whose time overlaps most with [from, to], the later one
-// of equals; else the service or node; else the pod that is next to it in time,
-// within the tolerance. The segment is that of the pod.
+// choose returns the segment of the pod whose time overlaps most with [from, to], the later one of
+// equals. Without one it is the Service or Node, which has no segment; and without that, the pod
+// that is nearest in time, within the tolerance.
 func (e *entry) choose(from, to int64) (*segment, rule) {
 	n := len(e.past.older)
 	if e.last.end.Object != nil {
@@ -244,7 +246,7 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 	}
 	nearest, rule := tolerance+1, ruleNone
 	if e.past.forgottenUntil != 0 && to < e.past.forgottenUntil+tolerance {
-		return nil, ruleNone // it may have been of one of those
+		return nil, ruleNone // one of the pods that were dropped may have owned it
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
 		if s := e.segment(i); !s.uncertain {
@@ -259,7 +261,7 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 	return best, rule
 }
 
-// segment returns the i-th segment, of which the last has the highest number.
+// segment returns the i-th segment in order of time; the entry's last comes after all of past.older.
 func (e *entry) segment(i int) *segment {
 	if i == len(e.past.older) {
 		return &e.last
@@ -267,8 +269,8 @@ func (e *entry) segment(i int) *segment {
 	return &e.past.older[i]
 }
 
-// put adds an entry, or replaces the one of the same address. It is for the
-// writer, like all that follows.
+// put adds an entry, or replaces the one of the same address. It is for the writer, like all that
+// follows.
 func (ix *index) put(e *entry) {
 	defer ix.additions.Add(1)
 	link := ix.table.Load().bucket(ix.hash(e.addr))
@@ -289,11 +291,12 @@ func (ix *index) put(e *entry) {
 	ix.used++
 }
 
+// remove removes the entry of an address.
 func (ix *index) remove(addr netip.Addr) {
 	link := ix.table.Load().bucket(ix.hash(addr))
 	for e := link.Load(); e != nil; e = link.Load() {
 		if e.addr == addr {
-			link.Store(e.after.Load()) // who is at e still finds the rest behind it
+			link.Store(e.after.Load()) // a reader that is at e still finds the entries after it
 			ix.used--
 			return
 		}
@@ -301,8 +304,8 @@ func (ix *index) remove(addr netip.Addr) {
 	}
 }
 
-// grow copies the entries into a bigger table: those of the old one must keep
-// their neighbours for the sake of readers that are still in it.
+// grow copies the entries into a bigger table. Those of the old one keep their neighbours, because
+// readers may still be in it.
 func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
@@ -327,7 +330,8 @@ func (ix *index) reserve(n int) {
 	}
 }
 
-// newEntry copies the segments.
+// newEntry returns an entry with a copy of the segments, which are in order of time. Pods that had
+// the address up to the time forgotten are not among them; 0 if all are.
 func newEntry(addr netip.Addr, segments []segment, forgotten int64) *entry {
 	e := &entry{addr: addr, past: &noPast}
 	n := len(segments)
@@ -339,10 +343,4 @@ func newEntry(addr netip.Addr, segments []segment, forgotten int64) *entry {
 		e.past = &past{forgottenUntil: forgotten, older: slices.Clone(segments[:n])}
 	}
 	return e
-}
-
-// macEntry says whom an address belonged to that was seen with a MAC.
-type macEntry struct {
-	mac uint64
-	*entry
 }

@@ -27,7 +27,7 @@ func randomAddr(r *rand.Rand, pool int) netip.Addr {
 // beside them find every address that is never removed.
 func TestIndex(t *testing.T) {
 	const pool = 20000
-	ix := newIndex()
+	ix := newIndex(newWatchState(false))
 	stays := netip.MustParseAddr("192.0.2.1")
 	ix.put(newEntry(stays, []segment{{to: never, end: flow.End{Object: &flow.Object{Name: "stays"}, Status: flow.StatusLive}}}, 0))
 	var stop atomic.Bool

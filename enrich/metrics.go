@@ -138,8 +138,8 @@ func (st *store) stats() (s [numKinds]stats) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for k := range numKinds {
-		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].synced
-		s[k].event = st.feeds[k].event
+		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].watch.listed
+		s[k].event = st.feeds[k].lastEvent
 		switch k {
 		case kindPod:
 			s[k].objects = len(st.pods)

@@ -9,11 +9,18 @@ import (
 	"k8s.io/client-go/util/flowcontrol"
 )
 
-// fetchOwners gets those owners one by one, each once, that pods have and that
-// may not be listed.
+const (
+	fetchQPS   = 10
+	fetchBurst = 50
+	// fetchTimeout is how long the first sync waits for owners that are fetched.
+	fetchTimeout = 10 * time.Second
+)
+
+// fetchOwners gets pending owners of a kind that may not be listed, one by one and each once. It
+// runs until ctx ends. Something is sent to needed when owners may have become pending.
 func (c *Cluster) fetchOwners(ctx context.Context, st *store, k kind, needed <-chan struct{}) {
 	limit := flowcontrol.NewTokenBucketRateLimiter(fetchQPS, fetchBurst)
-	var patience <-chan time.Time // of the first sync
+	var timeout <-chan time.Time // of the first sync
 	var forbidden time.Time
 	again := time.NewTimer(0)
 	defer again.Stop()
@@ -33,11 +40,11 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *store, k kind, needed <-c
 			forbidden, owners = time.Now(), nil
 		}
 		for _, o := range owners {
-			if patience == nil {
-				patience = time.After(fetchTimeout)
+			if timeout == nil {
+				timeout = time.After(fetchTimeout)
 			}
 			select {
-			case <-patience:
+			case <-timeout:
 				st.ownersFetched(k)
 			default:
 			}
@@ -63,14 +70,15 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *store, k kind, needed <-c
 	}
 }
 
-// missingOwner is an owner that pods have and that has not been seen.
+// missingOwner is a pending owner that has not been fetched.
 type missingOwner struct{ key, namespace, name string }
 
-// missingOwners returns those that have not been asked for.
+// missingOwners returns the pending owners of a kind that have not been fetched; none once the kind
+// may be listed.
 func (st *store) missingOwners(k kind) []missingOwner {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.feeds[k].synced { // the right to list was granted
+	if st.feeds[k].watch.listed { // the permission to list was granted
 		return nil
 	}
 	var list []missingOwner
@@ -82,25 +90,26 @@ func (st *store) missingOwners(k kind) []missingOwner {
 	return list
 }
 
-// fetched applies an owner that was asked for, or notes that there is none.
+// applyFetchedOwner applies an owner that was fetched. It is nil if the server has none.
 func (st *store) applyFetchedOwner(k kind, key string, it *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if o := st.pendingOwners[k][key]; o != nil {
 		o.requested = true
 	}
-	if it == nil || it.uid != key { // another one of the same name
+	if it == nil || it.uid != key { // gone, or another one of the same name
 		return
 	}
 	st.applyOwner(it)
-	st.removeOwner(k, key, time.Now().UnixNano()) // nobody tells when it goes
+	st.removeOwner(k, key, time.Now().UnixNano()) // nothing reports its end: it is kept for some time
 }
 
-// madeUp says that what can be had of a kind without rights is there.
+// ownersFetched ends the wait of the first sync for owners that are fetched: all are there that can
+// be, or it took too long.
 func (st *store) ownersFetched(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.feeds[kindPod].synced {
+	if st.feeds[kindPod].watch.listed {
 		st.feeds[k].fetching = false
 		st.checkSync()
 	}

@@ -7,47 +7,51 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// top is the owner of a pod's owner. It is empty for an owner that is itself
-// the top.
+// Pods are owned by ReplicaSets, Jobs and ReplicationControllers, and these by the workloads that
+// records name: Deployments, CronJobs, DeploymentConfigs and others.
+
+// rootOwner is the owner of a pod's owner. Its name is empty if the pod's owner has none.
 type rootOwner struct {
 	kind, name string
-	mark       uint32
-	deleted    bool
+	mark       uint32 // of the last list that had the pod's owner
+	deleted    bool   // the pod's owner was deleted, or nothing reports when it is
 }
 
-// nameIn puts the top owner into o, if there is one above what it has.
-func (t rootOwner) applyTo(o *flow.Object) {
-	if t.name != "" {
-		o.Workload, o.WorkloadKind = t.name, t.kind
+// applyTo makes o show the owner as its workload, unless it is empty.
+func (r rootOwner) applyTo(o *flow.Object) {
+	if r.name != "" {
+		o.Workload, o.WorkloadKind = r.name, r.kind
 	}
 }
 
-// orphan is a set of pods that wait for their owner to be seen.
+// pendingOwner is an owner that pods have and that has not been seen.
 type pendingOwner struct {
 	namespace, name string
-	requested       bool // it was asked for
+	requested       bool // it was fetched, in vain
 	pods            []*pod
 }
 
+// deletedOwner is the key of an owner that was deleted.
 type deletedOwner struct {
 	kind kind
 	key  string
 }
 
-// wait notes that a pod is to be rendered again when its owner is seen.
-func (st *store) awaitOwner(p *pod, ow *ownerRef, namespace string) {
+// awaitOwner makes a pod wait for its owner, which names its workload when it is seen.
+func (st *store) awaitOwner(p *pod, ref *ownerRef, namespace string) {
 	if f := &st.feeds[p.ownerKind]; !f.started {
 		st.startKind(p.ownerKind)
 	}
 	w := st.pendingOwners[p.ownerKind][p.ownerKey]
 	if w == nil {
-		w = &pendingOwner{namespace: st.intern(namespace), name: st.intern(ow.name)}
+		w = &pendingOwner{namespace: st.intern(namespace), name: st.intern(ref.name)}
 		st.pendingOwners[p.ownerKind][p.ownerKey] = w
 		st.fetchOwners()
 	}
 	w.pods = append(w.pods, p)
 }
 
+// stopAwaitingOwner undoes awaitOwner, if that was called.
 func (st *store) stopAwaitingOwner(p *pod) {
 	if p.ownerKind == noKind || p.ownerKnown {
 		return
@@ -64,54 +68,60 @@ func (st *store) stopAwaitingOwner(p *pod) {
 	}
 }
 
-// applyOwner notes who owns an owner, and names it in the pods concerned.
+// applyOwner notes the owner of an owner, and names it in the pods below.
 func (st *store) applyOwner(it *object) {
 	k, key := it.kind, it.key()
-	t := rootOwner{mark: st.listMark}
-	if ow := chooseOwner(it.owners); ow != nil {
-		t.kind, t.name = st.intern(ow.kind), st.intern(ow.name)
+	root := rootOwner{mark: st.listMark}
+	if ref := chooseOwner(it.owners); ref != nil {
+		root.kind, root.name = st.intern(ref.kind), st.intern(ref.name)
 	}
-	old, had := st.rootOwners[k][key]
-	if !had {
-		if f := &st.feeds[k]; !f.listing && f.synced {
+	old, known := st.rootOwners[k][key]
+	if !known {
+		if f := &st.feeds[k]; !f.listing && f.watch.listed {
 			st.metrics.observeLag(k, time.Now().UnixNano(), it.created)
 		}
 	}
-	st.rootOwners[k][key] = t
+	st.rootOwners[k][key] = root
 	if w := st.pendingOwners[k][key]; w != nil {
 		delete(st.pendingOwners[k], key)
 		for _, p := range w.pods {
 			p.ownerKnown = true
-			st.setRootOwner(p, t, it.name)
+			st.setRootOwner(p, root, it.name)
 		}
 	}
-	if had && (old.kind != t.kind || old.name != t.name) { // rare
+	if known && (old.kind != root.kind || old.name != root.name) { // rare: all pods are searched
 		for _, p := range st.pods {
 			if p.ownerKind == k && p.ownerKey == key {
-				st.setRootOwner(p, t, it.name)
+				st.setRootOwner(p, root, it.name)
 			}
 		}
 	}
 }
 
-// rename renders a pod again whose owner has become known.
-func (st *store) setRootOwner(p *pod, t rootOwner, name string) {
+// setRootOwner names the workload of a pod whose owner, which has the given name, is known.
+func (st *store) setRootOwner(p *pod, root rootOwner, name string) {
 	o := *p.obj
 	o.Workload, o.WorkloadKind = st.intern(name), p.ownerKind.String()
-	t.applyTo(&o)
+	root.applyTo(&o)
 	st.setObject(p, o)
 }
 
-// removeTop forgets an owner, after a while: its pods may be announced later.
+// removeOwner marks an owner as deleted. It is dropped after Config.Retain, because pods of it may
+// be announced later than its end.
 func (st *store) removeOwner(k kind, key string, now int64) {
-	if t, ok := st.rootOwners[k][key]; ok && !t.deleted {
-		t.deleted = true
-		st.rootOwners[k][key] = t
+	if root, ok := st.rootOwners[k][key]; ok && !root.deleted {
+		root.deleted = true
+		st.rootOwners[k][key] = root
 		st.deletedOwners.push(deletedOwner{k, key}, now)
 		for st.deletedOwners.len() > maxEnded {
-			if g := st.deletedOwners.pop(); st.rootOwners[g.kind][g.key].deleted {
-				delete(st.rootOwners[g.kind], g.key)
-			}
+			st.dropOwner(st.deletedOwners.pop())
 		}
+	}
+}
+
+// dropOwner forgets an owner, unless it has come back.
+func (st *store) dropOwner(d deletedOwner) {
+	if st.rootOwners[d.kind][d.key].deleted {
+		delete(st.rootOwners[d.kind], d.key)
 	}
 }

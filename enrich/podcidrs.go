@@ -1,28 +1,43 @@
 package enrich
 
 import (
-	"maps"
 	"net/netip"
-	"slices"
+
+	"go4.org/netipx"
 )
 
-// rerange tells readers about changed ranges of pods.
+// refreshPodCIDRs gives the index the pod ranges of all nodes. Without any, because nodes may not
+// be listed or have none, it gives it those that were observed.
 func (st *store) refreshPodCIDRs() {
 	if !st.podCIDRsChanged {
 		return
 	}
 	st.podCIDRsChanged = false
-	var all []netip.Prefix
-	for _, h := range st.staticOwners[kindNode] {
-		all = append(all, h.podCIDRs...)
+	var b netipx.IPSetBuilder
+	found := false
+	for _, node := range st.staticOwners[kindNode] {
+		for _, p := range node.podCIDRs {
+			b.AddPrefix(p)
+			found = true
+		}
 	}
-	if len(all) == 0 { // no right to nodes, or they don't tell
-		all = slices.Collect(maps.Keys(st.observedCIDRs))
+	if !found {
+		for p := range st.observedCIDRs {
+			b.AddPrefix(p)
+		}
 	}
-	st.index.ranges.Store(newRanges(all))
+	// Neighbours become one range, and few ranges are found fast: nodes have what the cluster's
+	// range was cut into.
+	set, err := b.IPSet()
+	if err != nil { // a prefix that is not valid; none is kept
+		st.log.WithError(err).Debug("pod ranges of nodes")
+		return
+	}
+	st.index.podCIDRs.Store(set)
 }
 
-// see notes where a pod's address is: others nearby are likely to be pods', too.
+// observe notes the surroundings of a pod's address, where other pods' addresses are likely: 256
+// addresses of IPv4, the subnet of IPv6.
 func (st *store) observe(a netip.Addr) {
 	bits := 24
 	if a.Is6() {
@@ -32,51 +47,4 @@ func (st *store) observe(a netip.Addr) {
 	if !st.observedCIDRs[p] && len(st.observedCIDRs) < maxObservedCIDRs {
 		st.observedCIDRs[p], st.podCIDRsChanged = true, true
 	}
-}
-
-// ranges are sets of addresses, by their first one and apart from each other.
-// They are immutable.
-type ranges []addrRange
-
-type addrRange struct{ first, last netip.Addr }
-
-// newRanges unites prefixes, which it sorts.
-func newRanges(prefixes []netip.Prefix) *ranges {
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int { return a.Masked().Addr().Compare(b.Masked().Addr()) })
-	var r ranges
-	for _, p := range prefixes {
-		first, last := p.Masked().Addr(), lastAddr(p)
-		if n := len(r); n > 0 {
-			// Neighbours become one: nodes have what a cluster's range was cut into.
-			if l := &r[n-1].last; l.BitLen() == first.BitLen() && (first.Compare(*l) <= 0 || first == l.Next()) {
-				if last.Compare(*l) > 0 {
-					*l = last
-				}
-				continue
-			}
-		}
-		r = append(r, addrRange{first, last})
-	}
-	return &r
-}
-
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
-func (r ranges) contain(a netip.Addr) bool {
-	low, high := 0, len(r)
-	for low < high {
-		if mid := (low + high) / 2; r[mid].last.Less(a) {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	return low < len(r) && !a.Less(r[low].first)
 }

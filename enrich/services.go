@@ -8,23 +8,24 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// holder is a service or node.
+// staticOwner is a Service or Node. It owns its addresses at any time, where no pod does. It is
+// immutable but for its mark.
 type staticOwner struct {
 	kind       kind
 	obj        *flow.Object
 	addrs      []netip.Addr
-	clusterIPs int
-	podCIDRs   []netip.Prefix // of a node's pods
-	mark       uint32
+	clusterIPs int            // so many of addrs, the first, are cluster IPs of a Service
+	podCIDRs   []netip.Prefix // of a Node
+	mark       uint32         // of the last list that had it
 }
 
-// holding is a list of the holders of one address.
+// staticOwnerList is a linked list of the static owners of one address.
 type staticOwnerList struct {
 	*staticOwner
 	next *staticOwnerList
 }
 
-// applyHolder brings a service or node up to date.
+// applyStaticOwner brings a Service or Node up to date.
 func (st *store) applyStaticOwner(it *object) {
 	key := it.key()
 	o := flow.Object{
@@ -39,49 +40,58 @@ func (st *store) applyStaticOwner(it *object) {
 			}
 		}
 	}
-	h := &staticOwner{kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, clusterIPs: it.clusterIPs, podCIDRs: it.podCIDRs, mark: st.listMark}
+	s := &staticOwner{
+		kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, clusterIPs: it.clusterIPs, podCIDRs: it.podCIDRs,
+		mark: st.listMark,
+	}
 	old := st.staticOwners[it.kind][key]
 	if old == nil {
-		if f := &st.feeds[it.kind]; !f.listing && f.synced {
+		if f := &st.feeds[it.kind]; !f.listing && f.watch.listed {
 			st.metrics.observeLag(it.kind, time.Now().UnixNano(), it.created)
 		}
 	} else {
-		if *old.obj == *h.obj && old.clusterIPs == h.clusterIPs && slices.Equal(old.addrs, h.addrs) && slices.Equal(old.podCIDRs, h.podCIDRs) {
+		if old.equal(s) {
 			old.mark = st.listMark
 			return
 		}
 		st.unlinkStaticOwner(old)
 	}
-	if old == nil && len(h.podCIDRs) > 0 || old != nil && !slices.Equal(old.podCIDRs, h.podCIDRs) {
+	if old == nil && len(s.podCIDRs) > 0 || old != nil && !slices.Equal(old.podCIDRs, s.podCIDRs) {
 		st.podCIDRsChanged = true
 	}
-	st.staticOwners[it.kind][key] = h
-	for _, a := range h.addrs {
+	st.staticOwners[it.kind][key] = s
+	for _, a := range s.addrs {
 		e := st.entry(a)
-		e.staticOwners = &staticOwnerList{h, e.staticOwners}
+		e.staticOwners = &staticOwnerList{s, e.staticOwners}
 		st.publishEntry(e)
 	}
 }
 
+// equal reports whether nothing has changed but the mark.
+func (s *staticOwner) equal(o *staticOwner) bool {
+	return *s.obj == *o.obj && s.clusterIPs == o.clusterIPs && slices.Equal(s.addrs, o.addrs) && slices.Equal(s.podCIDRs, o.podCIDRs)
+}
+
+// removeStaticOwner removes a Service or Node.
 func (st *store) removeStaticOwner(k kind, key string) {
-	h := st.staticOwners[k][key]
-	if h == nil {
+	s := st.staticOwners[k][key]
+	if s == nil {
 		return
 	}
 	delete(st.staticOwners[k], key)
-	st.podCIDRsChanged = st.podCIDRsChanged || len(h.podCIDRs) > 0
+	st.podCIDRsChanged = st.podCIDRsChanged || len(s.podCIDRs) > 0
 	if k == kindNode {
-		delete(st.zones, h.obj.Name)
+		delete(st.zones, s.obj.Name)
 	}
-	st.unlinkStaticOwner(h)
+	st.unlinkStaticOwner(s)
 }
 
-// release takes the addresses from a holder.
-func (st *store) unlinkStaticOwner(h *staticOwner) {
-	for _, a := range h.addrs {
+// unlinkStaticOwner removes a static owner from the entries of its addresses.
+func (st *store) unlinkStaticOwner(s *staticOwner) {
+	for _, a := range s.addrs {
 		e := st.entry(a)
 		for l := &e.staticOwners; *l != nil; l = &(*l).next {
-			if (*l).staticOwner == h {
+			if (*l).staticOwner == s {
 				*l = (*l).next
 				break
 			}
@@ -90,7 +100,7 @@ func (st *store) unlinkStaticOwner(h *staticOwner) {
 	}
 }
 
-// rezone renders the pods again that run on nodes whose zone has changed.
+// refreshZones renders the pods again whose node has another zone now.
 func (st *store) refreshZones() {
 	if len(st.rezonedNodes) == 0 {
 		return
@@ -105,26 +115,26 @@ func (st *store) refreshZones() {
 	clear(st.rezonedNodes)
 }
 
-// fallback chooses among services and nodes: services before nodes, cluster
-// addresses before others, then by name. Who loses is named in a warning.
+// chooseStaticOwner chooses among the static owners of an address: Services before Nodes, cluster
+// IPs before other addresses, then by name. The others are named in a warning.
 func chooseStaticOwner(a netip.Addr, list *staticOwnerList) flow.End {
 	var best *staticOwner
 	var services, nodes []*flow.Object
-	for h := list; h != nil; h = h.next {
-		if best == nil || h.beats(best, a) {
-			best = h.staticOwner
+	for s := list; s != nil; s = s.next {
+		if best == nil || s.beats(best, a) {
+			best = s.staticOwner
 		}
-		if h.kind == kindService {
-			services = append(services, h.obj)
+		if s.kind == kindService {
+			services = append(services, s.obj)
 		} else {
-			nodes = append(nodes, h.obj)
+			nodes = append(nodes, s.obj)
 		}
 	}
 	if best == nil {
 		return flow.End{}
 	}
 	obj := best.obj
-	if len(services) > 0 && len(nodes) > 0 { // no rivals, by their order
+	if len(services) > 0 && len(nodes) > 0 { // a Service beats a Node: that is not ambiguous
 		slices.SortFunc(nodes, compareObjects)
 		obj = warn(obj, "Service and node found for same IP: ", append([]*flow.Object{obj}, nodes...))
 	}
@@ -139,12 +149,13 @@ func chooseStaticOwner(a netip.Addr, list *staticOwnerList) flow.End {
 	return flow.End{Object: obj, Status: flow.StatusNode}
 }
 
-func (h *staticOwner) beats(o *staticOwner, addr netip.Addr) bool {
-	if h.kind != o.kind {
-		return h.kind == kindService
+// beats reports whether s is the better owner of an address.
+func (s *staticOwner) beats(o *staticOwner, addr netip.Addr) bool {
+	if s.kind != o.kind {
+		return s.kind == kindService
 	}
-	if a, b := slices.Contains(h.addrs[:h.clusterIPs], addr), slices.Contains(o.addrs[:o.clusterIPs], addr); a != b {
+	if a, b := slices.Contains(s.addrs[:s.clusterIPs], addr), slices.Contains(o.addrs[:o.clusterIPs], addr); a != b {
 		return a
 	}
-	return compareObjects(h.obj, o.obj) < 0
+	return compareObjects(s.obj, o.obj) < 0
 }

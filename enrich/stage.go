@@ -124,9 +124,9 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 // only if that was just now, or since the watch has been interrupted.
 func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, received int64) bool {
 	if known == flow.StatusNone {
-		return s.e.store.index.ranges.Load().contain(addr)
+		return s.e.store.index.podCIDRs.Load().Contains(addr)
 	}
-	return from > received-maxEventLag || from > s.e.store.index.told.Load()
+	return from > received-maxEventLag || from > s.e.store.index.watch.KnownUntil()
 }
 
 // mac returns the MAC that a record has beside a mapped address, 0 if none.

@@ -11,85 +11,81 @@ import (
 )
 
 const (
-	// maxEndedPerAddress bounds the history of one address.
-	maxEndedPerAddress = 256
-	// maxEnded bounds the history of all addresses: some 40 MB.
-	maxEnded = 1 << 16
-	// maxSeen bounds the table of pods' ranges that nobody tells of.
+	// maxObservedCIDRs bounds the ranges that are guessed from pods' addresses.
 	maxObservedCIDRs = 1 << 12
-	// maxStrings bounds the table of strings that many objects share.
+	// maxInterned bounds the table of strings that many objects share.
 	maxInterned = 1 << 16
 )
 
-// store is what the index is made from. All changes pass through it, one at a
-// time; look-ups don't.
+// store holds the objects of the cluster, and derives the [index] from them. All changes pass
+// through it, one at a time; look-ups read the index and take no lock. Its methods are in the files
+// named for what they keep: pods.go, owners.go, services.go, podcidrs.go, history.go.
 type store struct {
-	index       *index
-	retain      int64
-	keepEnded   bool // what the source holds is of interest, however long ago it ended
-	fixed       bool // the source is a snapshot
-	log         logrus.FieldLogger
-	metrics     *metrics
-	startKind   func(kind) // begins to feed a kind; must not block or call back
-	fetchOwners func()     // an owner is missing; must not block or call back
-	onSync      func()     // all kinds that were started are there; called once
+	index     *index
+	retain    int64 // how long ended spans are kept, in nanoseconds
+	keepEnded bool  // pods that ended are of interest, however long ago that was
+	fixed     bool  // the source is a snapshot
+	log       logrus.FieldLogger
+	metrics   *metrics
 
-	mu              sync.Mutex
+	// These are called with the lock held: they must not block or call back.
+	startKind   func(kind) // begins to feed a kind
+	fetchOwners func()     // an owner has become pending
+	onSync      func()     // every kind that was started is there; called once
+
+	mu              sync.Mutex // guards all that follows
 	feeds           [numKinds]feed
-	synced          bool
+	synced          bool // onSync was called
 	pods            map[string]*pod
-	staticOwners    [numKinds]map[string]*staticOwner  // services, nodes
+	staticOwners    [numKinds]map[string]*staticOwner  // services and nodes
 	zones           map[string]string                  // by node
-	rezonedNodes    map[string]bool                    // nodes whose pods are to be rendered again
-	podCIDRsChanged bool                               // ranges of pods have changed
-	observedCIDRs   map[netip.Prefix]bool              // where pods' addresses are
-	rootOwners      [numKinds]map[string]rootOwner     // the owners' owners
-	pendingOwners   [numKinds]map[string]*pendingOwner // pods whose owner has not been seen yet
+	rezonedNodes    map[string]bool                    // nodes whose pods show an old zone
+	podCIDRsChanged bool                               // the index has old ones
+	observedCIDRs   map[netip.Prefix]bool              // guessed from pods' addresses
+	rootOwners      [numKinds]map[string]rootOwner     // by the key of the owner below
+	pendingOwners   [numKinds]map[string]*pendingOwner // by key
 	endedSpans      queue[*span]
 	deletedOwners   queue[deletedOwner]
 	interned        map[string]string
 	builder         timelineBuilder
-	scratch         entry
-	listMark        uint32 // of the list that is being applied
+	scratch         entry  // see entry
+	listMark        uint32 // number of the list that is being applied
 }
 
-func newState(retain time.Duration, keep, fixed bool, log logrus.FieldLogger, m *metrics) *store {
+func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogger, m *metrics) *store {
 	st := &store{
-		index: newIndex(), retain: int64(retain), keepEnded: keep, fixed: fixed, log: log, metrics: m,
+		retain: int64(retain), keepEnded: keepEnded, fixed: fixed, log: log, metrics: m,
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
-		pods: map[string]*pod{}, zones: map[string]string{}, rezonedNodes: map[string]bool{}, observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{},
+		pods: map[string]*pod{}, zones: map[string]string{}, rezonedNodes: map[string]bool{},
+		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{},
 	}
 	for k := range numKinds {
+		st.feeds[k].watch = newWatchState(fixed)
 		st.staticOwners[k] = map[string]*staticOwner{}
 		st.rootOwners[k] = map[string]rootOwner{}
 		st.pendingOwners[k] = map[string]*pendingOwner{}
 	}
+	st.index = newIndex(st.feeds[kindPod].watch)
 	return st
 }
 
-// feed is how a kind is doing.
+// feed is what is known of one kind's source.
 type feed struct {
 	started   bool
-	synced    bool
-	forbidden bool // no rights to it: nobody waits for it
-	fetching  bool // its absence is being made up for: sync waits
-	err       error
-
-	listing bool  // a list is being applied, not a watch event
-	asked   int64 // when the list was asked for
-	// heard is when the kind was last known to be up to date. A watch that was
-	// connected after an interruption tells late what happened since cut.
-	heard, cut, connected int64
-	// resuming says that it is not certain yet that all that has happened since
-	// heard is going to be told: a watch has just been connected.
-	resuming bool
-	event    int64 // when the newest change was told, or the newest list
-	away     int64 // since when it cannot be reached; 0 if it can
+	forbidden bool // it may not be listed: the first sync does not wait for it
+	fetching  bool // its objects are fetched one by one instead: the first sync waits for that
+	listing   bool // a list is being applied, not a watch event
+	watch     *watchState
+	lastEvent int64 // when the newest event or list arrived, in Unix nanoseconds; 0: none
+	err       error // why the kind is not up to date
 }
 
-func (f *feed) done() bool { return !f.started || (f.synced || f.forbidden) && !f.fetching }
+// done reports whether the first sync need not wait for the kind.
+func (f *feed) done() bool {
+	return !f.started || (f.watch.listed || f.forbidden) && !f.fetching
+}
 
-// begin marks a kind as one that sync waits for.
+// markStarted makes the first sync wait for a kind.
 func (st *store) markStarted(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -97,7 +93,7 @@ func (st *store) markStarted(k kind) {
 }
 
 // replace applies a full list of a kind.
-func (st *store) replace(k kind, items []*object) {
+func (st *store) replace(k kind, list []*object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	f := &st.feeds[k]
@@ -106,55 +102,51 @@ func (st *store) replace(k kind, items []*object) {
 	st.listMark++
 	now := time.Now().UnixNano()
 	if k == kindPod {
-		st.index.reserve(st.index.used + len(items)*5/4)
+		st.index.reserve(st.index.used + len(list)*5/4)
 	}
-	for _, it := range items {
+	for _, it := range list {
 		st.apply(it, now)
 	}
+	st.removeUnlisted(k, now)
+	st.refreshZones()
+	st.refreshPodCIDRs()
+	if f.watch.relisted() {
+		st.metrics.relists[k].Inc()
+	}
+	f.watch.onListApplied(now, now-st.retain)
+	f.forbidden, f.fetching, f.err = false, false, nil
+	f.lastEvent = now
+	st.checkSync()
+	if k == kindPod && !st.synced {
+		st.fetchOwners() // also if none is pending: the first sync waits for that news
+	}
+}
+
+// removeUnlisted removes the objects of a kind that the list being applied does not have.
+func (st *store) removeUnlisted(k kind, now int64) {
+	w := st.feeds[k].watch
 	switch k {
 	case kindPod:
-		if f.synced && !st.fixed {
-			st.noteMissedEnds(f.sure())
+		if w.relisted() {
+			st.noteMissedEnds(w.watermark())
 		}
 		for _, p := range st.pods {
 			if p.mark != st.listMark {
-				st.removePod(p, now, f.sure())
+				st.removePod(p, now, w.watermark())
 			}
 		}
 	case kindService, kindNode:
-		for key, h := range st.staticOwners[k] {
-			if h.mark != st.listMark {
+		for key, s := range st.staticOwners[k] {
+			if s.mark != st.listMark {
 				st.removeStaticOwner(k, key)
 			}
 		}
 	default:
-		for key, t := range st.rootOwners[k] {
-			if t.mark != st.listMark {
+		for key, root := range st.rootOwners[k] {
+			if root.mark != st.listMark {
 				st.removeOwner(k, key, now)
 			}
 		}
-	}
-	st.refreshZones()
-	st.refreshPodCIDRs()
-	if f.synced && !st.fixed {
-		st.metrics.relists[k].Inc()
-		if k == kindPod {
-			st.index.addBlind(f.sure(), now+tolerance, now-st.retain)
-		}
-	}
-	f.synced, f.forbidden, f.fetching, f.resuming, f.err = true, false, false, false, nil
-	st.hear(k, now)
-	if f.asked != 0 { // what it tells may be as old as that
-		f.heard = f.asked
-		if f.resuming = now-f.asked > int64(idleAfter); f.resuming && k == kindPod {
-			st.index.told.Store(f.sure())
-		}
-		f.asked = 0
-	}
-	f.event, f.cut, f.connected = now, f.sure(), now
-	st.checkSync()
-	if k == kindPod && !st.synced {
-		st.fetchOwners() // owners that are missing, or word that none is
 	}
 }
 
@@ -167,11 +159,8 @@ func (st *store) update(it *object) {
 	st.refreshZones()
 	st.refreshPodCIDRs()
 	f := &st.feeds[it.kind]
-	if f.resuming && max(it.created, it.ready, it.finished) >= f.connected+int64(idleAfter) { // clocks differ
-		f.resuming = false // it has caught up
-	}
-	st.hear(it.kind, now)
-	f.event = now
+	f.watch.onEvent(max(it.created, it.ready, it.finished), now)
+	f.lastEvent = now
 }
 
 // remove applies a watch event: an object was deleted.
@@ -183,7 +172,7 @@ func (st *store) remove(it *object) {
 	switch it.kind {
 	case kindPod:
 		if p := st.pods[key]; p != nil {
-			st.applyPod(it, now) // the last status may tell when its containers ended
+			st.applyPod(it, now) // the last status may show when its containers ended
 			st.removePod(p, now, never)
 		}
 	case kindService, kindNode:
@@ -192,8 +181,9 @@ func (st *store) remove(it *object) {
 		st.removeOwner(it.kind, key, now)
 	}
 	st.refreshPodCIDRs()
-	st.hear(it.kind, now)
-	st.feeds[it.kind].event = now
+	f := &st.feeds[it.kind]
+	f.watch.onEvent(0, now)
+	f.lastEvent = now
 }
 
 func (st *store) apply(it *object, now int64) {
@@ -207,24 +197,70 @@ func (st *store) apply(it *object, now int64) {
 	}
 }
 
-// failed notes why a kind is not up to date.
-func (st *store) markUnreachable(k kind, err error) {
+// The following are what watchers report; see [watchState].
+
+// onListRequested notes that a list of a kind is requested.
+func (st *store) onListRequested(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onListRequested(time.Now().UnixNano())
+}
+
+// onConnected notes that a watch resumes where the last one ended.
+func (st *store) onConnected(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].err = nil
+	st.feeds[k].watch.onConnected(time.Now().UnixNano())
+}
+
+// onDisconnected notes that a watch has ended. The argument expired reports whether the server
+// cannot resume it.
+func (st *store) onDisconnected(k kind, expired bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onDisconnected(expired)
+}
+
+// onBookmark notes that a kind is up to date, without a change.
+func (st *store) onBookmark(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onBookmark(time.Now().UnixNano())
+}
+
+// onIdle notes that a watch has sent nothing for [idleAfter], and reports whether it has caught up.
+func (st *store) onIdle(k kind) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.feeds[k].watch.onIdle(time.Now().UnixNano())
+}
+
+// onUnreachable notes why a kind is not up to date.
+func (st *store) onUnreachable(k kind, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].err = err
-	st.lose(k)
+	st.feeds[k].watch.onUnreachable(isExpired(err), time.Now().UnixNano())
 }
 
-// deny notes that there are no rights to a kind. If it is waiting, its absence
-// is still being made up for.
-func (st *store) setForbidden(k kind, waiting bool) {
+// mustRelist reports whether the server cannot resume the watch of a kind.
+func (st *store) mustRelist(k kind) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].forbidden, st.feeds[k].fetching = true, waiting
+	return st.feeds[k].watch.expired
+}
+
+// setForbidden notes that a kind may not be listed. The argument fetching reports whether its
+// objects are being fetched one by one instead.
+func (st *store) setForbidden(k kind, fetching bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].forbidden, st.feeds[k].fetching = true, fetching
 	st.checkSync()
 }
 
-// checkSync opens the way for records once nothing is missing.
+// checkSync ends the first sync once no kind is missing.
 func (st *store) checkSync() {
 	if st.synced || !st.feeds[kindPod].started {
 		return
@@ -237,14 +273,14 @@ func (st *store) checkSync() {
 	st.synced = true
 	defer st.onSync()
 	if st.fixed {
-		return // a snapshot says itself what it holds
+		return // a snapshot logs what it holds
 	}
 	st.log.WithFields(logrus.Fields{
 		"pods": len(st.pods), "services": len(st.staticOwners[kindService]), "nodes": len(st.staticOwners[kindNode]),
 	}).Info("the cluster is known")
 }
 
-// missing says what the first sync waits for, nil if nothing.
+// missing returns what the first sync waits for as an error, nil if it is over.
 func (st *store) missing() error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -269,8 +305,8 @@ func (st *store) missing() error {
 	return errors.New(strings.Join(why, "; "))
 }
 
-// entry returns the entry of an address to be changed and published at once, a
-// scratch one if there is none.
+// entry returns the entry of an address, to be changed and then published before the next call. If
+// the index has none, it is an empty one in scratch space.
 func (st *store) entry(a netip.Addr) *entry {
 	if e := st.index.find(a); e != nil {
 		return e
@@ -281,24 +317,24 @@ func (st *store) entry(a netip.Addr) *entry {
 
 func (st *store) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
 
-// publishEntry puts into the index what follows from e's spans and holders.
-func (st *store) publishEntry(e *entry) { st.publishSince(e, e.past.forgottenUntil) }
+// publishEntry replaces an entry of the index by one made of e's spans and static owners.
+func (st *store) publishEntry(e *entry) { st.publishForgetting(e, e.past.forgottenUntil) }
 
-// publishSince also notes until when owners are forgotten.
-func (st *store) publishSince(e *entry, forgotten int64) {
+// publishForgetting is publishEntry for an address whose pods up to a time are not known any more.
+func (st *store) publishForgetting(e *entry, until int64) {
 	if e.spans == nil && e.staticOwners == nil {
 		st.index.remove(e.addr)
 		return
 	}
-	n := newEntry(e.addr, st.builder.buildTimeline(e.spans, 0), forgotten)
+	n := newEntry(e.addr, st.builder.buildTimeline(e.spans, 0), until)
 	if severalNetworks(e.spans) {
-		older := n.past.older // out of the reach of hasty readers
+		older := n.past.older // all segments, so that look-ups miss the fast path and read macs
 		if n.last.end.Object != nil {
 			older = append(older, n.last)
 		}
 		n.past = &past{
-			older: older, forgottenUntil: forgotten,
-			macs: st.builder.buildMACEntries(e.addr, e.spans, forgotten),
+			older: older, forgottenUntil: until,
+			macs: st.builder.buildMACEntries(e.addr, e.spans, until),
 		}
 		n.last = segment{}
 	}
@@ -306,7 +342,7 @@ func (st *store) publishSince(e *entry, forgotten int64) {
 	st.index.put(n)
 }
 
-// intern returns a string that equal ones share.
+// intern returns a string that all equal ones share.
 func (st *store) intern(s string) string {
 	if s == "" {
 		return ""

@@ -259,7 +259,7 @@ func TestNothingLeft(t *testing.T) {
 type model struct {
 	owned map[netip.Addr][]*ownership
 	open  map[string][]*ownership
-	blind []period // not seen by a watch
+	gaps  []interval // not seen by a watch
 }
 
 type ownership struct {
@@ -289,7 +289,7 @@ func (m *model) end(p string, now int64, deleted bool) {
 // miss is told of a list: nothing is known for sure of the time between.
 func (m *model) miss(heard, now int64) {
 	sure := heard - tolerance
-	m.blind = append(m.blind, period{sure, now + tolerance})
+	m.gaps = append(m.gaps, interval{sure, now + tolerance})
 	for _, owners := range m.owned {
 		for _, o := range owners {
 			if o.deleted && o.to > sure {
@@ -343,7 +343,7 @@ func (m *model) show(a netip.Addr, at int64) string {
 	case best != nil:
 		return best.name + " retained"
 	}
-	if slices.ContainsFunc(m.blind, func(b period) bool { return b.from <= at && at <= b.to }) {
+	if slices.ContainsFunc(m.gaps, func(b interval) bool { return b.from <= at && at <= b.to }) {
 		return "none"
 	}
 	slices.SortFunc(owners, func(x, y *ownership) int { return int((y.from - x.from) / int64(time.Millisecond)) })
@@ -422,8 +422,8 @@ func TestModel(t *testing.T) {
 						}
 						e.store.replace(kindPod, items)
 						m.miss(heard, now)
-						if n := len(m.blind); n > maxBlind {
-							t.Fatal("more periods than are remembered")
+						if n := len(m.gaps); n > maxGaps {
+							t.Fatal("more gaps than are remembered")
 						}
 					}
 					heard = now

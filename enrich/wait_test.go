@@ -213,23 +213,23 @@ func TestWaitForTheWatch(t *testing.T) {
 	}, func(t *testing.T, r *run) {
 		r.api.remove(t, podSpec{name: "was"}.yaml())
 		after(10)
-		told := &r.store.index.told
-		if told.Load() != never {
+		knownUntil := r.store.index.watch.KnownUntil
+		if knownUntil() != never {
 			t.Error("not up to date")
 		}
 		r.api.put(t, podSpec{name: "news", ips: "10.0.0.9"}.yaml())
 		after(0)
 		r.api.interrupt(true)
 		after(10)
-		if n := told.Load(); n < at(7) || n > at(10) {
-			t.Errorf("away, and told until %v", time.Unix(0, n))
+		if n := knownUntil(); n < at(7) || n > at(10) {
+			t.Errorf("away, and known until %v", time.Unix(0, n))
 		}
 		r.api.remove(t, a.yaml())
 		r.api.put(t, b.yaml())
 		r.api.interrupt(false)
 		after(3) // a tenth of the time it was away
-		if told.Load() != never || r.show("10.0.0.1", 23, 23) != "b live" {
-			t.Errorf("back, and told until %v; %s", time.Unix(0, told.Load()), r.show("10.0.0.1", 23, 23))
+		if knownUntil() != never || r.show("10.0.0.1", 23, 23) != "b live" {
+			t.Errorf("back, and known until %v; %s", time.Unix(0, knownUntil()), r.show("10.0.0.1", 23, 23))
 		}
 	})
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
@@ -237,7 +237,7 @@ func TestWaitForTheWatch(t *testing.T) {
 		e.store.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.item(t))
 		after(30)
 		e.store.onBookmark(kindPod)
-		e.store.markUnreachable(kindPod, errors.New("away"))
+		e.store.onUnreachable(kindPod, errors.New("away"))
 		after(30)
 		out := &sink{}
 		s := e.NewStage(out)
@@ -320,8 +320,8 @@ func TestRangesFollowNodes(t *testing.T) {
 	check := func(want ...string) {
 		t.Helper()
 		var got []string
-		for _, r := range *st.index.ranges.Load() {
-			got = append(got, fmt.Sprint(r.first, "-", r.last))
+		for _, r := range st.index.podCIDRs.Load().Ranges() {
+			got = append(got, fmt.Sprint(r.From(), "-", r.To()))
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
@@ -337,7 +337,7 @@ func TestRangesFollowNodes(t *testing.T) {
 	st.remove(rangedNode("a"))
 	check("10.0.0.128-10.0.0.255", "10.0.2.0-10.0.3.255")
 	for a, want := range map[string]bool{"10.0.0.127": false, "10.0.0.128": true, "10.0.1.0": false, "10.0.2.0": true, "10.0.3.255": true, "10.0.4.0": false, "::1": false, "ffff::": false, "1.0.0.0": false} {
-		if got := st.index.ranges.Load().contain(addr(a)); got != want {
+		if got := st.index.podCIDRs.Load().Contains(addr(a)); got != want {
 			t.Errorf("%s: %v", a, got)
 		}
 	}
@@ -347,8 +347,8 @@ func TestRangesFollowNodes(t *testing.T) {
 func TestRangesOfPods(t *testing.T) {
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
 		contain := func() string {
-			r := e.store.index.ranges.Load()
-			return fmt.Sprint(r.contain(addr("10.0.9.9")), r.contain(addr("10.7.0.9")), r.contain(addr("10.7.1.9")), r.contain(addr("fd00:7::9")))
+			r := e.store.index.podCIDRs.Load()
+			return fmt.Sprint(r.Contains(addr("10.0.9.9")), r.Contains(addr("10.7.0.9")), r.Contains(addr("10.7.1.9")), r.Contains(addr("fd00:7::9")))
 		}
 		e.store.update(podSpec{name: "a", ips: "10.7.0.1,fd00:7::1"}.item(t))
 		if got := contain(); got != "true false false false" {

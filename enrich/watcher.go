@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -23,25 +22,52 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// watcher keeps one kind up to date, by a reflector: that knows how to stream
-// or to page lists, and how to resume watches. The watcher adds what is to be
-// done when rights are missing. It is the reflector's store, too.
+const (
+	pageSize    = 500
+	listTimeout = 2 * time.Minute // of a page
+	// pollInterval is the time between lists without the permission to watch.
+	pollInterval = 30 * time.Second
+	// A permission that is missing is asked for again after accessRetry. The time doubles up to
+	// maxAccessRetry.
+	accessRetry    = 30 * time.Second
+	maxAccessRetry = 5 * time.Minute
+	// catchUpTimeout is how long a watch that was connected may go on reporting what happened before.
+	catchUpTimeout = 10 * time.Second
+	// A server that cannot be reached is tried again after about a tenth of the time that it has been
+	// away: addresses change hands unseen meanwhile.
+	minRetry    = 500 * time.Millisecond
+	retryGrowth = 1.1
+	retrySteps  = 40 // from minRetry to maxRetry
+	maxRetry    = 15 * time.Second
+	// stableSession is how long a session lasts that makes the next retry a quick one again.
+	stableSession = 2 * time.Minute
+	// relistDelay is the time to the next list if the server, which is there, cannot resume a watch
+	// and the last session was longer than shortSession.
+	relistDelay  = 50 * time.Millisecond
+	shortSession = 5 * time.Second
+)
+
+// watcher keeps one kind up to date by a reflector of client-go, which streams or pages lists and
+// resumes watches. The watcher is the reflector's store and its ListerWatcher. It adds what to do
+// without permissions, and reports to the [store] how far the watch can be trusted. Its methods run
+// in the reflector's goroutine.
 type watcher struct {
 	c           *Cluster
 	kind        kind
 	st          *store
-	onForbidden func() // called whenever there are no rights to list; may be nil
+	onForbidden func() // called whenever the kind may not be listed; may be nil
 
-	streams   sync.WaitGroup // of watches
-	forgotten atomic.Bool    // the server has forgotten what happened since the last watch
+	streams sync.WaitGroup // of watches
 
 	listErr, watchErr       error     // of this session
-	synced                  time.Time // in this session
-	watchForbiddenAt        time.Time // when the right to watch, but not to list, was found missing
+	synced                  time.Time // in this session; zero before
+	watchForbiddenAt        time.Time // when a kind that may be listed was found not to be watchable
 	listAccess, watchAccess access
-	warned                  bool // that rights are missing
+	warned                  bool // missing permissions were logged
 }
 
+// run lists and watches until ctx ends. A session of the reflector is a list and the watches after
+// it; run decides how long to wait between two.
 func (w *watcher) run(ctx context.Context) {
 	log := w.c.log.WithField("resource", w.kind.resource())
 	logger := logr.New(&klogSink{log, &w.c.warnings})
@@ -70,10 +96,10 @@ func (w *watcher) run(ctx context.Context) {
 		switch {
 		case w.listAccess.refusedTemporarily(w.listErr) || w.listErr == nil && w.watchAccess.refusedTemporarily(w.watchErr):
 			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
-			w.st.markUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
+			w.st.onUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		case noAccess(w.listErr) && w.kind.optional():
-			w.st.markUnreachable(w.kind, w.listErr)
+			w.st.onUnreachable(w.kind, w.listErr)
 			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned)
 			if !w.warned {
 				log.Warn(withoutKind[w.kind])
@@ -96,8 +122,8 @@ func (w *watcher) run(ctx context.Context) {
 				w.st.metrics.failures[w.kind].Inc()
 			}
 			w.logFailure(log, cmp.Or(w.listErr, err, w.watchErr))
-			if w.forgotten.Load() && !w.synced.IsZero() && time.Since(w.synced) > shortSession {
-				next = wait.Jitter(relistDelay, 1) // it is there: each moment more is missed
+			if w.st.mustRelist(w.kind) && !w.synced.IsZero() && time.Since(w.synced) > shortSession {
+				next = wait.Jitter(relistDelay, 1) // the server is there, and changes are missed until then
 			}
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		}
@@ -109,7 +135,7 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
-// failed notes and logs why a session ended, unless that is quite usual.
+// logFailure notes and logs why a session ended, unless that is usual.
 func (w *watcher) logFailure(log *logrus.Entry, err error) {
 	if err == nil || isExpired(err) {
 		log.Debug("the watch has ended: listing again")
@@ -120,13 +146,13 @@ func (w *watcher) logFailure(log *logrus.Entry, err error) {
 		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
 		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
 	}
-	w.st.markUnreachable(w.kind, err)
-	if w.c.warnings.allow(reason) {
+	w.st.onUnreachable(w.kind, err)
+	if log := w.c.warnings.Logger(log, reason); log != nil {
 		log.WithError(err).Warn(message)
 	}
 }
 
-// withoutKind says what is lost without a kind, and how to get it.
+// withoutKind is logged when a kind may not be listed: what is lost, and how to get it.
 var withoutKind = [numKinds]string{
 	kindNode:                  "no right to list nodes: addresses of nodes and zones are not named; grant it to the service account",
 	kindReplicaSet:            "no right to list replicasets: they are fetched one by one if that is allowed, else they stand in for Deployments; grant it to the service account",
@@ -134,15 +160,14 @@ var withoutKind = [numKinds]string{
 	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
 }
 
-// outdated says whether the server has forgotten what happened since the last
-// watch, so that it cannot resume.
+// isExpired reports whether the server cannot resume a watch, because it has no longer what changed
+// since the last one (410 Gone).
 func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
-// list gets a page.
+// list gets a page of a list, as objects of this package.
 func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 	if opts.Continue == "" {
-		// Always the newest: the older states that a reflector is content with
-		// cannot be had in pages.
+		// The newest state: the server does not page the older one that a reflector would accept.
 		opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
 	}
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
@@ -150,7 +175,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	var page runtime.Object
 	var err error
 	if opts.Continue == "" {
-		w.st.ask(w.kind)
+		w.st.onListRequested(w.kind)
 		err = w.c.checkAccess(ctx, "list", w.kind)
 	}
 	if err == nil {
@@ -185,7 +210,8 @@ func (w *watcher) page(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).Do(ctx).Get()
 }
 
-// metadata returns where to ask for a kind of which the metadata will do.
+// metadata returns the client for a kind of which only the metadata is read, and reports whether
+// the kind is one.
 func (w *watcher) metadata() (metadata.Getter, bool) {
 	switch w.kind {
 	case kindPod, kindService, kindNode:
@@ -194,7 +220,7 @@ func (w *watcher) metadata() (metadata.Getter, bool) {
 	return w.c.metadata(w.kind), true
 }
 
-// watch begins a watch, or a stream that begins with all objects.
+// watch begins a watch, or a streaming list: a watch that begins with all objects.
 func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 	streaming := opts.SendInitialEvents != nil
 	if time.Since(w.watchForbiddenAt) < maxAccessRetry {
@@ -202,7 +228,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, w.watchErr
 	}
 	if streaming {
-		w.st.ask(w.kind)
+		w.st.onListRequested(w.kind)
 	}
 	var i watch.Interface
 	err := w.c.checkAccess(ctx, "watch", w.kind)
@@ -211,11 +237,11 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	}
 	if err == nil {
 		w.watchErr, w.watchAccess = nil, access{granted: true}
-		w.forgotten.Store(false)
 		if streaming {
 			w.listAccess = access{granted: true}
+		} else {
+			w.st.onConnected(w.kind)
 		}
-		w.st.connected(w.kind, streaming)
 		return w.monitor(i), nil
 	}
 	if ctx.Err() != nil {
@@ -225,15 +251,14 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
-	w.forgotten.Store(isExpired(err))
 	w.st.metrics.failures[w.kind].Inc()
 	if noAccess(err) {
 		return nil, err
 	}
-	w.st.markUnreachable(w.kind, err)
+	w.st.onUnreachable(w.kind, err)
 	if streaming {
-		// Hidden from the reflector, which would wait with its own patience,
-		// even beyond the end of ctx.
+		// The reflector must not see the kind of the error: of some, it would wait for its own
+		// time, even after the end of ctx.
 		return nil, errors.New(err.Error())
 	}
 	return nil, err
@@ -248,18 +273,25 @@ func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.In
 		Timeout(time.Duration(*opts.TimeoutSeconds) * time.Second).Watch(ctx)
 }
 
-// follow tells how far a watch can be trusted. One that cannot resume says so at
-// once. One that can has caught up when nothing comes any more, unless its events
-// tell before ([state.update]).
+// monitor hands on the events of a watch, and reports how far it can be trusted: that it has ended,
+// and that it has caught up because nothing comes any more. The end is reported before the reflector
+// sees it, so before it can connect again.
 func (w *watcher) monitor(from watch.Interface) watch.Interface {
 	events := make(chan watch.Event)
 	to := watch.NewProxyWatcher(events)
 	w.streams.Go(func() {
 		defer close(events)
 		defer from.Stop()
-		defer w.st.disconnected(w.kind)
-		steady, begin, quiet := time.NewTimer(idleAfter), time.Now(), false
-		defer steady.Stop()
+		ended := false
+		end := func(expired bool) {
+			if !ended {
+				ended = true
+				w.st.onDisconnected(w.kind, expired)
+			}
+		}
+		defer end(false)
+		idle, begin, caughtUp := time.NewTimer(idleAfter), time.Now(), false
+		defer idle.Stop()
 		for {
 			select {
 			case ev, ok := <-from.ResultChan():
@@ -267,7 +299,7 @@ func (w *watcher) monitor(from watch.Interface) watch.Interface {
 					return
 				}
 				if ev.Type == watch.Error {
-					w.forgotten.Store(isExpired(apierrors.FromObject(ev.Object)))
+					end(isExpired(apierrors.FromObject(ev.Object)))
 				}
 				select {
 				case events <- ev:
@@ -277,13 +309,13 @@ func (w *watcher) monitor(from watch.Interface) watch.Interface {
 				if ev.Type == watch.Error {
 					return
 				}
-				if !quiet && time.Since(begin) < catchUpTimeout {
-					steady.Reset(idleAfter)
+				if !caughtUp && time.Since(begin) < catchUpTimeout {
+					idle.Reset(idleAfter)
 				}
-			case <-steady.C:
-				if quiet = w.st.onIdle(w.kind); !quiet {
+			case <-idle.C:
+				if caughtUp = w.st.onIdle(w.kind); !caughtUp {
 					begin = time.Now()
-					steady.Reset(idleAfter)
+					idle.Reset(idleAfter)
 				}
 			case <-to.StopChan():
 				return

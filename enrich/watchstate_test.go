@@ -30,7 +30,7 @@ func TestStaleNames(t *testing.T) {
 		}
 		e.store.onBookmark(kindPod)
 		check(20, 21, "b live", "c live")
-		e.store.markUnreachable(kindPod, errors.New("away"))
+		e.store.onUnreachable(kindPod, errors.New("away"))
 		after(10)
 		check(17, 17.5, "b live", "c live")
 		check(17, 25, "b live", "c live") // for a part of that for sure
@@ -45,7 +45,7 @@ func TestStaleNames(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { e.Lookup(addr("10.0.0.1"), at(25), at(25)) }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
-		e.store.connected(kindPod, false) // what happened is yet to be told
+		e.store.onConnected(kindPod) // what happened is yet to be told
 		after(0.5)
 		e.store.update(podSpec{name: "d", ips: "10.0.0.3"}.item(t))
 		check(19, 25, "b ambiguous", "c live")
@@ -71,7 +71,7 @@ func TestUnseenPods(t *testing.T) {
 		check("up to date", 11, 11.5, "a retained")
 		after(0.5)
 		e.store.onBookmark(kindPod)
-		e.store.markUnreachable(kindPod, errors.New("away"))
+		e.store.onUnreachable(kindPod, errors.New("away"))
 		check("away", 9, 9.5, "a retained") // what was told may have been late
 		check("away", 10.2, 10.3, "none")
 		check("away", 11, 11.5, "none")
@@ -95,14 +95,14 @@ func TestUnseenPods(t *testing.T) {
 		after(10)
 		e.store.remove(b.item(t))
 		check("later", 41, 41.5, "b retained")
-		for i := range 2 * maxBlind { // what is remembered is bounded
+		for i := range 2 * maxGaps { // what is remembered is bounded
 			after(1)
 			e.store.onBookmark(kindPod)
-			e.store.markUnreachable(kindPod, errors.New("away"))
+			e.store.onUnreachable(kindPod, errors.New("away"))
 			after(float64(i % 7))
 			e.store.replace(kindPod, nil)
-			if n := len(*e.store.index.blind.Load()); n > maxBlind {
-				t.Fatalf("%d periods", n)
+			if n := len(*e.store.index.watch.gaps.Load()); n > maxGaps {
+				t.Fatalf("%d gaps", n)
 			}
 		}
 	})
@@ -167,7 +167,7 @@ func TestSlowList(t *testing.T) {
 			a.old = old
 			twoOwners(t, a)
 		}, func(t *testing.T, r *run) {
-			told := &r.store.index.told
+			knownUntil := r.store.index.watch.KnownUntil
 			r.api.remove(t, podSpec{name: "was"}.yaml())
 			after(20)
 			r.api.set(func(a *api) { a.slow, a.pace = 8*time.Second, 500*time.Millisecond })
@@ -177,15 +177,15 @@ func TestSlowList(t *testing.T) {
 			r.api.remove(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
 			r.api.put(t, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(23)}.yaml())
 			after(5.3) // listed, and nothing is told yet of what came after that
-			if n := told.Load(); n < at(17) || n > at(19) {
-				t.Errorf("old=%v: told until %v", old, time.Unix(0, n))
+			if n := knownUntil(); n < at(17) || n > at(19) {
+				t.Errorf("old=%v: known until %v", old, time.Unix(0, n))
 			}
 			if got := r.show("10.0.0.1", 25, 25); got != "a ambiguous" {
 				t.Errorf("old=%v: %s", old, got)
 			}
 			after(3)
-			if told.Load() != never {
-				t.Errorf("old=%v: told until %v", old, time.Unix(0, told.Load()))
+			if knownUntil() != never {
+				t.Errorf("old=%v: known until %v", old, time.Unix(0, knownUntil()))
 			}
 			for when, want := range map[float64]string{10: "a retained", 21: "a retained", 25: "b live", 40: "b live"} {
 				if got := r.show("10.0.0.1", when, when); got != want {
@@ -227,9 +227,9 @@ func TestGoneMeanwhile(t *testing.T) {
 		e.store.update(a)
 		after(9)
 		e.store.onBookmark(kindPod)
-		e.store.markUnreachable(kindPod, errors.New("away"))
+		e.store.onUnreachable(kindPod, errors.New("away"))
 		after(20)
-		e.store.connected(kindPod, false)
+		e.store.onConnected(kindPod)
 		e.store.remove(a)
 		e.store.remove(b)
 		next := podSpec{name: "next", ips: "10.0.0.1"}.item(t)
@@ -248,7 +248,7 @@ func TestGoneMeanwhile(t *testing.T) {
 // A watch that resumes has caught up once it tells of what happened after that.
 func TestCatchingUp(t *testing.T) {
 	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
-		told := &e.store.index.told
+		knownUntil := e.store.index.watch.KnownUntil
 		pod := func(name string, created float64) *object {
 			it := podSpec{name: name, ips: "10.0.0.1"}.item(t)
 			it.created = at(created)
@@ -256,23 +256,23 @@ func TestCatchingUp(t *testing.T) {
 		}
 		after(9)
 		e.store.onBookmark(kindPod)
-		e.store.markUnreachable(kindPod, errors.New("away"))
+		e.store.onUnreachable(kindPod, errors.New("away"))
 		after(20)
-		e.store.connected(kindPod, false) // at 30 s
+		e.store.onConnected(kindPod) // at 30 s
 		for i := range 20 {
 			after(0.2)
 			e.store.update(pod(fmt.Sprint("p", i), 11+float64(i)/2))
-			if told.Load() != at(8) {
-				t.Fatalf("told until %v", time.Unix(0, told.Load()))
+			if knownUntil() != at(8) {
+				t.Fatalf("known until %v", time.Unix(0, knownUntil()))
 			}
 		}
 		e.store.update(pod("clock", 30.5)) // by a clock that is fast
-		if told.Load() != at(8) {
-			t.Errorf("told until %v", time.Unix(0, told.Load()))
+		if knownUntil() != at(8) {
+			t.Errorf("known until %v", time.Unix(0, knownUntil()))
 		}
 		e.store.update(pod("late", 31))
-		if told.Load() != never {
-			t.Errorf("told until %v", time.Unix(0, told.Load()))
+		if knownUntil() != never {
+			t.Errorf("known until %v", time.Unix(0, knownUntil()))
 		}
 	})
 }
@@ -280,7 +280,7 @@ func TestCatchingUp(t *testing.T) {
 // Without such an event, it has caught up when nothing more comes for a second.
 func TestCatchingUpQuietly(t *testing.T) {
 	inBubble(t, func(a *api) { a.old = true }, func(t *testing.T, r *run) {
-		told := &r.store.index.told
+		knownUntil := r.store.index.watch.KnownUntil
 		after(20)
 		r.api.interrupt(true)
 		for i := range 6 {
@@ -290,12 +290,12 @@ func TestCatchingUpQuietly(t *testing.T) {
 		r.api.set(func(a *api) { a.pace = 700 * time.Millisecond })
 		r.api.interrupt(false)
 		after(4)
-		if n := pods(r.store); n < 3 || n == 6 || told.Load() == never {
-			t.Errorf("%d pods, told until %v", n, time.Unix(0, told.Load()))
+		if n := pods(r.store); n < 3 || n == 6 || knownUntil() == never {
+			t.Errorf("%d pods, known until %v", n, time.Unix(0, knownUntil()))
 		}
 		after(4)
-		if n := pods(r.store); n != 6 || told.Load() != never {
-			t.Errorf("%d pods, told until %v", n, time.Unix(0, told.Load()))
+		if n := pods(r.store); n != 6 || knownUntil() != never {
+			t.Errorf("%d pods, known until %v", n, time.Unix(0, knownUntil()))
 		}
 	})
 }
@@ -329,7 +329,7 @@ func TestBegunBeforeList(t *testing.T) {
 		e.store.remove(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
 		after(29)
 		e.store.onBookmark(kindPod)
-		e.store.markUnreachable(kindPod, errors.New("away"))
+		e.store.onUnreachable(kindPod, errors.New("away"))
 		after(10.5) // 40.5 s
 		e.store.replace(kindPod, nil)
 		after(0.7)
@@ -379,7 +379,7 @@ func TestGaps(t *testing.T) {
 				after(29)
 				it := c.then(t, e)
 				e.store.onBookmark(kindPod)
-				e.store.markUnreachable(kindPod, errors.New("away"))
+				e.store.onUnreachable(kindPod, errors.New("away"))
 				after(30)
 				e.store.replace(kindPod, []*object{it})
 				after(5)
@@ -394,16 +394,16 @@ func TestGaps(t *testing.T) {
 }
 
 // What is remembered of interruptions is bounded, and errs on the safe side.
-func TestBlindPeriods(t *testing.T) {
-	ix := newIndex()
-	for i := range int64(2 * maxBlind) {
-		ix.addBlind(at(float64(10*i)), at(float64(10*i+5)), at(20))
+func TestGapsAreBounded(t *testing.T) {
+	w := newWatchState(false)
+	for i := range int64(2 * maxGaps) {
+		w.addGap(at(float64(10*i)), at(float64(10*i+5)), at(20))
 	}
-	if n := len(*ix.blind.Load()); n != maxBlind {
-		t.Errorf("%d periods", n)
+	if n := len(*w.gaps.Load()); n != maxGaps {
+		t.Errorf("%d gaps", n)
 	}
-	for when, want := range map[float64]bool{19: false, 22: true, 28: true, 10*2*maxBlind - 8: true, 10*2*maxBlind - 2: false} {
-		if got := ix.unseen(at(when), at(when)); got != want {
+	for when, want := range map[float64]bool{19: false, 22: true, 28: true, 10*2*maxGaps - 8: true, 10*2*maxGaps - 2: false} {
+		if got := w.Gap(at(when), at(when)); got != want {
 			t.Errorf("at %v: %v, want %v", when, got, want)
 		}
 	}
