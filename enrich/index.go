@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go4.org/netipx"
-
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
@@ -32,8 +30,8 @@ type index struct {
 	used  int // entries; for the writer
 	// additions counts the changes that may have given an address an owner.
 	additions atomic.Uint64
-	podCIDRs  atomic.Pointer[netipx.IPSet] // never nil
-	watch     *watchState                  // of pods
+	podRanges atomic.Pointer[podRanges] // never nil
+	watch     *watchState               // of pods
 }
 
 // table is the hash table: a power of two of buckets, each a linked list of entries.
@@ -96,7 +94,7 @@ type segment struct {
 func newIndex(watch *watchState) *index {
 	ix := &index{seed: [2]uint64{random(), random()}, watch: watch}
 	ix.table.Store(newTable(1 << 10))
-	ix.podCIDRs.Store(new(netipx.IPSet))
+	ix.podRanges.Store(new(podRanges))
 	return ix
 }
 

@@ -124,7 +124,7 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 // only if that was just now, or since the watch has been interrupted.
 func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, received int64) bool {
 	if known == flow.StatusNone {
-		return s.e.store.index.podCIDRs.Load().Contains(addr)
+		return s.e.store.index.podRanges.Load().contains(addr)
 	}
 	return from > received-maxEventLag || from > s.e.store.index.watch.KnownUntil()
 }

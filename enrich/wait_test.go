@@ -320,8 +320,8 @@ func TestRangesFollowNodes(t *testing.T) {
 	check := func(want ...string) {
 		t.Helper()
 		var got []string
-		for _, r := range st.index.podCIDRs.Load().Ranges() {
-			got = append(got, fmt.Sprint(r.From(), "-", r.To()))
+		for _, r := range *st.index.podRanges.Load() {
+			got = append(got, fmt.Sprint(r.first, "-", r.last))
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("%q, want %q", got, want)
@@ -337,7 +337,7 @@ func TestRangesFollowNodes(t *testing.T) {
 	st.remove(rangedNode("a"))
 	check("10.0.0.128-10.0.0.255", "10.0.2.0-10.0.3.255")
 	for a, want := range map[string]bool{"10.0.0.127": false, "10.0.0.128": true, "10.0.1.0": false, "10.0.2.0": true, "10.0.3.255": true, "10.0.4.0": false, "::1": false, "ffff::": false, "1.0.0.0": false} {
-		if got := st.index.podCIDRs.Load().Contains(addr(a)); got != want {
+		if got := st.index.podRanges.Load().contains(addr(a)); got != want {
 			t.Errorf("%s: %v", a, got)
 		}
 	}
@@ -347,8 +347,8 @@ func TestRangesFollowNodes(t *testing.T) {
 func TestRangesOfPods(t *testing.T) {
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
 		contain := func() string {
-			r := e.store.index.podCIDRs.Load()
-			return fmt.Sprint(r.Contains(addr("10.0.9.9")), r.Contains(addr("10.7.0.9")), r.Contains(addr("10.7.1.9")), r.Contains(addr("fd00:7::9")))
+			r := e.store.index.podRanges.Load()
+			return fmt.Sprint(r.contains(addr("10.0.9.9")), r.contains(addr("10.7.0.9")), r.contains(addr("10.7.1.9")), r.contains(addr("fd00:7::9")))
 		}
 		e.store.update(podSpec{name: "a", ips: "10.7.0.1,fd00:7::1"}.item(t))
 		if got := contain(); got != "true false false false" {
