@@ -13,16 +13,17 @@ import (
 const (
 	reviewPath    = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 	reviewTimeout = 10 * time.Second
-	// revokedAfter is how long a permission is refused that was granted before it counts as revoked.
+	// revokedAfter is how long a permission is refused that was granted before it counts as
+	// revoked.
 	revokedAfter = time.Minute
 )
 
-// checkAccess asks the API server whether this program may use a verb on all objects of a kind, by a
-// SelfSubjectAccessReview (authorization.k8s.io/v1). The program does not try what is forbidden,
-// because refused requests look like an attack in the cluster's audit log. The error is the one that
-// the request would get. It is nil if access is allowed, and if the server gives no answer: then the
-// request itself shows whether it is. The ClusterRole system:basic-user lets everyone ask, unless an
-// administrator has changed it.
+// checkAccess asks the API server whether this program may use a verb on all objects of a kind, by
+// a SelfSubjectAccessReview (authorization.k8s.io/v1). The program does not try what is forbidden,
+// because refused requests look like an attack in the cluster's audit log. The error is the one
+// that the request would get. It is nil if access is allowed, and if the server gives no answer:
+// then the request itself shows whether it is. The ClusterRole system:basic-user lets everyone ask,
+// unless an administrator has changed it.
 func (c *Cluster) checkAccess(ctx context.Context, verb string, k kind) error {
 	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
 	defer cancel()

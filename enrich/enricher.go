@@ -1,7 +1,9 @@
-// Package enrich names the Kubernetes objects behind the addresses of flow
-// records. A [Source], which is a cluster or a snapshot file, feeds an index of
-// addresses by time; a [Stage] for each worker looks up there, without locks
-// and without allocating, whom an address belonged to when the flow ran.
+// Package enrich names the Kubernetes objects behind the addresses of flow records.
+//
+// A [Source], which is a [Cluster] or a [Snapshot], feeds a store of objects (store.go). The store
+// derives an index of addresses by time (index.go, timeline.go). A [Stage] for each worker looks up
+// there who owned an address when the flow ran; it takes no lock and does not allocate. What is
+// known of the watches, and so of interruptions, is in watchstate.go.
 package enrich
 
 import (
@@ -24,43 +26,44 @@ const (
 	sweepEvery    = 10 * time.Second
 )
 
-// Config is what an [Enricher] is made with.
+// Config configures an [Enricher].
 type Config struct {
-	// Mapping lists the address fields that are looked up. Owners are put into
-	// Record.Ends in its order.
+	// Mapping lists the address fields that are looked up, at most [flow.MaxEnds]. Their owners are
+	// put into Record.Ends in its order.
 	Mapping []flow.MapEntry
-	// SyncTimeout is how long records wait for the first full sync. With 0
-	// they don't wait.
+	// SyncTimeout is how long records wait for the first full sync. With 0 they do not wait.
 	SyncTimeout time.Duration
-	// Retain is how long a pod that has ended still answers for flows of its
-	// time; 20 minutes if 0.
+	// Retain is how long a pod that has ended is still named for flows of its time; 20 minutes if
+	// 0.
 	Retain time.Duration
-	// Wait is how long a record waits for the owner of an address that is of a
-	// pod range of the cluster and that nobody owned when the flow ran, as far
-	// as is known. With 0, and of a source that is fixed, none waits.
+	// Wait is how long a record waits for a pod that the cluster has not announced yet. It waits if
+	// one of its addresses is in a pod range of the cluster and no pod is known to have owned it
+	// when the flow ran, or if the address may have passed on by then. With 0 no record waits, nor
+	// does any with a source that does not change by itself.
 	Wait time.Duration
-	// Capture is for input that does not arrive in real time: records are
-	// never held, the caller waits by WaitSynced instead; and what is known
-	// does not expire, because the clock is the capture's.
+	// Capture is for input that does not arrive in real time. Records are never held: the caller
+	// waits by WaitSynced instead. Pods that have ended do not expire, because flow times are those
+	// of the capture.
 	Capture bool
-	// HoldBytes bounds what all stages together hold; 64 MiB if 0.
+	// HoldBytes bounds the memory of the records that all stages together hold; 64 MiB if 0.
 	HoldBytes int64
 }
 
-// Source is where Kubernetes objects come from: a [Cluster] or a [Snapshot].
+// Source is where Kubernetes objects come from: a [Cluster] or a [Snapshot]. A source feeds one
+// Enricher.
 type Source interface {
-	// run feeds the state until ctx ends.
+	// run feeds the store until ctx ends.
 	run(ctx context.Context, st *store)
-	// reload reads everything again, if the source is one that changes only
-	// then. On an error the state is as before.
+	// reload reads everything again, if the source changes only then. On an error the store is as
+	// before.
 	reload(st *store) error
-	// fixed says that the source changes only when it is reloaded. All that it
-	// holds is of interest then, however long ago it ended.
+	// fixed reports whether the source changes only when it is reloaded. All that it holds is of
+	// interest then, however long ago it ended.
 	fixed() bool
 }
 
-// Enricher knows who owns which address. Its methods may be called from any
-// goroutine.
+// Enricher knows who owns which address, and when. Its methods may be called from any goroutine at
+// any time.
 type Enricher struct {
 	cfg     Config
 	source  Source
@@ -68,13 +71,15 @@ type Enricher struct {
 	store   *store
 	metrics *metrics
 
-	ready     atomic.Bool   // records wait no longer
-	readyCh   chan struct{} // closed when open becomes true
+	ready     atomic.Bool   // the first sync is complete, or took too long
+	readyCh   chan struct{} // closed when ready becomes true
 	readyOnce sync.Once
-	room      atomic.Int64 // bytes that may still be held
+	room      atomic.Int64 // bytes that stages may still hold
 }
 
-// New makes an Enricher; it does nothing until Run.
+// New returns an Enricher, which does nothing until Run. It registers the metrics that begin with
+// kube_enricher_lookups_, kube_enricher_kube_ and kube_enricher_records_held with reg. An error is
+// one of the mapping, or of metrics that reg has already.
 func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Registerer) (*Enricher, error) {
 	if len(cfg.Mapping) > flow.MaxEnds {
 		return nil, errors.New("too many entries in the mapping")
@@ -99,8 +104,8 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	return e, nil
 }
 
-// Run feeds the index until ctx ends. Its error is nil: a cluster that cannot be
-// reached may come back, and Ready tells.
+// Run feeds the index until ctx ends. Call it once. It always returns nil: a cluster that cannot be
+// reached may come back. Ready and Stale report on it meanwhile.
 func (e *Enricher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -117,7 +122,7 @@ func (e *Enricher) Run(ctx context.Context) error {
 	return nil
 }
 
-// release lets records pass.
+// setReady ends the wait for the first sync.
 func (e *Enricher) setReady() {
 	e.readyOnce.Do(func() {
 		e.ready.Store(true)
@@ -125,6 +130,7 @@ func (e *Enricher) setReady() {
 	})
 }
 
+// timeOut ends the wait for the first sync after Config.SyncTimeout.
 func (e *Enricher) timeOut(ctx context.Context) {
 	t := time.NewTimer(e.cfg.SyncTimeout)
 	defer t.Stop()
@@ -142,6 +148,7 @@ func (e *Enricher) timeOut(ctx context.Context) {
 	e.setReady()
 }
 
+// sweep drops what has expired, every sweepEvery.
 func (e *Enricher) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
@@ -155,8 +162,8 @@ func (e *Enricher) sweep(ctx context.Context) {
 	}
 }
 
-// Ready returns nil once the first sync is complete or has been waited for long
-// enough, and until then what is missing.
+// Ready returns nil once the first sync is complete or has taken longer than Config.SyncTimeout.
+// Until then its error says which kinds are missing and why.
 func (e *Enricher) Ready() error {
 	if e.ready.Load() {
 		return nil
@@ -167,8 +174,7 @@ func (e *Enricher) Ready() error {
 	return errors.New("not started")
 }
 
-// WaitSynced waits for what makes Ready return nil, or for the end of ctx,
-// whose error it returns.
+// WaitSynced waits until Ready returns nil. If ctx ends before, it returns the error of ctx.
 func (e *Enricher) WaitSynced(ctx context.Context) error {
 	select {
 	case <-e.readyCh:
@@ -178,12 +184,13 @@ func (e *Enricher) WaitSynced(ctx context.Context) error {
 	}
 }
 
-// Reload reads a snapshot again. If that fails, what was read before stays in
-// use. A cluster needs no reloading.
+// Reload reads a snapshot again. On an error, what was read before stays in use. A cluster is
+// always up to date: for it, Reload does nothing.
 func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.store) }
 
-// Lookup says who owned addr over the time [from, to], in Unix nanoseconds. It
-// neither locks nor allocates. IPv4-mapped IPv6 addresses must be unmapped.
+// Lookup returns who owned addr over the time [from, to], in Unix nanoseconds; the end has no
+// object if nobody is known to have. It neither locks nor allocates. IPv4-mapped IPv6 addresses
+// must be unmapped (RFC 4291, section 2.5.5.2).
 func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
 	end, _ := e.store.index.lookup(addr, from, to, 0)
 	return end

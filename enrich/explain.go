@@ -10,21 +10,22 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// staleAfter is how long a kind may be out of reach before that is told.
+// staleAfter is how long a kind may be unreachable before Stale reports it.
 const staleAfter = time.Minute
 
-// Explanation says who owned an address at a time, and why.
+// Explanation is who owned an address at a time, and why. Its JSON is the answer of /explain, and
+// is for users: names and values do not change.
 type Explanation struct {
-	Addr   string     `json:"addr"`
-	Time   time.Time  `json:"time"`
-	Status string     `json:"status"` // as PStatus
+	Addr   string     `json:"addr"`   // unmapped, without a zone
+	Time   time.Time  `json:"time"`   // in UTC
+	Status string     `json:"status"` // as in the field PStatus
 	Rule   string     `json:"rule"`   // overlap, service, node, before, after or none
 	Why    string     `json:"why"`    // the rule as a sentence
-	Chosen *NamedEnd  `json:"chosen"` // null if nobody
-	Owners []Claimant `json:"owners"` // pods by time, then services and nodes
+	Chosen *NamedEnd  `json:"chosen"` // null if nobody is named
+	Owners []Claimant `json:"owners"` // pods in order of their start, then Services, then Nodes
 }
 
-// NamedEnd is what records show of an owner.
+// NamedEnd is what records show of an owner. See [flow.Object] for the meaning of its fields.
 type NamedEnd struct {
 	Kind         string `json:"kind"`
 	Namespace    string `json:"namespace,omitempty"`
@@ -36,28 +37,28 @@ type NamedEnd struct {
 	Warn         string `json:"warn,omitempty"`
 }
 
-// Claimant is somebody who owns or owned the address.
+// Claimant is a pod, Service or Node that owns or owned the address.
 type Claimant struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 	UID       string `json:"uid,omitempty"`
-	// From and To bound the time over which a pod owned the address. From is
-	// soft if that may have begun later; To is missing while it goes on.
-	// Services and nodes own their addresses at any time.
+	// From and To bound the time over which a pod owned the address. Soft reports whether that may
+	// have begun later than From. To is missing while the pod owns it. Services and Nodes have
+	// neither: they own their addresses at any time.
 	From *time.Time `json:"from,omitempty"`
 	To   *time.Time `json:"to,omitempty"`
 	Soft bool       `json:"soft"`
-	// YieldsFrom is since when the pod only claims what nobody else does: it
-	// was to be deleted by then, or may have been gone unseen.
+	// YieldsFrom is the time from which on the pod only claims what no other pod does: it was to be
+	// deleted by then, or may have ended unseen. It is missing if there is no such time.
 	YieldsFrom *time.Time `json:"yields_from,omitempty"`
 	Network    string     `json:"network,omitempty"` // other than the cluster's own
 	MAC        string     `json:"mac,omitempty"`
 }
 
-// Explain says whom a flow at a time is attributed to that has an address and
-// no MAC. It takes the lock that changes of the cluster take, not that of any
-// look-up: there is none.
+// Explain returns who a flow at a time is attributed to by an address alone, without a MAC, and
+// why. The address may be an IPv4-mapped one and have a zone. Explain takes the lock that changes
+// of the cluster take; look-ups take none and do not wait for it. It is for any goroutine.
 func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	addr = addr.Unmap().WithZone("")
 	t := at.UnixNano()
@@ -108,9 +109,10 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	return x
 }
 
+// clock returns a time for a sentence, in UTC.
 func clock(t int64) string { return time.Unix(0, t).UTC().Format(time.RFC3339Nano) }
 
-// claimants lists who claims an address. It is for the writer.
+// claimants returns all that own or owned an address. It is for the writer.
 func (e *entry) claimants() []Claimant {
 	list := []Claimant{}
 	stamp := func(t int64) *time.Time {
@@ -139,7 +141,7 @@ func (e *entry) claimants() []Claimant {
 	}
 	slices.SortFunc(others, func(a, b *flow.Object) int {
 		if a.Kind != b.Kind {
-			return -strings.Compare(a.Kind, b.Kind) // services first
+			return -strings.Compare(a.Kind, b.Kind) // Services before Nodes
 		}
 		return compareObjects(a, b)
 	})
@@ -149,9 +151,9 @@ func (e *entry) claimants() []Claimant {
 	return list
 }
 
-// Stale says which kinds have been out of reach for more than a minute, and
-// since when; it is empty if none has. Names of flows from before are still
-// right then.
+// Stale returns a sentence that names the kinds that have been unreachable for more than a minute,
+// and since when; it is empty if there is none. Flows from before that time still get the right
+// names. It is for any goroutine.
 func (e *Enricher) Stale() string {
 	st := e.store
 	st.mu.Lock()

@@ -22,8 +22,8 @@ const (
 )
 
 // index finds the owners of addresses by time. It is a hash table whose entries are immutable for
-// readers and are replaced as a whole. Any number of readers may look up while one writer, who holds
-// the lock of the [store], changes it; no reader ever waits.
+// readers and are replaced as a whole. Any number of readers may look up while one writer, who
+// holds the lock of the [store], changes it; no reader ever waits.
 type index struct {
 	table atomic.Pointer[table]
 	seed  [2]uint64
@@ -43,9 +43,9 @@ type table struct {
 // every look-up reads: Go allocates the 128 bytes of an entry at a multiple of 64.
 type entry struct {
 	addr      netip.Addr
-	last      segment                      // the latest one; without object if no pod owned the address
+	last      segment                      // the latest one; empty without a pod
 	after     atomic.Pointer[entry]        // the next one in the bucket
-	static    flow.End                     // a Service or Node, for times at which no pod owned the address
+	static    flow.End                     // a Service or Node, for times without a pod
 	past      *past                        // never nil
 	uncertain atomic.Pointer[uncertainEnd] // a cache of one: see asUncertain
 
@@ -85,8 +85,8 @@ var noPast past
 type segment struct {
 	from, to    int64
 	end         flow.End
-	uncertain   bool // other segments are better: the pod may have owned the address, or another one unseen
-	inTolerance bool // no pod owned the address; by the tolerance it may still have been this one's
+	uncertain   bool // another pod may have owned the address: segments that are certain are better
+	inTolerance bool // it is outside the pod's time, and within the tolerance
 	provisional bool // a later event may show that the address had passed on by then
 }
 
@@ -178,11 +178,11 @@ const (
 	ruleBefore           // a pod owned it soon afterwards
 	ruleAfter            // a pod had owned it shortly before
 	ruleGap              // no pod is known to have owned it, and one may have come and gone unseen
-	ruleInterrupted      // a pod owned it when the watch was interrupted; another one may own it by now
+	ruleInterrupted      // a pod owned it before the watch was interrupted
 )
 
-// choose is [entry.chooseByMAC], but it gives no tolerance for a time at which pods may have come and
-// gone unseen.
+// choose is [entry.chooseByMAC], but it gives no tolerance for a time at which pods may have come
+// and gone unseen.
 func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
 	s, rule := e.chooseByMAC(mac, from, to)
 	switch {
@@ -259,7 +259,8 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 	return best, rule
 }
 
-// segment returns the i-th segment in order of time; the entry's last comes after all of past.older.
+// segment returns the i-th segment in order of time; the entry's last comes after all of
+// past.older.
 func (e *entry) segment(i int) *segment {
 	if i == len(e.past.older) {
 		return &e.last

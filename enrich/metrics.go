@@ -17,12 +17,11 @@ var results = [flow.NumStatus]string{
 	flow.StatusAmbiguous: "ambiguous", flow.StatusService: "service", flow.StatusNode: "node",
 }
 
-// metrics are the enricher's. Those that workers count are summed up when they
-// are scraped.
+// metrics are the metrics of an Enricher. What workers count is summed up when it is scraped.
 type metrics struct {
 	e           *Enricher
-	heldForSync atomic.Int64 // records that wait for the first sync,
-	heldForPod  atomic.Int64 // and for a pod
+	heldForSync atomic.Int64 // records that wait for the first sync
+	heldForPod  atomic.Int64 // records that wait for their pod
 
 	mu      sync.Mutex
 	workers []*lookups
@@ -74,15 +73,16 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	return nil
 }
 
-// add registers a worker's counters.
+// addCounters adds the counters of a worker.
 func (m *metrics) addCounters(w *lookups) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.workers = append(m.workers, w)
 }
 
-// lag observes how late a change became known. Times that cannot be right are
-// left out: clocks differ, and objects may be older than the change.
+// observeLag observes how late a change arrived: it was made at then, which is 0 if unknown. Lags
+// that cannot be right are left out, because clocks differ and an object's time may be of an older
+// change.
 func (m *metrics) observeLag(k kind, now, then int64) {
 	const plausible = 10 * 60 * 1e9
 	if d := now - then; then != 0 && d >= 0 && d <= plausible {
@@ -127,13 +127,14 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// stats is the state of a kind as metrics show it.
 type stats struct {
 	objects         int
 	started, synced bool
 	event           int64
 }
 
-// stats counts what is known.
+// stats returns the state of each kind.
 func (st *store) stats() (s [numKinds]stats) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -152,9 +153,9 @@ func (st *store) stats() (s [numKinds]stats) {
 	return s
 }
 
-// heldCollector exports records_held for what waits here. The outputs export
-// the same metric for what waits there; so that both fit into one registry,
-// whichever way they describe it, this one describes nothing beforehand.
+// heldCollector exports records_held for the records that wait here. The outputs export the same
+// metric for those that wait there. It describes nothing in advance, so that both fit into one
+// registry.
 type heldCollector struct{ m *metrics }
 
 // Describe implements [prometheus.Collector].

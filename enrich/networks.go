@@ -9,30 +9,30 @@ import (
 	"strings"
 )
 
-// Annotations that tell a pod's addresses in other networks than the cluster's.
+// Annotations with a pod's addresses in other networks than the cluster's own.
 const (
-	// networkStatus is written by Multus and other delegating plugins, as the
-	// Network Plumbing Working Group's specification has it (multi-net-spec,
-	// section 5).
+	// networkStatus is written by Multus and other delegating plugins (Kubernetes Network Custom
+	// Resource Definition De-facto Standard of the Network Plumbing Working Group, section 5).
 	networkStatus = "k8s.v1.cni.cncf.io/network-status"
-	// podNetworks is OVN-Kubernetes'.
+	// podNetworks is written by OVN-Kubernetes.
 	podNetworks = "k8s.ovn.org/pod-networks"
 )
 
-// network is where and as what a pod has an address. Of a pod's address in the
-// cluster's network it is nil if nothing more is known.
+// network is the network of an address, and the MAC that a pod has there. A nil one is the
+// cluster's own without a MAC.
 type network struct {
 	name string // empty for the cluster's own
-	mac  uint64 // as in flow records; 0 if unknown
+	mac  uint64 // the six bytes in the order of the wire, as in flow records; 0 if unknown
 }
 
-// address is an address in a network.
+// address is an address of a pod in a network.
 type address struct {
 	addr netip.Addr
 	network
 }
 
-// networks reads both annotations. What cannot be read claims nothing.
+// networks returns the addresses in both annotations of a pod, in order of the networks' names. It
+// leaves out what it cannot read.
 func networks(annotations map[string]string) []address {
 	var list []address
 	add := func(ip string, n network) {
@@ -83,7 +83,7 @@ func networks(annotations map[string]string) []address {
 	return list
 }
 
-// parseMAC returns 0 for what is none of six bytes.
+// parseMAC returns a MAC as in flow records; 0 if s is not a MAC of six bytes.
 func parseMAC(s string) uint64 {
 	hw, err := net.ParseMAC(s)
 	if err != nil || len(hw) != 6 {
@@ -96,9 +96,8 @@ func parseMAC(s string) uint64 {
 	return mac
 }
 
-// addNetworks adds the addresses that a pod has in other networks, and what is
-// known of those it has in the cluster's: that network's addresses are the
-// status's to tell.
+// addNetworks adds the addresses that a pod has in other networks than the cluster's own. Of the
+// addresses in that one, which the pod's status has, it only adds the MACs.
 func (it *object) addNetworks(annotations map[string]string) {
 	for _, a := range networks(annotations) {
 		if a.name != "" {
@@ -110,7 +109,7 @@ func (it *object) addNetworks(annotations map[string]string) {
 	}
 }
 
-// network tells about one of the item's addresses.
+// network returns the network of one of the pod's addresses.
 func (it *object) network(a netip.Addr) *network {
 	for i := range it.networks {
 		if it.networks[i].addr == a {
@@ -120,5 +119,5 @@ func (it *object) network(a netip.Addr) *network {
 	return nil
 }
 
-// sameNetwork compares all that is known.
+// sameNetwork reports whether name and MAC are the same.
 func sameNetwork(a, b *network) bool { return a == b || a != nil && b != nil && *a == *b }

@@ -101,7 +101,7 @@ func (st *store) applyFetchedOwner(k kind, key string, it *object) {
 		return
 	}
 	st.applyOwner(it)
-	st.removeOwner(k, key, time.Now().UnixNano()) // nothing reports its end: it is kept for some time
+	st.removeOwner(k, key, time.Now().UnixNano()) // nothing will report its end
 }
 
 // ownersFetched ends the wait of the first sync for owners that are fetched: all are there that can

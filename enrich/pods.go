@@ -14,7 +14,7 @@ type pod struct {
 	obj        *flow.Object // what records show; immutable
 	ownerKey   string       // of the owner whose own owner is to be named
 	spans      *span        // the addresses that it has or had
-	end        int64        // when its containers stopped, in Unix nanoseconds; never while they run
+	end        int64        // when its containers stopped; never while one runs
 	mark       uint32       // of the last list that had it
 	ownerKind  kind         // of that owner; noKind without one
 	ownerKnown bool         // that owner has been seen

@@ -21,29 +21,30 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// maxDepth bounds lists within lists: in YAML a list may even contain itself.
+// maxDepth bounds lists within lists. In YAML, a list may contain itself.
 const maxDepth = 5
 
-// Snapshot is a [Source] that reads a file of Kubernetes objects.
+// Snapshot is a [Source] that reads a file of Kubernetes objects. It changes only by
+// [Enricher.Reload].
 type Snapshot struct {
 	path   string
-	labels []string // of pods, to be kept
+	labels []string // names of the pods' labels that records may show
 
 	mu   sync.Mutex
-	read *snapshotObjects // to be applied
+	read *snapshotObjects // not applied yet; nil if all is
 }
 
-// objects is what a file holds.
+// snapshotObjects is the content of a file.
 type snapshotObjects struct {
 	items   [numKinds][]*object
 	skipped map[string]int // objects of other kinds, by kind
 	labels  []string
 }
 
-// LoadSnapshot reads and checks a file with the objects of a cluster, as
-// kubectl get -o yaml or -o json prints them: a List, or several documents.
-// Objects of kinds that are of no use are skipped. Those made of pods get the
-// values of the labels of the given names.
+// LoadSnapshot reads a file with the objects of a cluster, as kubectl get -o yaml or -o json prints
+// them: a List, or several documents. It skips objects of other kinds than those that names are
+// made of. Labels are the names of the pods' labels that records may show, in the order of
+// flow.AttrLabel. An error names the file and, for its content, the line.
 func LoadSnapshot(path string, labels ...string) (*Snapshot, error) {
 	o, err := readSnapshot(path, labels...)
 	if err != nil {
@@ -60,7 +61,7 @@ func (s *Snapshot) run(ctx context.Context, st *store) {
 	}
 	s.apply(st)
 	st.mu.Lock()
-	st.checkSync() // Reload may have been first
+	st.checkSync() // Reload may have applied it before the kinds were started
 	st.mu.Unlock()
 	<-ctx.Done()
 }
@@ -77,14 +78,14 @@ func (s *Snapshot) reload(st *store) error {
 	return nil
 }
 
-// apply applies what was read last, and forgets it.
+// apply applies what was read last, once.
 func (s *Snapshot) apply(st *store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.read == nil {
 		return
 	}
-	// Owners and nodes first, so that pods are rendered once.
+	// Owners and Nodes come first, so that each Pod is rendered once.
 	for _, k := range []kind{kindReplicaSet, kindJob, kindReplicationController, kindNode, kindService, kindPod} {
 		st.replace(k, s.read.items[k])
 	}
@@ -125,7 +126,7 @@ func parseObjects(b []byte, labels ...string) (*snapshotObjects, error) {
 		return o, err
 	}
 	err := o.parseJSON(b)
-	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // YAML may begin with a brace, too
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // or YAML with a brace
 		o = &snapshotObjects{skipped: map[string]int{}, labels: labels}
 		if o.parseYAML(b) == nil {
 			return o, nil
@@ -134,22 +135,22 @@ func parseObjects(b []byte, labels ...string) (*snapshotObjects, error) {
 	return o, err
 }
 
-// head is the part of an object that tells what it is.
+// typeHead is the part of an object that identifies its type, and the items of a list.
 type typeHead struct {
 	APIVersion string          `json:"apiVersion"`
 	Kind       string          `json:"kind"`
 	Items      json.RawMessage `json:"items"`
 }
 
-// list says whether the object is a list. If it is a typed one, such as a
-// PodList, its items may lack their type, and item is it.
+// itemType reports whether the object is a list, and returns the type of its items. Those of a
+// typed list, such as a PodList, may lack it.
 func (h typeHead) itemType() (item typeHead, ok bool) {
 	name, ok := strings.CutSuffix(h.Kind, "List")
 	return typeHead{APIVersion: h.APIVersion, Kind: name}, ok
 }
 
-// recognize returns the kind, noKind for those that are of no use. Other groups
-// have kinds of the same names: Knative's Service is no core Service.
+// recognizedKind returns the kind, noKind for those that names are not made of. Other API groups
+// have kinds of the same names: a Service of Knative is not a core Service.
 func (h typeHead) recognizedKind() kind {
 	gv, err := schema.ParseGroupVersion(h.APIVersion)
 	if err != nil {
@@ -163,8 +164,8 @@ func (h typeHead) recognizedKind() kind {
 	return noKind
 }
 
-// parseJSON reads objects one after another. It decodes a List item by item:
-// JSON is the form for big snapshots.
+// parseJSON reads objects one after another. It decodes a List item by item, because big snapshots
+// are written in JSON.
 func (o *snapshotObjects) parseJSON(b []byte) error {
 	line := func(offset int64) int { return 1 + bytes.Count(b[:min(offset, int64(len(b)))], []byte("\n")) }
 	d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff"))))
@@ -188,8 +189,8 @@ func (o *snapshotObjects) parseJSON(b []byte) error {
 	}
 }
 
-// addJSON adds an object or the items of a list. The default is the type of
-// what lacks one.
+// addJSON adds an object or the items of a list. The default is the type of an object that lacks
+// one.
 func (o *snapshotObjects) addJSON(raw []byte, byDefault typeHead, depth int) error {
 	if depth > maxDepth {
 		return errors.New("lists within lists")
@@ -245,8 +246,8 @@ func (o *snapshotObjects) parseYAML(b []byte) error {
 	}
 }
 
-// yamlError makes one line of the parser's error. Most name the line; those
-// that don't are about the first one, or about bytes that are no text.
+// yamlError makes an error of one line of the parser's. Most name the line of the input. Those that
+// do not are about the first line, or about bytes that are not text.
 func yamlError(err error, b []byte) error {
 	s := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")
 	if strings.Contains(s, "line ") {
@@ -262,7 +263,7 @@ func yamlError(err error, b []byte) error {
 	return fmt.Errorf("line %d: %s", n, s)
 }
 
-// addYAML is addJSON for YAML.
+// addYAML is addJSON for a node of YAML.
 func (o *snapshotObjects) addYAML(n *yaml.Node, byDefault typeHead, depth int) error {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -321,7 +322,7 @@ func (o *snapshotObjects) addYAML(n *yaml.Node, byDefault typeHead, depth int) e
 	return nil
 }
 
-// add adds an object, given as JSON.
+// addObject adds an object, which is given as JSON.
 func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 	if h.Kind == "" {
 		return errors.New("not a Kubernetes object: it has no kind")

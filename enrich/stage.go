@@ -9,30 +9,30 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Stage fills in the owners of a worker's records and hands them on. Records
-// that come before the cluster is known wait in it, and so do those whose pod
-// the cluster has not announced yet. It is used by one goroutine at a time.
+// Stage fills in the owners of a worker's records and hands them on. It holds records that come
+// before the first sync, and those whose pod the cluster has not announced yet. It implements
+// [flow.Handler], and is used by one goroutine at a time.
 type Stage struct {
 	_         [64]byte // keeps the workers' stages out of each other's cache lines
 	e         *Enricher
 	next      flow.Handler
 	counters  *lookups
-	maxWait   int64        // nanoseconds; 0: for no pod
-	ready     bool         // the cluster is known, or was waited for long enough
+	maxWait   int64        // how long a record waits for its pod, in nanoseconds; 0: not at all
+	ready     bool         // Enricher.ready has been seen, or does not matter
 	held      []heldRecord // in order of arrival, from first on
 	first     int
-	additions uint64 // changes of the index that held records have been checked against
+	additions uint64 // index.additions when the held records were checked last
 	lookedUp  uint   // the entries of the mapping that were looked up last, as bits
-	nextCheck int64  // when to check next, if there are others
+	nextCheck int64  // not before then are they checked again, in Unix nanoseconds
 
 	_ [64]byte
 }
 
-// parcel is a record that is held, with its share of the room.
+// heldRecord is a copy of a record that waits.
 type heldRecord struct {
 	record *flow.Record
-	size   int64
-	until  int64 // when it has waited long enough for a pod, in Unix nanoseconds
+	size   int64 // its part of Enricher.room, in bytes
+	until  int64 // when it goes on without its pod, in Unix nanoseconds
 }
 
 // lookups counts one worker's look-ups by result. No other worker's counters
@@ -43,32 +43,31 @@ type lookups struct {
 	_ [64]byte
 }
 
-// justNow is how late the watch may tell that an address has passed on. It is
-// seldom later.
-const maxEventLag = int64(5 * time.Second)
-
-// checkEvery is how often held records are checked at most, in nanoseconds, and
-// checkCost what is added for each of them, so that it takes up a tenth of the
-// worker's time at most.
 const (
+	// maxEventLag is how late the watch reports that an address has passed on, but for rare cases.
+	// It is in nanoseconds.
+	maxEventLag = int64(5 * time.Second)
+	// checkEvery is the least time between two checks of the held records, and checkCost is added
+	// to it for each of them, so that checks take a tenth of the worker's time at most. Both are in
+	// nanoseconds.
 	checkEvery = int64(10 * time.Millisecond)
 	checkCost  = int64(2 * time.Microsecond)
 )
 
-// NewStage makes a worker's stage in front of next.
+// NewStage returns the stage of a worker, which hands records on to next. Each worker needs one.
 func (e *Enricher) NewStage(next flow.Handler) *Stage {
 	s := &Stage{e: e, next: next, counters: new(lookups), ready: e.cfg.Capture, maxWait: int64(e.cfg.Wait)}
 	e.metrics.addCounters(s.counters)
 	return s
 }
 
-// HandleFlow fills in r.Ends and hands r on, or holds a copy of r until the
-// cluster, or the pod, is known.
+// HandleFlow fills in r.Ends and hands r on, or holds a copy of r until the cluster, or the pod, is
+// known. It keeps neither r nor what r refers to. It allocates only for records that it holds.
 func (s *Stage) HandleFlow(r *flow.Record) {
 	switch {
 	case s.ready:
 		if len(s.held) > s.first {
-			s.checkHeld(int64(r.Msg.TimeReceivedNs)) // near enough, and for nothing
+			s.checkHeld(int64(r.Msg.TimeReceivedNs)) // about the present, and no call of a clock
 		}
 	case s.e.ready.Load():
 		s.passSynced()
@@ -83,13 +82,14 @@ func (s *Stage) HandleFlow(r *flow.Record) {
 	s.hold(r)
 }
 
-// fill fills in the owners. It returns false if one may be announced yet.
+// fill fills in the owners of a record, and reports whether they are settled: none of them may
+// still be announced.
 func (s *Stage) fill(r *flow.Record) (settled bool) {
 	settled, s.lookedUp = true, 0
 	from, to := r.Interval()
 	ix := s.e.store.index
-	// The entries of all addresses are asked for before one is looked at: they
-	// are rarely in the cache, and so are waited for together.
+	// The entries of all addresses are loaded before one is read. They are rarely in the CPU's
+	// cache, and this way their cache misses overlap.
 	var entries [flow.MaxEnds]*entry
 	var addrs [flow.MaxEnds]netip.Addr
 	mapping := s.e.cfg.Mapping
@@ -108,7 +108,7 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		}
 		end, known := flow.End{}, false
 		if e := entries[i].find(addrs[i]); e != nil {
-			end, known = ix.at(e, from, to, s.mac(r, i))
+			end, known = ix.at(e, from, to, s.mac(r, mapping[i].Field))
 		}
 		r.Ends[i] = end
 		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
@@ -118,10 +118,10 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 	return settled
 }
 
-// expects says whether the owner of an address may be announced yet, of which no
-// settled one is known. It may if the address is a pod's and nobody is known to
-// have owned it when the flow ran. If somebody is, the next one may have had it
-// only if that was just now, or since the watch has been interrupted.
+// mayStillBeAnnounced reports whether the cluster may announce another owner of an address, whose
+// owner is not settled. If nobody is known to have owned it, that may happen if the address is in a
+// pod range. If somebody is, a next owner may have followed unseen within the lag of the watch, or
+// since the watch was interrupted.
 func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, received int64) bool {
 	if known == flow.StatusNone {
 		return s.e.store.index.podRanges.Load().contains(addr)
@@ -129,9 +129,9 @@ func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, re
 	return from > received-maxEventLag || from > s.e.store.index.watch.KnownUntil()
 }
 
-// mac returns the MAC that a record has beside a mapped address, 0 if none.
-func (s *Stage) mac(r *flow.Record, entry int) uint64 {
-	switch s.e.cfg.Mapping[entry].Field {
+// mac returns the MAC that a record has beside an address field, 0 if it has none.
+func (s *Stage) mac(r *flow.Record, field flow.FieldID) uint64 {
+	switch field {
 	case flow.FieldSrcAddr:
 		return r.Msg.SrcMac
 	case flow.FieldDstAddr:
@@ -140,7 +140,7 @@ func (s *Stage) mac(r *flow.Record, entry int) uint64 {
 	return 0
 }
 
-// pass counts the look-ups of the record that was filled last, and hands it on.
+// pass hands on the record that was filled last, and counts its look-ups.
 func (s *Stage) pass(r *flow.Record) {
 	for i := range s.e.cfg.Mapping {
 		if s.lookedUp&(1<<i) != 0 {
@@ -150,7 +150,8 @@ func (s *Stage) pass(r *flow.Record) {
 	s.next.HandleFlow(r)
 }
 
-// Idle hands on what need not wait any more, and passes the call on.
+// Idle hands on the records that need not wait any more, and calls Idle of the next handler. It
+// reports whether records are still held here or there.
 func (s *Stage) Idle() (pending bool) {
 	switch {
 	case s.ready:
@@ -164,7 +165,8 @@ func (s *Stage) Idle() (pending bool) {
 	return s.next.Idle() || held
 }
 
-// Drain hands on whatever is held, with what is known by now.
+// Drain hands on all records that are held, with the owners that are known by now. It is for the
+// end, when the worker calls HandleFlow no more.
 func (s *Stage) Drain() {
 	for len(s.held) > s.first {
 		s.passOldest()
@@ -173,7 +175,8 @@ func (s *Stage) Drain() {
 	s.ready = s.ready || s.e.ready.Load()
 }
 
-// opened hands on what waited for the cluster, but for what may be named yet.
+// passSynced hands on the records that waited for the first sync, but for those whose pod may still
+// be announced.
 func (s *Stage) passSynced() {
 	s.ready = true
 	n := int64(len(s.held) - s.first)
@@ -182,8 +185,8 @@ func (s *Stage) passSynced() {
 	s.recheckHeld(time.Now().UnixNano())
 }
 
-// check hands on the records that have waited long enough, and those whose
-// owners have become known.
+// checkHeld hands on the records that have waited long enough, and those whose owners have become
+// known.
 func (s *Stage) checkHeld(now int64) {
 	if now >= s.nextCheck && s.e.store.index.additions.Load() != s.additions {
 		s.recheckHeld(now)
@@ -193,7 +196,7 @@ func (s *Stage) checkHeld(now int64) {
 	}
 }
 
-// settle looks up all that is held.
+// recheckHeld looks up all records that are held, and hands on those that are settled.
 func (s *Stage) recheckHeld(now int64) {
 	s.additions = s.e.store.index.additions.Load()
 	kept := s.held[:0]
@@ -213,13 +216,13 @@ func (s *Stage) recheckHeld(now int64) {
 	s.nextCheck = now + checkEvery + checkCost*int64(len(kept))
 }
 
-// hold keeps a copy of r. If there is no room for it, the oldest go on as they
-// are.
+// hold keeps a copy of r. To make room for it, the oldest records go on with the owners that are
+// known by now.
 func (s *Stage) hold(r *flow.Record) {
 	size := sizeOf(r)
 	for s.e.room.Add(-size) < 0 {
 		s.e.room.Add(size)
-		if len(s.held) == s.first { // other workers have it all
+		if len(s.held) == s.first { // other workers have all the room
 			s.fill(r)
 			s.pass(r)
 			return
@@ -230,7 +233,7 @@ func (s *Stage) hold(r *flow.Record) {
 	s.heldGauge().Add(1)
 }
 
-// gauge counts what is held.
+// heldGauge returns the gauge that counts the records that are held.
 func (s *Stage) heldGauge() *atomic.Int64 {
 	if s.ready {
 		return &s.e.metrics.heldForPod
@@ -238,7 +241,7 @@ func (s *Stage) heldGauge() *atomic.Int64 {
 	return &s.e.metrics.heldForSync
 }
 
-// passFirst hands on the oldest record that is held.
+// passOldest hands on the oldest record that is held.
 func (s *Stage) passOldest() {
 	p := s.held[s.first]
 	s.held[s.first] = heldRecord{}
@@ -252,17 +255,17 @@ func (s *Stage) passOldest() {
 	s.passHeld(p)
 }
 
-// leave hands on a record that was held, with its owners.
+// passHeld hands on a record that was held and has been filled.
 func (s *Stage) passHeld(p heldRecord) {
 	s.e.room.Add(p.size)
 	s.heldGauge().Add(-1)
 	s.pass(p.record)
 }
 
-// sizeOf estimates the memory that a copy of r takes.
+// sizeOf estimates the memory that a copy of r takes, in bytes.
 func sizeOf(r *flow.Record) int64 {
 	m := &r.Msg
-	n := int(unsafe.Sizeof(*r)) + 64 + // 64: the parcel and rounding
+	n := int(unsafe.Sizeof(*r)) + 64 + // 64: the heldRecord and rounding
 		len(m.SrcAddr) + len(m.DstAddr) + len(m.NextHop) + len(m.SamplerAddress) + len(m.BgpNextHop) +
 		4*(len(m.AsPath)+len(m.BgpCommunities)+len(m.MplsLabel)+len(m.MplsTtl)+len(m.LayerStack)+len(m.LayerSize)) +
 		40*(len(m.MplsIp)+len(m.Ipv6RoutingHeaderAddresses)) +

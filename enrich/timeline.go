@@ -50,8 +50,9 @@ func (s *span) networkName() string {
 	return s.network.name
 }
 
-// resolvedStart moves the start of a soft span to the latest end of the owners that are known to have
-// ended before it: two pods do not have one address at a time, and a soft start may be too early.
+// resolvedStart moves the start of a soft span to the latest end of the owners that are known to
+// have ended before it: two pods do not have one address at a time, and a soft start may be too
+// early.
 func (s *span) resolvedStart(first *span) int64 {
 	from := s.from
 	for o := first; o != nil; o = o.next {
@@ -89,10 +90,10 @@ type claim struct {
 	*span
 	from          int64
 	yieldsFrom    int64
-	possibleFrom  int64 // from this time on the pod may have owned the address,
-	certainFrom   int64 // from this time on it did for certain,
-	possibleUntil int64 // and until this time it may have done so
-	supersededAt  int64 // from this time on another pod owned it, after this one may have lost it; else never
+	possibleFrom  int64 // the pod may have owned the address from then on
+	certainFrom   int64 // it owned the address for certain from then on
+	possibleUntil int64 // it may have owned the address until then
+	supersededAt  int64 // another pod has had the address since the pod may have lost it; or never
 	unshared      bool  // no other pod is known to have had the address
 }
 

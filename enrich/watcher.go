@@ -31,10 +31,11 @@ const (
 	// maxAccessRetry.
 	accessRetry    = 30 * time.Second
 	maxAccessRetry = 5 * time.Minute
-	// catchUpTimeout is how long a watch that was connected may go on reporting what happened before.
+	// catchUpTimeout is how long a watch that was connected may go on reporting what happened
+	// before.
 	catchUpTimeout = 10 * time.Second
-	// A server that cannot be reached is tried again after about a tenth of the time that it has been
-	// away: addresses change hands unseen meanwhile.
+	// A server that cannot be reached is tried again after about a tenth of the time that it has
+	// been away: addresses change hands unseen meanwhile.
 	minRetry    = 500 * time.Millisecond
 	retryGrowth = 1.1
 	retrySteps  = 40 // from minRetry to maxRetry
@@ -61,7 +62,7 @@ type watcher struct {
 
 	listErr, watchErr       error     // of this session
 	synced                  time.Time // in this session; zero before
-	watchForbiddenAt        time.Time // when a kind that may be listed was found not to be watchable
+	watchForbiddenAt        time.Time // when only the permission to watch was missing
 	listAccess, watchAccess access
 	warned                  bool // missing permissions were logged
 }
@@ -72,9 +73,11 @@ func (w *watcher) run(ctx context.Context) {
 	log := w.c.log.WithField("resource", w.kind.resource())
 	logger := logr.New(&klogSink{log, &w.c.warnings})
 	ctx = klog.NewContext(ctx, logger)
-	r := cache.NewReflectorWithOptions(&cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}, nil, w, cache.ReflectorOptions{
+	lw := &cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}
+	r := cache.NewReflectorWithOptions(lw, nil, w, cache.ReflectorOptions{
 		Logger: &logger, Name: "kube-enricher", TypeDescription: w.kind.resource(),
-		Backoff: &wait.Backoff{Duration: minRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: maxRetry}, // of watches
+		// Backoff is for watches; run waits between sessions.
+		Backoff: &wait.Backoff{Duration: minRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: maxRetry},
 	})
 	r.WatchListPageSize = pageSize
 	delay, ask := minRetry, accessRetry
@@ -123,7 +126,7 @@ func (w *watcher) run(ctx context.Context) {
 			}
 			w.logFailure(log, cmp.Or(w.listErr, err, w.watchErr))
 			if w.st.mustRelist(w.kind) && !w.synced.IsZero() && time.Since(w.synced) > shortSession {
-				next = wait.Jitter(relistDelay, 1) // the server is there, and changes are missed until then
+				next = wait.Jitter(relistDelay, 1) // changes are missed until the list
 			}
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		}
@@ -274,8 +277,8 @@ func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.In
 }
 
 // monitor hands on the events of a watch, and reports how far it can be trusted: that it has ended,
-// and that it has caught up because nothing comes any more. The end is reported before the reflector
-// sees it, so before it can connect again.
+// and that it has caught up because nothing comes any more. The end is reported before the
+// reflector sees it, so before it can connect again.
 func (w *watcher) monitor(from watch.Interface) watch.Interface {
 	events := make(chan watch.Event)
 	to := watch.NewProxyWatcher(events)

@@ -25,7 +25,8 @@ const (
 )
 
 // watchState is what is known of the watch of one kind: whether every change arrives, and if not,
-// up to when it did. No other type knows of interruptions; the index and the timelines ask this one.
+// up to when it did. No other type knows of interruptions; the index and the timelines ask this
+// one.
 //
 //	                  list applied within idleAfter
 //	    +-----------+ ------------------------------> +--------+
@@ -137,7 +138,7 @@ func (w *watchState) onListApplied(now, expiry int64) {
 	known := int64(never)
 	if w.listRequested != 0 {
 		w.freshAt = w.listRequested
-		if now-w.listRequested > int64(idleAfter) { // the watch has yet to report what came after the request
+		if now-w.listRequested > int64(idleAfter) { // the watch reports first what came meanwhile
 			w.phase, known = resuming, w.watermark()
 		}
 		w.listRequested = 0
