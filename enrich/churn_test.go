@@ -60,7 +60,7 @@ type tenancy struct {
 	watched        bool // the address was ever shown to the watch, or listed
 }
 
-// overlaps says whether the pod owned the address at any time of [from, to].
+// overlaps reports whether the pod owned the address at any time of [from, to].
 func (o *tenancy) overlaps(from, to time.Duration) bool { return from < o.down && o.up <= to }
 
 // near is the same for a flow of a time in which nobody owned the address: the
@@ -235,13 +235,13 @@ func (w *churnWorld) live(o *tenancy, number int) {
 			Terminated: &corev1.ContainerStateTerminated{FinishedAt: churnTime(stop)},
 		}}}
 	}
-	var told, gone time.Duration
+	var reported, gone time.Duration
 	switch w.r.IntN(10) {
 	case 0, 1, 2, 3: // it finishes, and is deleted when somebody tidies up
 		o.down = stop + w.upTo(time.Second)
-		told = max(shown, stop+w.upTo(time.Second))
-		tell(told, finished)
-		gone = max(told, o.down) + w.upTo(2*time.Minute)
+		reported = max(shown, stop+w.upTo(time.Second))
+		tell(reported, finished)
+		gone = max(reported, o.down) + w.upTo(2*time.Minute)
 	case 4, 5, 6, 7: // it is deleted, with grace
 		asked := max(shown, stop-w.upTo(5*time.Second))
 		tell(asked, func() {
@@ -249,9 +249,9 @@ func (w *churnWorld) live(o *tenancy, number int) {
 			pod.DeletionTimestamp = &deadline
 		})
 		o.down = stop + w.upTo(500*time.Millisecond)
-		told = max(asked, stop+w.upTo(time.Second))
-		tell(told, finished)
-		gone = max(told, o.down) + w.upTo(time.Second)
+		reported = max(asked, stop+w.upTo(time.Second))
+		tell(reported, finished)
+		gone = max(reported, o.down) + w.upTo(time.Second)
 	default: // it is deleted by force, and its address is free at once
 		gone = max(shown, stop)
 		o.down = gone
@@ -323,7 +323,7 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	ambiguous := end.Status == flow.StatusAmbiguous
 	right := named != nil && (named.overlaps(f.from, f.to) || !owned && (ambiguous || named.near(f.from, f.to)))
 	switch {
-	case !right && named != nil && !(ambiguous && (strings.Contains(end.Object.Warn, owner.name+".") || w.told(end.Object.Warn, f))):
+	case !right && named != nil && !(ambiguous && (strings.Contains(end.Object.Warn, owner.name+".") || w.warnsRightly(end.Object.Warn, f))):
 		s.wrong++
 		if len(s.examples) < 10 {
 			s.examples = append(s.examples, fmt.Sprintf("%s, flow [%v, %v] exported %v: named %s %s [%v, %v), owned by %v",
@@ -340,9 +340,9 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	}
 }
 
-// told says whether a warning rightly tells that the owner may be one that has
-// not been seen.
-func (w *churnWorld) told(warn string, f *churnFlow) bool {
+// warnsRightly reports whether a warning says, and rightly so, that the owner may be a pod that was
+// not seen.
+func (w *churnWorld) warnsRightly(warn string, f *churnFlow) bool {
 	return strings.Contains(warn, "interrupted") && slices.ContainsFunc(w.cuts, func(c churnInterval) bool { return c.overlaps(f.from-churnCutLag, f.to+churnCutLag) })
 }
 
@@ -426,7 +426,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 		owners[o.name] = o
 	}
 	for k := range numKinds {
-		var told []churnObject
+		var sent []churnObject
 		for _, states := range w.objects[k] {
 			var last time.Duration
 			for _, o := range states {
@@ -435,13 +435,13 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 					last = max(last, o.at+w.upTo(churnLag))
 				}
 				o.at = last
-				told = append(told, o)
+				sent = append(sent, o)
 			}
 		}
-		slices.SortStableFunc(told, func(a, b churnObject) int { return cmp.Compare(a.at, b.at) })
+		slices.SortStableFunc(sent, func(a, b churnObject) int { return cmp.Compare(a.at, b.at) })
 		var last time.Duration
 		lag, turn := time.Duration(0), time.Duration(0)
-		for _, o := range told {
+		for _, o := range sent {
 			at := o.at
 			if stream { // the lag comes and goes
 				if at >= turn {

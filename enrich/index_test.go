@@ -99,7 +99,7 @@ func big(tb testing.TB, pods int) (*Enricher, []netip.Addr) {
 	addrs := make([]netip.Addr, pods)
 	for i := range items {
 		addrs[i] = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		items[i] = manyItem(i, addrs[i])
+		items[i] = manyPod(i, addrs[i])
 	}
 	e.store.markStarted(kindPod)
 	e.store.replace(kindPod, items)
@@ -107,7 +107,7 @@ func big(tb testing.TB, pods int) (*Enricher, []netip.Addr) {
 	return e, addrs
 }
 
-func manyItem(i int, a netip.Addr) *object {
+func manyPod(i int, a netip.Addr) *object {
 	return &object{
 		kind: kindPod, namespace: fmt.Sprint("namespace-", i%50), name: fmt.Sprintf("workload-%d-5d9c7b8f64-%05d", i/5, i),
 		uid: fmt.Sprintf("20000000-0000-4000-8000-%012d", i), hostIP: fmt.Sprintf("172.18.%d.%d", i%1000/250, i%250), node: fmt.Sprint("worker-", i%1000),
@@ -122,7 +122,7 @@ func churn(e *Enricher, perSecond int, stop <-chan struct{}) (created int) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
 	pod := func(i int) *object {
-		return manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, byte(i), byte(i >> 8), 1}))
+		return manyPod(1_000_000+i, netip.AddrFrom4([4]byte{10, byte(i), byte(i >> 8), 1}))
 	}
 	for ; ; created++ {
 		select {
@@ -216,7 +216,7 @@ func BenchmarkChange(b *testing.B) {
 	e, _ := big(b, 50000)
 	items := make([]*object, 1000)
 	for i := range items {
-		items[i] = manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}))
+		items[i] = manyPod(1_000_000+i, netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}))
 	}
 	b.ReportAllocs()
 	i := 0
@@ -234,7 +234,7 @@ func BenchmarkHistory(b *testing.B) {
 	a := netip.AddrFrom4([4]byte{10, 0, 0, 1})
 	var ended []*object
 	for i := range maxEndedPerAddress {
-		it := manyItem(i, a)
+		it := manyPod(i, a)
 		it.created = time.Now().UnixNano() - int64(maxEndedPerAddress-i)*4e9
 		it.ready = it.created + 1e9
 		it.stopped, it.finished = true, it.ready+2e9

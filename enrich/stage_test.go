@@ -82,7 +82,7 @@ func TestStageHoldsUntilSynced(t *testing.T) {
 		if n := e.metrics.heldForSync.Load(); n != 3 {
 			t.Errorf("%d held", n)
 		}
-		e.store.replace(kindPod, []*object{podSpec{name: "p", ips: "10.0.0.1", ready: rfc(-10)}.item(t)})
+		e.store.replace(kindPod, []*object{podSpec{name: "p", ips: "10.0.0.1", ready: rfc(-10)}.object(t)})
 		s.HandleFlow(record(3, "", "10.0.0.1"))
 		if s.Idle() {
 			t.Error("Idle: something is pending")
@@ -98,7 +98,7 @@ func TestStageHoldsUntilSynced(t *testing.T) {
 		}
 		out.pending = true
 		if !s.Idle() {
-			t.Error("what is pending behind the stage is not told")
+			t.Error("what is pending behind the stage is not reported")
 		}
 	})
 }
@@ -143,7 +143,7 @@ func TestStageDrain(t *testing.T) {
 func TestStageBound(t *testing.T) {
 	size := sizeOf(record(0, "10.0.0.1", ""))
 	held(t, Config{SyncTimeout: time.Minute, HoldBytes: 3*size + size/2}, func(t *testing.T, e *Enricher) {
-		e.store.update(podSpec{name: "p", ips: "10.0.0.1"}.item(t)) // known, though not all is
+		e.store.update(podSpec{name: "p", ips: "10.0.0.1"}.object(t)) // known, though not all is
 		a, b := &sink{}, &sink{}
 		sa, sb := e.NewStage(a), e.NewStage(b)
 		for i := range uint32(5) {
@@ -192,14 +192,14 @@ func TestLookupsAreCounted(t *testing.T) {
 		st := e.store
 		st.replace(kindPod, nil)
 		for _, p := range []podSpec{{name: "a", ips: "10.0.0.1"}, {name: "b", ips: "10.0.0.2"}, {name: "c", ips: "10.0.0.2"}, {name: "d", ips: "10.0.0.3"}} {
-			st.update(p.item(t))
+			st.update(p.object(t))
 		}
 		st.update(&object{kind: kindService, name: "s", uid: "s", addrs: []netip.Addr{addr("10.96.0.1")}})
 		st.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("192.0.2.1")}})
 		after(1)
 		early := record(0, "10.0.0.3", "")
 		after(10)
-		st.remove(podSpec{name: "d", ips: "10.0.0.3"}.item(t))
+		st.remove(podSpec{name: "d", ips: "10.0.0.3"}.object(t))
 		stages := []*Stage{e.NewStage(&sink{}), e.NewStage(&sink{})}
 		for i, r := range []*flow.Record{
 			record(1, "10.0.0.1", "::ffff:10.0.0.1"), record(2, "10.0.0.2", "10.96.0.1"), record(3, "192.0.2.1", "192.0.2.99"), early,

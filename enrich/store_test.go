@@ -17,7 +17,7 @@ import (
 )
 
 // item makes what is kept of a pod.
-func (p podSpec) item(t testing.TB) *object {
+func (p podSpec) object(t testing.TB) *object {
 	t.Helper()
 	var pod corev1.Pod
 	if err := yaml.Unmarshal([]byte(p.yaml()), &pod); err != nil {
@@ -98,7 +98,7 @@ func TestWatchedPods(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := watched(t)
 				for _, s := range c.steps {
-					switch it := s.pod.item(t); {
+					switch it := s.pod.object(t); {
 					case s.pod.name == idle:
 					case s.delete:
 						e.store.remove(it)
@@ -120,7 +120,7 @@ func TestWatchedPods(t *testing.T) {
 func TestIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.1"}.item(t)
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}.object(t), podSpec{name: "b", ips: "10.0.0.1"}.object(t)
 		e.store.update(a) // [1, 11)
 		after(10)
 		e.store.remove(a)
@@ -144,7 +144,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		for i := range 3 * maxEndedPerAddress {
-			p := podSpec{name: fmt.Sprint("p", i), ips: "10.0.0.1"}.item(t)
+			p := podSpec{name: fmt.Sprint("p", i), ips: "10.0.0.1"}.object(t)
 			e.store.update(p)
 			after(10)
 			e.store.remove(p)
@@ -182,7 +182,7 @@ func TestHistoryIsBounded(t *testing.T) {
 func TestForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.1"}.item(t)
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}.object(t), podSpec{name: "b", ips: "10.0.0.1"}.object(t)
 		e.store.update(a) // [1, 11)
 		after(10)
 		e.store.remove(a)
@@ -215,7 +215,7 @@ func TestNothingLeft(t *testing.T) {
 		var items []*object
 		for i := range 1000 {
 			p := podSpec{name: fmt.Sprint("p", i), ips: fmt.Sprintf("10.0.%d.%d,fd00::%x", i%7, i%50, i), owner: fmt.Sprintf("ReplicaSet/rs-%d/rs%d", i%20, i%20)}
-			items = append(items, p.item(t))
+			items = append(items, p.object(t))
 		}
 		nodes := []*object{{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: "z", addrs: []netip.Addr{addr("192.0.2.1")}}}
 		st.replace(kindPod, items)
@@ -238,7 +238,7 @@ func TestNothingLeft(t *testing.T) {
 		st.replace(kindNode, nil)
 		st.replace(kindReplicaSet, nil)
 		if o := e.Lookup(addr("fd00::1"), at(2), at(2)).Object; o.Workload != "d" || o.Zone != "z" {
-			t.Errorf("the pod lost what its owner and node had told: %+v", o)
+			t.Errorf("the pod lost what its owner and node had shown: %+v", o)
 		}
 		after(1)
 		st.replace(kindPod, nil)
@@ -263,18 +263,18 @@ type model struct {
 }
 
 type ownership struct {
-	name      string
-	from, to  int64
-	sure      int64 // from here on, somebody else may have had the address unseen
-	deleted   bool
-	neighbour func() bool // somebody else has had the address
+	name       string
+	from, to   int64
+	yieldsFrom int64 // from here on, somebody else may have had the address unseen
+	deleted    bool
+	shared     func() bool // somebody else has had the address
 }
 
-func (o *ownership) doubted(at int64) bool { return at >= o.sure && o.neighbour() }
+func (o *ownership) uncertainAt(at int64) bool { return at >= o.yieldsFrom && o.shared() }
 
 func (m *model) add(p string, addrs []netip.Addr, now int64) {
 	for _, a := range addrs {
-		o := &ownership{name: p, from: now, to: never, sure: never, neighbour: func() bool { return len(m.owned[a]) > 1 }}
+		o := &ownership{name: p, from: now, to: never, yieldsFrom: never, shared: func() bool { return len(m.owned[a]) > 1 }}
 		m.owned[a] = append(m.owned[a], o)
 		m.open[p] = append(m.open[p], o)
 	}
@@ -286,31 +286,31 @@ func (m *model) end(p string, now int64, deleted bool) {
 	}
 }
 
-// miss is told of a list: nothing is known for sure of the time between.
-func (m *model) miss(heard, now int64) {
-	sure := heard - tolerance
-	m.gaps = append(m.gaps, interval{sure, now + tolerance})
+// relist applies a list: nothing is known for certain of the time since the last event.
+func (m *model) relist(lastEvent, now int64) {
+	watermark := lastEvent - tolerance
+	m.gaps = append(m.gaps, interval{watermark, now + tolerance})
 	for _, owners := range m.owned {
 		for _, o := range owners {
-			if o.deleted && o.to > sure {
-				o.sure = min(o.sure, max(sure, o.from))
+			if o.deleted && o.to > watermark {
+				o.yieldsFrom = min(o.yieldsFrom, max(watermark, o.from))
 			}
 		}
 	}
 }
 
-// show says who owned the address at a time: who claims it, one that surely did
+// show returns who owned the address at a time: who claims it, one that surely did
 // before others, a live one before one that has ended, the latest start; else the
 // nearest within the tolerance, unless somebody may have come and gone unseen.
 func (m *model) show(a netip.Addr, at int64) string {
 	owners := slices.Clone(m.owned[a])
 	owners = slices.DeleteFunc(owners, func(o *ownership) bool { // who has lost the address since
-		return at >= o.sure && slices.ContainsFunc(m.owned[a], func(x *ownership) bool { return x != o && o.sure <= x.from && x.from <= at })
+		return at >= o.yieldsFrom && slices.ContainsFunc(m.owned[a], func(x *ownership) bool { return x != o && o.yieldsFrom <= x.from && x.from <= at })
 	})
 	slices.SortFunc(owners, func(x, y *ownership) int {
 		switch {
-		case x.doubted(at) != y.doubted(at):
-			if x.doubted(at) {
+		case x.uncertainAt(at) != y.uncertainAt(at):
+			if x.uncertainAt(at) {
 				return 1
 			}
 			return -1
@@ -338,7 +338,7 @@ func (m *model) show(a netip.Addr, at int64) string {
 		return best.name + " ambiguous"
 	case live == 1:
 		return best.name + " live"
-	case best != nil && best.doubted(at):
+	case best != nil && best.uncertainAt(at):
 		return best.name + " ambiguous"
 	case best != nil:
 		return best.name + " retained"
@@ -349,7 +349,7 @@ func (m *model) show(a netip.Addr, at int64) string {
 	slices.SortFunc(owners, func(x, y *ownership) int { return int((y.from - x.from) / int64(time.Millisecond)) })
 	nearest := tolerance + 1
 	for _, o := range owners {
-		if d := max(o.from-at, at-o.to); d < nearest && !o.doubted(o.from) {
+		if d := max(o.from-at, at-o.to); d < nearest && !o.uncertainAt(o.from) {
 			best, nearest = o, d
 		}
 	}
@@ -362,7 +362,7 @@ func (m *model) show(a netip.Addr, at int64) string {
 	return best.name + " retained"
 }
 
-// Under any sequence of changes, the index says what the model says.
+// Under any sequence of changes, the index answers as the model does.
 func TestModel(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -370,7 +370,7 @@ func TestModel(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				e := watched(t)
 				m := &model{owned: map[netip.Addr][]*ownership{}, open: map[string][]*ownership{}}
-				heard := time.Now().UnixNano()
+				lastEvent := time.Now().UnixNano()
 				var pool []netip.Addr
 				for i := range 12 {
 					pool = append(pool, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
@@ -421,12 +421,12 @@ func TestModel(t *testing.T) {
 							items = append(items, live[name])
 						}
 						e.store.replace(kindPod, items)
-						m.miss(heard, now)
+						m.relist(lastEvent, now)
 						if n := len(m.gaps); n > maxGaps {
 							t.Fatal("more gaps than are remembered")
 						}
 					}
-					heard = now
+					lastEvent = now
 					for range 20 {
 						a := pool[r.IntN(len(pool))]
 						when := now - r.Int64N(int64(5*time.Minute))
@@ -444,7 +444,7 @@ func TestWarnings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		for _, p := range []struct{ ns, name string }{{"b", "x"}, {"a", "z"}, {"a", "yy"}} {
-			it := podSpec{name: p.name, ns: p.ns, uid: p.ns + p.name, ips: "10.0.0.1"}.item(t)
+			it := podSpec{name: p.name, ns: p.ns, uid: p.ns + p.name, ips: "10.0.0.1"}.object(t)
 			if p.name == "yy" {
 				it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", false}}
 			}
@@ -457,7 +457,7 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%s, %q", show(end), end.Object.Warn)
 		}
 		// One controller is no ambiguity.
-		it := podSpec{name: "c", ips: "10.0.0.2"}.item(t)
+		it := podSpec{name: "c", ips: "10.0.0.2"}.object(t)
 		it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", true}}
 		e.store.update(it)
 		if o := e.Lookup(addr("10.0.0.2"), at(10), at(10)).Object; o.Warn != "" || o.Workload != "b" || o.WorkloadKind != "Bar" {
@@ -489,16 +489,16 @@ func TestRenderedAgain(t *testing.T) {
 			do   func()
 			want string
 		}{
-			{func() { st.update(p.item(t)) }, "ReplicaSet/rs "},
+			{func() { st.update(p.object(t)) }, "ReplicaSet/rs "},
 			{func() { rs() }, "ReplicaSet/rs "},
 			{func() { rs(ownerRef{noKind, "Deployment", "d", "d", true}) }, "Deployment/d "},
 			{func() { node("z1") }, "Deployment/d z1"},
 			{func() { rs(ownerRef{noKind, "Rollout", "r", "r", true}) }, "Rollout/r z1"},
 			{func() { node("z2") }, "Rollout/r z2"},
 			{func() { st.remove(&object{kind: kindNode, name: "n1", uid: "n1"}) }, "Rollout/r z2"},
-			{func() { q := p; q.owner = "StatefulSet/s/s"; st.update(q.item(t)) }, "StatefulSet/s z2"},
+			{func() { q := p; q.owner = "StatefulSet/s/s"; st.update(q.object(t)) }, "StatefulSet/s z2"},
 			{func() { rs() }, "StatefulSet/s z2"},
-			{func() { st.update(p.item(t)) }, "ReplicaSet/rs z2"},
+			{func() { st.update(p.object(t)) }, "ReplicaSet/rs z2"},
 		} {
 			c.do()
 			if got := look(); got != c.want {

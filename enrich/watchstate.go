@@ -47,6 +47,10 @@ const (
 // A watch that resumes has caught up when a bookmark comes, when an event comes that is newer than
 // the connection, or when nothing comes for idleAfter.
 //
+// KnownUntil is math.MaxInt64 in synced, and the watermark, two seconds before the last event, in
+// interrupted. A list that is applied late sets it to two seconds before its request. The other
+// arrows to relisting and resuming leave it as it is.
+//
 // A list may be requested in every phase. Where watching is forbidden, the kind is listed again and
 // again, and goes from synced to relisting and back.
 //

@@ -2,28 +2,16 @@ package enrich
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
-
-func rangedNode(name string, prefixes ...string) *object {
-	it := &object{kind: kindNode, name: name, uid: name, node: name}
-	for _, p := range prefixes {
-		it.podCIDRs = append(it.podCIDRs, netip.MustParsePrefix(p))
-	}
-	return it
-}
 
 // waiting runs an Enricher that knows its cluster: a node with the pods of
 // 10.0.0.0/16 and no pod.
@@ -61,12 +49,12 @@ kube_enricher_records_held{why="sync"} 0
 			t.Error(err)
 		}
 		after(1)
-		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		if !s.Idle() || !slices.Equal(out.numbers, []uint32{3, 1, 4}) { // 2 waits for its source
 			t.Errorf("a is known: %v", out.numbers)
 		}
 		after(0.5)
-		e.store.update(podSpec{name: "b", ips: "10.0.0.2"}.item(t))
+		e.store.update(podSpec{name: "b", ips: "10.0.0.2"}.object(t))
 		if s.Idle() || !slices.Equal(out.numbers, []uint32{3, 1, 4, 2}) {
 			t.Errorf("b is known: %v", out.numbers)
 		}
@@ -117,13 +105,13 @@ func TestWaitEnds(t *testing.T) {
 // Under load Idle is not called: records that come find out by themselves.
 func TestWaitUnderLoad(t *testing.T) {
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		out := &sink{}
 		s := e.NewStage(out)
 		s.HandleFlow(record(1, "10.0.0.2", ""))
 		s.HandleFlow(record(2, "10.0.0.1", ""))
 		after(0.1)
-		e.store.update(podSpec{name: "b", ips: "10.0.0.2"}.item(t))
+		e.store.update(podSpec{name: "b", ips: "10.0.0.2"}.object(t))
 		s.HandleFlow(record(3, "10.0.0.1", ""))
 		if want := []uint32{2, 1, 3}; !slices.Equal(out.numbers, want) || out.names[1] != "b live, none" {
 			t.Errorf("%v %q", out.numbers, out.names)
@@ -136,9 +124,9 @@ func TestWaitUnderLoad(t *testing.T) {
 func TestWaitAfterAnother(t *testing.T) {
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
 		a := podSpec{name: "a", ips: "10.0.0.1,10.0.0.2"}
-		e.store.update(a.item(t))
+		e.store.update(a.object(t))
 		after(10)
-		e.store.remove(a.item(t))
+		e.store.remove(a.object(t))
 		after(1)
 		out := &sink{}
 		s := e.NewStage(out)
@@ -148,7 +136,7 @@ func TestWaitAfterAnother(t *testing.T) {
 		s.HandleFlow(record(1, "10.0.0.1", ""))
 		s.HandleFlow(record(2, "10.0.0.2", ""))
 		after(0.5)
-		e.store.update(podSpec{name: "b", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "b", ips: "10.0.0.1"}.object(t))
 		s.Idle()
 		after(2)
 		s.Idle()
@@ -169,15 +157,15 @@ func TestWaitForTheNextOne(t *testing.T) {
 	}
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
 		st := e.store
-		st.update(pod("first", "10.0.0.1", "").item(t))
+		st.update(pod("first", "10.0.0.1", "").object(t))
 		after(10)
-		st.remove(pod("first", "10.0.0.1", "").item(t))
+		st.remove(pod("first", "10.0.0.1", "").object(t))
 		after(10)
-		st.update(pod("a", "10.0.0.1", "").item(t))
-		st.update(pod("leaves", "10.0.0.2", "").item(t))
-		st.update(pod("stays", "10.0.0.3", "").item(t))
+		st.update(pod("a", "10.0.0.1", "").object(t))
+		st.update(pod("leaves", "10.0.0.2", "").object(t))
+		st.update(pod("stays", "10.0.0.3", "").object(t))
 		after(60)
-		st.update(pod("leaves", "10.0.0.2", rfc(120)).item(t))
+		st.update(pod("leaves", "10.0.0.2", rfc(120)).object(t))
 		out := &sink{}
 		s := e.NewStage(out)
 		s.HandleFlow(ended(1, "10.0.0.1", 0))
@@ -188,11 +176,11 @@ func TestWaitForTheNextOne(t *testing.T) {
 			t.Errorf("%v left at once, want %v", out.numbers, want)
 		}
 		after(1)
-		gone := pod("a", "10.0.0.1", rfc(80)) // a second before the flow, as is told now
-		st.remove(gone.item(t))
+		gone := pod("a", "10.0.0.1", rfc(80)) // a second before the flow, as is known now
+		st.remove(gone.object(t))
 		next := pod("b", "10.0.0.1", "")
 		next.ready = rfc(80)
-		st.update(next.item(t))
+		st.update(next.object(t))
 		s.Idle()
 		after(1.1)
 		if s.Idle() {
@@ -233,8 +221,8 @@ func TestWaitForTheWatch(t *testing.T) {
 		}
 	})
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		e.store.update(a.item(t))
-		e.store.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.item(t))
+		e.store.update(a.object(t))
+		e.store.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.object(t))
 		after(30)
 		e.store.onBookmark(kindPod)
 		e.store.onUnreachable(kindPod, errors.New("away"))
@@ -290,7 +278,7 @@ func TestWaitAfterSync(t *testing.T) {
 			t.Errorf("synced: %v", out.numbers)
 		}
 		after(1)
-		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		if s.Idle() || !slices.Equal(out.numbers, []uint32{1, 3, 2}) || out.names[2] != "a live, none" {
 			t.Errorf("announced: %v %q", out.numbers, out.names)
 		}
@@ -314,80 +302,12 @@ func TestNobodyWaits(t *testing.T) {
 	}
 }
 
-func TestRangesFollowNodes(t *testing.T) {
-	e, _, _ := newTest(t, Config{Wait: 2e9}, noSource{})
-	st := e.store
-	check := func(want ...string) {
-		t.Helper()
-		var got []string
-		for _, r := range *st.index.podRanges.Load() {
-			got = append(got, fmt.Sprint(r.first, "-", r.last))
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-	check()
-	st.replace(kindNode, []*object{rangedNode("a", "10.0.1.0/24"), rangedNode("b", "10.0.0.0/24", "fd00:0:0:1::/64"), rangedNode("c", "10.0.3.0/24", "10.0.0.128/25")})
-	check("10.0.0.0-10.0.1.255", "10.0.3.0-10.0.3.255", "fd00:0:0:1::-fd00::1:ffff:ffff:ffff:ffff")
-	st.update(rangedNode("d", "10.0.2.0/24"))
-	check("10.0.0.0-10.0.3.255", "fd00:0:0:1::-fd00::1:ffff:ffff:ffff:ffff")
-	st.update(rangedNode("b"))
-	check("10.0.0.128-10.0.3.255")
-	st.remove(rangedNode("a"))
-	check("10.0.0.128-10.0.0.255", "10.0.2.0-10.0.3.255")
-	for a, want := range map[string]bool{"10.0.0.127": false, "10.0.0.128": true, "10.0.1.0": false, "10.0.2.0": true, "10.0.3.255": true, "10.0.4.0": false, "::1": false, "ffff::": false, "1.0.0.0": false} {
-		if got := st.index.podRanges.Load().contains(addr(a)); got != want {
-			t.Errorf("%s: %v", a, got)
-		}
-	}
-}
-
-// Without nodes, or if they don't tell, ranges are where pods have been seen.
-func TestRangesOfPods(t *testing.T) {
-	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		contain := func() string {
-			r := e.store.index.podRanges.Load()
-			return fmt.Sprint(r.contains(addr("10.0.9.9")), r.contains(addr("10.7.0.9")), r.contains(addr("10.7.1.9")), r.contains(addr("fd00:7::9")))
-		}
-		e.store.update(podSpec{name: "a", ips: "10.7.0.1,fd00:7::1"}.item(t))
-		if got := contain(); got != "true false false false" {
-			t.Errorf("a node tells: %s", got)
-		}
-		e.store.replace(kindNode, []*object{rangedNode("n1")})
-		if got := contain(); got != "false true false true" {
-			t.Errorf("none tells: %s", got)
-		}
-		e.store.update(podSpec{name: "b", ips: "10.7.1.1"}.item(t))
-		if got := contain(); got != "false true true true" {
-			t.Errorf("another pod: %s", got)
-		}
-	})
-}
-
-func TestNodeRanges(t *testing.T) {
-	for text, want := range map[string]string{
-		`{spec: {podCIDR: 10.244.0.0/24, podCIDRs: [10.244.0.0/24, "fd00:10:244::/64"]}}`:                                                     "[10.244.0.0/24 fd00:10:244::/64]",
-		`{spec: {podCIDR: "", podCIDRs: [nonsense, 0.0.0.0/0]}}`:                                                                              "[]",
-		`{metadata: {annotations: {k8s.ovn.org/node-subnets: '{"default":["10.128.2.0/23","fd01:0:0:3::/64"]}'}}}`:                            "[10.128.2.0/23 fd01:0:0:3::/64]",
-		`{metadata: {annotations: {k8s.ovn.org/node-subnets: '{"default":"10.128.2.0/23","tenant":["10.200.0.0/24"]}'}}, spec: {podCIDR: x}}`: "[10.128.2.0/23 10.200.0.0/24]",
-	} {
-		var n corev1.Node
-		if err := yaml.Unmarshal([]byte(text), &n); err != nil {
-			t.Fatal(err)
-		}
-		if got := fmt.Sprint(newNode(&n).podCIDRs); got != want {
-			t.Errorf("%s: %s, want %s", text, got, want)
-		}
-	}
-}
-
 func TestWaitAllocatesNothingForOthers(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		s := e.NewStage(discard{})
 		s.HandleFlow(record(1, "10.0.0.2", "")) // one that waits
 		r := record(2, "10.0.0.1", "192.0.2.1")
