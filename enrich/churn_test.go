@@ -474,7 +474,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	}
 	for _, c := range w.cuts {
 		events = append(events,
-			churnEvent{c.from + w.upTo(time.Second), func() { e.store.onUnreachable(kindPod, errors.New("interrupted")) }},
+			churnEvent{c.from + w.upTo(time.Second), func() { e.store.markUnreachable(kindPod, errors.New("interrupted")) }},
 			churnEvent{c.to, func() {
 				items := w.listed(c.to)
 				e.store.replace(kindPod, items)

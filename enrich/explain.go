@@ -129,8 +129,7 @@ func (e *entry) claimants() []Claimant {
 			c.YieldsFrom = stamp(s.yieldsFrom)
 		}
 		if s.network != nil && s.network.mac != 0 {
-			m := s.network.mac
-			c.MAC = fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", byte(m>>40), byte(m>>32), byte(m>>24), byte(m>>16), byte(m>>8), byte(m))
+			c.MAC = string(flow.AppendMAC(nil, s.network.mac))
 		}
 		list = append(list, c)
 	}

@@ -3,10 +3,11 @@ package enrich
 import (
 	"cmp"
 	"encoding/json"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // Annotations with a pod's addresses in other networks than the cluster's own.
@@ -54,7 +55,8 @@ func networks(annotations map[string]string) []address {
 	}
 	if s := annotations[networkStatus]; s != "" && json.Unmarshal([]byte(s), &status) == nil {
 		for _, s := range status {
-			n := network{s.Name, parseMAC(s.MAC)}
+			n := network{name: s.Name}
+			n.mac, _ = flow.ParseMAC(s.MAC)
 			if s.Default {
 				n.name = ""
 			}
@@ -70,7 +72,8 @@ func networks(annotations map[string]string) []address {
 	}
 	if s := annotations[podNetworks]; s != "" && json.Unmarshal([]byte(s), &byName) == nil {
 		for name, s := range byName {
-			n := network{name, parseMAC(s.MAC)}
+			n := network{name: name}
+			n.mac, _ = flow.ParseMAC(s.MAC)
 			if name == "default" {
 				n.name = ""
 			}
@@ -81,19 +84,6 @@ func networks(annotations map[string]string) []address {
 	}
 	slices.SortStableFunc(list, func(a, b address) int { return cmp.Or(cmp.Compare(a.name, b.name), a.addr.Compare(b.addr)) })
 	return list
-}
-
-// parseMAC returns a MAC as in flow records; 0 if s is not a MAC of six bytes.
-func parseMAC(s string) uint64 {
-	hw, err := net.ParseMAC(s)
-	if err != nil || len(hw) != 6 {
-		return 0
-	}
-	var mac uint64
-	for _, b := range hw {
-		mac = mac<<8 | uint64(b)
-	}
-	return mac
 }
 
 // addNetworks adds the addresses that a pod has in other networks than the cluster's own. Of the

@@ -225,7 +225,7 @@ func TestWaitForTheWatch(t *testing.T) {
 		e.store.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.object(t))
 		after(30)
 		e.store.onBookmark(kindPod)
-		e.store.onUnreachable(kindPod, errors.New("away"))
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(30)
 		out := &sink{}
 		s := e.NewStage(out)

@@ -236,12 +236,12 @@ func (st *store) onIdle(k kind) bool {
 	return st.feeds[k].watch.onIdle(time.Now().UnixNano())
 }
 
-// onUnreachable notes why a kind is not up to date.
-func (st *store) onUnreachable(k kind, err error) {
+// markUnreachable notes why a kind is not up to date.
+func (st *store) markUnreachable(k kind, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].err = err
-	st.feeds[k].watch.onUnreachable(isExpired(err), time.Now().UnixNano())
+	st.feeds[k].watch.markUnreachable(isExpired(err), time.Now().UnixNano())
 }
 
 // mustRelist reports whether the server cannot resume the watch of a kind.

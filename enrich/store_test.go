@@ -259,7 +259,7 @@ func TestNothingLeft(t *testing.T) {
 type model struct {
 	owned map[netip.Addr][]*ownership
 	open  map[string][]*ownership
-	gaps  []interval // not seen by a watch
+	gaps  []watchGap // not seen by a watch
 }
 
 type ownership struct {
@@ -289,7 +289,7 @@ func (m *model) end(p string, now int64, deleted bool) {
 // relist applies a list: nothing is known for certain of the time since the last event.
 func (m *model) relist(lastEvent, now int64) {
 	watermark := lastEvent - tolerance
-	m.gaps = append(m.gaps, interval{watermark, now + tolerance})
+	m.gaps = append(m.gaps, watchGap{watermark, now + tolerance})
 	for _, owners := range m.owned {
 		for _, o := range owners {
 			if o.deleted && o.to > watermark {
@@ -343,7 +343,7 @@ func (m *model) show(a netip.Addr, at int64) string {
 	case best != nil:
 		return best.name + " retained"
 	}
-	if slices.ContainsFunc(m.gaps, func(b interval) bool { return b.from <= at && at <= b.to }) {
+	if slices.ContainsFunc(m.gaps, func(b watchGap) bool { return b.from <= at && at <= b.to }) {
 		return "none"
 	}
 	slices.SortFunc(owners, func(x, y *ownership) int { return int((y.from - x.from) / int64(time.Millisecond)) })

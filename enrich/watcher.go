@@ -99,10 +99,10 @@ func (w *watcher) run(ctx context.Context) {
 		switch {
 		case w.listAccess.refusedTemporarily(w.listErr) || w.listErr == nil && w.watchAccess.refusedTemporarily(w.watchErr):
 			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
-			w.st.onUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
+			w.st.markUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		case noAccess(w.listErr) && w.kind.optional():
-			w.st.onUnreachable(w.kind, w.listErr)
+			w.st.markUnreachable(w.kind, w.listErr)
 			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned)
 			if !w.warned {
 				log.Warn(withoutKind[w.kind])
@@ -149,7 +149,7 @@ func (w *watcher) logFailure(log *logrus.Entry, err error) {
 		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
 		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
 	}
-	w.st.onUnreachable(w.kind, err)
+	w.st.markUnreachable(w.kind, err)
 	if log := w.c.warnings.Logger(log, reason); log != nil {
 		log.WithError(err).Warn(message)
 	}
@@ -258,7 +258,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	if noAccess(err) {
 		return nil, err
 	}
-	w.st.onUnreachable(w.kind, err)
+	w.st.markUnreachable(w.kind, err)
 	if streaming {
 		// The reflector must not see the kind of the error: of some, it would wait for its own
 		// time, even after the end of ctx.

@@ -72,11 +72,11 @@ type watchState struct {
 	resumedFrom, resumedAt int64
 
 	knownUntil atomic.Int64
-	gaps       atomic.Pointer[[]interval] // oldest first; immutable
+	gaps       atomic.Pointer[[]watchGap] // oldest first; immutable
 }
 
-// interval is from <= t <= to, in Unix nanoseconds.
-type interval struct{ from, to int64 }
+// watchGap is a time of which changes were missed: from <= t <= to, in Unix nanoseconds.
+type watchGap struct{ from, to int64 }
 
 func newWatchState(fixed bool) *watchState {
 	w := &watchState{fixed: fixed}
@@ -92,11 +92,13 @@ func (w *watchState) KnownUntil() int64 { return w.knownUntil.Load() }
 // Gap reports whether objects may have come and gone unseen at any time of [from, to]: in a gap
 // that a list has closed, or after what is known by now. It is for any goroutine, and neither locks
 // nor allocates.
-func (w *watchState) Gap(from, to int64) bool { return to >= w.KnownUntil() || w.closedGap(from, to) }
+func (w *watchState) Gap(from, to int64) bool {
+	return to >= w.KnownUntil() || w.mayHaveMissed(from, to)
+}
 
-// closedGap reports whether changes at any time of [from, to] were missed for good: a list has
+// mayHaveMissed reports whether changes at any time of [from, to] were missed for good: a list has
 // closed the gap, and no event will report them any more.
-func (w *watchState) closedGap(from, to int64) bool {
+func (w *watchState) mayHaveMissed(from, to int64) bool {
 	if list := w.gaps.Load(); list != nil {
 		for _, g := range *list {
 			if from <= g.to && to >= g.from {
@@ -201,9 +203,9 @@ func (w *watchState) onDisconnected(expired bool) {
 	w.knownUntil.Store(w.watermark())
 }
 
-// onUnreachable notes that a request to list or to watch has failed. The argument reports whether
+// markUnreachable notes that a request to list or to watch has failed. The argument reports whether
 // the server cannot resume the watch.
-func (w *watchState) onUnreachable(expired bool, now int64) {
+func (w *watchState) markUnreachable(expired bool, now int64) {
 	w.onDisconnected(w.expired || expired)
 	if w.unreachableSince == 0 {
 		w.unreachableSince = now
@@ -213,15 +215,15 @@ func (w *watchState) onUnreachable(expired bool, now int64) {
 // addGap adds a gap, and forgets those that ended before expiry. If there are too many, the oldest
 // two become one: rather too long than too short.
 func (w *watchState) addGap(from, to, expiry int64) {
-	var list []interval
+	var list []watchGap
 	if old := w.gaps.Load(); old != nil {
 		list = slices.Clone(*old)
 	}
-	list = slices.DeleteFunc(list, func(g interval) bool { return g.to < expiry })
+	list = slices.DeleteFunc(list, func(g watchGap) bool { return g.to < expiry })
 	if n := len(list); n > 0 && from <= list[n-1].to {
 		list[n-1].to = to
 	} else {
-		list = append(list, interval{from, to})
+		list = append(list, watchGap{from, to})
 	}
 	if len(list) > maxGaps {
 		list[1].from = list[0].from
@@ -243,7 +245,7 @@ func (u *uncertainty) at(t int64) bool { return u != nil && (t < u.before || t >
 // startUncertainty returns what is uncertain of the start of a span, nil if nothing is: the span is
 // new in a list that closes a gap, or its event reports a start in a gap that was closed before.
 func (w *watchState) startUncertainty(s *span, listing bool, ready, now int64) *uncertainty {
-	late := !listing && s.from == ready && w.closedGap(s.from, s.certainFrom)
+	late := !listing && s.from == ready && w.mayHaveMissed(s.from, s.certainFrom)
 	if !late && !(listing && w.relisted()) {
 		return nil
 	}

@@ -30,7 +30,7 @@ func TestStaleNames(t *testing.T) {
 		}
 		e.store.onBookmark(kindPod)
 		check(20, 21, "b live", "c live")
-		e.store.onUnreachable(kindPod, errors.New("away"))
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(10)
 		check(17, 17.5, "b live", "c live")
 		check(17, 25, "b live", "c live") // for a part of that for sure
@@ -71,7 +71,7 @@ func TestUnseenPods(t *testing.T) {
 		check("up to date", 11, 11.5, "a retained")
 		after(0.5)
 		e.store.onBookmark(kindPod)
-		e.store.onUnreachable(kindPod, errors.New("away"))
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		check("away", 9, 9.5, "a retained") // the last event may have been late
 		check("away", 10.2, 10.3, "none")
 		check("away", 11, 11.5, "none")
@@ -98,7 +98,7 @@ func TestUnseenPods(t *testing.T) {
 		for i := range 2 * maxGaps { // what is remembered is bounded
 			after(1)
 			e.store.onBookmark(kindPod)
-			e.store.onUnreachable(kindPod, errors.New("away"))
+			e.store.markUnreachable(kindPod, errors.New("away"))
 			after(float64(i % 7))
 			e.store.replace(kindPod, nil)
 			if n := len(*e.store.index.watch.gaps.Load()); n > maxGaps {
@@ -227,7 +227,7 @@ func TestGoneMeanwhile(t *testing.T) {
 		e.store.update(a)
 		after(9)
 		e.store.onBookmark(kindPod)
-		e.store.onUnreachable(kindPod, errors.New("away"))
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(20)
 		e.store.onConnected(kindPod)
 		e.store.remove(a)
@@ -256,7 +256,7 @@ func TestCatchingUp(t *testing.T) {
 		}
 		after(9)
 		e.store.onBookmark(kindPod)
-		e.store.onUnreachable(kindPod, errors.New("away"))
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(20)
 		e.store.onConnected(kindPod) // at 30 s
 		for i := range 20 {
@@ -329,7 +329,7 @@ func TestBegunBeforeList(t *testing.T) {
 		e.store.remove(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		after(29)
 		e.store.onBookmark(kindPod)
-		e.store.onUnreachable(kindPod, errors.New("away"))
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(10.5) // 40.5 s
 		e.store.replace(kindPod, nil)
 		after(0.7)
@@ -379,7 +379,7 @@ func TestGaps(t *testing.T) {
 				after(29)
 				it := c.then(t, e)
 				e.store.onBookmark(kindPod)
-				e.store.onUnreachable(kindPod, errors.New("away"))
+				e.store.markUnreachable(kindPod, errors.New("away"))
 				after(30)
 				e.store.replace(kindPod, []*object{it})
 				after(5)
@@ -427,13 +427,13 @@ func TestWatchState(t *testing.T) {
 		{9, func(now int64) { w.onEvent(0, now) }, synced, -1},
 		{10, func(int64) { w.onDisconnected(false) }, interrupted, 7},
 		{10, func(now int64) { w.onEvent(now, now) }, interrupted, 7}, // it was on its way when the watch ended
-		{11, func(now int64) { w.onUnreachable(false, now) }, interrupted, 7},
+		{11, func(now int64) { w.markUnreachable(false, now) }, interrupted, 7},
 		{20, func(now int64) { w.onConnected(now) }, resuming, 7},
 		{20.5, func(now int64) { w.onEvent(now-8*second, now) }, resuming, 7}, // an old one
 		{21.5, func(now int64) { w.onEvent(now, now) }, synced, -1},
 		{30, func(int64) { w.onDisconnected(true) }, interrupted, 19.5},
 		{31, func(now int64) { w.onListRequested(now) }, relisting, 19.5},
-		{32, func(now int64) { w.onUnreachable(false, now) }, interrupted, 19.5},
+		{32, func(now int64) { w.markUnreachable(false, now) }, interrupted, 19.5},
 		{33, func(now int64) { w.onListRequested(now) }, relisting, 19.5},
 		{40, func(now int64) { w.onListApplied(now, 0) }, resuming, 31}, // as old as its request
 		{40.5, func(now int64) { w.onBookmark(now) }, synced, -1},
