@@ -23,7 +23,7 @@ import (
 )
 
 // api is an API server in memory: it lists in pages, streams, watches from any
-// version that is not compacted, and refuses what it is told to.
+// version that is not compacted, and refuses what a test forbids.
 type api struct {
 	mu        sync.Mutex
 	version   int

@@ -60,7 +60,7 @@ type tenancy struct {
 	watched        bool // the address was ever shown to the watch, or listed
 }
 
-// overlaps says whether the pod owned the address at any time of [from, to].
+// overlaps reports whether the pod owned the address at any time of [from, to].
 func (o *tenancy) overlaps(from, to time.Duration) bool { return from < o.down && o.up <= to }
 
 // near is the same for a flow of a time in which nobody owned the address: the
@@ -78,7 +78,7 @@ type churnEvent struct {
 // churnObject is a state of an object, at the API server since at.
 type churnObject struct {
 	at   time.Duration
-	item func() *item
+	item func() *object
 	gone bool
 }
 
@@ -122,8 +122,8 @@ func (w *churnWorld) cut() {
 }
 
 // listed returns the pods as they are at a time.
-func (w *churnWorld) listed(at time.Duration) []*item {
-	var items []*item
+func (w *churnWorld) listed(at time.Duration) []*object {
+	var items []*object
 	for _, states := range w.objects[kindPod] {
 		n, _ := slices.BinarySearchFunc(states, at, func(o churnObject, at time.Duration) int {
 			if o.at <= at {
@@ -218,7 +218,7 @@ func (w *churnWorld) live(o *tenancy, number int) {
 	tell := func(at time.Duration, change func()) {
 		change()
 		p := pod.DeepCopy()
-		states = append(states, churnObject{at: at, item: func() *item { return podItem(p) }})
+		states = append(states, churnObject{at: at, item: func() *object { return newPod(p) }})
 	}
 	tell(created, func() {})
 	tell(shown, func() {
@@ -235,13 +235,13 @@ func (w *churnWorld) live(o *tenancy, number int) {
 			Terminated: &corev1.ContainerStateTerminated{FinishedAt: churnTime(stop)},
 		}}}
 	}
-	var told, gone time.Duration
+	var reported, gone time.Duration
 	switch w.r.IntN(10) {
 	case 0, 1, 2, 3: // it finishes, and is deleted when somebody tidies up
 		o.down = stop + w.upTo(time.Second)
-		told = max(shown, stop+w.upTo(time.Second))
-		tell(told, finished)
-		gone = max(told, o.down) + w.upTo(2*time.Minute)
+		reported = max(shown, stop+w.upTo(time.Second))
+		tell(reported, finished)
+		gone = max(reported, o.down) + w.upTo(2*time.Minute)
 	case 4, 5, 6, 7: // it is deleted, with grace
 		asked := max(shown, stop-w.upTo(5*time.Second))
 		tell(asked, func() {
@@ -249,9 +249,9 @@ func (w *churnWorld) live(o *tenancy, number int) {
 			pod.DeletionTimestamp = &deadline
 		})
 		o.down = stop + w.upTo(500*time.Millisecond)
-		told = max(asked, stop+w.upTo(time.Second))
-		tell(told, finished)
-		gone = max(told, o.down) + w.upTo(time.Second)
+		reported = max(asked, stop+w.upTo(time.Second))
+		tell(reported, finished)
+		gone = max(reported, o.down) + w.upTo(time.Second)
 	default: // it is deleted by force, and its address is free at once
 		gone = max(shown, stop)
 		o.down = gone
@@ -259,15 +259,15 @@ func (w *churnWorld) live(o *tenancy, number int) {
 		pod.DeletionTimestamp = &now
 	}
 	p := pod.DeepCopy()
-	states = append(states, churnObject{at: gone, item: func() *item { return podItem(p) }, gone: true})
+	states = append(states, churnObject{at: gone, item: func() *object { return newPod(p) }, gone: true})
 	w.objects[kindPod] = append(w.objects[kindPod], states)
 	if number%churnPerSet == 0 {
-		rs := &item{
+		rs := &object{
 			kind: kindReplicaSet, namespace: "churn", name: set, uid: "uid-" + set,
-			owners: []owner{{noKind, "Deployment", o.workload, "uid-" + o.workload, true}},
+			owners: []ownerRef{{noKind, "Deployment", o.workload, "uid-" + o.workload, true}},
 		}
 		// It is there before its pods, but its watch may tell later.
-		w.objects[kindReplicaSet] = append(w.objects[kindReplicaSet], []churnObject{{at: max(0, o.up-10*time.Second), item: func() *item { return rs }}})
+		w.objects[kindReplicaSet] = append(w.objects[kindReplicaSet], []churnObject{{at: max(0, o.up-10*time.Second), item: func() *object { return rs }}})
 	}
 }
 
@@ -323,7 +323,7 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	ambiguous := end.Status == flow.StatusAmbiguous
 	right := named != nil && (named.overlaps(f.from, f.to) || !owned && (ambiguous || named.near(f.from, f.to)))
 	switch {
-	case !right && named != nil && !(ambiguous && (strings.Contains(end.Object.Warn, owner.name+".") || w.told(end.Object.Warn, f))):
+	case !right && named != nil && !(ambiguous && (strings.Contains(end.Object.Warn, owner.name+".") || w.warnsRightly(end.Object.Warn, f))):
 		s.wrong++
 		if len(s.examples) < 10 {
 			s.examples = append(s.examples, fmt.Sprintf("%s, flow [%v, %v] exported %v: named %s %s [%v, %v), owned by %v",
@@ -340,18 +340,18 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	}
 }
 
-// told says whether a warning rightly tells that the owner may be one that has
-// not been seen.
-func (w *churnWorld) told(warn string, f *churnFlow) bool {
+// warnsRightly reports whether a warning says, and rightly so, that the owner may be a pod that was
+// not seen.
+func (w *churnWorld) warnsRightly(warn string, f *churnFlow) bool {
 	return strings.Contains(warn, "interrupted") && slices.ContainsFunc(w.cuts, func(c churnInterval) bool { return c.overlaps(f.from-churnCutLag, f.to+churnCutLag) })
 }
 
 // naive is what others do: the first pod in the index that has the address.
-type naive map[netip.Addr][]*item
+type naive map[netip.Addr][]*object
 
-func (x naive) update(it *item) {
+func (x naive) update(it *object) {
 	for _, a := range it.addrs {
-		if i := slices.IndexFunc(x[a], func(o *item) bool { return o.uid == it.uid }); i >= 0 {
+		if i := slices.IndexFunc(x[a], func(o *object) bool { return o.uid == it.uid }); i >= 0 {
 			x[a][i] = it
 		} else {
 			x[a] = append(x[a], it)
@@ -359,9 +359,9 @@ func (x naive) update(it *item) {
 	}
 }
 
-func (x naive) remove(it *item) {
+func (x naive) remove(it *object) {
 	for _, a := range it.addrs {
-		x[a] = slices.DeleteFunc(x[a], func(o *item) bool { return o.uid == it.uid })
+		x[a] = slices.DeleteFunc(x[a], func(o *object) bool { return o.uid == it.uid })
 	}
 }
 
@@ -409,14 +409,14 @@ func TestChurn(t *testing.T) {
 
 func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	e, _, _ := newTest(t, Config{Wait: w.pace.wait}, noSource{})
-	e.state.begin(kindPod)
-	e.state.begin(kindNode)
-	e.state.begin(kindReplicaSet)
-	e.state.replace(kindNode, []*item{{kind: kindNode, name: "n1", ranges: []netip.Prefix{
+	e.store.markStarted(kindPod)
+	e.store.markStarted(kindNode)
+	e.store.markStarted(kindReplicaSet)
+	e.store.replace(kindNode, []*object{{kind: kindNode, name: "n1", podCIDRs: []netip.Prefix{
 		netip.MustParsePrefix("10.128.0.0/16"), netip.MustParsePrefix("fd00::/64"),
 	}}})
-	e.state.replace(kindReplicaSet, nil)
-	e.state.replace(kindPod, nil)
+	e.store.replace(kindReplicaSet, nil)
+	e.store.replace(kindPod, nil)
 	time.Sleep(time.Second) // what comes is news, not a belated first list
 
 	var events []churnEvent
@@ -426,7 +426,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 		owners[o.name] = o
 	}
 	for k := range numKinds {
-		var told []churnObject
+		var sent []churnObject
 		for _, states := range w.objects[k] {
 			var last time.Duration
 			for _, o := range states {
@@ -435,13 +435,13 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 					last = max(last, o.at+w.upTo(churnLag))
 				}
 				o.at = last
-				told = append(told, o)
+				sent = append(sent, o)
 			}
 		}
-		slices.SortStableFunc(told, func(a, b churnObject) int { return cmp.Compare(a.at, b.at) })
+		slices.SortStableFunc(sent, func(a, b churnObject) int { return cmp.Compare(a.at, b.at) })
 		var last time.Duration
 		lag, turn := time.Duration(0), time.Duration(0)
-		for _, o := range told {
+		for _, o := range sent {
 			at := o.at
 			if stream { // the lag comes and goes
 				if at >= turn {
@@ -460,11 +460,11 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 			events = append(events, churnEvent{at, func() {
 				it := o.item()
 				if o.gone {
-					e.state.remove(it)
+					e.store.remove(it)
 					peers.remove(it)
 					return
 				}
-				e.state.update(it)
+				e.store.update(it)
 				if k == kindPod {
 					peers.update(it)
 					owners[it.name].watched = owners[it.name].watched || len(it.addrs) > 0
@@ -474,10 +474,10 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	}
 	for _, c := range w.cuts {
 		events = append(events,
-			churnEvent{c.from + w.upTo(time.Second), func() { e.state.failed(kindPod, errors.New("interrupted")) }},
+			churnEvent{c.from + w.upTo(time.Second), func() { e.store.markUnreachable(kindPod, errors.New("interrupted")) }},
 			churnEvent{c.to, func() {
 				items := w.listed(c.to)
-				e.state.replace(kindPod, items)
+				e.store.replace(kindPod, items)
 				clear(peers)
 				for _, it := range items {
 					peers.update(it)
@@ -518,7 +518,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	var swept time.Duration
 	for _, ev := range events {
 		for ; swept+sweepEvery < ev.at; swept += sweepEvery {
-			e.state.expire()
+			e.store.expire()
 		}
 		time.Sleep(time.Until(epoch.Add(ev.at)))
 		ev.do()

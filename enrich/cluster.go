@@ -1,72 +1,40 @@
 package enrich
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
-	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/sirupsen/logrus"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
-	"k8s.io/apimachinery/pkg/util/wait"
-	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/cache"
-	"k8s.io/client-go/util/flowcontrol"
-	"k8s.io/klog/v2"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
-const (
-	pageSize    = 500
-	listTimeout = 2 * time.Minute  // of a page
-	relistEvery = 30 * time.Second // without the right to watch
-	askSoon     = 30 * time.Second // for rights that were missing,
-	askAgain    = 5 * time.Minute  // at growing intervals up to this
-	steadyAfter = time.Second      // a watch that tells nothing for so long has caught up,
-	catchUp     = 10 * time.Second // and so has one that was connected so long ago
-	// What cannot be reached is tried again after a tenth of the time that it has
-	// been away, about: while it is away, addresses change hands unseen.
-	firstRetry   = 500 * time.Millisecond
-	retryGrowth  = 1.1
-	retrySteps   = 40 // until lastRetry
-	lastRetry    = 15 * time.Second
-	goodSession  = 2 * time.Minute // resets the time to the next retry
-	relistSoon   = 50 * time.Millisecond
-	quickSession = 5 * time.Second // after this, a list is made again at once if it must be
-	revokedAfter = time.Minute     // that a right has been refused which was there
-	fetchQPS     = 10
-	fetchBurst   = 50
-	fetchTimeout = 10 * time.Second // how long the first sync waits for owners that are fetched
-)
-
-// Cluster is a [Source] that lists and watches at an API server. It asks for
-// pods, services, nodes and ReplicaSets at once, for Jobs and
-// ReplicationControllers when it sees a pod of one.
+// Cluster is a [Source] that lists and watches at an API server. It asks for Pods, Services, Nodes
+// and ReplicaSets at once, and for Jobs and ReplicationControllers when it sees a pod of one.
 type Cluster struct {
-	core   rest.Interface
-	meta   metadata.Interface
-	labels []string // of pods, to be kept
-	log    logrus.FieldLogger
-	quiet  limiter
+	core     rest.Interface
+	meta     metadata.Interface
+	labels   []string // names of the pods' labels that records may show
+	log      logrus.FieldLogger
+	warnings ratelog.Set
 
-	noWatch atomic.Bool // missing rights to watch were logged
+	warnedNoWatch atomic.Bool // missing permissions to watch were logged
 }
 
-// NewCluster makes a source of the cluster that config leads to. Nothing is sent
-// before [Enricher.Run]. Objects get the values of the pods' labels of the given
-// names.
+// NewCluster returns a source for the cluster of a REST configuration, which it copies. It sends
+// nothing before [Enricher.Run]. Labels are the names of the pods' labels that records may show, in
+// the order of flow.AttrLabel. An error is one of the configuration, such as a certificate that
+// cannot be read.
 func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (*Cluster, error) {
 	c := rest.CopyConfig(config)
 	if c.QPS == 0 {
@@ -75,7 +43,7 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (
 	if c.UserAgent == "" {
 		c.UserAgent = "goflow2-kube-enricher"
 	}
-	c.Timeout = 0 // it would end watches; what needs a limit has its own
+	c.Timeout = 0 // it would end watches; requests that need a limit have their own
 	c.WarningHandlerWithContext, c.WarningHandler = rest.NoWarnings{}, nil
 	client, err := rest.HTTPClientFor(c)
 	if err != nil {
@@ -101,10 +69,12 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (
 	return &Cluster{core: core, meta: metaClient, labels: labels, log: log}, nil
 }
 
-func (c *Cluster) fixed() bool         { return false }
-func (c *Cluster) reload(*state) error { return nil }
+func (c *Cluster) fixed() bool { return false }
 
-func (c *Cluster) run(ctx context.Context, st *state) {
+func (c *Cluster) reload(*store) error { return nil } // it is always up to date
+
+// run starts a watcher for each kind, and waits for the end of ctx and of all watchers.
+func (c *Cluster) run(ctx context.Context, st *store) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -116,470 +86,28 @@ func (c *Cluster) run(ctx context.Context, st *state) {
 		default:
 		}
 	}
-	feed := func(k kind) {
+	startWatcher := func(k kind) {
 		w := &watcher{c: c, kind: k, st: st}
 		if k == kindReplicaSet {
 			begin := sync.OnceFunc(func() { wg.Go(func() { c.fetchOwners(ctx, st, k, needed) }) })
-			w.denied = func() { begin(); fetch() }
+			w.onForbidden = func() { begin(); fetch() }
 		}
 		wg.Go(func() { w.run(ctx) })
 	}
 	st.mu.Lock()
-	st.fetch = fetch
-	st.start = func(k kind) {
+	st.fetchOwners = fetch
+	st.startKind = func(k kind) {
 		st.feeds[k].started = true
-		feed(k)
+		startWatcher(k)
 	}
 	for _, k := range []kind{kindPod, kindService, kindNode, kindReplicaSet} {
-		st.start(k)
+		st.startKind(k)
 	}
 	st.mu.Unlock()
 	<-ctx.Done()
 }
 
-// watcher keeps one kind up to date, by a reflector: that knows how to stream
-// or to page lists, and how to resume watches. The watcher adds what is to be
-// done when rights are missing. It is the reflector's store, too.
-type watcher struct {
-	c      *Cluster
-	kind   kind
-	st     *state
-	denied func() // called whenever there are no rights to list; may be nil
-
-	streams   sync.WaitGroup // of watches
-	forgotten atomic.Bool    // the server has forgotten what happened since the last watch
-
-	listErr, watchErr error     // of this session
-	synced            time.Time // in this session
-	refused           time.Time // when the right to watch, but not to list, was found missing
-	mayList, mayWatch right
-	warned            bool // that rights are missing
-}
-
-func (w *watcher) run(ctx context.Context) {
-	log := w.c.log.WithField("resource", w.kind.resource())
-	logger := logr.New(&klogSink{log, &w.c.quiet})
-	ctx = klog.NewContext(ctx, logger)
-	r := cache.NewReflectorWithOptions(&cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}, nil, w, cache.ReflectorOptions{
-		Logger: &logger, Name: "kube-enricher", TypeDescription: w.kind.resource(),
-		Backoff: &wait.Backoff{Duration: firstRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: lastRetry}, // of watches
-	})
-	r.WatchListPageSize = pageSize
-	delay, ask := firstRetry, askSoon
-	defer w.streams.Wait()
-	for {
-		begin := time.Now()
-		w.listErr, w.watchErr, w.synced = nil, nil, time.Time{}
-		err := r.ListAndWatchWithContext(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if !w.synced.IsZero() {
-			ask = askSoon
-			if time.Since(begin) > goodSession {
-				delay = firstRetry
-			}
-		}
-		next := wait.Jitter(delay, 0.5)
-		switch {
-		case w.mayList.refusedForNow(w.listErr) || w.listErr == nil && w.mayWatch.refusedForNow(w.watchErr):
-			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
-			w.st.failed(w.kind, cmp.Or(w.listErr, w.watchErr))
-			delay = min(time.Duration(float64(delay)*retryGrowth), lastRetry)
-		case missingRight(w.listErr) && w.kind.optional():
-			w.st.failed(w.kind, w.listErr)
-			w.st.deny(w.kind, w.denied != nil && !w.warned)
-			if !w.warned {
-				log.Warn(withoutKind[w.kind])
-				w.warned = true
-			}
-			if w.denied != nil {
-				w.denied()
-			}
-			next, ask = ask, min(2*ask, askAgain)
-		case w.listErr == nil && missingRight(w.watchErr):
-			if !w.c.noWatch.Swap(true) {
-				log.Warn("no right to watch pods, services or others: they are listed every 30s instead; grant the verb watch to see changes at once")
-			}
-			if time.Since(w.refused) >= askAgain {
-				w.refused = time.Now()
-			}
-			next = relistEvery
-		default:
-			if err == nil {
-				w.st.metrics.failures[w.kind].Inc()
-			}
-			w.failed(log, cmp.Or(w.listErr, err, w.watchErr))
-			if w.forgotten.Load() && !w.synced.IsZero() && time.Since(w.synced) > quickSession {
-				next = wait.Jitter(relistSoon, 1) // it is there: each moment more is missed
-			}
-			delay = min(time.Duration(float64(delay)*retryGrowth), lastRetry)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(next):
-		}
-	}
-}
-
-// right is one that may have been there.
-type right struct {
-	granted bool
-	refused time.Time // since when it has been refused
-}
-
-// refusedForNow says whether a right was refused that was there before. An API
-// server that is starting does that, before it has read the rights; it is taken
-// for an answer when it lasts.
-func (r *right) refusedForNow(err error) bool {
-	if !r.granted || !missingRight(err) {
-		return false
-	}
-	if r.refused.IsZero() {
-		r.refused = time.Now()
-	}
-	return time.Since(r.refused) < revokedAfter
-}
-
-// failed notes and logs why a session ended, unless that is quite usual.
-func (w *watcher) failed(log *logrus.Entry, err error) {
-	if err == nil || outdated(err) {
-		log.Debug("the watch has ended: listing again")
-		return
-	}
-	reason, message := "unreachable", "cannot keep up with the cluster: trying again"
-	if apierrors.IsForbidden(err) {
-		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
-		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
-	}
-	w.st.failed(w.kind, err)
-	if w.c.quiet.allow(reason) {
-		log.WithError(err).Warn(message)
-	}
-}
-
-// withoutKind says what is lost without a kind, and how to get it.
-var withoutKind = [numKinds]string{
-	kindNode:                  "no right to list nodes: addresses of nodes and zones are not named; grant it to the service account",
-	kindReplicaSet:            "no right to list replicasets: they are fetched one by one if that is allowed, else they stand in for Deployments; grant it to the service account",
-	kindJob:                   "no right to list jobs: they stand in for CronJobs; grant it to the service account",
-	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
-}
-
-// outdated says whether the server has forgotten what happened since the last
-// watch, so that it cannot resume.
-func outdated(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
-
-// missingRight also holds for kinds that the server does not have.
-func missingRight(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }
-
-// list gets a page.
-func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-	if opts.Continue == "" {
-		// Always the newest: the older states that a reflector is content with
-		// cannot be had in pages.
-		opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
-	}
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	var page runtime.Object
-	var err error
-	if opts.Continue == "" {
-		w.st.ask(w.kind)
-		err = w.c.may(ctx, "list", w.kind)
-	}
-	if err == nil {
-		page, err = w.page(ctx, opts)
-	}
-	if err != nil {
-		w.listErr = err
-		w.st.metrics.failures[w.kind].Inc()
-		return nil, err
-	}
-	w.listErr, w.mayList = nil, right{granted: true}
-	m, err := meta.ListAccessor(page)
-	if err != nil {
-		return nil, err
-	}
-	l := &itemList{Items: make([]runtime.Object, 0, meta.LenList(page))}
-	l.ResourceVersion, l.Continue = m.GetResourceVersion(), m.GetContinue()
-	err = meta.EachListItem(page, func(o runtime.Object) error {
-		it, err := strip(w.kind, o, w.c.labels...)
-		if err == nil {
-			l.Items = append(l.Items, it)
-		}
-		return err
-	})
-	return l, err
-}
-
-func (w *watcher) page(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-	if r, ok := w.metadata(); ok {
-		return r.List(ctx, opts)
-	}
-	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).Do(ctx).Get()
-}
-
-// metadata returns where to ask for a kind of which the metadata will do.
-func (w *watcher) metadata() (metadata.Getter, bool) {
-	switch w.kind {
-	case kindPod, kindService, kindNode:
-		return nil, false
-	}
-	return w.c.metadata(w.kind), true
-}
-
+// metadata returns the client for a kind of which only the metadata is read.
 func (c *Cluster) metadata(k kind) metadata.Getter {
 	return c.meta.Resource(schema.GroupVersionResource{Group: kinds[k].group, Version: "v1", Resource: k.resource()})
-}
-
-// watch begins a watch, or a stream that begins with all objects.
-func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	streaming := opts.SendInitialEvents != nil
-	if time.Since(w.refused) < askAgain {
-		w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
-		return nil, w.watchErr
-	}
-	if streaming {
-		w.st.ask(w.kind)
-	}
-	var i watch.Interface
-	err := w.c.may(ctx, "watch", w.kind)
-	if err == nil {
-		i, err = w.stream(ctx, opts)
-	}
-	if err == nil {
-		w.watchErr, w.mayWatch = nil, right{granted: true}
-		w.forgotten.Store(false)
-		if streaming {
-			w.mayList = right{granted: true}
-		}
-		w.st.connected(w.kind, streaming)
-		return w.follow(i), nil
-	}
-	if ctx.Err() != nil {
-		return nil, err
-	}
-	if streaming && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) {
-		return nil, err // an older server: the reflector will list
-	}
-	w.watchErr = err
-	w.forgotten.Store(outdated(err))
-	w.st.metrics.failures[w.kind].Inc()
-	if missingRight(err) {
-		return nil, err
-	}
-	w.st.failed(w.kind, err)
-	if streaming {
-		// Hidden from the reflector, which would wait with its own patience,
-		// even beyond the end of ctx.
-		return nil, errors.New(err.Error())
-	}
-	return nil, err
-}
-
-func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	if r, ok := w.metadata(); ok {
-		return r.Watch(ctx, opts)
-	}
-	opts.Watch = true
-	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).
-		Timeout(time.Duration(*opts.TimeoutSeconds) * time.Second).Watch(ctx)
-}
-
-// follow tells how far a watch can be trusted. One that cannot resume says so at
-// once. One that can has caught up when nothing comes any more, unless its events
-// tell before ([state.update]).
-func (w *watcher) follow(from watch.Interface) watch.Interface {
-	events := make(chan watch.Event)
-	to := watch.NewProxyWatcher(events)
-	w.streams.Go(func() {
-		defer close(events)
-		defer from.Stop()
-		defer w.st.disconnected(w.kind)
-		steady, begin, quiet := time.NewTimer(steadyAfter), time.Now(), false
-		defer steady.Stop()
-		for {
-			select {
-			case ev, ok := <-from.ResultChan():
-				if !ok {
-					return
-				}
-				if ev.Type == watch.Error {
-					w.forgotten.Store(outdated(apierrors.FromObject(ev.Object)))
-				}
-				select {
-				case events <- ev:
-				case <-to.StopChan():
-					return
-				}
-				if ev.Type == watch.Error {
-					return
-				}
-				if !quiet && time.Since(begin) < catchUp {
-					steady.Reset(steadyAfter)
-				}
-			case <-steady.C:
-				if quiet = w.st.quiet(w.kind); !quiet {
-					begin = time.Now()
-					steady.Reset(steadyAfter)
-				}
-			case <-to.StopChan():
-				return
-			}
-		}
-	})
-	return to
-}
-
-// Transformer implements [cache.TransformingStore].
-func (w *watcher) Transformer() cache.TransformFunc {
-	return func(o any) (any, error) { return strip(w.kind, o, w.c.labels...) }
-}
-
-// Add implements [cache.ReflectorStore].
-func (w *watcher) Add(o any) error { return w.Update(o) }
-
-// Update implements [cache.ReflectorStore].
-func (w *watcher) Update(o any) error {
-	it, err := strip(w.kind, o, w.c.labels...)
-	if err == nil {
-		w.st.update(it)
-	}
-	return err
-}
-
-// Delete implements [cache.ReflectorStore].
-func (w *watcher) Delete(o any) error {
-	it, err := strip(w.kind, o, w.c.labels...)
-	if err == nil {
-		w.st.remove(it)
-	}
-	return err
-}
-
-// Replace implements [cache.ReflectorStore].
-func (w *watcher) Replace(list []any, _ string) error {
-	items := make([]*item, 0, len(list))
-	for _, o := range list {
-		it, err := strip(w.kind, o, w.c.labels...)
-		if err != nil {
-			return err
-		}
-		items = append(items, it)
-	}
-	w.synced = time.Now()
-	if w.warned {
-		w.warned = false
-		w.c.log.WithField("resource", w.kind.resource()).Infof("%s are known now", w.kind.resource())
-	}
-	w.st.replace(w.kind, items)
-	return nil
-}
-
-// Resync implements [cache.ReflectorStore].
-func (w *watcher) Resync() error { return nil }
-
-// Bookmark implements [cache.ReflectorBookmarkStore].
-func (w *watcher) Bookmark(string) error {
-	w.st.alive(w.kind)
-	return nil
-}
-
-// fetchOwners gets those owners one by one, each once, that pods have and that
-// may not be listed.
-func (c *Cluster) fetchOwners(ctx context.Context, st *state, k kind, needed <-chan struct{}) {
-	limit := flowcontrol.NewTokenBucketRateLimiter(fetchQPS, fetchBurst)
-	var patience <-chan time.Time // of the first sync
-	var forbidden time.Time
-	again := time.NewTimer(0)
-	defer again.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-needed:
-		case <-again.C:
-		}
-		if time.Since(forbidden) < askSoon {
-			st.madeUp(k)
-			continue
-		}
-		owners := st.missingOwners(k)
-		if len(owners) > 0 && c.may(ctx, "get", k) != nil {
-			forbidden, owners = time.Now(), nil
-		}
-		for _, o := range owners {
-			if patience == nil {
-				patience = time.After(fetchTimeout)
-			}
-			select {
-			case <-patience:
-				st.madeUp(k)
-			default:
-			}
-			if limit.Wait(ctx) != nil {
-				return
-			}
-			m, err := c.metadata(k).Namespace(o.namespace).Get(ctx, o.name, metav1.GetOptions{})
-			switch {
-			case err == nil:
-				st.fetched(k, o.key, newItem(k, m))
-				continue
-			case apierrors.IsNotFound(err):
-				st.fetched(k, o.key, nil)
-				continue
-			case apierrors.IsForbidden(err):
-				forbidden = time.Now()
-			default:
-				again.Reset(lastRetry)
-			}
-			break
-		}
-		st.madeUp(k)
-	}
-}
-
-// missingOwner is an owner that pods have and that has not been seen.
-type missingOwner struct{ key, namespace, name string }
-
-// missingOwners returns those that have not been asked for.
-func (st *state) missingOwners(k kind) []missingOwner {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.feeds[k].synced { // the right to list was granted
-		return nil
-	}
-	var list []missingOwner
-	for key, o := range st.orphans[k] {
-		if !o.tried {
-			list = append(list, missingOwner{key, o.namespace, o.name})
-		}
-	}
-	return list
-}
-
-// fetched applies an owner that was asked for, or notes that there is none.
-func (st *state) fetched(k kind, key string, it *item) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if o := st.orphans[k][key]; o != nil {
-		o.tried = true
-	}
-	if it == nil || it.uid != key { // another one of the same name
-		return
-	}
-	st.applyOwner(it)
-	st.removeTop(k, key, time.Now().UnixNano()) // nobody tells when it goes
-}
-
-// madeUp says that what can be had of a kind without rights is there.
-func (st *state) madeUp(k kind) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	if st.feeds[kindPod].synced {
-		st.feeds[k].waiting = false
-		st.checkSync()
-	}
 }

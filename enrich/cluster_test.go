@@ -129,7 +129,7 @@ func TestClusterPages(t *testing.T) {
 			a.put(t, podSpec{name: fmt.Sprint("p", i), ips: fmt.Sprintf("10.1.%d.%d", i/250, i%250)}.yaml())
 		}
 	}, func(t *testing.T, r *run) {
-		if got := r.state.stats()[kindPod].objects; got != n {
+		if got := r.store.stats()[kindPod].objects; got != n {
 			t.Errorf("%d pods, want %d", got, n)
 		}
 		if got := r.api.asked("list pods"); got != 3 {
@@ -138,7 +138,7 @@ func TestClusterPages(t *testing.T) {
 	})
 }
 
-// What is forbidden is not tried, where the server says what is; else it is.
+// What is forbidden is not tried, if the server answers what is; otherwise it is tried.
 func eitherWay(t *testing.T, prepare func(*api), test func(*testing.T, *run)) {
 	t.Helper()
 	for _, noReviews := range []bool{false, true} {
@@ -209,7 +209,7 @@ func TestClusterWithOldRights(t *testing.T) {
 				t.Errorf("%s: %+v", ip, o)
 			}
 		}
-		// Changes are seen every 30 s; times are told from the objects.
+		// Changes are seen every 30 s; times are those of the objects.
 		after(9)
 		r.api.remove(t, web.yaml())
 		r.api.put(t, podSpec{name: "next", ips: "10.0.0.1", ready: rfc(15)}.yaml())
@@ -303,7 +303,7 @@ func TestClusterRequiredRights(t *testing.T) {
 	})
 }
 
-// A watch that was cut resumes; what happened meanwhile is told with its time
+// A watch that was cut resumes; what happened meanwhile is reported with its time
 // as far as objects know it.
 func TestClusterInterruption(t *testing.T) {
 	a1 := podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}
@@ -446,7 +446,7 @@ func TestClusterLateOwners(t *testing.T) {
 			}
 		}
 		after(3600)
-		if n := len(r.state.tops[kindReplicaSet]); n != 0 {
+		if n := len(r.store.rootOwners[kindReplicaSet]); n != 0 {
 			t.Errorf("%d ReplicaSets are still known", n)
 		}
 	})

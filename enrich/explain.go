@@ -10,21 +10,22 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// staleAfter is how long a kind may be out of reach before that is told.
+// staleAfter is how long a kind may be unreachable before Stale reports it.
 const staleAfter = time.Minute
 
-// Explanation says who owned an address at a time, and why.
+// Explanation is who owned an address at a time, and why. Its JSON is the answer of /explain, and
+// is for users: names and values do not change.
 type Explanation struct {
-	Addr   string     `json:"addr"`
-	Time   time.Time  `json:"time"`
-	Status string     `json:"status"` // as PStatus
+	Addr   string     `json:"addr"`   // unmapped, without a zone
+	Time   time.Time  `json:"time"`   // in UTC
+	Status string     `json:"status"` // as in the field PStatus
 	Rule   string     `json:"rule"`   // overlap, service, node, before, after or none
 	Why    string     `json:"why"`    // the rule as a sentence
-	Chosen *NamedEnd  `json:"chosen"` // null if nobody
-	Owners []Claimant `json:"owners"` // pods by time, then services and nodes
+	Chosen *NamedEnd  `json:"chosen"` // null if nobody is named
+	Owners []Claimant `json:"owners"` // pods in order of their start, then Services, then Nodes
 }
 
-// NamedEnd is what records show of an owner.
+// NamedEnd is what records show of an owner. See [flow.Object] for the meaning of its fields.
 type NamedEnd struct {
 	Kind         string `json:"kind"`
 	Namespace    string `json:"namespace,omitempty"`
@@ -36,59 +37,59 @@ type NamedEnd struct {
 	Warn         string `json:"warn,omitempty"`
 }
 
-// Claimant is somebody who owns or owned the address.
+// Claimant is a pod, Service or Node that owns or owned the address.
 type Claimant struct {
 	Kind      string `json:"kind"`
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 	UID       string `json:"uid,omitempty"`
-	// From and To bound the time over which a pod owned the address. From is
-	// soft if that may have begun later; To is missing while it goes on.
-	// Services and nodes own their addresses at any time.
+	// From and To bound the time over which a pod owned the address. Soft reports whether that may
+	// have begun later than From. To is missing while the pod owns it. Services and Nodes have
+	// neither: they own their addresses at any time.
 	From *time.Time `json:"from,omitempty"`
 	To   *time.Time `json:"to,omitempty"`
 	Soft bool       `json:"soft"`
-	// YieldsFrom is since when the pod only claims what nobody else does: it
-	// was to be deleted by then, or may have been gone unseen.
+	// YieldsFrom is the time from which on the pod only claims what no other pod does: it was to be
+	// deleted by then, or may have ended unseen. It is missing if there is no such time.
 	YieldsFrom *time.Time `json:"yields_from,omitempty"`
 	Network    string     `json:"network,omitempty"` // other than the cluster's own
 	MAC        string     `json:"mac,omitempty"`
 }
 
-// Explain says whom a flow at a time is attributed to that has an address and
-// no MAC. It takes the lock that changes of the cluster take, not that of any
-// look-up: there is none.
+// Explain returns who a flow at a time is attributed to by an address alone, without a MAC, and
+// why. The address may be an IPv4-mapped one and have a zone. Explain takes the lock that changes
+// of the cluster take; look-ups take none and do not wait for it. It is for any goroutine.
 func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	addr = addr.Unmap().WithZone("")
 	t := at.UnixNano()
 	x := Explanation{Addr: addr.String(), Time: at.UTC(), Status: flow.StatusNone.String(), Rule: "none", Owners: []Claimant{}}
 	x.Why = fmt.Sprintf("nobody is known to have owned the address then, nor within %v", time.Duration(tolerance))
-	e.state.mu.Lock()
-	defer e.state.mu.Unlock()
-	entry := e.state.index.find(addr)
+	e.store.mu.Lock()
+	defer e.store.mu.Unlock()
+	entry := e.store.index.find(addr)
 	if entry == nil {
 		return x
 	}
-	s, rule := e.state.index.choose(entry, 0, t, t)
+	s, rule := e.store.index.choose(entry, 0, t, t)
 	var end flow.End
 	switch rule {
 	case ruleNone:
-	case ruleUnseen:
+	case ruleGap:
 		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
-	case ruleFallback:
-		end = entry.fallback
+	case ruleStatic:
+		end = entry.static
 		x.Rule, x.Why = "service", "no pod owned the address then, and a service has it"
 		if end.Object.Kind == kindNode.String() {
 			x.Rule, x.Why = "node", "no pod and no service owned the address then, and a node has it"
 		}
-	case ruleStale:
-		end = entry.doubted(s.end.Object)
+	case ruleInterrupted:
+		end = entry.asUncertain(s.end.Object)
 		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
 	case ruleOverlap:
 		end = s.end
 		x.Rule, x.Why = "overlap", "the pod owned the address then"
 		switch {
-		case end.Status == flow.StatusAmbiguous && strings.HasPrefix(end.Object.Warn, perhapsAnother):
+		case end.Status == flow.StatusAmbiguous && strings.HasPrefix(end.Object.Warn, interruptedWarning):
 			x.Why = "the pod may have owned the address then, or one that came and went while the watch was interrupted"
 		case end.Status == flow.StatusAmbiguous:
 			x.Why = "several pods claimed the address then; the one with the better known or the latest start is named"
@@ -108,9 +109,10 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	return x
 }
 
+// clock returns a time for a sentence, in UTC.
 func clock(t int64) string { return time.Unix(0, t).UTC().Format(time.RFC3339Nano) }
 
-// claimants lists who claims an address. It is for the writer.
+// claimants returns all that own or owned an address. It is for the writer.
 func (e *entry) claimants() []Claimant {
 	list := []Claimant{}
 	stamp := func(t int64) *time.Time {
@@ -122,24 +124,23 @@ func (e *entry) claimants() []Claimant {
 	}
 	for s := e.spans; s != nil; s = s.next {
 		o := s.pod.obj
-		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft, Network: s.in()}
-		if s.sure < s.to {
-			c.YieldsFrom = stamp(s.sure)
+		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft, Network: s.networkName()}
+		if s.yieldsFrom < s.to {
+			c.YieldsFrom = stamp(s.yieldsFrom)
 		}
 		if s.network != nil && s.network.mac != 0 {
-			m := s.network.mac
-			c.MAC = fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", byte(m>>40), byte(m>>32), byte(m>>24), byte(m>>16), byte(m>>8), byte(m))
+			c.MAC = string(flow.AppendMAC(nil, s.network.mac))
 		}
 		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b Claimant) int { return a.From.Compare(*b.From) })
 	var others []*flow.Object
-	for h := e.holders; h != nil; h = h.next {
+	for h := e.staticOwners; h != nil; h = h.next {
 		others = append(others, h.obj)
 	}
 	slices.SortFunc(others, func(a, b *flow.Object) int {
 		if a.Kind != b.Kind {
-			return -strings.Compare(a.Kind, b.Kind) // services first
+			return -strings.Compare(a.Kind, b.Kind) // Services before Nodes
 		}
 		return compareObjects(a, b)
 	})
@@ -149,21 +150,21 @@ func (e *entry) claimants() []Claimant {
 	return list
 }
 
-// Stale says which kinds have been out of reach for more than a minute, and
-// since when; it is empty if none has. Names of flows from before are still
-// right then.
+// Stale returns a sentence that names the kinds that have been unreachable for more than a minute,
+// and since when; it is empty if there is none. Flows from before that time still get the right
+// names. It is for any goroutine.
 func (e *Enricher) Stale() string {
-	st := e.state
+	st := e.store
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
 	var kinds []string
 	for k := range numKinds {
 		f := &st.feeds[k]
-		if !f.started || f.denied || f.away == 0 || now-f.away <= int64(staleAfter) {
+		if !f.started || f.forbidden || f.watch.unreachableSince == 0 || now-f.watch.unreachableSince <= int64(staleAfter) {
 			continue
 		}
-		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.away).UTC().Format(time.RFC3339))
+		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.watch.unreachableSince).UTC().Format(time.RFC3339))
 		if f.err != nil {
 			s += ": " + f.err.Error()
 		}

@@ -16,15 +16,15 @@ func TestExplain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		a, b := podSpec{name: "a", ips: "10.0.0.1"}, podSpec{name: "b", ips: "10.0.0.1"}
-		e.state.update(a.item(t)) // [1, 11)
+		e.store.update(a.object(t)) // [1, 11)
 		after(10)
-		e.state.remove(a.item(t))
+		e.store.remove(a.object(t))
 		after(10)
-		e.state.update(b.item(t)) // from 21 on
+		e.store.update(b.object(t)) // from 21 on
 		after(10)
-		e.state.update(podSpec{name: "c", ips: "10.0.0.1", deleted: rfc(40)}.item(t)) // from 31 on
-		e.state.update(&item{kind: kindService, namespace: "ns", name: "s", uid: "s", addrs: []netip.Addr{addr("10.0.0.2")}})
-		e.state.update(&item{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("10.0.0.2"), addr("10.0.0.3")}})
+		e.store.update(podSpec{name: "c", ips: "10.0.0.1", deleted: rfc(40)}.object(t)) // from 31 on
+		e.store.update(&object{kind: kindService, namespace: "ns", name: "s", uid: "s", addrs: []netip.Addr{addr("10.0.0.2")}})
+		e.store.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("10.0.0.2"), addr("10.0.0.3")}})
 		for _, c := range []struct {
 			addr string
 			at   int
@@ -61,7 +61,7 @@ func TestExplain(t *testing.T) {
 		if err != nil || string(text) != want {
 			t.Errorf("%s, %v\nwant %s", text, err, want)
 		}
-		e.state.replace(kindPod, []*item{podSpec{name: "d", ips: "10.0.0.9"}.item(t)})
+		e.store.replace(kindPod, []*object{podSpec{name: "d", ips: "10.0.0.9"}.object(t)})
 		if x := e.Explain(addr("10.0.0.9"), time.Now()); len(x.Owners) != 1 || !x.Owners[0].Soft {
 			t.Errorf("soft: %+v", x)
 		}
@@ -96,7 +96,7 @@ func TestStale(t *testing.T) {
 		after(30)
 		want := fmt.Sprintf("# HELP kube_enricher_kube_event_age_seconds Time since the newest watch event or list of this kind arrived.\n"+
 			"# TYPE kube_enricher_kube_event_age_seconds gauge\nkube_enricher_kube_event_age_seconds{kind=\"pod\"} %v\n", time.Since(before).Seconds())
-		r.metrics.e.state.feeds[kindService].event, r.metrics.e.state.feeds[kindNode].event, r.metrics.e.state.feeds[kindReplicaSet].event = 0, 0, 0
+		r.metrics.e.store.feeds[kindService].lastEvent, r.metrics.e.store.feeds[kindNode].lastEvent, r.metrics.e.store.feeds[kindReplicaSet].lastEvent = 0, 0, 0
 		if err := testutil.CollectAndCompare(r.metrics, strings.NewReader(want), "kube_enricher_kube_event_age_seconds"); err != nil {
 			t.Error(err)
 		}

@@ -16,128 +16,85 @@ import (
 const (
 	// never is the end of what has not ended.
 	never = math.MaxInt64
-	// tolerance widens an owner's time at both ends where nobody else claims
-	// the address: Kubernetes tells times in whole seconds, and clocks differ.
+	// tolerance widens an owner's time at both ends where nobody else claims the address: times in
+	// Kubernetes have whole seconds, and clocks differ. It is in nanoseconds.
 	tolerance = int64(2 * time.Second)
 )
 
-// index finds the owners of addresses. Any number of readers may look up while
-// one writer changes it, and no reader ever waits: it is a hash table whose
-// entries are immutable for readers and are replaced as a whole.
+// index finds the owners of addresses by time. It is a hash table whose entries are immutable for
+// readers and are replaced as a whole. Any number of readers may look up while one writer, who
+// holds the lock of the [store], changes it; no reader ever waits.
 type index struct {
 	table atomic.Pointer[table]
 	seed  [2]uint64
-	used  int // entries; the writer's
-	// puts counts the changes that may have given an address an owner.
-	puts   atomic.Uint64
-	ranges atomic.Pointer[ranges] // of pods
-	// told is up to when all is known of pods: never while they are watched.
-	told atomic.Int64
-	// blind is when pods may have come and gone without having been seen: from
-	// the last news to a list, where a watch could not be resumed. Oldest first.
-	blind atomic.Pointer[[]period]
+	used  int // entries; for the writer
+	// additions counts the changes that may have given an address an owner.
+	additions atomic.Uint64
+	podRanges atomic.Pointer[podRanges] // never nil
+	watch     *watchState               // of pods
 }
 
-// period is from <= t <= to, in Unix nanoseconds.
-type period struct{ from, to int64 }
-
-// maxBlind is how many periods are remembered.
-const maxBlind = 64
-
-// unseen says whether a pod may have had an address during [from, to], or a part
-// of it, of which nothing was ever seen.
-func (ix *index) unseen(from, to int64) bool {
-	return to >= ix.told.Load() || ix.missed(from, to)
-}
-
-// missed says whether what happened during [from, to], or a part of it, has not
-// been told, and will not be.
-func (ix *index) missed(from, to int64) bool {
-	if list := ix.blind.Load(); list != nil {
-		for _, b := range *list {
-			if from <= b.to && to >= b.from {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// addBlind adds a period, and forgets what is of no interest since before. It is
-// for the writer.
-func (ix *index) addBlind(from, to, before int64) {
-	var list []period
-	if old := ix.blind.Load(); old != nil {
-		list = slices.Clone(*old)
-	}
-	list = slices.DeleteFunc(list, func(p period) bool { return p.to < before })
-	if n := len(list); n > 0 && from <= list[n-1].to {
-		list[n-1].to = to
-	} else {
-		list = append(list, period{from, to})
-	}
-	if len(list) > maxBlind { // rather too much than too little
-		list[1].from = list[0].from
-		list = list[1:]
-	}
-	ix.blind.Store(&list)
-}
-
+// table is the hash table: a power of two of buckets, each a linked list of entries.
 type table struct {
-	buckets []atomic.Pointer[entry] // a power of two of them
+	buckets []atomic.Pointer[entry]
 }
 
-// entry is what is known of one address. What nearly every look-up needs comes
-// first, in one cache line: 128 bytes are allocated at a multiple of 64.
+// entry is what is known of one address. The first 64 bytes, one cache line, are all that nearly
+// every look-up reads: Go allocates the 128 bytes of an entry at a multiple of 64.
 type entry struct {
-	addr     netip.Addr
-	last     segment               // without object if no pod owned the address
-	after    atomic.Pointer[entry] // the next one in the bucket
-	fallback flow.End              // when no pod owned the address: a service or a node
-	past     *past                 // never nil
-	doubt    atomic.Pointer[doubt] // the last one that was asked for
+	addr      netip.Addr
+	last      segment                      // the latest one; empty without a pod
+	after     atomic.Pointer[entry]        // the next one in the bucket
+	static    flow.End                     // a Service or Node, for times without a pod
+	past      *past                        // never nil
+	uncertain atomic.Pointer[uncertainEnd] // a cache of one: see asUncertain
 
-	// What the above was made of; readers don't touch it.
-	spans   *span
-	holders *holding
+	// What the above was made of, for the writer.
+	spans        *span
+	staticOwners *staticOwnerList
 
 	_ [8]byte
 }
 
-// doubt is how an owner is shown when it may have been another one.
-type doubt struct {
-	of  *flow.Object
-	end flow.End
+// uncertainEnd is an owner, and how records show it if another pod may have followed it unseen.
+type uncertainEnd struct {
+	object *flow.Object
+	end    flow.End
 }
 
 // past is what few addresses have.
 type past struct {
-	older []segment // by time, not overlapping, before the entry's last
-	// macs is for an address that pods had in several networks. Then last is
-	// empty, so that nobody misses it.
+	older []segment // in order of time, apart from each other, before the entry's last
+	// macs is for an address that pods had in several networks. Then the entry's last is empty, so
+	// that every look-up comes here.
 	macs []macEntry
-	// forgotten is until when pods had the address that are not known any more.
-	forgotten int64
+	// forgottenUntil is the latest end of the pods that had the address and were dropped; 0: none.
+	forgottenUntil int64
 }
 
-// noPast is what most addresses have. It is never changed.
+// macEntry is the entry of an address for flows that have a MAC.
+type macEntry struct {
+	mac uint64
+	*entry
+}
+
+// noPast is the past of most addresses. It is never changed.
 var noPast past
 
-// segment says whom the address belongs to from one time to another, in Unix
-// nanoseconds; to is exclusive.
+// segment is an owner of an address from one time to another, in Unix nanoseconds; to is exclusive.
 type segment struct {
-	from, to int64
-	end      flow.End
-	edge     bool // within the tolerance of those who may have owned it, or in doubt
-	outside  bool // of the time of all of those
-	shaky    bool // the address may have passed on by then, unseen
+	from, to    int64
+	end         flow.End
+	uncertain   bool // another pod may have owned the address: segments that are certain are better
+	inTolerance bool // it is outside the pod's time, and within the tolerance
+	provisional bool // a later event may show that the address had passed on by then
 }
 
-func newIndex() *index {
-	ix := &index{seed: [2]uint64{random(), random()}}
+// newIndex returns an empty index of addresses whose pods are watched as given.
+func newIndex(watch *watchState) *index {
+	ix := &index{seed: [2]uint64{random(), random()}, watch: watch}
 	ix.table.Store(newTable(1 << 10))
-	ix.ranges.Store(&ranges{})
-	ix.told.Store(never)
+	ix.podRanges.Store(new(podRanges))
 	return ix
 }
 
@@ -163,8 +120,7 @@ func (ix *index) first(addr netip.Addr) *entry {
 	return ix.table.Load().bucket(ix.hash(addr)).Load()
 }
 
-// find returns the entry of an address, which may be e or behind it in its
-// bucket, nil if there is none.
+// find returns the entry of an address: e, or one after it in its bucket; nil if there is none.
 func (e *entry) find(addr netip.Addr) *entry {
 	for e != nil && e.addr != addr {
 		e = e.after.Load()
@@ -172,11 +128,10 @@ func (e *entry) find(addr netip.Addr) *entry {
 	return e
 }
 
-// lookup says who owned addr over the time [from, to]. Settled is false if the
-// next owner may turn out to have done so: nobody did, as far as is known, and
-// there is none to show, or one who had gone by then; or one who may have gone
-// by then ([timeliner.shake]). The MAC, unless it is 0, decides among pods in
-// several networks.
+// lookup returns who owned addr over the time [from, to]. It also reports whether that is settled:
+// later events will not change it. It is not if nobody is known to have owned the address, if the
+// owner is named only by the tolerance after its end, or if the owner may have lost the address by
+// then (see markProvisional). The MAC decides among pods in several networks, unless it is 0.
 func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.End, settled bool) {
 	e := ix.find(addr)
 	if e == nil {
@@ -185,64 +140,64 @@ func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.E
 	return ix.at(e, from, to, mac)
 }
 
-// at is lookup, in the entry of the address.
+// at is lookup in the entry of the address.
 func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled bool) {
-	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.shaky || from <= ix.told.Load()) {
-		return e.last.end, !e.last.shaky
+	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.watch.KnownUntil()) {
+		return e.last.end, !e.last.provisional
 	}
 	s, rule := ix.choose(e, mac, from, to)
 	switch rule {
-	case ruleNone, ruleUnseen:
+	case ruleNone, ruleGap:
 		return flow.End{}, false
-	case ruleFallback:
-		return e.fallback, true
-	case ruleStale:
-		return e.doubted(s.end.Object), false
+	case ruleStatic:
+		return e.static, true
+	case ruleInterrupted:
+		return e.asUncertain(s.end.Object), false
 	}
-	return s.end, rule != ruleAfter && !(s.shaky && rule == ruleOverlap)
+	return s.end, rule != ruleAfter && !(s.provisional && rule == ruleOverlap)
 }
 
-// doubted makes the end of an owner which may have been another one. That is
-// done once, not for each record.
-func (e *entry) doubted(o *flow.Object) flow.End {
-	d := e.doubt.Load()
-	if d == nil || d.of != o {
-		d = &doubt{o, doubted(o)}
-		e.doubt.Store(d)
+// asUncertain returns how records show an owner that another pod may have followed unseen. That is
+// made once, not for each record.
+func (e *entry) asUncertain(o *flow.Object) flow.End {
+	d := e.uncertain.Load()
+	if d == nil || d.object != o {
+		d = &uncertainEnd{o, asUncertain(o)}
+		e.uncertain.Store(d)
 	}
 	return d.end
 }
 
-// rule says why an owner was chosen.
+// rule is why an owner was chosen.
 type rule uint8
 
 const (
-	ruleNone     rule = iota
-	ruleOverlap       // a pod owned the address then
-	ruleFallback      // no pod did, and a service or a node has it
-	ruleBefore        // a pod owned it soon afterwards
-	ruleAfter         // a pod had owned it shortly before
-	ruleUnseen        // nobody surely did, and somebody may have come and gone unseen
-	ruleStale         // a pod owned it when the watch was interrupted, and another one may do so by now
+	ruleNone        rule = iota
+	ruleOverlap          // a pod owned the address then
+	ruleStatic           // no pod did, and a Service or Node has it
+	ruleBefore           // a pod owned it soon afterwards
+	ruleAfter            // a pod had owned it shortly before
+	ruleGap              // no pod is known to have owned it, and one may have come and gone unseen
+	ruleInterrupted      // a pod owned it before the watch was interrupted
 )
 
-// choose is [entry.chooseBy], except that no tolerance is given for a time of
-// which not all is known.
+// choose is [entry.chooseByMAC], but it gives no tolerance for a time at which pods may have come
+// and gone unseen.
 func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
-	s, rule := e.chooseBy(mac, from, to)
+	s, rule := e.chooseByMAC(mac, from, to)
 	switch {
-	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.outside:
-		if ix.unseen(from, to) {
-			return nil, ruleUnseen
+	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.inTolerance:
+		if ix.watch.Gap(from, to) {
+			return nil, ruleGap
 		}
-	case rule == ruleOverlap && s.shaky && from > ix.told.Load():
-		return s, ruleStale
+	case rule == ruleOverlap && s.provisional && from > ix.watch.KnownUntil():
+		return s, ruleInterrupted
 	}
 	return s, rule
 }
 
-// chooseBy is choose, among those with a MAC if it helps.
-func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
+// chooseByMAC is [entry.choose] among the pods with a MAC, or among all if none of those is found.
+func (e *entry) chooseByMAC(mac uint64, from, to int64) (*segment, rule) {
 	for i := range e.past.macs {
 		if m := &e.past.macs[i]; m.mac == mac {
 			if s, rule := m.choose(from, to); s != nil {
@@ -253,9 +208,9 @@ func (e *entry) chooseBy(mac uint64, from, to int64) (*segment, rule) {
 	return e.choose(from, to)
 }
 
-// choose takes the pod whose time overlaps most with [from, to], the later one
-// of equals; else the service or node; else the pod that is next to it in time,
-// within the tolerance. The segment is that of the pod.
+// choose returns the segment of the pod whose time overlaps most with [from, to], the later one of
+// equals. Without one it is the Service or Node, which has no segment; and without that, the pod
+// that is nearest in time, within the tolerance.
 func (e *entry) choose(from, to int64) (*segment, rule) {
 	n := len(e.past.older)
 	if e.last.end.Object != nil {
@@ -277,34 +232,35 @@ func (e *entry) choose(from, to int64) (*segment, rule) {
 			break
 		}
 		overlap := min(to, s.to) - max(from, s.from)
-		if best == nil || best.edge && !s.edge || best.edge == s.edge && overlap >= most {
+		if best == nil || best.uncertain && !s.uncertain || best.uncertain == s.uncertain && overlap >= most {
 			best, most = s, overlap
 		}
 	}
 	if best != nil {
 		return best, ruleOverlap
 	}
-	if e.fallback.Object != nil {
-		return nil, ruleFallback
+	if e.static.Object != nil {
+		return nil, ruleStatic
 	}
 	nearest, rule := tolerance+1, ruleNone
-	if e.past.forgotten != 0 && to < e.past.forgotten+tolerance {
-		return nil, ruleNone // it may have been of one of those
+	if e.past.forgottenUntil != 0 && to < e.past.forgottenUntil+tolerance {
+		return nil, ruleNone // one of the pods that were dropped may have owned it
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
-		if s := e.segment(i); !s.edge {
+		if s := e.segment(i); !s.uncertain {
 			best, nearest, rule = s, s.from-to, ruleBefore
 		}
 	}
 	for i := first - 1; i >= 0 && from-e.segment(i).to < nearest; i-- {
-		if s := e.segment(i); !s.edge {
+		if s := e.segment(i); !s.uncertain {
 			best, nearest, rule = s, from-s.to, ruleAfter
 		}
 	}
 	return best, rule
 }
 
-// segment returns the i-th segment, of which the last has the highest number.
+// segment returns the i-th segment in order of time; the entry's last comes after all of
+// past.older.
 func (e *entry) segment(i int) *segment {
 	if i == len(e.past.older) {
 		return &e.last
@@ -312,10 +268,10 @@ func (e *entry) segment(i int) *segment {
 	return &e.past.older[i]
 }
 
-// put adds an entry, or replaces the one of the same address. It is for the
-// writer, like all that follows.
+// put adds an entry, or replaces the one of the same address. It is for the writer, like all that
+// follows.
 func (ix *index) put(e *entry) {
-	defer ix.puts.Add(1)
+	defer ix.additions.Add(1)
 	link := ix.table.Load().bucket(ix.hash(e.addr))
 	for old := link.Load(); old != nil; old = link.Load() {
 		if old.addr == e.addr {
@@ -334,11 +290,12 @@ func (ix *index) put(e *entry) {
 	ix.used++
 }
 
+// remove removes the entry of an address.
 func (ix *index) remove(addr netip.Addr) {
 	link := ix.table.Load().bucket(ix.hash(addr))
 	for e := link.Load(); e != nil; e = link.Load() {
 		if e.addr == addr {
-			link.Store(e.after.Load()) // who is at e still finds the rest behind it
+			link.Store(e.after.Load()) // a reader that is at e still finds the entries after it
 			ix.used--
 			return
 		}
@@ -346,13 +303,13 @@ func (ix *index) remove(addr netip.Addr) {
 	}
 }
 
-// grow copies the entries into a bigger table: those of the old one must keep
-// their neighbours for the sake of readers that are still in it.
+// grow copies the entries into a bigger table. Those of the old one keep their neighbours, because
+// readers may still be in it.
 func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, past: e.past, fallback: e.fallback, spans: e.spans, holders: e.holders}
+			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, spans: e.spans, staticOwners: e.staticOwners}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)
@@ -372,63 +329,17 @@ func (ix *index) reserve(n int) {
 	}
 }
 
-// newEntry copies the segments.
+// newEntry returns an entry with a copy of the segments, which are in order of time. Pods that had
+// the address up to the time forgotten are not among them; 0 if all are.
 func newEntry(addr netip.Addr, segments []segment, forgotten int64) *entry {
 	e := &entry{addr: addr, past: &noPast}
 	n := len(segments)
-	if n > 0 && !segments[n-1].outside {
+	if n > 0 && !segments[n-1].inTolerance {
 		n--
 		e.last = segments[n]
 	}
 	if n > 0 || forgotten != 0 {
-		e.past = &past{forgotten: forgotten, older: slices.Clone(segments[:n])}
+		e.past = &past{forgottenUntil: forgotten, older: slices.Clone(segments[:n])}
 	}
 	return e
-}
-
-// ranges are sets of addresses, by their first one and apart from each other.
-// They are immutable.
-type ranges []addrRange
-
-type addrRange struct{ first, last netip.Addr }
-
-// newRanges unites prefixes, which it sorts.
-func newRanges(prefixes []netip.Prefix) *ranges {
-	slices.SortFunc(prefixes, func(a, b netip.Prefix) int { return a.Masked().Addr().Compare(b.Masked().Addr()) })
-	var r ranges
-	for _, p := range prefixes {
-		first, last := p.Masked().Addr(), lastAddr(p)
-		if n := len(r); n > 0 {
-			// Neighbours become one: nodes have what a cluster's range was cut into.
-			if l := &r[n-1].last; l.BitLen() == first.BitLen() && (first.Compare(*l) <= 0 || first == l.Next()) {
-				if last.Compare(*l) > 0 {
-					*l = last
-				}
-				continue
-			}
-		}
-		r = append(r, addrRange{first, last})
-	}
-	return &r
-}
-
-func lastAddr(p netip.Prefix) netip.Addr {
-	b := p.Addr().AsSlice()
-	for i := p.Bits(); i < 8*len(b); i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	a, _ := netip.AddrFromSlice(b)
-	return a
-}
-
-func (r ranges) contain(a netip.Addr) bool {
-	low, high := 0, len(r)
-	for low < high {
-		if mid := (low + high) / 2; r[mid].last.Less(a) {
-			low = mid + 1
-		} else {
-			high = mid
-		}
-	}
-	return low < len(r) && !a.Less(r[low].first)
 }

@@ -27,7 +27,7 @@ func randomAddr(r *rand.Rand, pool int) netip.Addr {
 // beside them find every address that is never removed.
 func TestIndex(t *testing.T) {
 	const pool = 20000
-	ix := newIndex()
+	ix := newIndex(newWatchState(false))
 	stays := netip.MustParseAddr("192.0.2.1")
 	ix.put(newEntry(stays, []segment{{to: never, end: flow.End{Object: &flow.Object{Name: "stays"}, Status: flow.StatusLive}}}, 0))
 	var stop atomic.Bool
@@ -95,23 +95,23 @@ func TestEntryFits(t *testing.T) {
 func big(tb testing.TB, pods int) (*Enricher, []netip.Addr) {
 	tb.Helper()
 	e, _, _ := newTest(tb, Config{}, noSource{})
-	items := make([]*item, pods)
+	items := make([]*object, pods)
 	addrs := make([]netip.Addr, pods)
 	for i := range items {
 		addrs[i] = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
-		items[i] = manyItem(i, addrs[i])
+		items[i] = manyPod(i, addrs[i])
 	}
-	e.state.begin(kindPod)
-	e.state.replace(kindPod, items)
-	e.state.replace(kindReplicaSet, nil)
+	e.store.markStarted(kindPod)
+	e.store.replace(kindPod, items)
+	e.store.replace(kindReplicaSet, nil)
 	return e, addrs
 }
 
-func manyItem(i int, a netip.Addr) *item {
-	return &item{
+func manyPod(i int, a netip.Addr) *object {
+	return &object{
 		kind: kindPod, namespace: fmt.Sprint("namespace-", i%50), name: fmt.Sprintf("workload-%d-5d9c7b8f64-%05d", i/5, i),
 		uid: fmt.Sprintf("20000000-0000-4000-8000-%012d", i), hostIP: fmt.Sprintf("172.18.%d.%d", i%1000/250, i%250), node: fmt.Sprint("worker-", i%1000),
-		owners: []owner{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true}},
+		owners: []ownerRef{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true}},
 		addrs:  []netip.Addr{a}, ready: time.Now().Add(-time.Hour).UnixNano(),
 	}
 }
@@ -121,17 +121,17 @@ func manyItem(i int, a netip.Addr) *item {
 func churn(e *Enricher, perSecond int, stop <-chan struct{}) (created int) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
-	pod := func(i int) *item {
-		return manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, byte(i), byte(i >> 8), 1}))
+	pod := func(i int) *object {
+		return manyPod(1_000_000+i, netip.AddrFrom4([4]byte{10, byte(i), byte(i >> 8), 1}))
 	}
 	for ; ; created++ {
 		select {
 		case <-stop:
 			return created
 		case <-tick.C:
-			e.state.update(pod(created))
+			e.store.update(pod(created))
 			if created >= perSecond {
-				e.state.remove(pod(created - perSecond))
+				e.store.remove(pod(created - perSecond))
 			}
 		}
 	}
@@ -184,7 +184,7 @@ func BenchmarkLookup(b *testing.B) {
 // copied on write, for comparison.
 func BenchmarkLookupShards(b *testing.B) {
 	e, addrs := big(b, 50000)
-	ix := e.state.index
+	ix := e.store.index
 	var shards [2048]map[netip.Addr]*entry
 	for _, a := range addrs {
 		s := &shards[ix.hash(a)%2048]
@@ -214,15 +214,15 @@ func BenchmarkLookupShards(b *testing.B) {
 // BenchmarkChange is the cost of one pod that comes and goes, beside 50,000.
 func BenchmarkChange(b *testing.B) {
 	e, _ := big(b, 50000)
-	items := make([]*item, 1000)
+	items := make([]*object, 1000)
 	for i := range items {
-		items[i] = manyItem(1_000_000+i, netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}))
+		items[i] = manyPod(1_000_000+i, netip.AddrFrom4([4]byte{10, 200, byte(i >> 8), byte(i)}))
 	}
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		e.state.update(items[i%len(items)])
-		e.state.remove(items[i%len(items)])
+		e.store.update(items[i%len(items)])
+		e.store.remove(items[i%len(items)])
 		i++
 	}
 }
@@ -232,16 +232,16 @@ func BenchmarkChange(b *testing.B) {
 func BenchmarkHistory(b *testing.B) {
 	e, _, _ := newTest(b, Config{}, noSource{})
 	a := netip.AddrFrom4([4]byte{10, 0, 0, 1})
-	var ended []*item
+	var ended []*object
 	for i := range maxEndedPerAddress {
-		it := manyItem(i, a)
+		it := manyPod(i, a)
 		it.created = time.Now().UnixNano() - int64(maxEndedPerAddress-i)*4e9
 		it.ready = it.created + 1e9
 		it.stopped, it.finished = true, it.ready+2e9
 		ended = append(ended, it)
 	}
-	e.state.replace(kindPod, ended)
-	first := e.state.index.find(a).segment(0).from
+	e.store.replace(kindPod, ended)
+	first := e.store.index.find(a).segment(0).from
 	b.Run("lookup", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
@@ -251,7 +251,7 @@ func BenchmarkHistory(b *testing.B) {
 	b.Run("change", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			e.state.publish(a)
+			e.store.publish(a)
 		}
 	})
 }

@@ -10,14 +10,13 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 )
 
-// ErrNoCluster says that nothing tells how to reach a cluster.
+// ErrNoCluster is the error of [ClusterConfig] if there is no configuration of a cluster.
 var ErrNoCluster = errors.New("no cluster is configured")
 
-// ClusterConfig finds out how to reach the cluster: from the kubeconfig file
-// named by the argument; else from those in the environment variable KUBECONFIG; else
-// from the service account of the pod this runs in; else from ~/.kube/config.
-// If there is none of them, the error is [ErrNoCluster]; one that is there and
-// cannot be used is an error that names it.
+// ClusterConfig returns how to reach the cluster. It takes the first of these that is given: the
+// kubeconfig file that the argument names, the files in the environment variable KUBECONFIG, the
+// service account of the pod that this program runs in, and ~/.kube/config. Without any the error
+// is [ErrNoCluster]. If the first one cannot be used, the error names it.
 func ClusterConfig(kubeconfig string) (*rest.Config, error) {
 	if kubeconfig != "" {
 		return fromFiles(kubeconfig, kubeconfig)
@@ -43,8 +42,8 @@ func ClusterConfig(kubeconfig string) (*rest.Config, error) {
 	return fromFiles(file, file)
 }
 
-// fromFiles merges kubeconfig files, like kubectl: those that don't exist are
-// left out if at least one does.
+// fromFiles merges kubeconfig files as kubectl does. Files that do not exist are left out if at
+// least one does. The name is for errors.
 func fromFiles(name string, files ...string) (*rest.Config, error) {
 	var missing error
 	found := false

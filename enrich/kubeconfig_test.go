@@ -86,7 +86,7 @@ func TestClusterConfig(t *testing.T) {
 	}
 }
 
-// A pod without a service account token cannot do; it is told so.
+// A pod without a service account token cannot reach the cluster; the error says so.
 func TestClusterConfigInCluster(t *testing.T) {
 	if _, err := os.Stat("/var/run/secrets/kubernetes.io/serviceaccount/token"); err == nil {
 		t.Skip("there is a service account here")

@@ -50,7 +50,7 @@ func TestLabelsOfSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, _, _ := newTest(t, Config{}, s)
-	s.apply(e.state)
+	s.apply(e.store)
 	wantLabels(t, e, "web", "")
 	write(labelled("p", `{"tier": "back"}`))
 	if err := e.Reload(t.Context()); err != nil {

@@ -17,12 +17,11 @@ var results = [flow.NumStatus]string{
 	flow.StatusAmbiguous: "ambiguous", flow.StatusService: "service", flow.StatusNode: "node",
 }
 
-// metrics are the enricher's. Those that workers count are summed up when they
-// are scraped.
+// metrics are the metrics of an Enricher. What workers count is summed up when it is scraped.
 type metrics struct {
-	e    *Enricher
-	held atomic.Int64 // records that wait for the first sync,
-	late atomic.Int64 // and for a pod
+	e           *Enricher
+	heldForSync atomic.Int64 // records that wait for the first sync
+	heldForPod  atomic.Int64 // records that wait for their pod
 
 	mu      sync.Mutex
 	workers []*lookups
@@ -74,16 +73,17 @@ func (m *metrics) register(reg prometheus.Registerer) error {
 	return nil
 }
 
-// add registers a worker's counters.
-func (m *metrics) add(w *lookups) {
+// addCounters adds the counters of a worker.
+func (m *metrics) addCounters(w *lookups) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.workers = append(m.workers, w)
 }
 
-// lag observes how late a change became known. Times that cannot be right are
-// left out: clocks differ, and objects may be older than the change.
-func (m *metrics) lag(k kind, now, then int64) {
+// observeLag observes how late a change arrived: it was made at then, which is 0 if unknown. Lags
+// that cannot be right are left out, because clocks differ and an object's time may be of an older
+// change.
+func (m *metrics) observeLag(k kind, now, then int64) {
 	const plausible = 10 * 60 * 1e9
 	if d := now - then; then != 0 && d >= 0 && d <= plausible {
 		m.observers[k].Observe(float64(d) / 1e9)
@@ -111,7 +111,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for i, n := range sums {
 		ch <- prometheus.MustNewConstMetric(m.lookups, prometheus.CounterValue, float64(n), results[i])
 	}
-	for k, s := range m.e.state.stats() {
+	for k, s := range m.e.store.stats() {
 		if !s.started {
 			continue
 		}
@@ -127,34 +127,35 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
+// stats is the state of a kind as metrics show it.
 type stats struct {
 	objects         int
 	started, synced bool
 	event           int64
 }
 
-// stats counts what is known.
-func (st *state) stats() (s [numKinds]stats) {
+// stats returns the state of each kind.
+func (st *store) stats() (s [numKinds]stats) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for k := range numKinds {
-		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].synced
-		s[k].event = st.feeds[k].event
+		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].watch.listed
+		s[k].event = st.feeds[k].lastEvent
 		switch k {
 		case kindPod:
 			s[k].objects = len(st.pods)
 		case kindService, kindNode:
-			s[k].objects = len(st.holders[k])
+			s[k].objects = len(st.staticOwners[k])
 		default:
-			s[k].objects = len(st.tops[k])
+			s[k].objects = len(st.rootOwners[k])
 		}
 	}
 	return s
 }
 
-// heldCollector exports records_held for what waits here. The outputs export
-// the same metric for what waits there; so that both fit into one registry,
-// whichever way they describe it, this one describes nothing beforehand.
+// heldCollector exports records_held for the records that wait here. The outputs export the same
+// metric for those that wait there. It describes nothing in advance, so that both fit into one
+// registry.
 type heldCollector struct{ m *metrics }
 
 // Describe implements [prometheus.Collector].
@@ -164,6 +165,6 @@ func (heldCollector) Describe(chan<- *prometheus.Desc) {}
 func (c heldCollector) Collect(ch chan<- prometheus.Metric) {
 	desc := prometheus.NewDesc("kube_enricher_records_held",
 		"Records received and not yet written or dropped, by what they wait for.", []string{"why"}, nil)
-	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.held.Load()), "sync")
-	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.late.Load()), "pod")
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.heldForSync.Load()), "sync")
+	ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(c.m.heldForPod.Load()), "pod")
 }

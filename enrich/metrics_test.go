@@ -59,7 +59,7 @@ func TestRecordsHeldIsShared(t *testing.T) {
 			if !first {
 				reg.MustRegister(output())
 			}
-			e.metrics.held.Store(7)
+			e.metrics.heldForSync.Store(7)
 			want := "# HELP " + name + " " + heldHelp + "\n# TYPE " + name + " gauge\n" +
 				name + "{why=\"output\"} 5\n" + name + "{why=\"pod\"} 0\n" + name + "{why=\"sync\"} 7\n"
 			if err := testutil.GatherAndCompare(reg, strings.NewReader(want), name); err != nil {
@@ -72,15 +72,15 @@ func TestRecordsHeldIsShared(t *testing.T) {
 func TestKubeMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e, reg, _ := newTest(t, Config{}, noSource{})
-		st := e.state
+		st := e.store
 		for _, k := range []kind{kindPod, kindService} {
-			st.begin(k)
+			st.markStarted(k)
 		}
 		after(5)
-		st.replace(kindPod, []*item{{kind: kindPod, name: "a", uid: "a"}, {kind: kindPod, name: "b", uid: "b"}})
-		st.replace(kindPod, []*item{{kind: kindPod, name: "a", uid: "a"}})
-		st.update(&item{kind: kindPod, name: "c", uid: "c", created: at(2)})
-		st.update(&item{kind: kindPod, name: "d", uid: "d", created: at(-3600)}) // the creation was not what happened now
+		st.replace(kindPod, []*object{{kind: kindPod, name: "a", uid: "a"}, {kind: kindPod, name: "b", uid: "b"}})
+		st.replace(kindPod, []*object{{kind: kindPod, name: "a", uid: "a"}})
+		st.update(&object{kind: kindPod, name: "c", uid: "c", created: at(2)})
+		st.update(&object{kind: kindPod, name: "d", uid: "d", created: at(-3600)}) // the creation was not what happened now
 		for name, want := range map[string]string{
 			"kube_enricher_kube_objects":       `kube_enricher_kube_objects{kind="pod"} 3` + "\n" + `kube_enricher_kube_objects{kind="service"} 0`,
 			"kube_enricher_kube_synced":        `kube_enricher_kube_synced{kind="pod"} 1` + "\n" + `kube_enricher_kube_synced{kind="service"} 0`,

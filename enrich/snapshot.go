@@ -21,29 +21,30 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// maxDepth bounds lists within lists: in YAML a list may even contain itself.
+// maxDepth bounds lists within lists. In YAML, a list may contain itself.
 const maxDepth = 5
 
-// Snapshot is a [Source] that reads a file of Kubernetes objects.
+// Snapshot is a [Source] that reads a file of Kubernetes objects. It changes only by
+// [Enricher.Reload].
 type Snapshot struct {
 	path   string
-	labels []string // of pods, to be kept
+	labels []string // names of the pods' labels that records may show
 
 	mu   sync.Mutex
-	read *objects // to be applied
+	read *snapshotObjects // not applied yet; nil if all is
 }
 
-// objects is what a file holds.
-type objects struct {
-	items   [numKinds][]*item
+// snapshotObjects is the content of a file.
+type snapshotObjects struct {
+	items   [numKinds][]*object
 	skipped map[string]int // objects of other kinds, by kind
 	labels  []string
 }
 
-// LoadSnapshot reads and checks a file with the objects of a cluster, as
-// kubectl get -o yaml or -o json prints them: a List, or several documents.
-// Objects of kinds that are of no use are skipped. Those made of pods get the
-// values of the labels of the given names.
+// LoadSnapshot reads a file with the objects of a cluster, as kubectl get -o yaml or -o json prints
+// them: a List, or several documents. It skips objects of other kinds than those that names are
+// made of. Labels are the names of the pods' labels that records may show, in the order of
+// flow.AttrLabel. An error names the file and, for its content, the line.
 func LoadSnapshot(path string, labels ...string) (*Snapshot, error) {
 	o, err := readSnapshot(path, labels...)
 	if err != nil {
@@ -54,18 +55,18 @@ func LoadSnapshot(path string, labels ...string) (*Snapshot, error) {
 
 func (s *Snapshot) fixed() bool { return true }
 
-func (s *Snapshot) run(ctx context.Context, st *state) {
+func (s *Snapshot) run(ctx context.Context, st *store) {
 	for k := range numKinds {
-		st.begin(k)
+		st.markStarted(k)
 	}
 	s.apply(st)
 	st.mu.Lock()
-	st.checkSync() // Reload may have been first
+	st.checkSync() // Reload may have applied it before the kinds were started
 	st.mu.Unlock()
 	<-ctx.Done()
 }
 
-func (s *Snapshot) reload(st *state) error {
+func (s *Snapshot) reload(st *store) error {
 	o, err := readSnapshot(s.path, s.labels...)
 	if err != nil {
 		return err
@@ -77,14 +78,14 @@ func (s *Snapshot) reload(st *state) error {
 	return nil
 }
 
-// apply applies what was read last, and forgets it.
-func (s *Snapshot) apply(st *state) {
+// apply applies what was read last, once.
+func (s *Snapshot) apply(st *store) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.read == nil {
 		return
 	}
-	// Owners and nodes first, so that pods are rendered once.
+	// Owners and Nodes come first, so that each Pod is rendered once.
 	for _, k := range []kind{kindReplicaSet, kindJob, kindReplicationController, kindNode, kindService, kindPod} {
 		st.replace(k, s.read.items[k])
 	}
@@ -103,7 +104,7 @@ func (s *Snapshot) apply(st *state) {
 	s.read = nil
 }
 
-func readSnapshot(path string, labels ...string) (*objects, error) {
+func readSnapshot(path string, labels ...string) (*snapshotObjects, error) {
 	if path == "-" {
 		return nil, errors.New("a snapshot is a file; standard input cannot be one")
 	}
@@ -118,15 +119,15 @@ func readSnapshot(path string, labels ...string) (*objects, error) {
 	return o, nil
 }
 
-func parseObjects(b []byte, labels ...string) (*objects, error) {
-	o := &objects{skipped: map[string]int{}, labels: labels}
+func parseObjects(b []byte, labels ...string) (*snapshotObjects, error) {
+	o := &snapshotObjects{skipped: map[string]int{}, labels: labels}
 	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) == 0 || t[0] != '{' {
 		err := o.parseYAML(b)
 		return o, err
 	}
 	err := o.parseJSON(b)
-	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // YAML may begin with a brace, too
-		o = &objects{skipped: map[string]int{}, labels: labels}
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // or YAML with a brace
+		o = &snapshotObjects{skipped: map[string]int{}, labels: labels}
 		if o.parseYAML(b) == nil {
 			return o, nil
 		}
@@ -134,23 +135,23 @@ func parseObjects(b []byte, labels ...string) (*objects, error) {
 	return o, err
 }
 
-// head is the part of an object that tells what it is.
-type head struct {
+// typeHead is the part of an object that identifies its type, and the items of a list.
+type typeHead struct {
 	APIVersion string          `json:"apiVersion"`
 	Kind       string          `json:"kind"`
 	Items      json.RawMessage `json:"items"`
 }
 
-// list says whether the object is a list. If it is a typed one, such as a
-// PodList, its items may lack their type, and item is it.
-func (h head) list() (item head, ok bool) {
+// itemType reports whether the object is a list, and returns the type of its items. Those of a
+// typed list, such as a PodList, may lack it.
+func (h typeHead) itemType() (item typeHead, ok bool) {
 	name, ok := strings.CutSuffix(h.Kind, "List")
-	return head{APIVersion: h.APIVersion, Kind: name}, ok
+	return typeHead{APIVersion: h.APIVersion, Kind: name}, ok
 }
 
-// recognize returns the kind, noKind for those that are of no use. Other groups
-// have kinds of the same names: Knative's Service is no core Service.
-func (h head) recognize() kind {
+// recognizedKind returns the kind, noKind for those that names are not made of. Other API groups
+// have kinds of the same names: a Service of Knative is not a core Service.
+func (h typeHead) recognizedKind() kind {
 	gv, err := schema.ParseGroupVersion(h.APIVersion)
 	if err != nil {
 		return noKind
@@ -163,9 +164,9 @@ func (h head) recognize() kind {
 	return noKind
 }
 
-// parseJSON reads objects one after another. It decodes a List item by item:
-// JSON is the form for big snapshots.
-func (o *objects) parseJSON(b []byte) error {
+// parseJSON reads objects one after another. It decodes a List item by item, because big snapshots
+// are written in JSON.
+func (o *snapshotObjects) parseJSON(b []byte) error {
 	line := func(offset int64) int { return 1 + bytes.Count(b[:min(offset, int64(len(b)))], []byte("\n")) }
 	d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff"))))
 	for {
@@ -182,28 +183,28 @@ func (o *objects) parseJSON(b []byte) error {
 			}
 			return fmt.Errorf("line %d: %w", line(at), err)
 		}
-		if err := o.addJSON(raw, head{}, 0); err != nil {
+		if err := o.addJSON(raw, typeHead{}, 0); err != nil {
 			return fmt.Errorf("line %d: %w", line(d.InputOffset()-int64(len(raw))), err)
 		}
 	}
 }
 
-// addJSON adds an object or the items of a list. The default is the type of
-// what lacks one.
-func (o *objects) addJSON(raw []byte, byDefault head, depth int) error {
+// addJSON adds an object or the items of a list. The default is the type of an object that lacks
+// one.
+func (o *snapshotObjects) addJSON(raw []byte, byDefault typeHead, depth int) error {
 	if depth > maxDepth {
 		return errors.New("lists within lists")
 	}
-	var h head
+	var h typeHead
 	if err := json.Unmarshal(raw, &h); err != nil {
 		return err
 	}
 	if h.Kind == "" {
 		h.Kind, h.APIVersion = byDefault.Kind, byDefault.APIVersion
 	}
-	item, ok := h.list()
+	item, ok := h.itemType()
 	if !ok {
-		return o.add(h, raw)
+		return o.addObject(h, raw)
 	}
 	var items []json.RawMessage
 	if len(h.Items) > 0 {
@@ -220,7 +221,7 @@ func (o *objects) addJSON(raw []byte, byDefault head, depth int) error {
 }
 
 // parseYAML reads the documents of b.
-func (o *objects) parseYAML(b []byte) error {
+func (o *snapshotObjects) parseYAML(b []byte) error {
 	d := yaml.NewDecoder(bytes.NewReader(b))
 	found := false
 	for {
@@ -239,14 +240,14 @@ func (o *objects) parseYAML(b []byte) error {
 			continue
 		}
 		found = true
-		if err := o.addYAML(doc.Content[0], head{}, 0); err != nil {
+		if err := o.addYAML(doc.Content[0], typeHead{}, 0); err != nil {
 			return err
 		}
 	}
 }
 
-// yamlError makes one line of the parser's error. Most name the line; those
-// that don't are about the first one, or about bytes that are no text.
+// yamlError makes an error of one line of the parser's. Most name the line of the input. Those that
+// do not are about the first line, or about bytes that are not text.
 func yamlError(err error, b []byte) error {
 	s := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "yaml: ")), " ")
 	if strings.Contains(s, "line ") {
@@ -262,8 +263,8 @@ func yamlError(err error, b []byte) error {
 	return fmt.Errorf("line %d: %s", n, s)
 }
 
-// addYAML is addJSON for YAML.
-func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
+// addYAML is addJSON for a node of YAML.
+func (o *snapshotObjects) addYAML(n *yaml.Node, byDefault typeHead, depth int) error {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
@@ -273,7 +274,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	if n.Kind != yaml.MappingNode {
 		return fmt.Errorf("line %d: not a Kubernetes object", n.Line)
 	}
-	h := head{}
+	h := typeHead{}
 	var items *yaml.Node
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		v := n.Content[i+1]
@@ -289,7 +290,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	if h.Kind == "" {
 		h = byDefault
 	}
-	if item, ok := h.list(); ok {
+	if item, ok := h.itemType(); ok {
 		if items == nil {
 			return nil
 		}
@@ -303,7 +304,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 		}
 		return nil
 	}
-	if h.Kind != "" && h.recognize() == noKind {
+	if h.Kind != "" && h.recognizedKind() == noKind {
 		o.skipped[h.Kind]++
 		return nil
 	}
@@ -313,7 +314,7 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	}
 	raw, err := json.Marshal(v)
 	if err == nil {
-		err = o.add(h, raw)
+		err = o.addObject(h, raw)
 	}
 	if err != nil {
 		return fmt.Errorf("line %d: %w", n.Line, err)
@@ -321,12 +322,12 @@ func (o *objects) addYAML(n *yaml.Node, byDefault head, depth int) error {
 	return nil
 }
 
-// add adds an object, given as JSON.
-func (o *objects) add(h head, raw []byte) error {
+// addObject adds an object, which is given as JSON.
+func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 	if h.Kind == "" {
 		return errors.New("not a Kubernetes object: it has no kind")
 	}
-	k := h.recognize()
+	k := h.recognizedKind()
 	var v any
 	switch k {
 	case kindPod:
@@ -344,7 +345,7 @@ func (o *objects) add(h head, raw []byte) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%s: %w", h.Kind, err)
 	}
-	it, err := strip(k, v, o.labels...)
+	it, err := toObject(k, v, o.labels...)
 	if err != nil {
 		return err
 	}

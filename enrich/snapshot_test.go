@@ -385,7 +385,7 @@ func FuzzSnapshot(f *testing.F) {
 			return
 		}
 		e, _, _ := newTest(t, Config{}, &Snapshot{read: o})
-		e.source.(*Snapshot).apply(e.state)
+		e.source.(*Snapshot).apply(e.store)
 		for _, it := range o.items[kindPod] {
 			for _, a := range it.addrs {
 				e.Lookup(a, 0, never-1)

@@ -9,30 +9,30 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Stage fills in the owners of a worker's records and hands them on. Records
-// that come before the cluster is known wait in it, and so do those whose pod
-// the cluster has not announced yet. It is used by one goroutine at a time.
+// Stage fills in the owners of a worker's records and hands them on. It holds records that come
+// before the first sync, and those whose pod the cluster has not announced yet. It implements
+// [flow.Handler], and is used by one goroutine at a time.
 type Stage struct {
-	_     [64]byte // keeps the workers' stages out of each other's cache lines
-	e     *Enricher
-	next  flow.Handler
-	count *lookups
-	wait  int64    // nanoseconds; 0: for no pod
-	open  bool     // the cluster is known, or was waited for long enough
-	held  []parcel // in order of arrival, from first on
-	first int
-	puts  uint64 // changes of the index that held records have been checked against
-	asked uint   // the entries of the mapping that were looked up last, as bits
-	again int64  // when to check next, if there are others
+	_         [64]byte // keeps the workers' stages out of each other's cache lines
+	e         *Enricher
+	next      flow.Handler
+	counters  *lookups
+	maxWait   int64        // how long a record waits for its pod, in nanoseconds; 0: not at all
+	ready     bool         // Enricher.ready has been seen, or does not matter
+	held      []heldRecord // in order of arrival, from first on
+	first     int
+	additions uint64 // index.additions when the held records were checked last
+	lookedUp  uint   // the entries of the mapping that were looked up last, as bits
+	nextCheck int64  // not before then are they checked again, in Unix nanoseconds
 
 	_ [64]byte
 }
 
-// parcel is a record that is held, with its share of the room.
-type parcel struct {
+// heldRecord is a copy of a record that waits.
+type heldRecord struct {
 	record *flow.Record
-	size   int64
-	until  int64 // when it has waited long enough for a pod, in Unix nanoseconds
+	size   int64 // its part of Enricher.room, in bytes
+	until  int64 // when it goes on without its pod, in Unix nanoseconds
 }
 
 // lookups counts one worker's look-ups by result. No other worker's counters
@@ -43,53 +43,53 @@ type lookups struct {
 	_ [64]byte
 }
 
-// justNow is how late the watch may tell that an address has passed on. It is
-// seldom later.
-const justNow = int64(5 * time.Second)
-
-// checkEvery is how often held records are checked at most, in nanoseconds, and
-// checkCost what is added for each of them, so that it takes up a tenth of the
-// worker's time at most.
 const (
+	// maxEventLag is how late the watch reports that an address has passed on, but for rare cases.
+	// It is in nanoseconds.
+	maxEventLag = int64(5 * time.Second)
+	// checkEvery is the least time between two checks of the held records, and checkCost is added
+	// to it for each of them, so that checks take a tenth of the worker's time at most. Both are in
+	// nanoseconds.
 	checkEvery = int64(10 * time.Millisecond)
 	checkCost  = int64(2 * time.Microsecond)
 )
 
-// NewStage makes a worker's stage in front of next.
+// NewStage returns the stage of a worker, which hands records on to next. Each worker needs one.
 func (e *Enricher) NewStage(next flow.Handler) *Stage {
-	s := &Stage{e: e, next: next, count: new(lookups), open: e.cfg.Capture, wait: int64(e.cfg.Wait)}
-	e.metrics.add(s.count)
+	s := &Stage{e: e, next: next, counters: new(lookups), ready: e.cfg.Capture, maxWait: int64(e.cfg.Wait)}
+	e.metrics.addCounters(s.counters)
 	return s
 }
 
-// HandleFlow fills in r.Ends and hands r on, or holds a copy of r until the
-// cluster, or the pod, is known.
+// HandleFlow fills in r.Ends and hands r on, or holds a copy of r until the cluster, or the pod, is
+// known. It keeps neither r nor what r refers to. It allocates only for records that it holds.
 func (s *Stage) HandleFlow(r *flow.Record) {
 	switch {
-	case s.open:
+	case s.ready:
 		if len(s.held) > s.first {
-			s.check(int64(r.Msg.TimeReceivedNs)) // near enough, and for nothing
+			s.checkHeld(int64(r.Msg.TimeReceivedNs)) // about the present, and no call of a clock
 		}
-	case s.e.open.Load():
-		s.opened()
+	case s.e.ready.Load():
+		s.passSynced()
 	default:
 		s.hold(r)
 		return
 	}
-	if s.fill(r) || s.wait == 0 {
+	if s.fill(r) || s.maxWait == 0 {
 		s.pass(r)
 		return
 	}
 	s.hold(r)
 }
 
-// fill fills in the owners. It returns false if one may be announced yet.
+// fill fills in the owners of a record, and reports whether they are settled: none of them may
+// still be announced.
 func (s *Stage) fill(r *flow.Record) (settled bool) {
-	settled, s.asked = true, 0
+	settled, s.lookedUp = true, 0
 	from, to := r.Interval()
-	ix := s.e.state.index
-	// The entries of all addresses are asked for before one is looked at: they
-	// are rarely in the cache, and so are waited for together.
+	ix := s.e.store.index
+	// The entries of all addresses are loaded before one is read. They are rarely in the CPU's
+	// cache, and this way their cache misses overlap.
 	var entries [flow.MaxEnds]*entry
 	var addrs [flow.MaxEnds]netip.Addr
 	mapping := s.e.cfg.Mapping
@@ -99,39 +99,39 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 			r.Ends[i] = flow.End{}
 			continue
 		}
-		s.asked |= 1 << i
+		s.lookedUp |= 1 << i
 		addrs[i], entries[i] = addr, ix.first(addr)
 	}
 	for i := range mapping {
-		if s.asked&(1<<i) == 0 {
+		if s.lookedUp&(1<<i) == 0 {
 			continue
 		}
 		end, known := flow.End{}, false
 		if e := entries[i].find(addrs[i]); e != nil {
-			end, known = ix.at(e, from, to, s.mac(r, i))
+			end, known = ix.at(e, from, to, s.mac(r, mapping[i].Field))
 		}
 		r.Ends[i] = end
-		if !known && s.wait > 0 && s.expects(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
+		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
 			settled = false
 		}
 	}
 	return settled
 }
 
-// expects says whether the owner of an address may be announced yet, of which no
-// settled one is known. It may if the address is a pod's and nobody is known to
-// have owned it when the flow ran. If somebody is, the next one may have had it
-// only if that was just now, or since the watch has been interrupted.
-func (s *Stage) expects(addr netip.Addr, known flow.Status, from, received int64) bool {
+// mayStillBeAnnounced reports whether the cluster may announce another owner of an address, whose
+// owner is not settled. If nobody is known to have owned it, that may happen if the address is in a
+// pod range. If somebody is, a next owner may have followed unseen within the lag of the watch, or
+// since the watch was interrupted.
+func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, received int64) bool {
 	if known == flow.StatusNone {
-		return s.e.state.index.ranges.Load().contain(addr)
+		return s.e.store.index.podRanges.Load().contains(addr)
 	}
-	return from > received-justNow || from > s.e.state.index.told.Load()
+	return from > received-maxEventLag || from > s.e.store.index.watch.KnownUntil()
 }
 
-// mac returns the MAC that a record has beside a mapped address, 0 if none.
-func (s *Stage) mac(r *flow.Record, entry int) uint64 {
-	switch s.e.cfg.Mapping[entry].Field {
+// mac returns the MAC that a record has beside an address field, 0 if it has none.
+func (s *Stage) mac(r *flow.Record, field flow.FieldID) uint64 {
+	switch field {
 	case flow.FieldSrcAddr:
 		return r.Msg.SrcMac
 	case flow.FieldDstAddr:
@@ -140,108 +140,111 @@ func (s *Stage) mac(r *flow.Record, entry int) uint64 {
 	return 0
 }
 
-// pass counts the look-ups of the record that was filled last, and hands it on.
+// pass hands on the record that was filled last, and counts its look-ups.
 func (s *Stage) pass(r *flow.Record) {
 	for i := range s.e.cfg.Mapping {
-		if s.asked&(1<<i) != 0 {
-			s.count.n[r.Ends[i].Status].Add(1)
+		if s.lookedUp&(1<<i) != 0 {
+			s.counters.n[r.Ends[i].Status].Add(1)
 		}
 	}
 	s.next.HandleFlow(r)
 }
 
-// Idle hands on what need not wait any more, and passes the call on.
+// Idle hands on the records that need not wait any more, and calls Idle of the next handler. It
+// reports whether records are still held here or there.
 func (s *Stage) Idle() (pending bool) {
 	switch {
-	case s.open:
+	case s.ready:
 		if len(s.held) > s.first {
-			s.check(time.Now().UnixNano())
+			s.checkHeld(time.Now().UnixNano())
 		}
-	case s.e.open.Load():
-		s.opened()
+	case s.e.ready.Load():
+		s.passSynced()
 	}
 	held := len(s.held) > s.first
 	return s.next.Idle() || held
 }
 
-// Drain hands on whatever is held, with what is known by now.
+// Drain hands on all records that are held, with the owners that are known by now. It is for the
+// end, when the worker calls HandleFlow no more.
 func (s *Stage) Drain() {
 	for len(s.held) > s.first {
-		s.passFirst()
+		s.passOldest()
 	}
 	s.held, s.first = nil, 0
-	s.open = s.open || s.e.open.Load()
+	s.ready = s.ready || s.e.ready.Load()
 }
 
-// opened hands on what waited for the cluster, but for what may be named yet.
-func (s *Stage) opened() {
-	s.open = true
+// passSynced hands on the records that waited for the first sync, but for those whose pod may still
+// be announced.
+func (s *Stage) passSynced() {
+	s.ready = true
 	n := int64(len(s.held) - s.first)
-	s.e.metrics.held.Add(-n)
-	s.e.metrics.late.Add(n)
-	s.settle(time.Now().UnixNano())
+	s.e.metrics.heldForSync.Add(-n)
+	s.e.metrics.heldForPod.Add(n)
+	s.recheckHeld(time.Now().UnixNano())
 }
 
-// check hands on the records that have waited long enough, and those whose
-// owners have become known.
-func (s *Stage) check(now int64) {
-	if now >= s.again && s.e.state.index.puts.Load() != s.puts {
-		s.settle(now)
+// checkHeld hands on the records that have waited long enough, and those whose owners have become
+// known.
+func (s *Stage) checkHeld(now int64) {
+	if now >= s.nextCheck && s.e.store.index.additions.Load() != s.additions {
+		s.recheckHeld(now)
 	}
 	for len(s.held) > s.first && s.held[s.first].until <= now {
-		s.passFirst()
+		s.passOldest()
 	}
 }
 
-// settle looks up all that is held.
-func (s *Stage) settle(now int64) {
-	s.puts = s.e.state.index.puts.Load()
+// recheckHeld looks up all records that are held, and hands on those that are settled.
+func (s *Stage) recheckHeld(now int64) {
+	s.additions = s.e.store.index.additions.Load()
 	kept := s.held[:0]
 	for i, p := range s.held[s.first:] {
 		if i += s.first; !s.fill(p.record) && p.until > now {
-			s.held[i] = parcel{}
+			s.held[i] = heldRecord{}
 			kept = append(kept, p)
 			continue
 		}
-		s.held[i] = parcel{}
-		s.leave(p)
+		s.held[i] = heldRecord{}
+		s.passHeld(p)
 	}
 	s.held, s.first = kept, 0
 	if len(kept) == 0 {
 		s.held = nil
 	}
-	s.again = now + checkEvery + checkCost*int64(len(kept))
+	s.nextCheck = now + checkEvery + checkCost*int64(len(kept))
 }
 
-// hold keeps a copy of r. If there is no room for it, the oldest go on as they
-// are.
+// hold keeps a copy of r. To make room for it, the oldest records go on with the owners that are
+// known by now.
 func (s *Stage) hold(r *flow.Record) {
 	size := sizeOf(r)
 	for s.e.room.Add(-size) < 0 {
 		s.e.room.Add(size)
-		if len(s.held) == s.first { // other workers have it all
+		if len(s.held) == s.first { // other workers have all the room
 			s.fill(r)
 			s.pass(r)
 			return
 		}
-		s.passFirst()
+		s.passOldest()
 	}
-	s.held = append(s.held, parcel{r.Clone(), size, time.Now().UnixNano() + s.wait})
-	s.gauge().Add(1)
+	s.held = append(s.held, heldRecord{r.Clone(), size, time.Now().UnixNano() + s.maxWait})
+	s.heldGauge().Add(1)
 }
 
-// gauge counts what is held.
-func (s *Stage) gauge() *atomic.Int64 {
-	if s.open {
-		return &s.e.metrics.late
+// heldGauge returns the gauge that counts the records that are held.
+func (s *Stage) heldGauge() *atomic.Int64 {
+	if s.ready {
+		return &s.e.metrics.heldForPod
 	}
-	return &s.e.metrics.held
+	return &s.e.metrics.heldForSync
 }
 
-// passFirst hands on the oldest record that is held.
-func (s *Stage) passFirst() {
+// passOldest hands on the oldest record that is held.
+func (s *Stage) passOldest() {
 	p := s.held[s.first]
-	s.held[s.first] = parcel{}
+	s.held[s.first] = heldRecord{}
 	s.first++
 	if s.first > len(s.held)/2 {
 		n := copy(s.held, s.held[s.first:])
@@ -249,20 +252,20 @@ func (s *Stage) passFirst() {
 		s.held, s.first = s.held[:n], 0
 	}
 	s.fill(p.record)
-	s.leave(p)
+	s.passHeld(p)
 }
 
-// leave hands on a record that was held, with its owners.
-func (s *Stage) leave(p parcel) {
+// passHeld hands on a record that was held and has been filled.
+func (s *Stage) passHeld(p heldRecord) {
 	s.e.room.Add(p.size)
-	s.gauge().Add(-1)
+	s.heldGauge().Add(-1)
 	s.pass(p.record)
 }
 
-// sizeOf estimates the memory that a copy of r takes.
+// sizeOf estimates the memory that a copy of r takes, in bytes.
 func sizeOf(r *flow.Record) int64 {
 	m := &r.Msg
-	n := int(unsafe.Sizeof(*r)) + 64 + // 64: the parcel and rounding
+	n := int(unsafe.Sizeof(*r)) + 64 + // 64: the heldRecord and rounding
 		len(m.SrcAddr) + len(m.DstAddr) + len(m.NextHop) + len(m.SamplerAddress) + len(m.BgpNextHop) +
 		4*(len(m.AsPath)+len(m.BgpCommunities)+len(m.MplsLabel)+len(m.MplsTtl)+len(m.LayerStack)+len(m.LayerSize)) +
 		40*(len(m.MplsIp)+len(m.Ipv6RoutingHeaderAddresses)) +

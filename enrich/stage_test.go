@@ -48,7 +48,7 @@ func held(t *testing.T, cfg Config, test func(*testing.T, *Enricher)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		e, _, _ := newTest(t, cfg, noSource{})
-		e.state.begin(kindPod)
+		e.store.markStarted(kindPod)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- e.Run(ctx) }()
@@ -79,10 +79,10 @@ func TestStageHoldsUntilSynced(t *testing.T) {
 		if len(out.numbers) != 0 || out.idle != 3 {
 			t.Errorf("before the sync: %v, idle %d times", out.numbers, out.idle)
 		}
-		if n := e.metrics.held.Load(); n != 3 {
+		if n := e.metrics.heldForSync.Load(); n != 3 {
 			t.Errorf("%d held", n)
 		}
-		e.state.replace(kindPod, []*item{podSpec{name: "p", ips: "10.0.0.1", ready: rfc(-10)}.item(t)})
+		e.store.replace(kindPod, []*object{podSpec{name: "p", ips: "10.0.0.1", ready: rfc(-10)}.object(t)})
 		s.HandleFlow(record(3, "", "10.0.0.1"))
 		if s.Idle() {
 			t.Error("Idle: something is pending")
@@ -93,12 +93,12 @@ func TestStageHoldsUntilSynced(t *testing.T) {
 		if want := []string{"p live, none", "p live, none", "p live, none", "none, p live"}; !slices.Equal(out.names, want) {
 			t.Errorf("names %v", out.names)
 		}
-		if n, room := e.metrics.held.Load(), e.room.Load(); n != 0 || room != e.cfg.HoldBytes {
+		if n, room := e.metrics.heldForSync.Load(), e.room.Load(); n != 0 || room != e.cfg.HoldBytes {
 			t.Errorf("%d held, room %d of %d", n, room, e.cfg.HoldBytes)
 		}
 		out.pending = true
 		if !s.Idle() {
-			t.Error("what is pending behind the stage is not told")
+			t.Error("what is pending behind the stage is not reported")
 		}
 	})
 }
@@ -129,8 +129,8 @@ func TestStageDrain(t *testing.T) {
 		s.HandleFlow(record(1, "10.0.0.1", ""))
 		s.HandleFlow(record(2, "10.0.0.1", ""))
 		s.Drain()
-		if want := []uint32{1, 2}; !slices.Equal(out.numbers, want) || e.metrics.held.Load() != 0 {
-			t.Errorf("%v, %d held", out.numbers, e.metrics.held.Load())
+		if want := []uint32{1, 2}; !slices.Equal(out.numbers, want) || e.metrics.heldForSync.Load() != 0 {
+			t.Errorf("%v, %d held", out.numbers, e.metrics.heldForSync.Load())
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -143,7 +143,7 @@ func TestStageDrain(t *testing.T) {
 func TestStageBound(t *testing.T) {
 	size := sizeOf(record(0, "10.0.0.1", ""))
 	held(t, Config{SyncTimeout: time.Minute, HoldBytes: 3*size + size/2}, func(t *testing.T, e *Enricher) {
-		e.state.update(podSpec{name: "p", ips: "10.0.0.1"}.item(t)) // known, though not all is
+		e.store.update(podSpec{name: "p", ips: "10.0.0.1"}.object(t)) // known, though not all is
 		a, b := &sink{}, &sink{}
 		sa, sb := e.NewStage(a), e.NewStage(b)
 		for i := range uint32(5) {
@@ -156,7 +156,7 @@ func TestStageBound(t *testing.T) {
 		if want := []uint32{9}; !slices.Equal(b.numbers, want) {
 			t.Errorf("no room left by another worker: %v", b.numbers)
 		}
-		if n := e.metrics.held.Load(); n != 3 {
+		if n := e.metrics.heldForSync.Load(); n != 3 {
 			t.Errorf("%d held", n)
 		}
 		sa.Drain()
@@ -189,17 +189,17 @@ func TestSizeCountsLines(t *testing.T) {
 
 func TestLookupsAreCounted(t *testing.T) {
 	held(t, Config{Capture: true}, func(t *testing.T, e *Enricher) {
-		st := e.state
+		st := e.store
 		st.replace(kindPod, nil)
 		for _, p := range []podSpec{{name: "a", ips: "10.0.0.1"}, {name: "b", ips: "10.0.0.2"}, {name: "c", ips: "10.0.0.2"}, {name: "d", ips: "10.0.0.3"}} {
-			st.update(p.item(t))
+			st.update(p.object(t))
 		}
-		st.update(&item{kind: kindService, name: "s", uid: "s", addrs: []netip.Addr{addr("10.96.0.1")}})
-		st.update(&item{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("192.0.2.1")}})
+		st.update(&object{kind: kindService, name: "s", uid: "s", addrs: []netip.Addr{addr("10.96.0.1")}})
+		st.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("192.0.2.1")}})
 		after(1)
 		early := record(0, "10.0.0.3", "")
 		after(10)
-		st.remove(podSpec{name: "d", ips: "10.0.0.3"}.item(t))
+		st.remove(podSpec{name: "d", ips: "10.0.0.3"}.object(t))
 		stages := []*Stage{e.NewStage(&sink{}), e.NewStage(&sink{})}
 		for i, r := range []*flow.Record{
 			record(1, "10.0.0.1", "::ffff:10.0.0.1"), record(2, "10.0.0.2", "10.96.0.1"), record(3, "192.0.2.1", "192.0.2.99"), early,
@@ -231,7 +231,7 @@ func TestStageAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	e, addrs := big(t, 1000)
-	e.state.update(&item{kind: kindPod, name: "twin", uid: "twin", addrs: addrs[:1]}) // ambiguous
+	e.store.update(&object{kind: kindPod, name: "twin", uid: "twin", addrs: addrs[:1]}) // ambiguous
 	s := e.NewStage(discard{})
 	var records []*flow.Record
 	for i := range addrs {
@@ -248,7 +248,7 @@ func TestStageAllocatesNothing(t *testing.T) {
 	}); n != 0 {
 		t.Errorf("%v allocations per record", n)
 	}
-	if s.count.n[flow.StatusLive].Load() == 0 || s.count.n[flow.StatusAmbiguous].Load() == 0 {
+	if s.counters.n[flow.StatusLive].Load() == 0 || s.counters.n[flow.StatusAmbiguous].Load() == 0 {
 		t.Error("no pod was found")
 	}
 }

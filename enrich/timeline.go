@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -13,173 +12,29 @@ import (
 type span struct {
 	pod     *pod
 	addr    netip.Addr
-	network *network
+	network *network // nil: the cluster's own, and no MAC is known
 
-	from int64
-	to   int64 // exclusive; never while the pod owns the address
-	sure int64 // from here on it only claims what nobody else does
+	from       int64
+	to         int64 // exclusive; never while the pod owns the address
+	yieldsFrom int64 // from this time on the pod only claims what no other pod does
 
-	// The watch shows an address late. The pod may have had it from early on,
-	// and it surely had it from firm on; these are not after from, unless that
-	// is a time that the object tells in whole seconds: then firm is at its end.
-	early, firm int64
+	// The watch shows an address late. The pod may have had it from possibleFrom on, and it had it
+	// for certain from certainFrom on. Neither is after from, with one exception: if from is a time
+	// in whole seconds, certainFrom is the end of that second.
+	possibleFrom, certainFrom int64
 
-	next *span // of the same address
-	sib  *span // of the same pod
+	next    *span // of the same address
+	sibling *span // of the same pod
 
-	gaps *gaps // nil for most
+	uncertain *uncertainty // nil for most
 
-	soft    bool // the start may have been later than from
-	final   bool // the end will not change any more
-	queued  bool // for removal
-	dropped bool
+	soft      bool // the start may have been later than from
+	final     bool // the end will not change any more
+	inHistory bool // it is in store.endedSpans
+	dropped   bool // it is no longer in the index
 }
 
-// gaps are what is left open by a list after an interruption of the watch, or by
-// events that were told late.
-type gaps struct {
-	until int64 // the pod may have had the address not before that time
-	since int64 // from this time on it may not have had it any more; else never
-}
-
-// timeliner turns spans into segments. It keeps its scratch space.
-type timeliner struct {
-	claims   []claim
-	active   []*claim // those that count at the time looked at
-	byFirm   []*claim
-	bounds   []int64
-	rivals   []*claim
-	segments []segment
-}
-
-// claim is a span whose soft start has been resolved.
-type claim struct {
-	*span
-	from  int64
-	sure  int64
-	early int64 // it is among those who may own the address
-	firm  int64 // it surely does
-	late  int64 // until here it may do so still
-	lost  int64 // from here on somebody else has had the address since it may have lost it
-	alone bool  // nobody else is known to have had the address
-}
-
-// begins is the earliest time at which the claim counts.
-func (c *claim) begins() int64 { return min(c.early, c.firm-2*tolerance) }
-
-// firmly says whether the pod surely owns the address.
-func (c *claim) firmly(at int64) bool { return c.firm <= at && at < c.sure }
-
-// within says whether it is the pod's time.
-func (c *claim) within(at int64) bool { return c.from <= at && at < c.to }
-
-// doubtful says whether another pod may have had the address in the pod's time,
-// and have come and gone while no watch could see it. That is only expected of
-// addresses that pass on.
-func (c *claim) doubtful(at int64) bool {
-	return !c.alone && c.gaps != nil && (at < c.gaps.until || at >= c.gaps.since)
-}
-
-// of returns who owned the address of the spans, and when. If a MAC is given,
-// others don't count. The result is valid until the next call.
-func (t *timeliner) of(first *span, mac uint64) []segment {
-	t.segments = t.segments[:0]
-	if first == nil {
-		return nil
-	}
-	if first.next == nil {
-		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.pod.obj, Status: first.status()}})
-		t.shake(first)
-		return t.segments
-	}
-	t.claims, t.bounds = t.claims[:0], t.bounds[:0]
-	for s := first; s != nil; s = s.next {
-		if mac != 0 && (s.network == nil || s.network.mac != mac) {
-			continue
-		}
-		c := claim{span: s, from: s.from, sure: min(s.sure, s.to), early: s.early, firm: s.firm, late: never}
-		if s.soft {
-			c.from = s.hardened(first)
-			c.early, c.firm = c.from, c.from
-		}
-		if s.to != never {
-			c.late = s.to + tolerance
-		}
-		if s.gaps != nil {
-			t.bounds = append(t.bounds, s.gaps.until, s.gaps.since)
-		}
-		t.claims = append(t.claims, c)
-		t.bounds = append(t.bounds, c.early, max(c.early, c.from-tolerance), c.firm, c.firm-2*tolerance, c.from, max(c.firm, c.sure), s.to, c.late)
-	}
-	t.lose()
-	slices.SortFunc(t.claims, func(a, b claim) int { return cmp.Compare(a.begins(), b.begins()) })
-	slices.Sort(t.bounds)
-	t.bounds = slices.Compact(t.bounds)
-	t.active = t.active[:0]
-	next := 0 // claim that is not active yet
-	for i := range len(t.bounds) - 1 {
-		from, to := t.bounds[i], t.bounds[i+1]
-		for ; next < len(t.claims) && t.claims[next].begins() <= from; next++ {
-			t.active = append(t.active, &t.claims[next])
-		}
-		t.active = slices.DeleteFunc(t.active, func(c *claim) bool { return c.late <= from })
-		s := t.owner(from)
-		if s.end.Object == nil {
-			continue
-		}
-		if n := len(t.segments); n > 0 && t.segments[n-1].to == from && t.segments[n-1].edge == s.edge && t.segments[n-1].outside == s.outside && sameEnd(t.segments[n-1].end, s.end) {
-			t.segments[n-1].to = to
-			continue
-		}
-		s.from, s.to = from, to
-		t.segments = append(t.segments, s)
-	}
-	t.shake(first)
-	return t.segments
-}
-
-// shake marks the segments of whose time it may turn out that the address had
-// passed on: those of pods that are there still, if it has passed on before or
-// a pod is being deleted; and those that end with a deletion that was seen, after
-// which the pod may have gone without delay. Of other addresses that is not
-// expected: most clusters use an address again only after all others.
-func (t *timeliner) shake(first *span) {
-	shaken, asked := false, int64(never)
-	for s := first; s != nil; s = s.next {
-		shaken = shaken || s.to != never || s.sure != never
-		if s.sure < s.to {
-			asked = min(asked, s.sure)
-		}
-	}
-	if !shaken {
-		return
-	}
-	for i := range t.segments {
-		s := &t.segments[i]
-		s.shaky = s.end.Status != flow.StatusRetained || s.to > asked
-	}
-}
-
-// lose finds out since when others have had the address of each claim.
-func (t *timeliner) lose() {
-	t.byFirm = t.byFirm[:0]
-	for i := range t.claims {
-		t.byFirm = append(t.byFirm, &t.claims[i])
-	}
-	slices.SortFunc(t.byFirm, func(a, b *claim) int { return cmp.Compare(a.firm, b.firm) })
-	for i := range t.claims {
-		c := &t.claims[i]
-		c.lost, c.alone = never, !slices.ContainsFunc(t.byFirm, func(o *claim) bool { return o != c && o.in() == c.in() })
-		n, _ := slices.BinarySearchFunc(t.byFirm, c.sure, func(o *claim, at int64) int { return cmp.Compare(o.firm, at) })
-		for _, o := range t.byFirm[n:] {
-			if o != c && o.in() == c.in() {
-				c.lost = o.firm
-				break
-			}
-		}
-	}
-}
-
+// status is how records show the span's pod.
 func (s *span) status() flow.Status {
 	if s.to == never {
 		return flow.StatusLive
@@ -187,100 +42,82 @@ func (s *span) status() flow.Status {
 	return flow.StatusRetained
 }
 
-// hardened moves the start of a soft span behind the end of each owner that is
-// known to have ended before it: two pods don't have one address at a time,
-// and a soft start may be too early.
-func (s *span) hardened(first *span) int64 {
+// networkName returns the name of the network that the address is in, empty for the cluster's own.
+func (s *span) networkName() string {
+	if s.network == nil {
+		return ""
+	}
+	return s.network.name
+}
+
+// resolvedStart moves the start of a soft span to the latest end of the owners that are known to
+// have ended before it: two pods do not have one address at a time, and a soft start may be too
+// early.
+func (s *span) resolvedStart(first *span) int64 {
 	from := s.from
 	for o := first; o != nil; o = o.next {
-		known := o.to != never && o.sure >= o.to
-		if o != s && o.in() == s.in() && known && o.to <= s.to && (o.to < s.to || o.from < s.from) {
+		known := o.to != never && o.yieldsFrom >= o.to
+		if o != s && o.networkName() == s.networkName() && known && o.to <= s.to && (o.to < s.to || o.from < s.from) {
 			from = max(from, o.to)
 		}
 	}
 	return from
 }
 
-// owner chooses among those who own the address at a time: who surely does,
-// else who may do so. It says so if there are several, or others may have come
-// and gone unseen. The segment that it returns has no times.
-func (t *timeliner) owner(at int64) (s segment) {
-	best := t.choose(at, (*claim).within)
-	if !t.mixed() {
-		if best = t.choose(at, (*claim).firmly); best == nil && t.handover(at) {
-			best, s.edge = t.choose(at, (*claim).perhaps), true
-			if len(t.rivals) == 1 && at < best.from-tolerance {
-				return segment{}
-			}
-			s.outside = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
-		} else {
-			if best == nil {
-				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && at < c.lost })
-			}
-			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
+// severalNetworks reports whether the spans of an address are in more than one network.
+func severalNetworks(first *span) bool {
+	for s := first; s != nil; s = s.next {
+		if s.networkName() != first.networkName() {
+			return true
 		}
 	}
-	if best == nil {
-		return segment{}
-	}
-	s.end = flow.End{Object: best.pod.obj, Status: best.status()}
-	if best.doubtful(at) || slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.doubtful(at) }) {
-		s.edge, s.end = true, doubted(s.end.Object)
-	}
-	if len(t.rivals) > 1 {
-		objects := make([]*flow.Object, len(t.rivals))
-		for i, c := range t.rivals {
-			objects[i] = c.pod.obj
-		}
-		s.end = flow.End{Object: ambiguous(s.end.Object, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}
-	}
-	return s
+	return false
 }
 
-const perhapsAnother = "Watch was interrupted, perhaps another pod than: "
-
-// doubted is the end of an owner which may have been another one.
-func doubted(o *flow.Object) flow.End {
-	if strings.Contains(o.Warn, perhapsAnother) {
-		return flow.End{Object: o, Status: flow.StatusAmbiguous}
-	}
-	return flow.End{Object: warn(o, perhapsAnother, []*flow.Object{o}), Status: flow.StatusAmbiguous}
+// timelineBuilder turns the spans of an address into segments. It keeps its scratch space, and is
+// for the writer.
+type timelineBuilder struct {
+	claims        []claim
+	active        []*claim // those that count at the time looked at
+	byCertainFrom []*claim
+	boundaries    []int64 // times at which the owner may change
+	rivals        []*claim
+	segments      []segment
 }
 
-// choose returns the best of those for whom is is true at a time, and puts all
-// into rivals.
-func (t *timeliner) choose(at int64, is func(*claim, int64) bool) (best *claim) {
-	t.rivals = t.rivals[:0]
-	for _, c := range t.active {
-		if !is(c, at) {
-			continue
-		}
-		t.rivals = append(t.rivals, c)
-		if best == nil || c.beats(best, at) {
-			best = c
-		}
-	}
-	return best
+// claim is a span whose soft start has been resolved.
+type claim struct {
+	*span
+	from          int64
+	yieldsFrom    int64
+	possibleFrom  int64 // the pod may have owned the address from then on
+	certainFrom   int64 // it owned the address for certain from then on
+	possibleUntil int64 // it may have owned the address until then
+	supersededAt  int64 // another pod has had the address since the pod may have lost it; or never
+	unshared      bool  // no other pod is known to have had the address
 }
 
-// mixed says whether the rivals have the address in several networks, of which
-// none is better.
-func (t *timeliner) mixed() bool {
-	return slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.in() != t.rivals[0].in() })
+// begins is the earliest time at which the claim counts.
+func (c *claim) begins() int64 { return min(c.possibleFrom, c.certainFrom-2*tolerance) }
+
+// certainAt reports whether the pod owned the address for certain.
+func (c *claim) certainAt(at int64) bool { return c.certainFrom <= at && at < c.yieldsFrom }
+
+// possibleAt reports whether the pod may have owned the address.
+func (c *claim) possibleAt(at int64) bool {
+	return c.possibleFrom <= at && at < c.possibleUntil && at < c.supersededAt
 }
 
-// handover says whether the time is one at which nobody surely owns the address
-// and there is a next owner, of whom it is known since when it may have had it.
-func (t *timeliner) handover(at int64) bool {
-	return slices.ContainsFunc(t.active, func(c *claim) bool { return c.early < c.firm && at < c.firm && c.firm-at <= 2*tolerance })
-}
+// within reports whether the time is one of the pod's span.
+func (c *claim) within(at int64) bool { return c.from <= at && at < c.to }
 
-// perhaps says whether the pod may own the address: from when it may have had
-// it to when it may have lost it.
-func (c *claim) perhaps(at int64) bool { return c.early <= at && at < c.late && at < c.lost }
+// uncertainAt reports whether another pod may have had the address in the pod's time, and have come
+// and gone while no watch was connected. That is only expected of addresses that pass on.
+func (c *claim) uncertainAt(at int64) bool { return !c.unshared && c.uncertain.at(at) }
 
+// beats reports whether c is the better owner of the address at a time.
 func (c *claim) beats(o *claim, at int64) bool {
-	if a, b := at < c.sure, at < o.sure; a != b {
+	if a, b := at < c.yieldsFrom, at < o.yieldsFrom; a != b {
 		return a
 	}
 	if c.soft != o.soft {
@@ -295,39 +132,201 @@ func (c *claim) beats(o *claim, at int64) bool {
 	return compareObjects(c.pod.obj, o.pod.obj) < 0
 }
 
-func sameEnd(a, b flow.End) bool {
-	return a.Status == b.Status && (a.Object == b.Object || *a.Object == *b.Object)
-}
-
-func compareObjects(a, b *flow.Object) int {
-	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Name, b.Name), strings.Compare(a.UID, b.UID))
-}
-
-// ambiguous returns a copy of best with a warning that names all rivals.
-func ambiguous(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
-	slices.SortFunc(rivals, compareObjects)
-	return warn(best, sentence, rivals)
-}
-
-// warn returns a copy of best with a warning before those it has.
-func warn(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
-	var b strings.Builder
-	b.WriteString(sentence)
-	for i, o := range rivals {
-		if i > 0 {
-			b.WriteByte(',')
+// buildTimeline returns who owned the address of the spans, and when: segments in order of time,
+// apart from each other. With a MAC other than 0, only the spans that have it count. The result is
+// valid until the next call.
+func (t *timelineBuilder) buildTimeline(first *span, mac uint64) []segment {
+	t.segments = t.segments[:0]
+	if first == nil {
+		return nil
+	}
+	if first.next == nil {
+		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.pod.obj, Status: first.status()}})
+		t.markProvisional(first)
+		return t.segments
+	}
+	t.addClaims(first, mac)
+	t.findSuperseded()
+	slices.SortFunc(t.claims, func(a, b claim) int { return cmp.Compare(a.begins(), b.begins()) })
+	slices.Sort(t.boundaries)
+	t.boundaries = slices.Compact(t.boundaries)
+	t.active = t.active[:0]
+	next := 0 // claim that is not active yet
+	for i := range len(t.boundaries) - 1 {
+		from, to := t.boundaries[i], t.boundaries[i+1]
+		for ; next < len(t.claims) && t.claims[next].begins() <= from; next++ {
+			t.active = append(t.active, &t.claims[next])
 		}
-		b.WriteString(o.Name)
-		if o.Namespace != "" { // nodes have none
-			b.WriteByte('.')
-			b.WriteString(o.Namespace)
+		t.active = slices.DeleteFunc(t.active, func(c *claim) bool { return c.possibleUntil <= from })
+		s := t.ownerAt(from)
+		if s.end.Object == nil {
+			continue
+		}
+		if n := len(t.segments); n > 0 && t.segments[n-1].continues(from, &s) {
+			t.segments[n-1].to = to
+			continue
+		}
+		s.from, s.to = from, to
+		t.segments = append(t.segments, s)
+	}
+	t.markProvisional(first)
+	return t.segments
+}
+
+// continues reports whether s and next, which begins at from, are one segment.
+func (s *segment) continues(from int64, next *segment) bool {
+	a, b := s.end, next.end
+	return s.to == from && s.uncertain == next.uncertain && s.inTolerance == next.inTolerance &&
+		a.Status == b.Status && (a.Object == b.Object || *a.Object == *b.Object)
+}
+
+// buildMACEntries returns an entry for each MAC of the spans.
+func (t *timelineBuilder) buildMACEntries(addr netip.Addr, first *span, forgotten int64) []macEntry {
+	var list []macEntry
+	for s := first; s != nil; s = s.next {
+		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
+			continue
+		}
+		list = append(list, macEntry{s.network.mac, newEntry(addr, t.buildTimeline(first, s.network.mac), forgotten)})
+	}
+	return list
+}
+
+// addClaims makes claims of the spans, and notes the times at which their owner may change.
+func (t *timelineBuilder) addClaims(first *span, mac uint64) {
+	t.claims, t.boundaries = t.claims[:0], t.boundaries[:0]
+	for s := first; s != nil; s = s.next {
+		if mac != 0 && (s.network == nil || s.network.mac != mac) {
+			continue
+		}
+		c := claim{
+			span: s, from: s.from, yieldsFrom: min(s.yieldsFrom, s.to),
+			possibleFrom: s.possibleFrom, certainFrom: s.certainFrom, possibleUntil: never,
+		}
+		if s.soft {
+			c.from = s.resolvedStart(first)
+			c.possibleFrom, c.certainFrom = c.from, c.from
+		}
+		if s.to != never {
+			c.possibleUntil = s.to + tolerance
+		}
+		if s.uncertain != nil {
+			t.boundaries = append(t.boundaries, s.uncertain.before, s.uncertain.from)
+		}
+		t.claims = append(t.claims, c)
+		t.boundaries = append(t.boundaries, c.possibleFrom, max(c.possibleFrom, c.from-tolerance), c.certainFrom,
+			c.certainFrom-2*tolerance, c.from, max(c.certainFrom, c.yieldsFrom), s.to, c.possibleUntil)
+	}
+}
+
+// findSuperseded finds out since when other pods have had the address of each claim.
+func (t *timelineBuilder) findSuperseded() {
+	t.byCertainFrom = t.byCertainFrom[:0]
+	for i := range t.claims {
+		t.byCertainFrom = append(t.byCertainFrom, &t.claims[i])
+	}
+	slices.SortFunc(t.byCertainFrom, func(a, b *claim) int { return cmp.Compare(a.certainFrom, b.certainFrom) })
+	for i := range t.claims {
+		c := &t.claims[i]
+		rival := func(o *claim) bool { return o != c && o.networkName() == c.networkName() }
+		c.supersededAt, c.unshared = never, !slices.ContainsFunc(t.byCertainFrom, rival)
+		n, _ := slices.BinarySearchFunc(t.byCertainFrom, c.yieldsFrom, func(o *claim, at int64) int { return cmp.Compare(o.certainFrom, at) })
+		for _, o := range t.byCertainFrom[n:] {
+			if rival(o) {
+				c.supersededAt = o.certainFrom
+				break
+			}
 		}
 	}
-	if best.Warn != "" {
-		b.WriteString("; ")
-		b.WriteString(best.Warn)
+}
+
+// markProvisional marks the segments that a later event may correct, because the address may have
+// passed on by then. Only addresses that pass on are concerned, since most clusters use an address
+// again only after all others: a pod that had the address has ended, or one that has it is being
+// deleted. Of these it marks the segments of pods that still exist, and those that end with a
+// deletion, because a pod may go at once when it is deleted.
+//
+// The marks follow from the spans. Whether they matter is for the watch to say: a look-up compares
+// its time with [watchState.KnownUntil].
+func (t *timelineBuilder) markProvisional(first *span) {
+	passesOn, deletedFrom := false, int64(never)
+	for s := first; s != nil; s = s.next {
+		passesOn = passesOn || s.to != never || s.yieldsFrom != never
+		if s.yieldsFrom < s.to {
+			deletedFrom = min(deletedFrom, s.yieldsFrom)
+		}
 	}
-	c := *best
-	c.Warn = b.String()
-	return flow.NewObject(c)
+	if !passesOn {
+		return
+	}
+	for i := range t.segments {
+		s := &t.segments[i]
+		s.provisional = s.end.Status != flow.StatusRetained || s.to > deletedFrom
+	}
+}
+
+// ownerAt returns a segment, without its times, for the owner of the address at a time: a pod that
+// owned it for certain, or else one that may have. The owner's warning names the others, and says
+// whether another pod may have come and gone unseen. The segment is empty if there is no owner.
+func (t *timelineBuilder) ownerAt(at int64) (s segment) {
+	best := t.choose(at, (*claim).within)
+	if !t.rivalNetworks() {
+		if best = t.choose(at, (*claim).certainAt); best == nil && t.handover(at) {
+			best, s.uncertain = t.choose(at, (*claim).possibleAt), true
+			if len(t.rivals) == 1 && at < best.from-tolerance {
+				return segment{}
+			}
+			s.inTolerance = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
+		} else {
+			if best == nil {
+				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && at < c.supersededAt })
+			}
+			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
+		}
+	}
+	if best == nil {
+		return segment{}
+	}
+	s.end = flow.End{Object: best.pod.obj, Status: best.status()}
+	if best.uncertainAt(at) || slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.uncertainAt(at) }) {
+		s.uncertain, s.end = true, asUncertain(s.end.Object)
+	}
+	if len(t.rivals) > 1 {
+		objects := make([]*flow.Object, len(t.rivals))
+		for i, c := range t.rivals {
+			objects[i] = c.pod.obj
+		}
+		s.end = flow.End{Object: ambiguous(s.end.Object, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}
+	}
+	return s
+}
+
+// choose returns the best of the claims that pass a test at a time, nil if none does. It puts all
+// that do into rivals.
+func (t *timelineBuilder) choose(at int64, test func(*claim, int64) bool) (best *claim) {
+	t.rivals = t.rivals[:0]
+	for _, c := range t.active {
+		if !test(c, at) {
+			continue
+		}
+		t.rivals = append(t.rivals, c)
+		if best == nil || c.beats(best, at) {
+			best = c
+		}
+	}
+	return best
+}
+
+// rivalNetworks reports whether the rivals have the address in several networks. None of these is
+// better than another.
+func (t *timelineBuilder) rivalNetworks() bool {
+	return slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.networkName() != t.rivals[0].networkName() })
+}
+
+// handover reports whether the address is between two owners: a next one is known to have had it
+// soon after, and may have had it before.
+func (t *timelineBuilder) handover(at int64) bool {
+	return slices.ContainsFunc(t.active, func(c *claim) bool {
+		return c.possibleFrom < c.certainFrom && at < c.certainFrom && c.certainFrom-at <= 2*tolerance
+	})
 }

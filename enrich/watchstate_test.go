@@ -16,11 +16,11 @@ import (
 func TestStaleNames(t *testing.T) {
 	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
 		a, b, c := podSpec{name: "a", ips: "10.0.0.1"}, podSpec{name: "b", ips: "10.0.0.1"}, podSpec{name: "c", ips: "10.0.0.2"}
-		e.state.update(a.item(t))
-		e.state.remove(a.item(t))
+		e.store.update(a.object(t))
+		e.store.remove(a.object(t))
 		after(9)
-		e.state.update(b.item(t))
-		e.state.update(c.item(t))
+		e.store.update(b.object(t))
+		e.store.update(c.object(t))
 		after(10) // 20 s
 		check := func(from, to float64, wantB, wantC string) {
 			t.Helper()
@@ -28,9 +28,9 @@ func TestStaleNames(t *testing.T) {
 				t.Errorf("[%v, %v]: %q, %q, want %q, %q", from, to, gotB, gotC, wantB, wantC)
 			}
 		}
-		e.state.alive(kindPod)
+		e.store.onBookmark(kindPod)
 		check(20, 21, "b live", "c live")
-		e.state.failed(kindPod, errors.New("away"))
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(10)
 		check(17, 17.5, "b live", "c live")
 		check(17, 25, "b live", "c live") // for a part of that for sure
@@ -45,11 +45,11 @@ func TestStaleNames(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { e.Lookup(addr("10.0.0.1"), at(25), at(25)) }); n != 0 {
 			t.Errorf("%v allocations", n)
 		}
-		e.state.connected(kindPod, false) // what happened is yet to be told
+		e.store.onConnected(kindPod) // what happened is yet to be reported
 		after(0.5)
-		e.state.update(podSpec{name: "d", ips: "10.0.0.3"}.item(t))
+		e.store.update(podSpec{name: "d", ips: "10.0.0.3"}.object(t))
 		check(19, 25, "b ambiguous", "c live")
-		e.state.alive(kindPod)
+		e.store.onBookmark(kindPod)
 		check(19, 25, "b live", "c live")
 	})
 }
@@ -59,9 +59,9 @@ func TestStaleNames(t *testing.T) {
 func TestUnseenPods(t *testing.T) {
 	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
 		a, b := podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(28)}
-		e.state.update(a.item(t))
+		e.store.update(a.object(t))
 		after(9) // 10 s
-		e.state.remove(a.item(t))
+		e.store.remove(a.object(t))
 		check := func(when string, from, to float64, want string) {
 			t.Helper()
 			if got := e.show("10.0.0.1", from, to); got != want {
@@ -70,14 +70,14 @@ func TestUnseenPods(t *testing.T) {
 		}
 		check("up to date", 11, 11.5, "a retained")
 		after(0.5)
-		e.state.alive(kindPod)
-		e.state.failed(kindPod, errors.New("away"))
-		check("away", 9, 9.5, "a retained") // what was told may have been late
+		e.store.onBookmark(kindPod)
+		e.store.markUnreachable(kindPod, errors.New("away"))
+		check("away", 9, 9.5, "a retained") // the last event may have been late
 		check("away", 10.2, 10.3, "none")
 		check("away", 11, 11.5, "none")
 		check("away", 5, 5, "a retained")
 		after(19.5)
-		e.state.replace(kindPod, []*item{b.item(t)})
+		e.store.replace(kindPod, []*object{b.object(t)})
 		check("back", 5, 5, "a retained")
 		check("back", 9, 9.5, "a ambiguous")
 		check("back", 8, 9.5, "a retained") // it had it for a part of that for sure
@@ -93,16 +93,16 @@ func TestUnseenPods(t *testing.T) {
 			t.Errorf("%+v", x)
 		}
 		after(10)
-		e.state.remove(b.item(t))
+		e.store.remove(b.object(t))
 		check("later", 41, 41.5, "b retained")
-		for i := range 2 * maxBlind { // what is remembered is bounded
+		for i := range 2 * maxGaps { // what is remembered is bounded
 			after(1)
-			e.state.alive(kindPod)
-			e.state.failed(kindPod, errors.New("away"))
+			e.store.onBookmark(kindPod)
+			e.store.markUnreachable(kindPod, errors.New("away"))
 			after(float64(i % 7))
-			e.state.replace(kindPod, nil)
-			if n := len(*e.state.index.blind.Load()); n > maxBlind {
-				t.Fatalf("%d periods", n)
+			e.store.replace(kindPod, nil)
+			if n := len(*e.store.index.watch.gaps.Load()); n > maxGaps {
+				t.Fatalf("%d gaps", n)
 			}
 		}
 	})
@@ -153,21 +153,21 @@ func TestForgottenChanges(t *testing.T) {
 	}
 }
 
-func pods(st *state) int {
+func pods(st *store) int {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return len(st.pods)
 }
 
 // A list tells what was when it was asked for. What has happened since then is
-// told by the watch after it.
+// reported by the watch after it.
 func TestSlowList(t *testing.T) {
 	for _, old := range []bool{false, true} {
 		inBubble(t, func(a *api) {
 			a.old = old
 			twoOwners(t, a)
 		}, func(t *testing.T, r *run) {
-			told := &r.state.index.told
+			knownUntil := r.store.index.watch.KnownUntil
 			r.api.remove(t, podSpec{name: "was"}.yaml())
 			after(20)
 			r.api.set(func(a *api) { a.slow, a.pace = 8*time.Second, 500*time.Millisecond })
@@ -176,16 +176,16 @@ func TestSlowList(t *testing.T) {
 			after(3)
 			r.api.remove(t, podSpec{name: "a", ips: "10.0.0.1", ready: rfc(-100)}.yaml())
 			r.api.put(t, podSpec{name: "b", ips: "10.0.0.1", ready: rfc(23)}.yaml())
-			after(5.3) // listed, and nothing is told yet of what came after that
-			if n := told.Load(); n < at(17) || n > at(19) {
-				t.Errorf("old=%v: told until %v", old, time.Unix(0, n))
+			after(5.3) // listed, and what came after that is not reported yet
+			if n := knownUntil(); n < at(17) || n > at(19) {
+				t.Errorf("old=%v: known until %v", old, time.Unix(0, n))
 			}
 			if got := r.show("10.0.0.1", 25, 25); got != "a ambiguous" {
 				t.Errorf("old=%v: %s", old, got)
 			}
 			after(3)
-			if told.Load() != never {
-				t.Errorf("old=%v: told until %v", old, time.Unix(0, told.Load()))
+			if knownUntil() != never {
+				t.Errorf("old=%v: known until %v", old, time.Unix(0, knownUntil()))
 			}
 			for when, want := range map[float64]string{10: "a retained", 21: "a retained", 25: "b live", 40: "b live"} {
 				if got := r.show("10.0.0.1", when, when); got != want {
@@ -217,26 +217,26 @@ func TestForgottenLate(t *testing.T) {
 	})
 }
 
-// A watch that resumes tells late of a pod of which nothing says since when it
+// A watch that resumes reports late a pod of which nothing shows since when it
 // has had the address: it may be since it was created.
 func TestGoneMeanwhile(t *testing.T) {
 	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
-		e.state.update(podSpec{name: "was", ips: "10.0.0.1"}.item(t))
-		e.state.remove(podSpec{name: "was"}.item(t))
-		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.2"}.item(t)
-		e.state.update(a)
+		e.store.update(podSpec{name: "was", ips: "10.0.0.1"}.object(t))
+		e.store.remove(podSpec{name: "was"}.object(t))
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}.object(t), podSpec{name: "b", ips: "10.0.0.2"}.object(t)
+		e.store.update(a)
 		after(9)
-		e.state.alive(kindPod)
-		e.state.failed(kindPod, errors.New("away"))
+		e.store.onBookmark(kindPod)
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(20)
-		e.state.connected(kindPod, false)
-		e.state.remove(a)
-		e.state.remove(b)
-		next := podSpec{name: "next", ips: "10.0.0.1"}.item(t)
+		e.store.onConnected(kindPod)
+		e.store.remove(a)
+		e.store.remove(b)
+		next := podSpec{name: "next", ips: "10.0.0.1"}.object(t)
 		next.created = at(13)
-		e.state.update(next)
+		e.store.update(next)
 		after(1)
-		e.state.quiet(kindPod)
+		e.store.onIdle(kindPod)
 		for when, want := range map[float64]string{5: "a retained", 12: "a retained", 15: "a ambiguous", 28: "a ambiguous", 32: "next live"} {
 			if got := e.show("10.0.0.1", when, when); got != want {
 				t.Errorf("at %v: %s, want %s", when, got, want)
@@ -248,31 +248,31 @@ func TestGoneMeanwhile(t *testing.T) {
 // A watch that resumes has caught up once it tells of what happened after that.
 func TestCatchingUp(t *testing.T) {
 	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
-		told := &e.state.index.told
-		pod := func(name string, created float64) *item {
-			it := podSpec{name: name, ips: "10.0.0.1"}.item(t)
+		knownUntil := e.store.index.watch.KnownUntil
+		pod := func(name string, created float64) *object {
+			it := podSpec{name: name, ips: "10.0.0.1"}.object(t)
 			it.created = at(created)
 			return it
 		}
 		after(9)
-		e.state.alive(kindPod)
-		e.state.failed(kindPod, errors.New("away"))
+		e.store.onBookmark(kindPod)
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(20)
-		e.state.connected(kindPod, false) // at 30 s
+		e.store.onConnected(kindPod) // at 30 s
 		for i := range 20 {
 			after(0.2)
-			e.state.update(pod(fmt.Sprint("p", i), 11+float64(i)/2))
-			if told.Load() != at(8) {
-				t.Fatalf("told until %v", time.Unix(0, told.Load()))
+			e.store.update(pod(fmt.Sprint("p", i), 11+float64(i)/2))
+			if knownUntil() != at(8) {
+				t.Fatalf("known until %v", time.Unix(0, knownUntil()))
 			}
 		}
-		e.state.update(pod("clock", 30.5)) // by a clock that is fast
-		if told.Load() != at(8) {
-			t.Errorf("told until %v", time.Unix(0, told.Load()))
+		e.store.update(pod("clock", 30.5)) // by a clock that is fast
+		if knownUntil() != at(8) {
+			t.Errorf("known until %v", time.Unix(0, knownUntil()))
 		}
-		e.state.update(pod("late", 31))
-		if told.Load() != never {
-			t.Errorf("told until %v", time.Unix(0, told.Load()))
+		e.store.update(pod("late", 31))
+		if knownUntil() != never {
+			t.Errorf("known until %v", time.Unix(0, knownUntil()))
 		}
 	})
 }
@@ -280,7 +280,7 @@ func TestCatchingUp(t *testing.T) {
 // Without such an event, it has caught up when nothing more comes for a second.
 func TestCatchingUpQuietly(t *testing.T) {
 	inBubble(t, func(a *api) { a.old = true }, func(t *testing.T, r *run) {
-		told := &r.state.index.told
+		knownUntil := r.store.index.watch.KnownUntil
 		after(20)
 		r.api.interrupt(true)
 		for i := range 6 {
@@ -290,12 +290,12 @@ func TestCatchingUpQuietly(t *testing.T) {
 		r.api.set(func(a *api) { a.pace = 700 * time.Millisecond })
 		r.api.interrupt(false)
 		after(4)
-		if n := pods(r.state); n < 3 || n == 6 || told.Load() == never {
-			t.Errorf("%d pods, told until %v", n, time.Unix(0, told.Load()))
+		if n := pods(r.store); n < 3 || n == 6 || knownUntil() == never {
+			t.Errorf("%d pods, known until %v", n, time.Unix(0, knownUntil()))
 		}
 		after(4)
-		if n := pods(r.state); n != 6 || told.Load() != never {
-			t.Errorf("%d pods, told until %v", n, time.Unix(0, told.Load()))
+		if n := pods(r.store); n != 6 || knownUntil() != never {
+			t.Errorf("%d pods, known until %v", n, time.Unix(0, knownUntil()))
 		}
 	})
 }
@@ -325,15 +325,15 @@ func TestStartAtCut(t *testing.T) {
 func TestBegunBeforeList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
-		e.state.remove(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
+		e.store.remove(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		after(29)
-		e.state.alive(kindPod)
-		e.state.failed(kindPod, errors.New("away"))
+		e.store.onBookmark(kindPod)
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(10.5) // 40.5 s
-		e.state.replace(kindPod, nil)
+		e.store.replace(kindPod, nil)
 		after(0.7)
-		e.state.update(podSpec{name: "b", ips: "10.0.0.1", ready: rfc(40)}.item(t))
+		e.store.update(podSpec{name: "b", ips: "10.0.0.1", ready: rfc(40)}.object(t))
 		after(5)
 		for when, want := range map[float64]string{38: "none", 40.2: "b ambiguous", 40.9: "b ambiguous", 41: "b live"} {
 			if got := e.show("10.0.0.1", when, when); got != want {
@@ -349,39 +349,39 @@ func TestGaps(t *testing.T) {
 	before := podSpec{name: "before", ips: ip, ready: rfc(-100)}
 	for _, c := range []struct {
 		name string
-		then func(t *testing.T, e *Enricher) *item // what is listed at 60 s, after news at 30 s
+		then func(t *testing.T, e *Enricher) *object // what is listed at 60 s, after news at 30 s
 		want map[float64]string
 	}{
-		{"a start that is soft", func(t *testing.T, e *Enricher) *item {
-			it := podSpec{name: "b", ips: ip}.item(t)
+		{"a start that is soft", func(t *testing.T, e *Enricher) *object {
+			it := podSpec{name: "b", ips: ip}.object(t)
 			it.started = at(38)
 			return it
 		}, map[float64]string{27: "before retained", 33: "before ambiguous", 40: "b ambiguous", 59: "b ambiguous", 61: "b live"}},
-		{"a start in the second before the news", func(t *testing.T, e *Enricher) *item {
-			return podSpec{name: "b", ips: ip, ready: rfc(29)}.item(t)
+		{"a start in the second before the news", func(t *testing.T, e *Enricher) *object {
+			return podSpec{name: "b", ips: ip, ready: rfc(29)}.object(t)
 		}, map[float64]string{27: "before retained", 29.5: "b ambiguous", 30.5: "b live", 61: "b live"}},
-		{"a start in the second up to which all is known", func(t *testing.T, e *Enricher) *item {
+		{"a start in the second up to which all is known", func(t *testing.T, e *Enricher) *object {
 			after(0.5)
-			return podSpec{name: "b", ips: ip, ready: rfc(28)}.item(t)
+			return podSpec{name: "b", ips: ip, ready: rfc(28)}.object(t)
 		}, map[float64]string{27: "before retained", 28.7: "b ambiguous", 29.5: "b live"}},
-		{"about to be deleted for long", func(t *testing.T, e *Enricher) *item {
-			it := before.item(t)
+		{"about to be deleted for long", func(t *testing.T, e *Enricher) *object {
+			it := before.object(t)
 			it.deleted = at(10)
-			e.state.update(it)
-			e.state.update(podSpec{name: "gone", ips: "10.0.0.2"}.item(t))
-			return podSpec{name: "b", ips: ip, ready: rfc(50)}.item(t)
+			e.store.update(it)
+			e.store.update(podSpec{name: "gone", ips: "10.0.0.2"}.object(t))
+			return podSpec{name: "b", ips: ip, ready: rfc(50)}.object(t)
 		}, map[float64]string{20: "before retained", 27: "before retained", 33: "before ambiguous", 55: "b live"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := watched(t)
-				e.state.update(before.item(t))
+				e.store.update(before.object(t))
 				after(29)
 				it := c.then(t, e)
-				e.state.alive(kindPod)
-				e.state.failed(kindPod, errors.New("away"))
+				e.store.onBookmark(kindPod)
+				e.store.markUnreachable(kindPod, errors.New("away"))
 				after(30)
-				e.state.replace(kindPod, []*item{it})
+				e.store.replace(kindPod, []*object{it})
 				after(5)
 				for when, want := range c.want {
 					if got := e.show(ip, when, when); got != want {
@@ -394,17 +394,67 @@ func TestGaps(t *testing.T) {
 }
 
 // What is remembered of interruptions is bounded, and errs on the safe side.
-func TestBlindPeriods(t *testing.T) {
-	ix := newIndex()
-	for i := range int64(2 * maxBlind) {
-		ix.addBlind(at(float64(10*i)), at(float64(10*i+5)), at(20))
+func TestGapsAreBounded(t *testing.T) {
+	w := newWatchState(false)
+	for i := range int64(2 * maxGaps) {
+		w.addGap(at(float64(10*i)), at(float64(10*i+5)), at(20))
 	}
-	if n := len(*ix.blind.Load()); n != maxBlind {
-		t.Errorf("%d periods", n)
+	if n := len(*w.gaps.Load()); n != maxGaps {
+		t.Errorf("%d gaps", n)
 	}
-	for when, want := range map[float64]bool{19: false, 22: true, 28: true, 10*2*maxBlind - 8: true, 10*2*maxBlind - 2: false} {
-		if got := ix.unseen(at(when), at(when)); got != want {
+	for when, want := range map[float64]bool{19: false, 22: true, 28: true, 10*2*maxGaps - 8: true, 10*2*maxGaps - 2: false} {
+		if got := w.Gap(at(when), at(when)); got != want {
 			t.Errorf("at %v: %v, want %v", when, got, want)
 		}
+	}
+}
+
+// The picture of watchState: each arrow, and what readers see at its end.
+func TestWatchState(t *testing.T) {
+	const second = int64(time.Second)
+	w := newWatchState(false)
+	for i, step := range []struct {
+		seconds float64
+		do      func(now int64)
+		phase   phase
+		known   float64 // -1: all
+	}{
+		{0, func(now int64) { w.onListRequested(now) }, relisting, -1},
+		{0.5, func(now int64) { w.onListApplied(now, 0) }, synced, -1},
+		{1, func(now int64) { w.onConnected(now) }, resuming, -1}, // the list is fresh
+		{1.5, func(now int64) { w.onIdle(now) }, resuming, -1},
+		{2, func(now int64) { w.onIdle(now) }, synced, -1},
+		{9, func(now int64) { w.onEvent(0, now) }, synced, -1},
+		{10, func(int64) { w.onDisconnected(false) }, interrupted, 7},
+		{10, func(now int64) { w.onEvent(now, now) }, interrupted, 7}, // it was on its way when the watch ended
+		{11, func(now int64) { w.markUnreachable(false, now) }, interrupted, 7},
+		{20, func(now int64) { w.onConnected(now) }, resuming, 7},
+		{20.5, func(now int64) { w.onEvent(now-8*second, now) }, resuming, 7}, // an old one
+		{21.5, func(now int64) { w.onEvent(now, now) }, synced, -1},
+		{30, func(int64) { w.onDisconnected(true) }, interrupted, 19.5},
+		{31, func(now int64) { w.onListRequested(now) }, relisting, 19.5},
+		{32, func(now int64) { w.markUnreachable(false, now) }, interrupted, 19.5},
+		{33, func(now int64) { w.onListRequested(now) }, relisting, 19.5},
+		{40, func(now int64) { w.onListApplied(now, 0) }, resuming, 31}, // as old as its request
+		{40.5, func(now int64) { w.onBookmark(now) }, synced, -1},
+		{70, func(now int64) { w.onListRequested(now) }, relisting, -1}, // without the permission to watch
+		{70, func(now int64) { w.onListApplied(now, 0) }, synced, -1},
+	} {
+		step.do(at(step.seconds))
+		known := at(step.known)
+		if step.known < 0 {
+			known = never
+		}
+		if w.phase != step.phase || w.KnownUntil() != known {
+			t.Errorf("step %d: phase %d, known until %v; want %d, %v", i, w.phase, time.Unix(0, w.KnownUntil()).UTC(), step.phase, step.known)
+		}
+	}
+	for seconds, want := range map[float64]bool{8: false, 19: false, 19.5: true, 42: true, 71: true, 72.5: false} {
+		if got := w.Gap(at(seconds), at(seconds)); got != want {
+			t.Errorf("a gap at %v: %v, want %v", seconds, got, want)
+		}
+	}
+	if !w.reportedLate(at(69)) || w.reportedLate(at(70)) || w.expired || !w.relisted() {
+		t.Errorf("%+v", w)
 	}
 }

@@ -10,8 +10,8 @@ import (
 // While the watch lags, an address that changes hands is given to nobody for
 // sure who may not have had it any more, or not yet.
 func TestHandover(t *testing.T) {
-	pod := func(name string, created, ready float64) *item {
-		return &item{
+	pod := func(name string, created, ready float64) *object {
+		return &object{
 			kind: kindPod, namespace: "ns", name: name, uid: "uid-" + name, created: at(created), ready: at(ready),
 			addrs: []netip.Addr{addr("10.0.0.1")},
 		}
@@ -27,37 +27,37 @@ func TestHandover(t *testing.T) {
 			sleep(13)
 			gone := pod("a", 1, 2)
 			gone.deleted = at(10)
-			e.state.remove(gone)
-			e.state.update(pod("b", 9, 10))
+			e.store.remove(gone)
+			e.store.update(pod("b", 9, 10))
 		}, 11.5, "b live"},
 		{"finished in the second that begins at 10; the next one is seen at 11.2", func(e *Enricher) {
 			sleep(11)
 			done := pod("a", 1, 2)
 			done.stopped, done.finished = true, at(10)
-			e.state.update(done)
+			e.store.update(done)
 			sleep(11.2)
-			e.state.update(pod("b", 9, 11))
+			e.store.update(pod("b", 9, 11))
 		}, 10.8, "b ambiguous"},
 		{"gone from a list at 14, seen last at 10; the next one had the address in the second that begins at 12", func(e *Enricher) {
 			sleep(10)
-			e.state.alive(kindPod)
+			e.store.onBookmark(kindPod)
 			sleep(14)
-			e.state.replace(kindPod, []*item{pod("b", 11, 12)})
+			e.store.replace(kindPod, []*object{pod("b", 11, 12)})
 		}, 12.5, "b ambiguous"},
 		{"and after that second", func(e *Enricher) {
 			sleep(10)
-			e.state.alive(kindPod)
+			e.store.onBookmark(kindPod)
 			sleep(14)
-			e.state.replace(kindPod, []*item{pod("b", 11, 12)})
+			e.store.replace(kindPod, []*object{pod("b", 11, 12)})
 		}, 13.1, "b live"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e, _, _ := newTest(t, Config{}, noSource{})
-				e.state.begin(kindPod)
-				e.state.replace(kindPod, nil)
+				e.store.markStarted(kindPod)
+				e.store.replace(kindPod, nil)
 				sleep(3)
-				e.state.update(pod("a", 1, 2))
+				e.store.update(pod("a", 1, 2))
 				c.events(e)
 				if got := e.show("10.0.0.1", c.at, c.at); got != c.want {
 					t.Errorf("at %v: %s, want %s", c.at, got, c.want)

@@ -17,13 +17,13 @@ import (
 )
 
 // item makes what is kept of a pod.
-func (p podSpec) item(t testing.TB) *item {
+func (p podSpec) object(t testing.TB) *object {
 	t.Helper()
 	var pod corev1.Pod
 	if err := yaml.Unmarshal([]byte(p.yaml()), &pod); err != nil {
 		t.Fatal(err)
 	}
-	return podItem(&pod)
+	return newPod(&pod)
 }
 
 // watched returns an Enricher in a bubble whose pods are watched and whose first
@@ -31,8 +31,8 @@ func (p podSpec) item(t testing.TB) *item {
 func watched(t *testing.T) *Enricher {
 	t.Helper()
 	e, _, _ := newTest(t, Config{}, noSource{})
-	e.state.begin(kindPod)
-	e.state.replace(kindPod, nil)
+	e.store.markStarted(kindPod)
+	e.store.replace(kindPod, nil)
 	after(1)
 	return e
 }
@@ -98,12 +98,12 @@ func TestWatchedPods(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				e := watched(t)
 				for _, s := range c.steps {
-					switch it := s.pod.item(t); {
+					switch it := s.pod.object(t); {
 					case s.pod.name == idle:
 					case s.delete:
-						e.state.remove(it)
+						e.store.remove(it)
 					default:
-						e.state.update(it)
+						e.store.update(it)
 					}
 					after(1)
 				}
@@ -120,12 +120,12 @@ func TestWatchedPods(t *testing.T) {
 func TestIntervals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.1"}.item(t)
-		e.state.update(a) // [1, 11)
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}.object(t), podSpec{name: "b", ips: "10.0.0.1"}.object(t)
+		e.store.update(a) // [1, 11)
 		after(10)
-		e.state.remove(a)
+		e.store.remove(a)
 		after(10)
-		e.state.update(b) // [21, ...)
+		e.store.update(b) // [21, ...)
 		for _, c := range []struct {
 			from, to float64
 			want     string
@@ -144,10 +144,10 @@ func TestHistoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		for i := range 3 * maxEndedPerAddress {
-			p := podSpec{name: fmt.Sprint("p", i), ips: "10.0.0.1"}.item(t)
-			e.state.update(p)
+			p := podSpec{name: fmt.Sprint("p", i), ips: "10.0.0.1"}.object(t)
+			e.store.update(p)
 			after(10)
-			e.state.remove(p)
+			e.store.remove(p)
 			after(10)
 		}
 		last := 3*maxEndedPerAddress - 1
@@ -161,18 +161,18 @@ func TestHistoryIsBounded(t *testing.T) {
 			}
 		}
 		after(defaultRetain.Seconds())
-		e.state.expire()
-		if n := e.state.index.used; n != 0 {
+		e.store.expire()
+		if n := e.store.index.used; n != 0 {
 			t.Errorf("%d addresses are left", n)
 		}
 
 		// In total.
 		for i := range maxEnded + 100 {
-			it := &item{kind: kindPod, uid: fmt.Sprint(i), name: fmt.Sprint(i), addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}
-			e.state.update(it)
-			e.state.remove(it)
+			it := &object{kind: kindPod, uid: fmt.Sprint(i), name: fmt.Sprint(i), addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}
+			e.store.update(it)
+			e.store.remove(it)
 		}
-		if n := e.state.index.used; n != maxEnded {
+		if n := e.store.index.used; n != maxEnded {
 			t.Errorf("%d addresses in history, want %d", n, maxEnded)
 		}
 	})
@@ -182,12 +182,12 @@ func TestHistoryIsBounded(t *testing.T) {
 func TestForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		a, b := podSpec{name: "a", ips: "10.0.0.1"}.item(t), podSpec{name: "b", ips: "10.0.0.1"}.item(t)
-		e.state.update(a) // [1, 11)
+		a, b := podSpec{name: "a", ips: "10.0.0.1"}.object(t), podSpec{name: "b", ips: "10.0.0.1"}.object(t)
+		e.store.update(a) // [1, 11)
 		after(10)
-		e.state.remove(a)
+		e.store.remove(a)
 		after(1)
-		e.state.update(b) // [12, ...)
+		e.store.update(b) // [12, ...)
 		check := func(want ...string) {
 			t.Helper()
 			for i, when := range []float64{5, 10.9, 11.8, 12} {
@@ -197,12 +197,12 @@ func TestForgotten(t *testing.T) {
 			}
 		}
 		check("a retained", "a retained", "b live", "b live")
-		for s := e.state.index.find(addr("10.0.0.1")).spans; s != nil; s = s.next {
+		for s := e.store.index.find(addr("10.0.0.1")).spans; s != nil; s = s.next {
 			if s.pod.obj.Name == "a" {
-				e.state.drop(s)
+				e.store.dropSpan(s)
 			}
 		}
-		e.state.index.grow(4096) // entries keep what they have
+		e.store.index.grow(4096) // entries keep what they have
 		check("none", "none", "none", "b live")
 	})
 }
@@ -211,18 +211,18 @@ func TestForgotten(t *testing.T) {
 func TestNothingLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		st := e.state
-		var items []*item
+		st := e.store
+		var items []*object
 		for i := range 1000 {
 			p := podSpec{name: fmt.Sprint("p", i), ips: fmt.Sprintf("10.0.%d.%d,fd00::%x", i%7, i%50, i), owner: fmt.Sprintf("ReplicaSet/rs-%d/rs%d", i%20, i%20)}
-			items = append(items, p.item(t))
+			items = append(items, p.object(t))
 		}
-		nodes := []*item{{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: "z", addrs: []netip.Addr{addr("192.0.2.1")}}}
+		nodes := []*object{{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: "z", addrs: []netip.Addr{addr("192.0.2.1")}}}
 		st.replace(kindPod, items)
 		st.replace(kindNode, nodes)
-		st.replace(kindService, []*item{{kind: kindService, name: "s", uid: "s", cluster: 1, addrs: []netip.Addr{addr("10.0.0.1"), addr("192.0.2.1")}}})
+		st.replace(kindService, []*object{{kind: kindService, name: "s", uid: "s", clusterIPs: 1, addrs: []netip.Addr{addr("10.0.0.1"), addr("192.0.2.1")}}})
 		for i := range 20 {
-			st.update(&item{kind: kindReplicaSet, name: fmt.Sprint("rs-", i), uid: fmt.Sprint("rs", i), owners: []owner{{noKind, "Deployment", "d", "d", true}}})
+			st.update(&object{kind: kindReplicaSet, name: fmt.Sprint("rs-", i), uid: fmt.Sprint("rs", i), owners: []ownerRef{{noKind, "Deployment", "d", "d", true}}})
 		}
 		o := e.Lookup(addr("fd00::1"), at(2), at(2)).Object
 		if o == nil || o.Workload != "d" || o.Zone != "z" {
@@ -238,18 +238,18 @@ func TestNothingLeft(t *testing.T) {
 		st.replace(kindNode, nil)
 		st.replace(kindReplicaSet, nil)
 		if o := e.Lookup(addr("fd00::1"), at(2), at(2)).Object; o.Workload != "d" || o.Zone != "z" {
-			t.Errorf("the pod lost what its owner and node had told: %+v", o)
+			t.Errorf("the pod lost what its owner and node had shown: %+v", o)
 		}
 		after(1)
 		st.replace(kindPod, nil)
 		after(defaultRetain.Seconds() + 1)
 		st.expire()
-		if st.index.used != 0 || len(st.pods) != 0 || len(st.zones) != 0 || st.ended.len() != 0 || st.gone.len() != 0 {
-			t.Errorf("left: %d addresses, %d pods, %d zones, %d ended, %d gone", st.index.used, len(st.pods), len(st.zones), st.ended.len(), st.gone.len())
+		if st.index.used != 0 || len(st.pods) != 0 || len(st.zones) != 0 || st.endedSpans.len() != 0 || st.deletedOwners.len() != 0 {
+			t.Errorf("left: %d addresses, %d pods, %d zones, %d ended, %d gone", st.index.used, len(st.pods), len(st.zones), st.endedSpans.len(), st.deletedOwners.len())
 		}
 		for k := range numKinds {
-			if len(st.tops[k])+len(st.orphans[k])+len(st.holders[k]) != 0 {
-				t.Errorf("left of %s: %d owners, %d orphans, %d objects", k, len(st.tops[k]), len(st.orphans[k]), len(st.holders[k]))
+			if len(st.rootOwners[k])+len(st.pendingOwners[k])+len(st.staticOwners[k]) != 0 {
+				t.Errorf("left of %s: %d owners, %d orphans, %d objects", k, len(st.rootOwners[k]), len(st.pendingOwners[k]), len(st.staticOwners[k]))
 			}
 		}
 	})
@@ -259,22 +259,22 @@ func TestNothingLeft(t *testing.T) {
 type model struct {
 	owned map[netip.Addr][]*ownership
 	open  map[string][]*ownership
-	blind []period // not seen by a watch
+	gaps  []watchGap // not seen by a watch
 }
 
 type ownership struct {
-	name      string
-	from, to  int64
-	sure      int64 // from here on, somebody else may have had the address unseen
-	deleted   bool
-	neighbour func() bool // somebody else has had the address
+	name       string
+	from, to   int64
+	yieldsFrom int64 // from here on, somebody else may have had the address unseen
+	deleted    bool
+	shared     func() bool // somebody else has had the address
 }
 
-func (o *ownership) doubted(at int64) bool { return at >= o.sure && o.neighbour() }
+func (o *ownership) uncertainAt(at int64) bool { return at >= o.yieldsFrom && o.shared() }
 
 func (m *model) add(p string, addrs []netip.Addr, now int64) {
 	for _, a := range addrs {
-		o := &ownership{name: p, from: now, to: never, sure: never, neighbour: func() bool { return len(m.owned[a]) > 1 }}
+		o := &ownership{name: p, from: now, to: never, yieldsFrom: never, shared: func() bool { return len(m.owned[a]) > 1 }}
 		m.owned[a] = append(m.owned[a], o)
 		m.open[p] = append(m.open[p], o)
 	}
@@ -286,31 +286,31 @@ func (m *model) end(p string, now int64, deleted bool) {
 	}
 }
 
-// miss is told of a list: nothing is known for sure of the time between.
-func (m *model) miss(heard, now int64) {
-	sure := heard - tolerance
-	m.blind = append(m.blind, period{sure, now + tolerance})
+// relist applies a list: nothing is known for certain of the time since the last event.
+func (m *model) relist(lastEvent, now int64) {
+	watermark := lastEvent - tolerance
+	m.gaps = append(m.gaps, watchGap{watermark, now + tolerance})
 	for _, owners := range m.owned {
 		for _, o := range owners {
-			if o.deleted && o.to > sure {
-				o.sure = min(o.sure, max(sure, o.from))
+			if o.deleted && o.to > watermark {
+				o.yieldsFrom = min(o.yieldsFrom, max(watermark, o.from))
 			}
 		}
 	}
 }
 
-// show says who owned the address at a time: who claims it, one that surely did
+// show returns who owned the address at a time: who claims it, one that surely did
 // before others, a live one before one that has ended, the latest start; else the
 // nearest within the tolerance, unless somebody may have come and gone unseen.
 func (m *model) show(a netip.Addr, at int64) string {
 	owners := slices.Clone(m.owned[a])
 	owners = slices.DeleteFunc(owners, func(o *ownership) bool { // who has lost the address since
-		return at >= o.sure && slices.ContainsFunc(m.owned[a], func(x *ownership) bool { return x != o && o.sure <= x.from && x.from <= at })
+		return at >= o.yieldsFrom && slices.ContainsFunc(m.owned[a], func(x *ownership) bool { return x != o && o.yieldsFrom <= x.from && x.from <= at })
 	})
 	slices.SortFunc(owners, func(x, y *ownership) int {
 		switch {
-		case x.doubted(at) != y.doubted(at):
-			if x.doubted(at) {
+		case x.uncertainAt(at) != y.uncertainAt(at):
+			if x.uncertainAt(at) {
 				return 1
 			}
 			return -1
@@ -338,18 +338,18 @@ func (m *model) show(a netip.Addr, at int64) string {
 		return best.name + " ambiguous"
 	case live == 1:
 		return best.name + " live"
-	case best != nil && best.doubted(at):
+	case best != nil && best.uncertainAt(at):
 		return best.name + " ambiguous"
 	case best != nil:
 		return best.name + " retained"
 	}
-	if slices.ContainsFunc(m.blind, func(b period) bool { return b.from <= at && at <= b.to }) {
+	if slices.ContainsFunc(m.gaps, func(b watchGap) bool { return b.from <= at && at <= b.to }) {
 		return "none"
 	}
 	slices.SortFunc(owners, func(x, y *ownership) int { return int((y.from - x.from) / int64(time.Millisecond)) })
 	nearest := tolerance + 1
 	for _, o := range owners {
-		if d := max(o.from-at, at-o.to); d < nearest && !o.doubted(o.from) {
+		if d := max(o.from-at, at-o.to); d < nearest && !o.uncertainAt(o.from) {
 			best, nearest = o, d
 		}
 	}
@@ -362,7 +362,7 @@ func (m *model) show(a netip.Addr, at int64) string {
 	return best.name + " retained"
 }
 
-// Under any sequence of changes, the index says what the model says.
+// Under any sequence of changes, the index answers as the model does.
 func TestModel(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -370,12 +370,12 @@ func TestModel(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 1))
 				e := watched(t)
 				m := &model{owned: map[netip.Addr][]*ownership{}, open: map[string][]*ownership{}}
-				heard := time.Now().UnixNano()
+				lastEvent := time.Now().UnixNano()
 				var pool []netip.Addr
 				for i := range 12 {
 					pool = append(pool, netip.AddrFrom4([4]byte{10, 0, 0, byte(i)}))
 				}
-				live := map[string]*item{}
+				live := map[string]*object{}
 				names := func() []string {
 					var n []string
 					for name := range live {
@@ -399,34 +399,34 @@ func TestModel(t *testing.T) {
 						if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return len(m.owned[a]) >= maxEndedPerAddress }) {
 							continue
 						}
-						it := &item{kind: kindPod, name: name, namespace: "ns", uid: name, addrs: addrs}
+						it := &object{kind: kindPod, name: name, namespace: "ns", uid: name, addrs: addrs}
 						live[name] = it
-						e.state.update(it)
+						e.store.update(it)
 						m.add(name, addrs, now)
 					case what < 6: // finished
 						name := all[r.IntN(len(all))]
 						c := *live[name]
 						c.stopped = true
 						live[name] = &c
-						e.state.update(&c)
+						e.store.update(&c)
 						m.end(name, now, false)
 					case what < 9: // deleted
 						name := all[r.IntN(len(all))]
-						e.state.remove(live[name])
+						e.store.remove(live[name])
 						delete(live, name)
 						m.end(name, now, true)
 					default: // listed again
-						var items []*item
+						var items []*object
 						for _, name := range all {
 							items = append(items, live[name])
 						}
-						e.state.replace(kindPod, items)
-						m.miss(heard, now)
-						if n := len(m.blind); n > maxBlind {
-							t.Fatal("more periods than are remembered")
+						e.store.replace(kindPod, items)
+						m.relist(lastEvent, now)
+						if n := len(m.gaps); n > maxGaps {
+							t.Fatal("more gaps than are remembered")
 						}
 					}
-					heard = now
+					lastEvent = now
 					for range 20 {
 						a := pool[r.IntN(len(pool))]
 						when := now - r.Int64N(int64(5*time.Minute))
@@ -444,11 +444,11 @@ func TestWarnings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		for _, p := range []struct{ ns, name string }{{"b", "x"}, {"a", "z"}, {"a", "yy"}} {
-			it := podSpec{name: p.name, ns: p.ns, uid: p.ns + p.name, ips: "10.0.0.1"}.item(t)
+			it := podSpec{name: p.name, ns: p.ns, uid: p.ns + p.name, ips: "10.0.0.1"}.object(t)
 			if p.name == "yy" {
-				it.owners = []owner{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", false}}
+				it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", false}}
 			}
-			e.state.update(it)
+			e.store.update(it)
 			after(1)
 		}
 		end := e.Lookup(addr("10.0.0.1"), at(10), at(10))
@@ -457,9 +457,9 @@ func TestWarnings(t *testing.T) {
 			t.Errorf("%s, %q", show(end), end.Object.Warn)
 		}
 		// One controller is no ambiguity.
-		it := podSpec{name: "c", ips: "10.0.0.2"}.item(t)
-		it.owners = []owner{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", true}}
-		e.state.update(it)
+		it := podSpec{name: "c", ips: "10.0.0.2"}.object(t)
+		it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", true}}
+		e.store.update(it)
 		if o := e.Lookup(addr("10.0.0.2"), at(10), at(10)).Object; o.Warn != "" || o.Workload != "b" || o.WorkloadKind != "Bar" {
 			t.Errorf("%+v", o)
 		}
@@ -473,30 +473,32 @@ func TestWarnings(t *testing.T) {
 func TestRenderedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		st := e.state
+		st := e.store
 		look := func() string {
 			o := e.Lookup(addr("10.0.0.1"), at(5), at(5)).Object
 			return o.WorkloadKind + "/" + o.Workload + " " + o.Zone
 		}
-		rs := func(owners ...owner) { st.update(&item{kind: kindReplicaSet, name: "rs", uid: "rs", owners: owners}) }
+		rs := func(owners ...ownerRef) {
+			st.update(&object{kind: kindReplicaSet, name: "rs", uid: "rs", owners: owners})
+		}
 		node := func(zone string) {
-			st.update(&item{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: zone})
+			st.update(&object{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: zone})
 		}
 		p := podSpec{name: "p", ips: "10.0.0.1", owner: "ReplicaSet/rs/rs"}
 		for i, c := range []struct {
 			do   func()
 			want string
 		}{
-			{func() { st.update(p.item(t)) }, "ReplicaSet/rs "},
+			{func() { st.update(p.object(t)) }, "ReplicaSet/rs "},
 			{func() { rs() }, "ReplicaSet/rs "},
-			{func() { rs(owner{noKind, "Deployment", "d", "d", true}) }, "Deployment/d "},
+			{func() { rs(ownerRef{noKind, "Deployment", "d", "d", true}) }, "Deployment/d "},
 			{func() { node("z1") }, "Deployment/d z1"},
-			{func() { rs(owner{noKind, "Rollout", "r", "r", true}) }, "Rollout/r z1"},
+			{func() { rs(ownerRef{noKind, "Rollout", "r", "r", true}) }, "Rollout/r z1"},
 			{func() { node("z2") }, "Rollout/r z2"},
-			{func() { st.remove(&item{kind: kindNode, name: "n1", uid: "n1"}) }, "Rollout/r z2"},
-			{func() { q := p; q.owner = "StatefulSet/s/s"; st.update(q.item(t)) }, "StatefulSet/s z2"},
+			{func() { st.remove(&object{kind: kindNode, name: "n1", uid: "n1"}) }, "Rollout/r z2"},
+			{func() { q := p; q.owner = "StatefulSet/s/s"; st.update(q.object(t)) }, "StatefulSet/s z2"},
 			{func() { rs() }, "StatefulSet/s z2"},
-			{func() { st.update(p.item(t)) }, "ReplicaSet/rs z2"},
+			{func() { st.update(p.object(t)) }, "ReplicaSet/rs z2"},
 		} {
 			c.do()
 			if got := look(); got != c.want {
@@ -509,35 +511,35 @@ func TestRenderedAgain(t *testing.T) {
 // Whoever shares an address with someone else leaves a trace.
 func TestSharedFallback(t *testing.T) {
 	const a = "192.0.2.1"
-	node := func(name string) *item {
-		return &item{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
+	node := func(name string) *object {
+		return &object{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
 	}
-	service := func(name string) *item {
-		return &item{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
+	service := func(name string) *object {
+		return &object{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
 	}
 	for _, c := range []struct {
-		items []*item
+		items []*object
 		name  string
 		want  flow.Status
 		warn  string
 	}{
-		{[]*item{node("n")}, "n", flow.StatusNode, ""},
-		{[]*item{service("s")}, "s", flow.StatusService, ""},
-		{[]*item{node("n"), service("s")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,n"},
-		{[]*item{service("s"), node("b"), node("a")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,a,b"},
-		{[]*item{node("b"), node("a")}, "a", flow.StatusAmbiguous, "Several nodes found for same IP: a,b"},
-		{[]*item{service("t"), node("n"), service("s")}, "s", flow.StatusAmbiguous, "Several services found for same IP: s.ns,t.ns; Service and node found for same IP: s.ns,n"},
+		{[]*object{node("n")}, "n", flow.StatusNode, ""},
+		{[]*object{service("s")}, "s", flow.StatusService, ""},
+		{[]*object{node("n"), service("s")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,n"},
+		{[]*object{service("s"), node("b"), node("a")}, "s", flow.StatusService, "Service and node found for same IP: s.ns,a,b"},
+		{[]*object{node("b"), node("a")}, "a", flow.StatusAmbiguous, "Several nodes found for same IP: a,b"},
+		{[]*object{service("t"), node("n"), service("s")}, "s", flow.StatusAmbiguous, "Several services found for same IP: s.ns,t.ns; Service and node found for same IP: s.ns,n"},
 	} {
 		e, _, _ := newTest(t, Config{}, noSource{})
 		for _, it := range c.items {
-			e.state.update(it)
+			e.store.update(it)
 		}
 		end := e.Lookup(addr(a), 0, 0)
 		if end.Object == nil || end.Object.Name != c.name || end.Status != c.want || end.Object.Warn != c.warn {
 			t.Errorf("%s: %+v, want %s, %q", show(end), end.Object, c.name, c.warn)
 		}
 		for _, it := range c.items[1:] {
-			e.state.remove(it)
+			e.store.remove(it)
 		}
 		if end := e.Lookup(addr(a), 0, 0); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
 			t.Errorf("one is left: %+v", end.Object)

@@ -15,7 +15,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// kind is a kind of Kubernetes object that is of use here.
+// kind is a kind of Kubernetes object that names are made of.
 type kind uint8
 
 const (
@@ -29,7 +29,8 @@ const (
 	noKind = numKinds
 )
 
-// kinds describes the kinds. The label is the value of the label kind.
+// kinds holds what the API and the metrics call the kinds. The label is the value of the metrics'
+// label kind.
 var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindPod:                   {"Pod", "pod", "", "pods"},
 	kindService:               {"Service", "service", "", "services"},
@@ -39,86 +40,91 @@ var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
 }
 
-func (k kind) String() string   { return kinds[k].name }
-func (k kind) label() string    { return kinds[k].label }
+func (k kind) String() string { return kinds[k].name }
+
+func (k kind) label() string { return kinds[k].label }
+
 func (k kind) resource() string { return kinds[k].resource }
 
-// optional kinds improve the names; without the others there are none.
+// optional reports whether there are names without the kind, though fewer or worse ones.
 func (k kind) optional() bool { return k != kindPod && k != kindService }
 
-// item is what is kept of an object on its way into the index. It is made as
-// soon as an object is decoded, so that whole objects are never piled up; the
-// [runtime.Object] it has to be lets a reflector carry it. Times are in Unix
-// nanoseconds, 0 if unknown.
-type item struct {
+// object is the part of a Kubernetes object that the store needs. It is made as soon as the whole
+// one has been decoded, so that a list never holds whole objects. It is a [runtime.Object], because
+// that is what a reflector hands on. Objects are immutable. Times are in Unix nanoseconds, 0 if
+// unknown.
+type object struct {
 	kind                 kind
 	namespace, name, uid string
 	created              int64
-	deleted              int64   // deletionTimestamp
-	owners               []owner // of a pod and of what may own pods
+	deleted              int64      // metadata.deletionTimestamp: when the grace period ends
+	owners               []ownerRef // of pods, and of the kinds that own pods
 
-	addrs   []netip.Addr   // claimed addresses
-	cluster int            // of a service: so many of them, the first, are cluster IPs
-	zone    string         // of a node
-	ranges  []netip.Prefix // of a node's pods
+	addrs      []netip.Addr   // unmapped, without zones
+	clusterIPs int            // of a Service: so many of addrs, the first, are cluster IPs
+	zone       string         // of a Node
+	podCIDRs   []netip.Prefix // of a Node
 
-	hostIP, node string // of a pod, as all that follows
-	networks     []address
-	ready        int64  // since when PodReadyToStartContainers is true
-	labels       string // as of flow.Object
-	started      int64  // status.startTime
-	changed      int64  // the last transition of any condition
-	stopped      bool   // the phase is terminal, or all containers have terminated
-	finished     int64  // finishedAt of the last container, if all have terminated
+	node string // of a Node, its name; of a Pod, the Node that it runs on
+
+	// What follows is of a Pod.
+	hostIP         string
+	networks       []address
+	ready          int64  // since when the condition PodReadyToStartContainers is true
+	labels         string // as in flow.Object
+	started        int64  // status.startTime
+	lastTransition int64  // the latest of any condition
+	stopped        bool   // the phase is terminal, or all containers have terminated
+	finished       int64  // finishedAt of the last container, if all have terminated
 }
 
-// owner is an entry of ownerReferences. If the owner may itself have an owner
-// that is to be named, follow is its kind.
-type owner struct {
-	follow          kind
+// ownerRef is an entry of metadata.ownerReferences.
+type ownerRef struct {
+	// followed is the kind of an owner whose own owner is to be named, noKind for others.
+	followed        kind
 	kind, name, uid string
 	controller      bool
 }
 
 // GetObjectKind implements [runtime.Object].
-func (*item) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
+func (*object) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
-// DeepCopyObject implements [runtime.Object]. Items are immutable.
-func (it *item) DeepCopyObject() runtime.Object { c := *it; return &c }
+// DeepCopyObject implements [runtime.Object].
+func (it *object) DeepCopyObject() runtime.Object { c := *it; return &c }
 
-// itemList is a page of items.
-type itemList struct {
+// objectList is a page of a list.
+type objectList struct {
 	metav1.TypeMeta
 	metav1.ListMeta
 	Items []runtime.Object
 }
 
 // DeepCopyObject implements [runtime.Object].
-func (l *itemList) DeepCopyObject() runtime.Object {
+func (l *objectList) DeepCopyObject() runtime.Object {
 	c := *l
 	c.Items = slices.Clone(l.Items)
 	return &c
 }
 
-// key identifies the object. UIDs are unique over time; objects in a snapshot
-// written by hand may lack them.
-func (it *item) key() string {
+// key identifies the object: its UID, which is unique over time, or its name if a snapshot that was
+// written by hand has no UID.
+func (it *object) key() string {
 	if it.uid != "" {
 		return it.uid
 	}
 	return it.namespace + "/" + it.name
 }
 
-func (o *owner) key(namespace string) string {
+// key is the key of the owner. The namespace is that of the object that has the reference.
+func (o *ownerRef) key(namespace string) string {
 	if o.uid != "" {
 		return o.uid
 	}
 	return namespace + "/" + o.name
 }
 
-// chooseOwner returns the controller or else the first owner, nil if there is
-// none.
-func chooseOwner(owners []owner) *owner {
+// chooseOwner returns the controller, or without one the first owner; nil if there is none.
+func chooseOwner(owners []ownerRef) *ownerRef {
 	for i := range owners {
 		if owners[i].controller {
 			return &owners[i]
@@ -130,8 +136,9 @@ func chooseOwner(owners []owner) *owner {
 	return nil
 }
 
-func newItem(k kind, m metav1.Object) *item {
-	it := &item{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
+// newObject returns an object with what the metadata holds.
+func newObject(k kind, m metav1.Object) *object {
+	it := &object{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
 	created := m.GetCreationTimestamp()
 	it.created = unix(&created)
 	it.deleted = unix(m.GetDeletionTimestamp())
@@ -142,19 +149,18 @@ func newItem(k kind, m metav1.Object) *item {
 	}
 	refs := m.GetOwnerReferences()
 	if len(refs) > 0 {
-		it.owners = make([]owner, len(refs))
+		it.owners = make([]ownerRef, len(refs))
 	}
 	for i := range refs {
 		r := &refs[i]
-		it.owners[i] = owner{followed(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
+		it.owners[i] = ownerRef{followedKind(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
 	}
 	return it
 }
 
-// followed returns the kind of an owner that is looked up for its own owner,
-// or noKind. Other groups have kinds of the same names: a Job of Volcano is no
-// batch Job.
-func followed(apiVersion, name string) kind {
+// followedKind returns the kind of an owner whose own owner is to be named, noKind for others.
+// Other API groups have kinds of the same names: a Job of Volcano is not a batch Job.
+func followedKind(apiVersion, name string) kind {
 	gv, err := schema.ParseGroupVersion(apiVersion)
 	if err != nil {
 		return noKind
@@ -168,6 +174,7 @@ func followed(apiVersion, name string) kind {
 	return noKind
 }
 
+// unix returns a time in Unix nanoseconds, 0 if there is none.
 func unix(t *metav1.Time) int64 {
 	if t == nil || t.IsZero() {
 		return 0
@@ -175,8 +182,8 @@ func unix(t *metav1.Time) int64 {
 	return t.UnixNano()
 }
 
-// addAddr adds an address, unless it is none or there already.
-func (it *item) addAddr(s string) {
+// addAddr adds an address, unless s is not one or the object has it already.
+func (it *object) addAddr(s string) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.IsUnspecified() {
 		return
@@ -186,12 +193,12 @@ func (it *item) addAddr(s string) {
 	}
 }
 
-// podItem keeps the labels of the given names, too.
-func podItem(p *corev1.Pod, labels ...string) *item {
-	it := newItem(kindPod, p)
+// newPod returns the object of a Pod. Labels are the names of the labels to keep.
+func newPod(p *corev1.Pod, labels ...string) *object {
+	it := newObject(kindPod, p)
 	s := &p.Status
 	it.hostIP, it.node = s.HostIP, p.Spec.NodeName
-	if !p.Spec.HostNetwork { // else the addresses are the node's
+	if !p.Spec.HostNetwork { // otherwise the addresses are the Node's
 		it.addAddr(s.PodIP)
 		for i := range s.PodIPs {
 			it.addAddr(s.PodIPs[i].IP)
@@ -209,7 +216,7 @@ func podItem(p *corev1.Pod, labels ...string) *item {
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
 		t := unix(&c.LastTransitionTime)
-		it.changed = max(it.changed, t)
+		it.lastTransition = max(it.lastTransition, t)
 		if c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionTrue {
 			it.ready = t
 		}
@@ -221,9 +228,9 @@ func podItem(p *corev1.Pod, labels ...string) *item {
 	return it
 }
 
-// terminated says whether all containers have terminated, and when the last of
-// them did, 0 if that is unknown. Init containers that still run, as sidecars
-// do, and ephemeral ones keep the pod's sandbox and its address in use.
+// terminated reports whether all containers have terminated, and returns when the last one did, 0
+// if that is unknown. Init containers that still run, which are sidecars, and ephemeral ones keep
+// the pod's sandbox, and so its address, in use.
 func terminated(s *corev1.PodStatus) (all bool, last int64) {
 	for _, extra := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.EphemeralContainerStatuses} {
 		for i := range extra {
@@ -248,8 +255,9 @@ func terminated(s *corev1.PodStatus) (all bool, last int64) {
 	return true, last
 }
 
-func serviceItem(s *corev1.Service) *item {
-	it := newItem(kindService, s)
+// newService returns the object of a Service. It has no addresses if it is headless.
+func newService(s *corev1.Service) *object {
+	it := newObject(kindService, s)
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone {
 		return it
 	}
@@ -257,7 +265,7 @@ func serviceItem(s *corev1.Service) *item {
 	for _, a := range s.Spec.ClusterIPs {
 		it.addAddr(a)
 	}
-	it.cluster = len(it.addrs)
+	it.clusterIPs = len(it.addrs)
 	for i := range s.Status.LoadBalancer.Ingress {
 		it.addAddr(s.Status.LoadBalancer.Ingress[i].IP)
 	}
@@ -267,40 +275,41 @@ func serviceItem(s *corev1.Service) *item {
 	return it
 }
 
-// nodeSubnets is an annotation of OVN-Kubernetes: the subnets of a node for
-// each network. The second address of each is the node's management port, from
-// which Open vSwitch exports.
+// nodeSubnets is an annotation of OVN-Kubernetes: the subnets of a Node for each network. The
+// second address of each subnet is the Node's management port, from which Open vSwitch exports.
 const nodeSubnets = "k8s.ovn.org/node-subnets"
 
-func nodeItem(n *corev1.Node) *item {
-	it := newItem(kindNode, n)
+// newNode returns the object of a Node.
+func newNode(n *corev1.Node) *object {
+	it := newObject(kindNode, n)
 	it.node, it.zone = n.Name, n.Labels[corev1.LabelTopologyZone]
 	for i := range n.Status.Addresses {
-		it.addAddr(n.Status.Addresses[i].Address) // names don't parse
+		it.addAddr(n.Status.Addresses[i].Address) // host names are no addresses, and left out
 	}
 	for _, p := range subnets(n.Annotations[nodeSubnets]) {
-		it.addRange(p)
+		it.addPodCIDR(p)
 		if a := p.Addr().Next().Next(); a.IsValid() && p.Contains(a) {
 			it.addAddr(a.String())
 		}
 	}
 	for _, s := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
 		if p, err := netip.ParsePrefix(s); err == nil {
-			it.addRange(p.Masked())
+			it.addPodCIDR(p.Masked())
 		}
 	}
 	return it
 }
 
-// addRange adds a range of pods. One that holds all there is would be a mistake.
-func (it *item) addRange(p netip.Prefix) {
-	if p.Bits() > 0 && !slices.Contains(it.ranges, p) {
-		it.ranges = append(it.ranges, p)
+// addPodCIDR adds a range of pods' addresses. One that holds every address would be a mistake, and
+// is left out.
+func (it *object) addPodCIDR(p netip.Prefix) {
+	if p.Bits() > 0 && !slices.Contains(it.podCIDRs, p) {
+		it.podCIDRs = append(it.podCIDRs, p)
 	}
 }
 
-// subnets reads the annotation, whose values are a subnet or a list of them.
-// What cannot be read claims nothing.
+// subnets returns the subnets of the annotation nodeSubnets, sorted. Its values are one subnet or a
+// list of them for each network. What cannot be read is left out.
 func subnets(annotation string) []netip.Prefix {
 	if annotation == "" {
 		return nil
@@ -328,21 +337,20 @@ func subnets(annotation string) []netip.Prefix {
 	return list
 }
 
-// strip makes an item of an object as it was decoded: a typed one, or the
-// metadata alone for kinds of which no more is needed. Of pods it keeps the
-// labels of the given names.
-func strip(k kind, o any, labels ...string) (*item, error) {
+// toObject returns the object of a whole one as it was decoded: a typed one, or the metadata of
+// kinds of which no more is needed. Labels are the names of the pods' labels to keep.
+func toObject(k kind, o any, labels ...string) (*object, error) {
 	switch o := o.(type) {
-	case *item:
+	case *object:
 		return o, nil
 	case *corev1.Pod:
-		return podItem(o, labels...), nil
+		return newPod(o, labels...), nil
 	case *corev1.Service:
-		return serviceItem(o), nil
+		return newService(o), nil
 	case *corev1.Node:
-		return nodeItem(o), nil
+		return newNode(o), nil
 	case *metav1.PartialObjectMetadata:
-		return newItem(k, o), nil
+		return newObject(k, o), nil
 	}
 	return nil, fmt.Errorf("unexpected object of type %T among %s", o, k.resource())
 }

@@ -43,8 +43,8 @@ func TestNetworks(t *testing.T) {
 	}
 }
 
-func networkPod(name, primary, annotation string, hostNetwork bool) *item {
-	return podItem(&corev1.Pod{
+func networkPod(name, primary, annotation string, hostNetwork bool) *object {
+	return newPod(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "ns", Annotations: map[string]string{networkStatus: annotation}},
 		Spec:       corev1.PodSpec{HostNetwork: hostNetwork},
 		Status:     corev1.PodStatus{PodIPs: []corev1.PodIP{{IP: primary}}},
@@ -61,14 +61,14 @@ func TestPodsOwnSecondaryAddresses(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
-		e.state.update(it)
+		e.store.update(it)
 		for _, ip := range []string{"10.244.0.5", "10.200.0.9"} {
 			if got := e.show(ip, 2, 2); got != "p live" {
 				t.Errorf("%s: %s", ip, got)
 			}
 		}
 		after(1)
-		e.state.update(networkPod("p", "10.244.0.5", "", false)) // detached at 2
+		e.store.update(networkPod("p", "10.244.0.5", "", false)) // detached at 2
 		after(10)
 		if got := e.show("10.200.0.9", 1.5, 1.5) + ", " + e.show("10.200.0.9", 9, 9); got != "p retained, none" {
 			t.Error(got)
@@ -84,17 +84,17 @@ func TestMACDecides(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
 		a, b := networkPod("a", "10.1.0.1", status("red", ip, 1), false), networkPod("b", "10.1.0.2", status("blue", ip, 2), false)
-		e.state.update(a) // [1, 31)
+		e.store.update(a) // [1, 31)
 		after(10)
-		e.state.update(b) // [11, 21)
+		e.store.update(b) // [11, 21)
 		after(10)
-		e.state.remove(b)
+		e.store.remove(b)
 		after(10)
-		e.state.remove(a)
+		e.store.remove(a)
 		c := networkPod("c", ip, "", false) // in the cluster's network, from 31 on
-		e.state.update(c)
+		e.store.update(c)
 		after(10)
-		e.state.index.grow(4096) // entries keep what they have
+		e.store.index.grow(4096) // entries keep what they have
 		for _, tt := range []struct {
 			at   float64
 			mac  uint64
@@ -106,7 +106,7 @@ func TestMACDecides(t *testing.T) {
 			{22, macB, "b retained"}, // within the tolerance
 			{35, 0, "c live"}, {35, macA, "c live"}, {-5, macA, "none"},
 		} {
-			end, _ := e.state.index.lookup(netip.MustParseAddr(ip), at(tt.at), at(tt.at), tt.mac)
+			end, _ := e.store.index.lookup(netip.MustParseAddr(ip), at(tt.at), at(tt.at), tt.mac)
 			if got := show(end); got != tt.want {
 				t.Errorf("at %v with %x: %s, want %s", tt.at, tt.mac, got, tt.want)
 			}
@@ -116,7 +116,7 @@ func TestMACDecides(t *testing.T) {
 		}
 		out := &sink{}
 		s := e.NewStage(out)
-		s.open = true
+		s.ready = true
 		for _, macs := range [][2]uint64{{macA, macB}, {macB, macA}, {0, 0}} {
 			r := record(1, ip, ip)
 			r.Extra.HasEnd, r.Msg.TimeFlowEndNs = true, uint64(at(15))
@@ -127,11 +127,11 @@ func TestMACDecides(t *testing.T) {
 			t.Error(got)
 		}
 		after(defaultRetain.Seconds())
-		e.state.expire()
-		e.state.remove(c)
+		e.store.expire()
+		e.store.remove(c)
 		after(defaultRetain.Seconds())
-		e.state.expire()
-		if n := e.state.index.used; n != 0 {
+		e.store.expire()
+		if n := e.store.index.used; n != 0 {
 			t.Errorf("%d addresses are left", n)
 		}
 	})

@@ -28,8 +28,8 @@ func parseObject(t testing.TB, text string) map[string]any {
 // noSource is a source of nothing.
 type noSource struct{ keep bool }
 
-func (noSource) run(ctx context.Context, _ *state) { <-ctx.Done() }
-func (noSource) reload(*state) error               { return nil }
+func (noSource) run(ctx context.Context, _ *store) { <-ctx.Done() }
+func (noSource) reload(*store) error               { return nil }
 func (s noSource) fixed() bool                     { return s.keep }
 
 // newTest returns an Enricher without a source, and what it logs.

@@ -2,36 +2,24 @@ package enrich
 
 import (
 	"errors"
-	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	corev1 "k8s.io/api/core/v1"
-	"sigs.k8s.io/yaml"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
-
-func rangedNode(name string, prefixes ...string) *item {
-	it := &item{kind: kindNode, name: name, uid: name, node: name}
-	for _, p := range prefixes {
-		it.ranges = append(it.ranges, netip.MustParsePrefix(p))
-	}
-	return it
-}
 
 // waiting runs an Enricher that knows its cluster: a node with the pods of
 // 10.0.0.0/16 and no pod.
 func waiting(t *testing.T, cfg Config, test func(*testing.T, *Enricher)) {
 	t.Helper()
 	held(t, cfg, func(t *testing.T, e *Enricher) {
-		e.state.replace(kindPod, nil)
-		e.state.replace(kindNode, []*item{rangedNode("n1", "10.0.0.0/16", "fd00::/64")})
+		e.store.replace(kindPod, nil)
+		e.store.replace(kindNode, []*object{rangedNode("n1", "10.0.0.0/16", "fd00::/64")})
 		after(1)
 		test(t, e)
 	})
@@ -61,25 +49,25 @@ kube_enricher_records_held{why="sync"} 0
 			t.Error(err)
 		}
 		after(1)
-		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		if !s.Idle() || !slices.Equal(out.numbers, []uint32{3, 1, 4}) { // 2 waits for its source
 			t.Errorf("a is known: %v", out.numbers)
 		}
 		after(0.5)
-		e.state.update(podSpec{name: "b", ips: "10.0.0.2"}.item(t))
+		e.store.update(podSpec{name: "b", ips: "10.0.0.2"}.object(t))
 		if s.Idle() || !slices.Equal(out.numbers, []uint32{3, 1, 4, 2}) {
 			t.Errorf("b is known: %v", out.numbers)
 		}
 		if want := []string{"none, none", "a live, none", "a live, none", "b live, a live"}; !slices.Equal(out.names, want) {
 			t.Errorf("%q", out.names)
 		}
-		if n, room := e.metrics.late.Load(), e.room.Load(); n != 0 || room != e.cfg.HoldBytes {
+		if n, room := e.metrics.heldForPod.Load(), e.room.Load(); n != 0 || room != e.cfg.HoldBytes {
 			t.Errorf("%d held, room %d of %d", n, room, e.cfg.HoldBytes)
 		}
-		if n := s.count.n[flow.StatusLive].Load(); n != 4 {
+		if n := s.counters.n[flow.StatusLive].Load(); n != 4 {
 			t.Errorf("%d look-ups of live pods were counted, want 4", n)
 		}
-		if n := s.count.n[flow.StatusNone].Load(); n != 3 {
+		if n := s.counters.n[flow.StatusNone].Load(); n != 3 {
 			t.Errorf("%d look-ups in vain were counted, want 3", n)
 		}
 	})
@@ -108,7 +96,7 @@ func TestWaitEnds(t *testing.T) {
 		s.HandleFlow(record(4, "10.0.0.1", ""))
 		s.HandleFlow(record(5, "10.0.0.2", ""))
 		s.Drain()
-		if !slices.Equal(out.numbers, []uint32{1, 2, 3, 4, 5}) || e.metrics.late.Load() != 0 || e.room.Load() != e.cfg.HoldBytes {
+		if !slices.Equal(out.numbers, []uint32{1, 2, 3, 4, 5}) || e.metrics.heldForPod.Load() != 0 || e.room.Load() != e.cfg.HoldBytes {
 			t.Errorf("drained: %v", out.numbers)
 		}
 	})
@@ -117,13 +105,13 @@ func TestWaitEnds(t *testing.T) {
 // Under load Idle is not called: records that come find out by themselves.
 func TestWaitUnderLoad(t *testing.T) {
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		out := &sink{}
 		s := e.NewStage(out)
 		s.HandleFlow(record(1, "10.0.0.2", ""))
 		s.HandleFlow(record(2, "10.0.0.1", ""))
 		after(0.1)
-		e.state.update(podSpec{name: "b", ips: "10.0.0.2"}.item(t))
+		e.store.update(podSpec{name: "b", ips: "10.0.0.2"}.object(t))
 		s.HandleFlow(record(3, "10.0.0.1", ""))
 		if want := []uint32{2, 1, 3}; !slices.Equal(out.numbers, want) || out.names[1] != "b live, none" {
 			t.Errorf("%v %q", out.numbers, out.names)
@@ -136,9 +124,9 @@ func TestWaitUnderLoad(t *testing.T) {
 func TestWaitAfterAnother(t *testing.T) {
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
 		a := podSpec{name: "a", ips: "10.0.0.1,10.0.0.2"}
-		e.state.update(a.item(t))
+		e.store.update(a.object(t))
 		after(10)
-		e.state.remove(a.item(t))
+		e.store.remove(a.object(t))
 		after(1)
 		out := &sink{}
 		s := e.NewStage(out)
@@ -148,7 +136,7 @@ func TestWaitAfterAnother(t *testing.T) {
 		s.HandleFlow(record(1, "10.0.0.1", ""))
 		s.HandleFlow(record(2, "10.0.0.2", ""))
 		after(0.5)
-		e.state.update(podSpec{name: "b", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "b", ips: "10.0.0.1"}.object(t))
 		s.Idle()
 		after(2)
 		s.Idle()
@@ -168,16 +156,16 @@ func TestWaitForTheNextOne(t *testing.T) {
 		return r
 	}
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		st := e.state
-		st.update(pod("first", "10.0.0.1", "").item(t))
+		st := e.store
+		st.update(pod("first", "10.0.0.1", "").object(t))
 		after(10)
-		st.remove(pod("first", "10.0.0.1", "").item(t))
+		st.remove(pod("first", "10.0.0.1", "").object(t))
 		after(10)
-		st.update(pod("a", "10.0.0.1", "").item(t))
-		st.update(pod("leaves", "10.0.0.2", "").item(t))
-		st.update(pod("stays", "10.0.0.3", "").item(t))
+		st.update(pod("a", "10.0.0.1", "").object(t))
+		st.update(pod("leaves", "10.0.0.2", "").object(t))
+		st.update(pod("stays", "10.0.0.3", "").object(t))
 		after(60)
-		st.update(pod("leaves", "10.0.0.2", rfc(120)).item(t))
+		st.update(pod("leaves", "10.0.0.2", rfc(120)).object(t))
 		out := &sink{}
 		s := e.NewStage(out)
 		s.HandleFlow(ended(1, "10.0.0.1", 0))
@@ -188,11 +176,11 @@ func TestWaitForTheNextOne(t *testing.T) {
 			t.Errorf("%v left at once, want %v", out.numbers, want)
 		}
 		after(1)
-		gone := pod("a", "10.0.0.1", rfc(80)) // a second before the flow, as is told now
-		st.remove(gone.item(t))
+		gone := pod("a", "10.0.0.1", rfc(80)) // a second before the flow, as is known now
+		st.remove(gone.object(t))
 		next := pod("b", "10.0.0.1", "")
 		next.ready = rfc(80)
-		st.update(next.item(t))
+		st.update(next.object(t))
 		s.Idle()
 		after(1.1)
 		if s.Idle() {
@@ -213,31 +201,31 @@ func TestWaitForTheWatch(t *testing.T) {
 	}, func(t *testing.T, r *run) {
 		r.api.remove(t, podSpec{name: "was"}.yaml())
 		after(10)
-		told := &r.state.index.told
-		if told.Load() != never {
+		knownUntil := r.store.index.watch.KnownUntil
+		if knownUntil() != never {
 			t.Error("not up to date")
 		}
 		r.api.put(t, podSpec{name: "news", ips: "10.0.0.9"}.yaml())
 		after(0)
 		r.api.interrupt(true)
 		after(10)
-		if n := told.Load(); n < at(7) || n > at(10) {
-			t.Errorf("away, and told until %v", time.Unix(0, n))
+		if n := knownUntil(); n < at(7) || n > at(10) {
+			t.Errorf("away, and known until %v", time.Unix(0, n))
 		}
 		r.api.remove(t, a.yaml())
 		r.api.put(t, b.yaml())
 		r.api.interrupt(false)
 		after(3) // a tenth of the time it was away
-		if told.Load() != never || r.show("10.0.0.1", 23, 23) != "b live" {
-			t.Errorf("back, and told until %v; %s", time.Unix(0, told.Load()), r.show("10.0.0.1", 23, 23))
+		if knownUntil() != never || r.show("10.0.0.1", 23, 23) != "b live" {
+			t.Errorf("back, and known until %v; %s", time.Unix(0, knownUntil()), r.show("10.0.0.1", 23, 23))
 		}
 	})
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		e.state.update(a.item(t))
-		e.state.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.item(t))
+		e.store.update(a.object(t))
+		e.store.update(podSpec{name: "leaves", ips: "10.0.0.2", deleted: rfc(100)}.object(t))
 		after(30)
-		e.state.alive(kindPod)
-		e.state.failed(kindPod, errors.New("away"))
+		e.store.onBookmark(kindPod)
+		e.store.markUnreachable(kindPod, errors.New("away"))
 		after(30)
 		out := &sink{}
 		s := e.NewStage(out)
@@ -265,10 +253,10 @@ func TestWaitIsBounded(t *testing.T) {
 			sa.HandleFlow(record(i, "10.0.0.1", ""))
 		}
 		sb.HandleFlow(record(9, "10.0.0.1", ""))
-		if !slices.Equal(a.numbers, []uint32{0, 1}) || !slices.Equal(b.numbers, []uint32{9}) || e.metrics.late.Load() != 3 {
-			t.Errorf("%v, %v, %d held", a.numbers, b.numbers, e.metrics.late.Load())
+		if !slices.Equal(a.numbers, []uint32{0, 1}) || !slices.Equal(b.numbers, []uint32{9}) || e.metrics.heldForPod.Load() != 3 {
+			t.Errorf("%v, %v, %d held", a.numbers, b.numbers, e.metrics.heldForPod.Load())
 		}
-		if n := sb.count.n[flow.StatusNone].Load(); n != 1 {
+		if n := sb.counters.n[flow.StatusNone].Load(); n != 1 {
 			t.Errorf("%d look-ups were counted for one", n)
 		}
 		sa.Drain()
@@ -284,13 +272,13 @@ func TestWaitAfterSync(t *testing.T) {
 		after(3)
 		s.HandleFlow(record(2, "10.0.0.1", ""))
 		s.HandleFlow(record(3, "192.0.2.1", ""))
-		e.state.replace(kindNode, []*item{rangedNode("n1", "10.0.0.0/16")})
-		e.state.replace(kindPod, nil)
-		if !s.Idle() || !slices.Equal(out.numbers, []uint32{1, 3}) || e.metrics.late.Load() != 1 || e.metrics.held.Load() != 0 {
+		e.store.replace(kindNode, []*object{rangedNode("n1", "10.0.0.0/16")})
+		e.store.replace(kindPod, nil)
+		if !s.Idle() || !slices.Equal(out.numbers, []uint32{1, 3}) || e.metrics.heldForPod.Load() != 1 || e.metrics.heldForSync.Load() != 0 {
 			t.Errorf("synced: %v", out.numbers)
 		}
 		after(1)
-		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		if s.Idle() || !slices.Equal(out.numbers, []uint32{1, 3, 2}) || out.names[2] != "a live, none" {
 			t.Errorf("announced: %v %q", out.numbers, out.names)
 		}
@@ -314,80 +302,12 @@ func TestNobodyWaits(t *testing.T) {
 	}
 }
 
-func TestRangesFollowNodes(t *testing.T) {
-	e, _, _ := newTest(t, Config{Wait: 2e9}, noSource{})
-	st := e.state
-	check := func(want ...string) {
-		t.Helper()
-		var got []string
-		for _, r := range *st.index.ranges.Load() {
-			got = append(got, fmt.Sprint(r.first, "-", r.last))
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("%q, want %q", got, want)
-		}
-	}
-	check()
-	st.replace(kindNode, []*item{rangedNode("a", "10.0.1.0/24"), rangedNode("b", "10.0.0.0/24", "fd00:0:0:1::/64"), rangedNode("c", "10.0.3.0/24", "10.0.0.128/25")})
-	check("10.0.0.0-10.0.1.255", "10.0.3.0-10.0.3.255", "fd00:0:0:1::-fd00::1:ffff:ffff:ffff:ffff")
-	st.update(rangedNode("d", "10.0.2.0/24"))
-	check("10.0.0.0-10.0.3.255", "fd00:0:0:1::-fd00::1:ffff:ffff:ffff:ffff")
-	st.update(rangedNode("b"))
-	check("10.0.0.128-10.0.3.255")
-	st.remove(rangedNode("a"))
-	check("10.0.0.128-10.0.0.255", "10.0.2.0-10.0.3.255")
-	for a, want := range map[string]bool{"10.0.0.127": false, "10.0.0.128": true, "10.0.1.0": false, "10.0.2.0": true, "10.0.3.255": true, "10.0.4.0": false, "::1": false, "ffff::": false, "1.0.0.0": false} {
-		if got := st.index.ranges.Load().contain(addr(a)); got != want {
-			t.Errorf("%s: %v", a, got)
-		}
-	}
-}
-
-// Without nodes, or if they don't tell, ranges are where pods have been seen.
-func TestRangesOfPods(t *testing.T) {
-	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		contain := func() string {
-			r := e.state.index.ranges.Load()
-			return fmt.Sprint(r.contain(addr("10.0.9.9")), r.contain(addr("10.7.0.9")), r.contain(addr("10.7.1.9")), r.contain(addr("fd00:7::9")))
-		}
-		e.state.update(podSpec{name: "a", ips: "10.7.0.1,fd00:7::1"}.item(t))
-		if got := contain(); got != "true false false false" {
-			t.Errorf("a node tells: %s", got)
-		}
-		e.state.replace(kindNode, []*item{rangedNode("n1")})
-		if got := contain(); got != "false true false true" {
-			t.Errorf("none tells: %s", got)
-		}
-		e.state.update(podSpec{name: "b", ips: "10.7.1.1"}.item(t))
-		if got := contain(); got != "false true true true" {
-			t.Errorf("another pod: %s", got)
-		}
-	})
-}
-
-func TestNodeRanges(t *testing.T) {
-	for text, want := range map[string]string{
-		`{spec: {podCIDR: 10.244.0.0/24, podCIDRs: [10.244.0.0/24, "fd00:10:244::/64"]}}`:                                                     "[10.244.0.0/24 fd00:10:244::/64]",
-		`{spec: {podCIDR: "", podCIDRs: [nonsense, 0.0.0.0/0]}}`:                                                                              "[]",
-		`{metadata: {annotations: {k8s.ovn.org/node-subnets: '{"default":["10.128.2.0/23","fd01:0:0:3::/64"]}'}}}`:                            "[10.128.2.0/23 fd01:0:0:3::/64]",
-		`{metadata: {annotations: {k8s.ovn.org/node-subnets: '{"default":"10.128.2.0/23","tenant":["10.200.0.0/24"]}'}}, spec: {podCIDR: x}}`: "[10.128.2.0/23 10.200.0.0/24]",
-	} {
-		var n corev1.Node
-		if err := yaml.Unmarshal([]byte(text), &n); err != nil {
-			t.Fatal(err)
-		}
-		if got := fmt.Sprint(nodeItem(&n).ranges); got != want {
-			t.Errorf("%s: %s, want %s", text, got, want)
-		}
-	}
-}
-
 func TestWaitAllocatesNothingForOthers(t *testing.T) {
 	if race.Enabled {
 		t.Skip("the race detector allocates")
 	}
 	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
-		e.state.update(podSpec{name: "a", ips: "10.0.0.1"}.item(t))
+		e.store.update(podSpec{name: "a", ips: "10.0.0.1"}.object(t))
 		s := e.NewStage(discard{})
 		s.HandleFlow(record(1, "10.0.0.2", "")) // one that waits
 		r := record(2, "10.0.0.1", "192.0.2.1")

@@ -1,0 +1,61 @@
+package enrich
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	authorizationv1 "k8s.io/api/authorization/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+)
+
+const (
+	reviewPath    = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+	reviewTimeout = 10 * time.Second
+	// revokedAfter is how long a permission is refused that was granted before it counts as
+	// revoked.
+	revokedAfter = time.Minute
+)
+
+// checkAccess asks the API server whether this program may use a verb on all objects of a kind, by
+// a SelfSubjectAccessReview (authorization.k8s.io/v1). The program does not try what is forbidden,
+// because refused requests look like an attack in the cluster's audit log. The error is the one
+// that the request would get. It is nil if access is allowed, and if the server gives no answer:
+// then the request itself shows whether it is. The ClusterRole system:basic-user lets everyone ask,
+// unless an administrator has changed it.
+func (c *Cluster) checkAccess(ctx context.Context, verb string, k kind) error {
+	ctx, cancel := context.WithTimeout(ctx, reviewTimeout)
+	defer cancel()
+	var answer authorizationv1.SelfSubjectAccessReview
+	err := c.core.Post().AbsPath(reviewPath).Body(&authorizationv1.SelfSubjectAccessReview{
+		Spec: authorizationv1.SelfSubjectAccessReviewSpec{
+			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: verb, Group: kinds[k].group, Resource: k.resource()},
+		},
+	}).Do(ctx).Into(&answer)
+	if err != nil || answer.Status.Allowed {
+		return nil
+	}
+	return apierrors.NewForbidden(schema.GroupResource{Group: kinds[k].group, Resource: k.resource()}, "", errors.New("no right to "+verb))
+}
+
+// access is what is known of a permission.
+type access struct {
+	granted      bool
+	refusedSince time.Time // zero if it has not been refused since it was granted
+}
+
+// refusedTemporarily reports whether an error refuses a permission that was granted before, and has
+// not done so for long. An API server that starts refuses everything until it has read its roles.
+func (a *access) refusedTemporarily(err error) bool {
+	if !a.granted || !noAccess(err) {
+		return false
+	}
+	if a.refusedSince.IsZero() {
+		a.refusedSince = time.Now()
+	}
+	return time.Since(a.refusedSince) < revokedAfter
+}
+
+// noAccess reports whether an error refuses a permission, or the server does not have the kind.
+func noAccess(err error) bool { return apierrors.IsForbidden(err) || apierrors.IsNotFound(err) }

@@ -1,0 +1,280 @@
+package enrich
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// pod is a pod that exists.
+type pod struct {
+	key        string
+	obj        *flow.Object // what records show; immutable
+	ownerKey   string       // of the owner whose own owner is to be named
+	spans      *span        // the addresses that it has or had
+	end        int64        // when its containers stopped; never while one runs
+	mark       uint32       // of the last list that had it
+	ownerKind  kind         // of that owner; noKind without one
+	ownerKnown bool         // that owner has been seen
+}
+
+// owns reports whether the pod has an address.
+func (p *pod) owns(a netip.Addr) bool {
+	for s := p.spans; s != nil; s = s.sibling {
+		if s.addr == a && !s.final {
+			return true
+		}
+	}
+	return false
+}
+
+// applyPod brings a pod and its spans up to date.
+func (st *store) applyPod(it *object, now int64) {
+	f := &st.feeds[kindPod]
+	key := it.key()
+	p := st.pods[key]
+	fresh := p == nil
+	if fresh {
+		p = &pod{key: key, ownerKind: noKind, end: never}
+		st.pods[key] = p
+		if !f.listing {
+			st.metrics.observeLag(kindPod, now, it.created)
+		}
+	}
+	p.mark = st.listMark
+	obj := st.renderPod(p, it)
+	changed := fresh || *obj != *p.obj
+	if changed {
+		p.obj = obj
+	}
+	if end := st.containersEnd(p, it, now); end != p.end {
+		if !f.listing && !fresh && end != never {
+			st.metrics.observeLag(kindPod, now, it.finished)
+		}
+		p.end = end
+	}
+	yieldsFrom := int64(never)
+	if it.deleted != 0 {
+		yieldsFrom = it.deleted
+	}
+	st.updateSpans(p, it, changed, yieldsFrom, now)
+	for _, a := range it.addrs {
+		if !p.owns(a) {
+			st.openSpan(p, a, it, yieldsFrom, now)
+		}
+	}
+}
+
+// updateSpans brings the spans up to date that a pod has already. The argument changed reports
+// whether records show the pod in another way than before.
+func (st *store) updateSpans(p *pod, it *object, changed bool, yieldsFrom, now int64) {
+	for s := p.spans; s != nil; s = s.sibling {
+		dirty := changed
+		if n := it.network(s.addr); !s.final && slices.Contains(it.addrs, s.addr) && !sameNetwork(n, s.network) {
+			s.network, dirty = n, true
+		}
+		switch {
+		case s.final:
+		case !it.stopped && !slices.Contains(it.addrs, s.addr):
+			s.to, s.yieldsFrom, s.final, dirty = min(s.to, now), yieldsFrom, true, true
+			st.recordEnd(s)
+		case s.to != p.end || s.yieldsFrom != yieldsFrom:
+			s.to, s.yieldsFrom, dirty = p.end, yieldsFrom, true
+			if s.to != never {
+				st.recordEnd(s)
+			}
+		}
+		if dirty && !s.dropped {
+			st.publish(s.addr)
+		}
+	}
+}
+
+// containersEnd returns when the pod's containers stopped, never while one runs.
+func (st *store) containersEnd(p *pod, it *object, now int64) int64 {
+	f := &st.feeds[kindPod]
+	switch {
+	case !it.stopped: // also after a stop: the kubelet restarts containers
+		return never
+	case it.finished != 0:
+		return min(now, it.finished)
+	case p.end != never:
+		return p.end
+	case f.listing:
+		return min(now, max(it.lastTransition, f.watch.notBefore()))
+	}
+	return now
+}
+
+// spanStart returns since when a pod has had an address that is new, and whether that is soft: it
+// may have been later. A watch event shows a start by its arrival. Lists do not, nor do events that
+// come late; then the object's own times are the source.
+func (st *store) spanStart(it *object, listing bool, now int64) (from int64, soft bool) {
+	w := st.feeds[kindPod].watch
+	if !listing {
+		if w.reportedLate(it.ready) {
+			return it.ready, false
+		}
+		return now, false
+	}
+	from = it.ready
+	if from == 0 {
+		from, soft = it.started, true
+	}
+	if from == 0 {
+		from = it.created
+	}
+	return min(now, max(from, w.notBefore())), soft
+}
+
+// openSpan begins a span.
+func (st *store) openSpan(p *pod, a netip.Addr, it *object, yieldsFrom, now int64) {
+	f := &st.feeds[kindPod]
+	from, soft := st.spanStart(it, f.listing, now)
+	if p.end < from { // it was over before it was first seen
+		from, soft = st.spanStart(it, true, now)
+	}
+	if p.end < from || p.end != never && !st.keepEnded && p.end+st.retain <= now {
+		return
+	}
+	if !f.listing {
+		st.metrics.observeLag(kindPod, now, it.ready)
+	}
+	s := &span{
+		pod: p, addr: a, network: it.network(a), from: from, to: p.end, yieldsFrom: yieldsFrom,
+		possibleFrom: from, certainFrom: from, soft: soft,
+	}
+	if it.created != 0 {
+		s.possibleFrom = min(from, it.created)
+	}
+	switch { // the time of a condition has whole seconds
+	case it.ready == 0:
+	case from == it.ready || f.listing:
+		s.certainFrom = max(from, min(now, it.ready+int64(time.Second)))
+	default:
+		s.certainFrom = min(from, max(it.ready+int64(time.Second), from-tolerance))
+	}
+	s.uncertain = f.watch.startUncertainty(s, f.listing, it.ready, now)
+	st.observe(a)
+	s.sibling, p.spans = p.spans, s
+	e := st.entry(a)
+	if !f.listing && f.watch.phase == resuming && it.ready == 0 {
+		// The event came late, and nothing shows the start. It may be any time since the watermark.
+		since := max(f.watch.watermark(), it.created)
+		for o := e.spans; o != nil; o = o.next {
+			if o.to > since {
+				o.mayHaveEndedAt(since)
+			}
+		}
+	}
+	s.next, e.spans = e.spans, s
+	st.publishEntry(e)
+	if s.to != never {
+		st.recordEnd(s)
+	}
+}
+
+// noteMissedEnds notes which pods may have lost their addresses while no watch was connected: those
+// that the list being applied does not have, and those whose end was seen after the watermark. Each
+// may have ended at any time after it, and the next owner may have come and gone unseen.
+func (st *store) noteMissedEnds(watermark int64) {
+	for _, p := range st.pods {
+		for s := p.spans; s != nil; s = s.sibling {
+			if p.mark != st.listMark && !s.final && s.to > watermark {
+				s.mayHaveEndedAt(watermark)
+			}
+		}
+	}
+	for s := range st.endedSpans.all() {
+		if s.final && !s.dropped && s.to > watermark && (s.uncertain == nil || s.uncertain.from == never) {
+			s.mayHaveEndedAt(watermark)
+			s.yieldsFrom = max(min(s.yieldsFrom, watermark), s.possibleFrom)
+			st.publish(s.addr)
+		}
+	}
+}
+
+// mayHaveEndedAt notes that the pod may have lost the address at t or at any time after it.
+func (s *span) mayHaveEndedAt(t int64) {
+	if s.uncertain == nil {
+		s.uncertain = &uncertainty{before: s.possibleFrom}
+	}
+	s.uncertain.from = max(t, s.possibleFrom)
+}
+
+// removePod ends the spans that a pod still has. From yieldsFrom on, it may not have had the
+// addresses any more.
+func (st *store) removePod(p *pod, now, yieldsFrom int64) {
+	delete(st.pods, p.key)
+	st.stopAwaitingOwner(p)
+	for s := p.spans; s != nil; s = s.sibling {
+		if s.final {
+			continue
+		}
+		s.to, s.final = min(s.to, now), true
+		s.yieldsFrom = max(min(s.yieldsFrom, yieldsFrom), s.possibleFrom)
+		st.recordEnd(s)
+		if !s.dropped {
+			st.publish(s.addr)
+		}
+	}
+}
+
+// renderPod returns what records show of a pod. It notes which owner the pod waits for, if that one
+// has not been seen.
+func (st *store) renderPod(p *pod, it *object) *flow.Object {
+	o := flow.Object{
+		Kind: kindPod.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
+		HostIP: st.intern(it.hostIP), Node: st.intern(it.node),
+		Workload: it.name, WorkloadKind: kindPod.String(), Labels: st.intern(it.labels),
+	}
+	zone, ok := st.zones[it.node]
+	if !ok && p.obj != nil && p.obj.Node == it.node { // the node is gone: keep what it had
+		zone = p.obj.Zone
+	}
+	o.Zone = zone
+	ref := chooseOwner(it.owners)
+	if ref == nil || ref.kind == kindNode.String() { // a static pod is its own workload
+		st.stopAwaitingOwner(p)
+		p.ownerKey, p.ownerKind = "", noKind
+		return flow.NewObject(o)
+	}
+	if len(it.owners) > 1 && !ref.controller {
+		o.Warn = severalOwners(it)
+	}
+	o.Workload, o.WorkloadKind = st.intern(ref.name), st.intern(ref.kind)
+	if ref.followed == noKind {
+		st.stopAwaitingOwner(p)
+		p.ownerKey, p.ownerKind = "", noKind
+		return flow.NewObject(o)
+	}
+	key := ref.key(it.namespace)
+	if p.ownerKind == ref.followed && p.ownerKey == key {
+		if p.ownerKnown { // also if the owner has been deleted since
+			o.Workload, o.WorkloadKind = p.obj.Workload, p.obj.WorkloadKind
+		}
+		return flow.NewObject(o)
+	}
+	st.stopAwaitingOwner(p)
+	p.ownerKey, p.ownerKind = st.intern(key), ref.followed
+	root, known := st.rootOwners[ref.followed][key]
+	if p.ownerKnown = known; known {
+		root.applyTo(&o)
+	} else {
+		st.awaitOwner(p, ref, it.namespace)
+	}
+	return flow.NewObject(o)
+}
+
+// setObject changes what records show of a pod.
+func (st *store) setObject(p *pod, o flow.Object) {
+	if o == *p.obj {
+		return
+	}
+	p.obj = flow.NewObject(o)
+	for s := p.spans; s != nil; s = s.sibling {
+		st.publish(s.addr)
+	}
+}

@@ -1,0 +1,359 @@
+package enrich
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+)
+
+const (
+	// maxObservedCIDRs bounds the ranges that are guessed from pods' addresses.
+	maxObservedCIDRs = 1 << 12
+	// maxInterned bounds the table of strings that many objects share.
+	maxInterned = 1 << 16
+)
+
+// store holds the objects of the cluster, and derives the [index] from them. All changes pass
+// through it, one at a time; look-ups read the index and take no lock. Its methods are in the files
+// named for what they keep: pods.go, owners.go, services.go, podcidrs.go, history.go.
+type store struct {
+	index     *index
+	retain    int64 // how long ended spans are kept, in nanoseconds
+	keepEnded bool  // pods that ended are of interest, however long ago that was
+	fixed     bool  // the source is a snapshot
+	log       logrus.FieldLogger
+	metrics   *metrics
+
+	// These are called with the lock held: they must not block or call back.
+	startKind   func(kind) // begins to feed a kind
+	fetchOwners func()     // an owner has become pending
+	onSync      func()     // every kind that was started is there; called once
+
+	mu              sync.Mutex // guards all that follows
+	feeds           [numKinds]feed
+	synced          bool // onSync was called
+	pods            map[string]*pod
+	staticOwners    [numKinds]map[string]*staticOwner  // services and nodes
+	zones           map[string]string                  // by node
+	rezonedNodes    map[string]bool                    // nodes whose pods show an old zone
+	podCIDRsChanged bool                               // the index has old ones
+	observedCIDRs   map[netip.Prefix]bool              // guessed from pods' addresses
+	rootOwners      [numKinds]map[string]rootOwner     // by the key of the owner below
+	pendingOwners   [numKinds]map[string]*pendingOwner // by key
+	endedSpans      queue[*span]
+	deletedOwners   queue[deletedOwner]
+	interned        map[string]string
+	builder         timelineBuilder
+	scratch         entry  // see entry
+	listMark        uint32 // number of the list that is being applied
+}
+
+func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogger, m *metrics) *store {
+	st := &store{
+		retain: int64(retain), keepEnded: keepEnded, fixed: fixed, log: log, metrics: m,
+		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
+		pods: map[string]*pod{}, zones: map[string]string{}, rezonedNodes: map[string]bool{},
+		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{},
+	}
+	for k := range numKinds {
+		st.feeds[k].watch = newWatchState(fixed)
+		st.staticOwners[k] = map[string]*staticOwner{}
+		st.rootOwners[k] = map[string]rootOwner{}
+		st.pendingOwners[k] = map[string]*pendingOwner{}
+	}
+	st.index = newIndex(st.feeds[kindPod].watch)
+	return st
+}
+
+// feed is what is known of one kind's source.
+type feed struct {
+	started   bool
+	forbidden bool // it may not be listed: the first sync does not wait for it
+	fetching  bool // its objects are fetched one by one instead: the first sync waits for that
+	listing   bool // a list is being applied, not a watch event
+	watch     *watchState
+	lastEvent int64 // when the newest event or list arrived, in Unix nanoseconds; 0: none
+	err       error // why the kind is not up to date
+}
+
+// done reports whether the first sync need not wait for the kind.
+func (f *feed) done() bool {
+	return !f.started || (f.watch.listed || f.forbidden) && !f.fetching
+}
+
+// markStarted makes the first sync wait for a kind.
+func (st *store) markStarted(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].started = true
+}
+
+// replace applies a full list of a kind.
+func (st *store) replace(k kind, list []*object) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	f := &st.feeds[k]
+	f.listing = true
+	defer func() { f.listing = false }()
+	st.listMark++
+	now := time.Now().UnixNano()
+	if k == kindPod {
+		st.index.reserve(st.index.used + len(list)*5/4)
+	}
+	for _, it := range list {
+		st.apply(it, now)
+	}
+	st.removeUnlisted(k, now)
+	st.refreshZones()
+	st.refreshPodCIDRs()
+	if f.watch.relisted() {
+		st.metrics.relists[k].Inc()
+	}
+	f.watch.onListApplied(now, now-st.retain)
+	f.forbidden, f.fetching, f.err = false, false, nil
+	f.lastEvent = now
+	st.checkSync()
+	if k == kindPod && !st.synced {
+		st.fetchOwners() // also if none is pending: the first sync waits for that news
+	}
+}
+
+// removeUnlisted removes the objects of a kind that the list being applied does not have.
+func (st *store) removeUnlisted(k kind, now int64) {
+	w := st.feeds[k].watch
+	switch k {
+	case kindPod:
+		if w.relisted() {
+			st.noteMissedEnds(w.watermark())
+		}
+		for _, p := range st.pods {
+			if p.mark != st.listMark {
+				st.removePod(p, now, w.watermark())
+			}
+		}
+	case kindService, kindNode:
+		for key, s := range st.staticOwners[k] {
+			if s.mark != st.listMark {
+				st.removeStaticOwner(k, key)
+			}
+		}
+	default:
+		for key, root := range st.rootOwners[k] {
+			if root.mark != st.listMark {
+				st.removeOwner(k, key, now)
+			}
+		}
+	}
+}
+
+// update applies a watch event: an object is new or has changed.
+func (st *store) update(it *object) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := time.Now().UnixNano()
+	st.apply(it, now)
+	st.refreshZones()
+	st.refreshPodCIDRs()
+	f := &st.feeds[it.kind]
+	f.watch.onEvent(max(it.created, it.ready, it.finished), now)
+	f.lastEvent = now
+}
+
+// remove applies a watch event: an object was deleted.
+func (st *store) remove(it *object) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	now := time.Now().UnixNano()
+	key := it.key()
+	switch it.kind {
+	case kindPod:
+		if p := st.pods[key]; p != nil {
+			st.applyPod(it, now) // the last status may show when its containers ended
+			st.removePod(p, now, never)
+		}
+	case kindService, kindNode:
+		st.removeStaticOwner(it.kind, key)
+	default:
+		st.removeOwner(it.kind, key, now)
+	}
+	st.refreshPodCIDRs()
+	f := &st.feeds[it.kind]
+	f.watch.onEvent(0, now)
+	f.lastEvent = now
+}
+
+func (st *store) apply(it *object, now int64) {
+	switch it.kind {
+	case kindPod:
+		st.applyPod(it, now)
+	case kindService, kindNode:
+		st.applyStaticOwner(it)
+	default:
+		st.applyOwner(it)
+	}
+}
+
+// The following are what watchers report; see [watchState].
+
+// onListRequested notes that a list of a kind is requested.
+func (st *store) onListRequested(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onListRequested(time.Now().UnixNano())
+}
+
+// onConnected notes that a watch resumes where the last one ended.
+func (st *store) onConnected(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].err = nil
+	st.feeds[k].watch.onConnected(time.Now().UnixNano())
+}
+
+// onDisconnected notes that a watch has ended. The argument expired reports whether the server
+// cannot resume it.
+func (st *store) onDisconnected(k kind, expired bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onDisconnected(expired)
+}
+
+// onBookmark notes that a kind is up to date, without a change.
+func (st *store) onBookmark(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onBookmark(time.Now().UnixNano())
+}
+
+// onIdle notes that a watch has sent nothing for [idleAfter], and reports whether it has caught up.
+func (st *store) onIdle(k kind) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.feeds[k].watch.onIdle(time.Now().UnixNano())
+}
+
+// markUnreachable notes why a kind is not up to date.
+func (st *store) markUnreachable(k kind, err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].err = err
+	st.feeds[k].watch.markUnreachable(isExpired(err), time.Now().UnixNano())
+}
+
+// mustRelist reports whether the server cannot resume the watch of a kind.
+func (st *store) mustRelist(k kind) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.feeds[k].watch.expired
+}
+
+// setForbidden notes that a kind may not be listed. The argument fetching reports whether its
+// objects are being fetched one by one instead.
+func (st *store) setForbidden(k kind, fetching bool) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].forbidden, st.feeds[k].fetching = true, fetching
+	st.checkSync()
+}
+
+// checkSync ends the first sync once no kind is missing.
+func (st *store) checkSync() {
+	if st.synced || !st.feeds[kindPod].started {
+		return
+	}
+	for k := range numKinds {
+		if !st.feeds[k].done() {
+			return
+		}
+	}
+	st.synced = true
+	defer st.onSync()
+	if st.fixed {
+		return // a snapshot logs what it holds
+	}
+	st.log.WithFields(logrus.Fields{
+		"pods": len(st.pods), "services": len(st.staticOwners[kindService]), "nodes": len(st.staticOwners[kindNode]),
+	}).Info("the cluster is known")
+}
+
+// missing returns what the first sync waits for as an error, nil if it is over.
+func (st *store) missing() error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.synced {
+		return nil
+	}
+	var why []string
+	for k := range numKinds {
+		f := &st.feeds[k]
+		if f.done() {
+			continue
+		}
+		s := k.resource() + " not synced"
+		if f.err != nil {
+			s += ": " + f.err.Error()
+		}
+		why = append(why, s)
+	}
+	if len(why) == 0 {
+		return errors.New("not started")
+	}
+	return errors.New(strings.Join(why, "; "))
+}
+
+// entry returns the entry of an address, to be changed and then published before the next call. If
+// the index has none, it is an empty one in scratch space.
+func (st *store) entry(a netip.Addr) *entry {
+	if e := st.index.find(a); e != nil {
+		return e
+	}
+	st.scratch = entry{addr: a, past: &noPast}
+	return &st.scratch
+}
+
+func (st *store) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
+
+// publishEntry replaces an entry of the index by one made of e's spans and static owners.
+func (st *store) publishEntry(e *entry) { st.publishForgetting(e, e.past.forgottenUntil) }
+
+// publishForgetting is publishEntry for an address whose pods up to a time are not known any more.
+func (st *store) publishForgetting(e *entry, until int64) {
+	if e.spans == nil && e.staticOwners == nil {
+		st.index.remove(e.addr)
+		return
+	}
+	n := newEntry(e.addr, st.builder.buildTimeline(e.spans, 0), until)
+	if severalNetworks(e.spans) {
+		older := n.past.older // all segments, so that look-ups miss the fast path and read macs
+		if n.last.end.Object != nil {
+			older = append(older, n.last)
+		}
+		n.past = &past{
+			older: older, forgottenUntil: until,
+			macs: st.builder.buildMACEntries(e.addr, e.spans, until),
+		}
+		n.last = segment{}
+	}
+	n.static, n.spans, n.staticOwners = chooseStaticOwner(e.addr, e.staticOwners), e.spans, e.staticOwners
+	st.index.put(n)
+}
+
+// intern returns a string that all equal ones share.
+func (st *store) intern(s string) string {
+	if s == "" {
+		return ""
+	}
+	if t, ok := st.interned[s]; ok {
+		return t
+	}
+	if len(st.interned) >= maxInterned {
+		clear(st.interned)
+	}
+	s = strings.Clone(s)
+	st.interned[s] = s
+	return s
+}

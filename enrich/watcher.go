@@ -1,0 +1,383 @@
+package enrich
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/sirupsen/logrus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/klog/v2"
+)
+
+const (
+	pageSize    = 500
+	listTimeout = 2 * time.Minute // of a page
+	// pollInterval is the time between lists without the permission to watch.
+	pollInterval = 30 * time.Second
+	// A permission that is missing is asked for again after accessRetry. The time doubles up to
+	// maxAccessRetry.
+	accessRetry    = 30 * time.Second
+	maxAccessRetry = 5 * time.Minute
+	// catchUpTimeout is how long a watch that was connected may go on reporting what happened
+	// before.
+	catchUpTimeout = 10 * time.Second
+	// A server that cannot be reached is tried again after about a tenth of the time that it has
+	// been away: addresses change hands unseen meanwhile.
+	minRetry    = 500 * time.Millisecond
+	retryGrowth = 1.1
+	retrySteps  = 40 // from minRetry to maxRetry
+	maxRetry    = 15 * time.Second
+	// stableSession is how long a session lasts that makes the next retry a quick one again.
+	stableSession = 2 * time.Minute
+	// relistDelay is the time to the next list if the server, which is there, cannot resume a watch
+	// and the last session was longer than shortSession.
+	relistDelay  = 50 * time.Millisecond
+	shortSession = 5 * time.Second
+)
+
+// watcher keeps one kind up to date by a reflector of client-go, which streams or pages lists and
+// resumes watches. The watcher is the reflector's store and its ListerWatcher. It adds what to do
+// without permissions, and reports to the [store] how far the watch can be trusted. Its methods run
+// in the reflector's goroutine.
+type watcher struct {
+	c           *Cluster
+	kind        kind
+	st          *store
+	onForbidden func() // called whenever the kind may not be listed; may be nil
+
+	streams sync.WaitGroup // of watches
+
+	listErr, watchErr       error     // of this session
+	synced                  time.Time // in this session; zero before
+	watchForbiddenAt        time.Time // when only the permission to watch was missing
+	listAccess, watchAccess access
+	warned                  bool // missing permissions were logged
+}
+
+// run lists and watches until ctx ends. A session of the reflector is a list and the watches after
+// it; run decides how long to wait between two.
+func (w *watcher) run(ctx context.Context) {
+	log := w.c.log.WithField("resource", w.kind.resource())
+	logger := logr.New(&klogSink{log, &w.c.warnings})
+	ctx = klog.NewContext(ctx, logger)
+	lw := &cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}
+	r := cache.NewReflectorWithOptions(lw, nil, w, cache.ReflectorOptions{
+		Logger: &logger, Name: "kube-enricher", TypeDescription: w.kind.resource(),
+		// Backoff is for watches; run waits between sessions.
+		Backoff: &wait.Backoff{Duration: minRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: maxRetry},
+	})
+	r.WatchListPageSize = pageSize
+	delay, ask := minRetry, accessRetry
+	defer w.streams.Wait()
+	for {
+		begin := time.Now()
+		w.listErr, w.watchErr, w.synced = nil, nil, time.Time{}
+		err := r.ListAndWatchWithContext(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if !w.synced.IsZero() {
+			ask = accessRetry
+			if time.Since(begin) > stableSession {
+				delay = minRetry
+			}
+		}
+		next := wait.Jitter(delay, 0.5)
+		switch {
+		case w.listAccess.refusedTemporarily(w.listErr) || w.listErr == nil && w.watchAccess.refusedTemporarily(w.watchErr):
+			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
+			w.st.markUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
+			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
+		case noAccess(w.listErr) && w.kind.optional():
+			w.st.markUnreachable(w.kind, w.listErr)
+			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned)
+			if !w.warned {
+				log.Warn(withoutKind[w.kind])
+				w.warned = true
+			}
+			if w.onForbidden != nil {
+				w.onForbidden()
+			}
+			next, ask = ask, min(2*ask, maxAccessRetry)
+		case w.listErr == nil && noAccess(w.watchErr):
+			if !w.c.warnedNoWatch.Swap(true) {
+				log.Warn("no right to watch pods, services or others: they are listed every 30s instead; grant the verb watch to see changes at once")
+			}
+			if time.Since(w.watchForbiddenAt) >= maxAccessRetry {
+				w.watchForbiddenAt = time.Now()
+			}
+			next = pollInterval
+		default:
+			if err == nil {
+				w.st.metrics.failures[w.kind].Inc()
+			}
+			w.logFailure(log, cmp.Or(w.listErr, err, w.watchErr))
+			if w.st.mustRelist(w.kind) && !w.synced.IsZero() && time.Since(w.synced) > shortSession {
+				next = wait.Jitter(relistDelay, 1) // changes are missed until the list
+			}
+			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(next):
+		}
+	}
+}
+
+// logFailure notes and logs why a session ended, unless that is usual.
+func (w *watcher) logFailure(log *logrus.Entry, err error) {
+	if err == nil || isExpired(err) {
+		log.Debug("the watch has ended: listing again")
+		return
+	}
+	reason, message := "unreachable", "cannot keep up with the cluster: trying again"
+	if apierrors.IsForbidden(err) {
+		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
+		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
+	}
+	w.st.markUnreachable(w.kind, err)
+	if log := w.c.warnings.Logger(log, reason); log != nil {
+		log.WithError(err).Warn(message)
+	}
+}
+
+// withoutKind is logged when a kind may not be listed: what is lost, and how to get it.
+var withoutKind = [numKinds]string{
+	kindNode:                  "no right to list nodes: addresses of nodes and zones are not named; grant it to the service account",
+	kindReplicaSet:            "no right to list replicasets: they are fetched one by one if that is allowed, else they stand in for Deployments; grant it to the service account",
+	kindJob:                   "no right to list jobs: they stand in for CronJobs; grant it to the service account",
+	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
+}
+
+// isExpired reports whether the server cannot resume a watch, because it has no longer what changed
+// since the last one (410 Gone).
+func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
+
+// list gets a page of a list, as objects of this package.
+func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+	if opts.Continue == "" {
+		// The newest state: the server does not page the older one that a reflector would accept.
+		opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	var page runtime.Object
+	var err error
+	if opts.Continue == "" {
+		w.st.onListRequested(w.kind)
+		err = w.c.checkAccess(ctx, "list", w.kind)
+	}
+	if err == nil {
+		page, err = w.page(ctx, opts)
+	}
+	if err != nil {
+		w.listErr = err
+		w.st.metrics.failures[w.kind].Inc()
+		return nil, err
+	}
+	w.listErr, w.listAccess = nil, access{granted: true}
+	m, err := meta.ListAccessor(page)
+	if err != nil {
+		return nil, err
+	}
+	l := &objectList{Items: make([]runtime.Object, 0, meta.LenList(page))}
+	l.ResourceVersion, l.Continue = m.GetResourceVersion(), m.GetContinue()
+	err = meta.EachListItem(page, func(o runtime.Object) error {
+		it, err := toObject(w.kind, o, w.c.labels...)
+		if err == nil {
+			l.Items = append(l.Items, it)
+		}
+		return err
+	})
+	return l, err
+}
+
+func (w *watcher) page(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
+	if r, ok := w.metadata(); ok {
+		return r.List(ctx, opts)
+	}
+	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).Do(ctx).Get()
+}
+
+// metadata returns the client for a kind of which only the metadata is read, and reports whether
+// the kind is one.
+func (w *watcher) metadata() (metadata.Getter, bool) {
+	switch w.kind {
+	case kindPod, kindService, kindNode:
+		return nil, false
+	}
+	return w.c.metadata(w.kind), true
+}
+
+// watch begins a watch, or a streaming list: a watch that begins with all objects.
+func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	streaming := opts.SendInitialEvents != nil
+	if time.Since(w.watchForbiddenAt) < maxAccessRetry {
+		w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
+		return nil, w.watchErr
+	}
+	if streaming {
+		w.st.onListRequested(w.kind)
+	}
+	var i watch.Interface
+	err := w.c.checkAccess(ctx, "watch", w.kind)
+	if err == nil {
+		i, err = w.stream(ctx, opts)
+	}
+	if err == nil {
+		w.watchErr, w.watchAccess = nil, access{granted: true}
+		if streaming {
+			w.listAccess = access{granted: true}
+		} else {
+			w.st.onConnected(w.kind)
+		}
+		return w.monitor(i), nil
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	if streaming && (apierrors.IsInvalid(err) || apierrors.IsBadRequest(err)) {
+		return nil, err // an older server: the reflector will list
+	}
+	w.watchErr = err
+	w.st.metrics.failures[w.kind].Inc()
+	if noAccess(err) {
+		return nil, err
+	}
+	w.st.markUnreachable(w.kind, err)
+	if streaming {
+		// The reflector must not see the kind of the error: of some, it would wait for its own
+		// time, even after the end of ctx.
+		return nil, errors.New(err.Error())
+	}
+	return nil, err
+}
+
+func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
+	if r, ok := w.metadata(); ok {
+		return r.Watch(ctx, opts)
+	}
+	opts.Watch = true
+	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).
+		Timeout(time.Duration(*opts.TimeoutSeconds) * time.Second).Watch(ctx)
+}
+
+// monitor hands on the events of a watch, and reports how far it can be trusted: that it has ended,
+// and that it has caught up because nothing comes any more. The end is reported before the
+// reflector sees it, so before it can connect again.
+func (w *watcher) monitor(from watch.Interface) watch.Interface {
+	events := make(chan watch.Event)
+	to := watch.NewProxyWatcher(events)
+	w.streams.Go(func() {
+		defer close(events)
+		defer from.Stop()
+		ended := false
+		end := func(expired bool) {
+			if !ended {
+				ended = true
+				w.st.onDisconnected(w.kind, expired)
+			}
+		}
+		defer end(false)
+		idle, begin, caughtUp := time.NewTimer(idleAfter), time.Now(), false
+		defer idle.Stop()
+		for {
+			select {
+			case ev, ok := <-from.ResultChan():
+				if !ok {
+					return
+				}
+				if ev.Type == watch.Error {
+					end(isExpired(apierrors.FromObject(ev.Object)))
+				}
+				select {
+				case events <- ev:
+				case <-to.StopChan():
+					return
+				}
+				if ev.Type == watch.Error {
+					return
+				}
+				if !caughtUp && time.Since(begin) < catchUpTimeout {
+					idle.Reset(idleAfter)
+				}
+			case <-idle.C:
+				if caughtUp = w.st.onIdle(w.kind); !caughtUp {
+					begin = time.Now()
+					idle.Reset(idleAfter)
+				}
+			case <-to.StopChan():
+				return
+			}
+		}
+	})
+	return to
+}
+
+// Transformer implements [cache.TransformingStore].
+func (w *watcher) Transformer() cache.TransformFunc {
+	return func(o any) (any, error) { return toObject(w.kind, o, w.c.labels...) }
+}
+
+// Add implements [cache.ReflectorStore].
+func (w *watcher) Add(o any) error { return w.Update(o) }
+
+// Update implements [cache.ReflectorStore].
+func (w *watcher) Update(o any) error {
+	it, err := toObject(w.kind, o, w.c.labels...)
+	if err == nil {
+		w.st.update(it)
+	}
+	return err
+}
+
+// Delete implements [cache.ReflectorStore].
+func (w *watcher) Delete(o any) error {
+	it, err := toObject(w.kind, o, w.c.labels...)
+	if err == nil {
+		w.st.remove(it)
+	}
+	return err
+}
+
+// Replace implements [cache.ReflectorStore].
+func (w *watcher) Replace(list []any, _ string) error {
+	items := make([]*object, 0, len(list))
+	for _, o := range list {
+		it, err := toObject(w.kind, o, w.c.labels...)
+		if err != nil {
+			return err
+		}
+		items = append(items, it)
+	}
+	w.synced = time.Now()
+	if w.warned {
+		w.warned = false
+		w.c.log.WithField("resource", w.kind.resource()).Infof("%s are known now", w.kind.resource())
+	}
+	w.st.replace(w.kind, items)
+	return nil
+}
+
+// Resync implements [cache.ReflectorStore].
+func (w *watcher) Resync() error { return nil }
+
+// Bookmark implements [cache.ReflectorBookmarkStore].
+func (w *watcher) Bookmark(string) error {
+	w.st.onBookmark(w.kind)
+	return nil
+}

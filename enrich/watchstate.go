@@ -1,0 +1,257 @@
+package enrich
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// idleAfter is how long a watch that was connected sends nothing before it has caught up. It is
+	// also how old a list may be when it is applied and still count as the present.
+	idleAfter = time.Second
+	// maxGaps bounds the gaps that are remembered of one kind.
+	maxGaps = 64
+)
+
+// phase is where a watch stands. The picture is at [watchState].
+type phase uint8
+
+const (
+	relisting   phase = iota // a list is under way, or none has been requested yet
+	synced                   // every change arrives
+	resuming                 // a watch is connected and still reports what happened before
+	interrupted              // no watch is connected and no list is under way
+)
+
+// watchState is what is known of the watch of one kind: whether every change arrives, and if not,
+// up to when it did. No other type knows of interruptions; the index and the timelines ask this
+// one.
+//
+//	                  list applied within idleAfter
+//	    +-----------+ ------------------------------> +--------+
+//	--> | relisting |                                 | synced | <--+
+//	    +-----------+ --+                             +--------+    |
+//	      |        ^    | list applied                  |    |      |
+//	 list |   list |    | later                   watch |    |      | caught up
+//	fails |   re-  |    |                     connected |    |      |
+//	      | quested|    |                               v    |      |
+//	      |        |    +-----------------------> +----------+      |
+//	      |        |                              | resuming | -----+
+//	      |        |    +-----------------------> +----------+
+//	      v        |    | watch connected           |    |
+//	    +-------------+ +                           |    |
+//	    | interrupted | <---------------------------+----+
+//	    +-------------+   watch ended, or server unreachable
+//
+// A watch that resumes has caught up when a bookmark comes, when an event comes that is newer than
+// the connection, or when nothing comes for idleAfter.
+//
+// KnownUntil is math.MaxInt64 in synced, and the watermark, two seconds before the last event, in
+// interrupted. A list that is applied late sets it to two seconds before its request. The other
+// arrows to relisting and resuming leave it as it is.
+//
+// A list may be requested in every phase. Where watching is forbidden, the kind is listed again and
+// again, and goes from synced to relisting and back.
+//
+// Two questions have answers that readers get without a lock: [watchState.KnownUntil] and
+// [watchState.Gap]. All other methods are for the writer, who holds the lock of the [store]. Times
+// are in Unix nanoseconds.
+type watchState struct {
+	phase   phase
+	fixed   bool // the source is a snapshot: no change is missed between two of them
+	listed  bool // a list has been applied
+	expired bool // the server cannot resume the watch (410 Gone): only a list helps
+
+	freshAt          int64 // when the kind was last known to be up to date
+	listRequested    int64 // when the list that is under way was requested; 0 without one
+	unreachableSince int64 // 0 while the server answers
+
+	// Changes between the two were made while no watch was connected. Their events arrive late, so
+	// their time is read from the objects.
+	resumedFrom, resumedAt int64
+
+	knownUntil atomic.Int64
+	gaps       atomic.Pointer[[]watchGap] // oldest first; immutable
+}
+
+// watchGap is a time of which changes were missed: from <= t <= to, in Unix nanoseconds.
+type watchGap struct{ from, to int64 }
+
+func newWatchState(fixed bool) *watchState {
+	w := &watchState{fixed: fixed}
+	w.knownUntil.Store(never)
+	return w
+}
+
+// KnownUntil returns the time up to which every change has been seen, in Unix nanoseconds;
+// math.MaxInt64 while the watch is healthy. It is for any goroutine, and neither locks nor
+// allocates.
+func (w *watchState) KnownUntil() int64 { return w.knownUntil.Load() }
+
+// Gap reports whether objects may have come and gone unseen at any time of [from, to]: in a gap
+// that a list has closed, or after what is known by now. It is for any goroutine, and neither locks
+// nor allocates.
+func (w *watchState) Gap(from, to int64) bool {
+	return to >= w.KnownUntil() || w.mayHaveMissed(from, to)
+}
+
+// mayHaveMissed reports whether changes at any time of [from, to] were missed for good: a list has
+// closed the gap, and no event will report them any more.
+func (w *watchState) mayHaveMissed(from, to int64) bool {
+	if list := w.gaps.Load(); list != nil {
+		for _, g := range *list {
+			if from <= g.to && to >= g.from {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// watermark is the time up to which every change has been seen even if the watch breaks now. The
+// last event may have come late, and clocks differ.
+func (w *watchState) watermark() int64 { return w.freshAt - tolerance }
+
+// relisted reports whether a list that is applied now closes a gap: it is not the first one, and
+// not a snapshot.
+func (w *watchState) relisted() bool { return w.listed && !w.fixed }
+
+// notBefore is a time at which an object that is new in a list did not exist yet; 0 if nothing is
+// known of the time before the list.
+func (w *watchState) notBefore() int64 {
+	if w.relisted() {
+		return w.watermark()
+	}
+	return 0
+}
+
+// reportedLate reports whether the event of a change at t came late, because no watch was connected
+// then.
+func (w *watchState) reportedLate(t int64) bool { return t >= w.resumedFrom && t < w.resumedAt }
+
+// onListRequested begins a list. The list shows the cluster as it is now, however long it takes.
+func (w *watchState) onListRequested(now int64) { w.phase, w.listRequested = relisting, now }
+
+// onListApplied ends a list. Changes since the watermark that the list does not show were missed:
+// that time becomes a gap. Gaps that ended before expiry are forgotten.
+func (w *watchState) onListApplied(now, expiry int64) {
+	if w.relisted() {
+		w.addGap(w.watermark(), now+tolerance, expiry)
+	}
+	w.phase, w.listed, w.expired = synced, true, false
+	w.freshAt, w.unreachableSince = now, 0
+	known := int64(never)
+	if w.listRequested != 0 {
+		w.freshAt = w.listRequested
+		if now-w.listRequested > int64(idleAfter) { // the watch reports first what came meanwhile
+			w.phase, known = resuming, w.watermark()
+		}
+		w.listRequested = 0
+	}
+	w.resumedFrom, w.resumedAt = w.watermark(), now
+	w.knownUntil.Store(known)
+}
+
+// onConnected begins a watch where the last one ended. What happened in between is reported first.
+func (w *watchState) onConnected(now int64) {
+	w.phase, w.expired, w.unreachableSince = resuming, false, 0
+	w.resumedFrom, w.resumedAt = w.watermark(), now
+}
+
+// onEvent notes a watch event. The argument newest is the latest time that its object holds, by the
+// clock of the cluster; 0 if it holds none.
+func (w *watchState) onEvent(newest, now int64) {
+	if w.phase == resuming && newest >= w.resumedAt+int64(idleAfter) { // clocks differ
+		w.phase = synced
+	}
+	w.markFresh(now)
+}
+
+// onBookmark notes that the server has sent every change up to now.
+func (w *watchState) onBookmark(now int64) {
+	if w.phase == resuming {
+		w.phase = synced
+	}
+	w.markFresh(now)
+}
+
+// markFresh notes that the kind is up to date. An event of a watch that has ended by now does not
+// show that, and one of a watch that resumes may be old.
+func (w *watchState) markFresh(now int64) {
+	if w.phase != synced {
+		return
+	}
+	w.freshAt, w.unreachableSince = now, 0
+	w.knownUntil.Store(never)
+}
+
+// onIdle notes that the watch has sent nothing for idleAfter, and reports whether it has caught up.
+// It has not if it was connected less than that ago, or if its list has not been applied yet.
+func (w *watchState) onIdle(now int64) bool {
+	if w.phase == resuming && now-w.resumedAt >= int64(idleAfter) {
+		w.phase = synced
+		w.knownUntil.Store(never)
+	}
+	return w.phase == synced
+}
+
+// onDisconnected ends a watch. How long it had been broken is not known. The argument reports
+// whether the server cannot resume it.
+func (w *watchState) onDisconnected(expired bool) {
+	w.phase, w.expired = interrupted, expired
+	w.knownUntil.Store(w.watermark())
+}
+
+// markUnreachable notes that a request to list or to watch has failed. The argument reports whether
+// the server cannot resume the watch.
+func (w *watchState) markUnreachable(expired bool, now int64) {
+	w.onDisconnected(w.expired || expired)
+	if w.unreachableSince == 0 {
+		w.unreachableSince = now
+	}
+}
+
+// addGap adds a gap, and forgets those that ended before expiry. If there are too many, the oldest
+// two become one: rather too long than too short.
+func (w *watchState) addGap(from, to, expiry int64) {
+	var list []watchGap
+	if old := w.gaps.Load(); old != nil {
+		list = slices.Clone(*old)
+	}
+	list = slices.DeleteFunc(list, func(g watchGap) bool { return g.to < expiry })
+	if n := len(list); n > 0 && from <= list[n-1].to {
+		list[n-1].to = to
+	} else {
+		list = append(list, watchGap{from, to})
+	}
+	if len(list) > maxGaps {
+		list[1].from = list[0].from
+		list = list[1:]
+	}
+	w.gaps.Store(&list)
+}
+
+// uncertainty is what a gap leaves open of one span. It is derived from the watch's state when the
+// span begins or ends, because gaps are forgotten before spans are.
+type uncertainty struct {
+	before int64 // before this time, another pod may have had the address, unseen
+	from   int64 // from this time on, the pod may not have had the address any more; else never
+}
+
+// at reports whether another pod may have had the address at t, and have come and gone unseen.
+func (u *uncertainty) at(t int64) bool { return u != nil && (t < u.before || t >= u.from) }
+
+// startUncertainty returns what is uncertain of the start of a span, nil if nothing is: the span is
+// new in a list that closes a gap, or its event reports a start in a gap that was closed before.
+func (w *watchState) startUncertainty(s *span, listing bool, ready, now int64) *uncertainty {
+	late := !listing && s.from == ready && w.mayHaveMissed(s.from, s.certainFrom)
+	if !late && !(listing && w.relisted()) {
+		return nil
+	}
+	u := &uncertainty{before: s.certainFrom, from: never}
+	if s.soft {
+		u.before = now
+	}
+	return u
+}
