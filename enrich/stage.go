@@ -269,7 +269,7 @@ func sizeOf(r *flow.Record) int64 {
 		len(m.SrcAddr) + len(m.DstAddr) + len(m.NextHop) + len(m.SamplerAddress) + len(m.BgpNextHop) +
 		4*(len(m.AsPath)+len(m.BgpCommunities)+len(m.MplsLabel)+len(m.MplsTtl)+len(m.LayerStack)+len(m.LayerSize)) +
 		40*(len(m.MplsIp)+len(m.Ipv6RoutingHeaderAddresses)) +
-		len(r.Extra.InIfName) + len(r.Extra.OutIfName) + len(r.Extra.TunnelSrcAddr) + len(r.Extra.TunnelDstAddr)
+		r.Extra.Size()
 	if r.Line != nil {
 		n += int(unsafe.Sizeof(*r.Line)) + len(r.Line.Text)
 		for _, k := range r.Line.Keys {
