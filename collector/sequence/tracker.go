@@ -8,7 +8,10 @@
 // Nothing here is safe for use by several goroutines at once.
 package sequence
 
-import "time"
+import (
+	"time"
+	"unsafe"
+)
 
 const (
 	// reorderWindow is how many messages may arrive before a late one, before what
@@ -21,6 +24,10 @@ const (
 	maxJump = 1 << 20
 	// MaxTrackers bounds the trackers of one source.
 	MaxTrackers = 256
+	// idleGaps is for how many gaps a tracker without open ones keeps memory.
+	idleGaps = 8
+	// IdleGapBytes is how much memory that is, in bytes.
+	IdleGapBytes = idleGaps * int(unsafe.Sizeof(gap{}))
 	// uptimeSlack is by how many milliseconds reordering may set an uptime back.
 	uptimeSlack = 60_000
 )
@@ -296,8 +303,16 @@ func (t *Tracker) closeOld(now int64, messages int) (lost uint64) {
 			kept = append(kept, g)
 		}
 	}
-	t.gaps = kept
+	t.keep(kept)
 	return lost
+}
+
+// keep sets the open gaps, and returns the memory of many once they are closed.
+func (t *Tracker) keep(open []gap) {
+	if len(open) == 0 && cap(open) > idleGaps {
+		open = nil
+	}
+	t.gaps = open
 }
 
 // CloseAll closes all gaps, and returns how many numbers were lost in them.
@@ -305,6 +320,6 @@ func (t *Tracker) CloseAll() (lost uint64) {
 	for _, g := range t.gaps {
 		lost += uint64(g.to - g.from)
 	}
-	t.gaps = t.gaps[:0]
+	t.keep(t.gaps[:0])
 	return lost
 }
