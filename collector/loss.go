@@ -18,7 +18,7 @@ var sequenceProtocols = [numProtocols]sequence.Protocol{
 func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
 	p := d.peer
 	trackers := p.sequences.Len()
-	t, _ := p.sequences.Tracker(sequence.Stream{Protocol: sequenceProtocols[proto], ID: stream}, seq, n)
+	t := p.sequences.Tracker(sequence.Stream{Protocol: sequenceProtocols[proto], ID: stream}, seq, n)
 	if t == nil {
 		return
 	}

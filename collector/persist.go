@@ -306,7 +306,7 @@ func (t *exporters) restore(se *storedExporter, now int64) (templates int) {
 			}
 			tmpl := newTemplate(templateKey{st.Domain, st.Version, st.ID}, fields[:st.Scopes], fields[st.Scopes:], st.Options)
 			if tmpl != nil {
-				e.learnTemplate(tmpl, st.Port, st.Refreshed)
+				e.learnTemplate(tmpl, st.Port, max(st.Refreshed, 0))
 				templates++
 			}
 		}

@@ -72,36 +72,36 @@ type Source struct {
 // Len returns the number of trackers.
 func (q *Source) Len() int { return len(q.byStream) }
 
-// Tracker returns the tracker for a message, nil if the source has too many. seq
-// and n are those of the message. fresh reports whether the tracker is new.
-func (q *Source) Tracker(k Stream, seq uint32, n RecordCount) (t *Tracker, fresh bool) {
+// Tracker returns the tracker for a message, which it creates if need be, or nil if the
+// source has too many. seq and n are those of the message.
+func (q *Source) Tracker(k Stream, seq uint32, n RecordCount) *Tracker {
 	if k.Protocol == IPFIX && q.acrossDomains {
 		if q.last.outOfWindow < reorderWindow {
-			return q.last, false
+			return q.last
 		}
 		*q = Source{} // it was chance that one domain's number followed another's
 	}
-	t = q.byStream[k]
+	t := q.byStream[k]
 	if t == nil {
 		if k.Protocol == IPFIX && q.last != nil && seq != 0 {
 			if ahead := int32(seq - q.last.next()); ahead >= 0 && ahead <= reorderWindow {
 				q.acrossDomains = true
-				return q.last, false
+				return q.last
 			}
 		}
 		if len(q.byStream) >= MaxTrackers {
-			return nil, false
+			return nil
 		}
 		if q.byStream == nil {
 			q.byStream = make(map[Stream]*Tracker)
 		}
-		t, fresh = newTracker(k.Protocol), true
+		t = newTracker(k.Protocol)
 		q.byStream[k] = t
 	}
 	if k.Protocol == IPFIX {
 		q.compareDomains(k, t, seq, n)
 	}
-	return t, fresh
+	return t
 }
 
 // compareDomains finds out whether the source counts across its domains: three
