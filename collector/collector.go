@@ -30,9 +30,6 @@ import (
 // Config says where to listen and what to bound.
 type Config struct {
 	Listeners []Listener
-	// MaxExporters bounds how many exporters are remembered; 0 is 4096. Beyond it
-	// the one not heard from for longest is forgotten.
-	MaxExporters int
 	// TemplatesFile is where templates and sampling rates are kept across
 	// restarts; empty for nowhere.
 	TemplatesFile string
@@ -108,9 +105,6 @@ var inputFormats = []string{"json", "protobuf"}
 // New makes a collector. newHandler is called once for each worker, from Run; the
 // handler is then called by that worker only. Metrics are registered with reg.
 func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Collector, error) {
-	if cfg.MaxExporters == 0 {
-		cfg.MaxExporters = defaultMaxExporters
-	}
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = 5 * time.Second
 	}
@@ -123,7 +117,7 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 		own:        new(workerMetrics),
 		inputs:     make(map[string]prometheus.Counter),
 	}
-	c.exporters = newExporters(cfg.MaxExporters, cfg.TemplatesHold, c.own)
+	c.exporters = newExporters(cfg.TemplatesHold, c.own)
 	c.workers = []*workerMetrics{c.own}
 	for _, f := range inputFormats {
 		c.inputs[f] = prometheus.NewCounter(prometheus.CounterOpts{Name: "records"})
@@ -259,7 +253,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	defer c.bound.Store(false)
 	var wg, house sync.WaitGroup
 	drained := make(chan struct{})
-	house.Go(func() { c.keepHouse(templates, drained) })
+	house.Go(func() { c.runMaintenance(templates, drained) })
 	for i, s := range sockets {
 		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, failed: &c.failed}
 		wg.Go(w.run)

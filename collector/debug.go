@@ -17,15 +17,15 @@ import (
 // it.
 func (c *Collector) WriteTemplates(w io.Writer) error {
 	all := make(map[string]netflow.FlowBaseTemplateSet)
-	for _, e := range c.exporters.all() {
+	for _, e := range c.exporters.list() {
 		e.mu.Lock()
-		for k, l := range e.templates {
+		for k, l := range e.templates.all() {
 			source := netip.AddrPortFrom(e.addr, l.port).String()
 			if all[source] == nil {
 				all[source] = make(netflow.FlowBaseTemplateSet)
 			}
 			key := uint64(k.version)<<48 | uint64(k.domain)<<16 | uint64(k.id)
-			all[source][key] = l.goflow2()
+			all[source][key] = (&template{k.templateKey, l.shape}).goflow2()
 		}
 		e.mu.Unlock()
 	}
@@ -50,9 +50,9 @@ type exporterInfo struct {
 // most first. Any goroutine may call it.
 func (c *Collector) WriteExporters(w io.Writer) error {
 	infos := []exporterInfo{}
-	for _, e := range c.exporters.all() {
+	for _, e := range c.exporters.list() {
 		e.mu.Lock()
-		templates := len(e.templates)
+		templates := e.templates.len()
 		e.mu.Unlock()
 		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load()})
 	}

@@ -13,21 +13,14 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Bounds on what a worker keeps of its sources. Beyond one of them it forgets all
-// sources, and looks them up again in the table of exporters.
-const (
-	maxPeers = 8192
-	maxSeqs  = 1 << 14
-)
-
 // Decoder turns datagrams into records. It belongs to one worker: only one
 // goroutine may use it.
 //
 // Its methods are in one file for each job: decoder.go finds the protocol of a
-// datagram, netflow5.go, ipfix.go and sflow.go decode it, template_binding.go finds
-// out how to read a data set, record_decoder.go reads its records, options.go its
-// options data, emit.go hands records to the handler, and loss.go tracks sequence
-// numbers.
+// datagram, peers.go finds its source, netflow5.go, ipfix.go and sflow.go decode it,
+// template_binding.go finds out how to read a data set, pending.go keeps those
+// without a template, record_decoder.go reads records, options.go options data,
+// emit.go hands records to the handler, and loss.go tracks sequence numbers.
 type Decoder struct {
 	_         [64]byte // keeps the workers' decoders out of each other's cache lines
 	exporters *exporters
@@ -43,11 +36,10 @@ type Decoder struct {
 	layerSize  []uint32
 	peers      map[netip.AddrPort]*peer
 	gaps       []openGap
-	// recordDecoders are by shape of the template. Their cost is bounded, and so
-	// are the numbers of bindings and of trackers that all peers have together.
-	recordDecoders       map[string]*recordDecoder
-	decodersCost         int
-	numBindings, numSeqs int
+	// recordDecoders are by shape of the template.
+	recordDecoders map[string]*recordDecoder
+	// peersBytes and decodersBytes are what the caches above take.
+	peersBytes, decodersBytes int
 
 	// The fields below are of the datagram at hand.
 
@@ -61,17 +53,6 @@ type Decoder struct {
 	_ [64]byte
 }
 
-// peer is what a worker keeps of one source.
-type peer struct {
-	exporter *exporter
-	source   netip.AddrPort
-	address  []byte // SamplerAddress: 4 or 16 bytes
-	bindings map[templateKey]*templateBinding
-	// sampling is the rate that -sampling gives to exporters that send none.
-	sampling  uint64
-	sequences sequence.Source
-}
-
 // Datagram decodes one datagram that arrived from source at the given time (Unix
 // nanoseconds), and calls the handler for each of its records. allowed are the
 // protocols that may arrive at its port. b is not kept, but records alias it: they
@@ -82,7 +63,9 @@ func (d *Decoder) Datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		if r := recover(); r != nil {
 			d.panicked(r, b)
 			d.metrics.drop(dropPanic)
-			delete(d.peers, source)
+			if p := d.peer; p != nil {
+				d.forgetPeer(p)
+			}
 		}
 	}()
 	d.datagram(source, allowed, b, received)
@@ -156,30 +139,4 @@ func protocolOf(b []byte) protocol {
 		}
 	}
 	return protoUnknown
-}
-
-// peerOf returns what the worker keeps of a source, and records that the exporter
-// was heard from now.
-func (d *Decoder) peerOf(source netip.AddrPort) *peer {
-	now := d.received / 1e6
-	p := d.peers[source]
-	if p != nil && !p.exporter.evicted.Load() {
-		if p.exporter.lastSeen.Load() < now {
-			p.exporter.lastSeen.Store(now)
-		}
-		return p
-	}
-	if len(d.peers) >= maxPeers || d.numBindings >= maxBindings || d.numSeqs >= maxSeqs {
-		clear(d.peers)
-		d.numBindings, d.numSeqs = 0, 0
-	}
-	p = &peer{
-		exporter: d.exporters.get(source.Addr(), now),
-		source:   source,
-		address:  source.Addr().AsSlice(),
-		bindings: make(map[templateKey]*templateBinding),
-		sampling: d.policy.samplingRate(source.Addr()),
-	}
-	d.peers[source] = p
-	return p
 }

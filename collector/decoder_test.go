@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
@@ -58,21 +57,22 @@ func TestTemplatesAcrossPorts(t *testing.T) {
 // TestBounds floods the decoder with forged exporters and templates.
 func TestBounds(t *testing.T) {
 	c, _ := newTestCollector(t)
+	c.exporters.totalBudget = smallBudget
 	records := 0
 	d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
 	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), testTime)
-	for i := range 3 * defaultMaxExporters {
+	for i := range 12_288 {
 		forged := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 2055)
 		d.Datagram(forged, AnyFlow, v5Message(1, v5Record(1)), testTime)
 		if i%500 == 0 {
 			d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime+int64(i)*1e6)
 		}
 	}
-	if n := c.exporters.len(); n > defaultMaxExporters {
-		t.Errorf("%d exporters, at most %d are to be kept", n, defaultMaxExporters)
+	if n := c.exporters.bytes.Load(); n > smallBudget || n < smallBudget/2 {
+		t.Errorf("%d exporters take %d bytes of %d", c.exporters.len(), n, smallBudget)
 	}
-	if len(d.peers) > maxPeers {
-		t.Errorf("%d peers", len(d.peers))
+	if d.peersBytes > peersBudget {
+		t.Errorf("%d peers take %d bytes", len(d.peers), d.peersBytes)
 	}
 	if n := d.metrics.sets[setTimeout].Load(); n != 0 {
 		t.Errorf("the flood pushed out an exporter that has templates: %d of its sets are lost", n)
@@ -87,17 +87,40 @@ func TestBounds(t *testing.T) {
 		}
 	}
 	e := d.peers[testSource].exporter
-	if len(e.templates) > maxTemplates || e.numFields > maxExporterFields {
-		t.Errorf("%d templates with %d fields", len(e.templates), e.numFields)
+	if n := e.bytes.Load(); n > defaultExporterBudget {
+		t.Errorf("%d templates take %d bytes", e.templates.len(), n)
 	}
 	var sum int64
-	for _, e := range c.exporters.all() {
-		sum += int64(len(e.templates))
+	for _, e := range c.exporters.list() {
+		sum += int64(e.templates.len())
 	}
 	if n := c.exporters.numTemplates.Load(); n != sum {
 		t.Errorf("templates counted as %d, there are %d", n, sum)
 	}
 	runtime.KeepAlive(d)
+}
+
+// checkCaches checks that a worker's caches keep their budgets, and that what they
+// take was added up right.
+func checkCaches(t *testing.T, d *Decoder) {
+	t.Helper()
+	peers, decoders := 0, 0
+	for _, p := range d.peers {
+		want := peerBytes + len(p.bindings)*bindingBytes + p.sequences.Len()*trackerBytes
+		if p.bytes != want || len(p.bindings)*bindingBytes > peerBudget {
+			t.Errorf("a peer with %d bindings and %d trackers takes %d bytes, want %d", len(p.bindings), p.sequences.Len(), p.bytes, want)
+		}
+		peers += p.bytes
+	}
+	for _, rd := range d.recordDecoders {
+		decoders += rd.bytes
+	}
+	if d.peersBytes != peers || peers > peersBudget {
+		t.Errorf("%d peers take %d bytes, counted as %d", len(d.peers), peers, d.peersBytes)
+	}
+	if d.decodersBytes != decoders || decoders > decodersBudget {
+		t.Errorf("%d record decoders take %d bytes, counted as %d", len(d.recordDecoders), decoders, d.decodersBytes)
+	}
 }
 
 // TestBoundsOfPorts has one address learn many templates and use them from many
@@ -120,14 +143,7 @@ func TestBoundsOfPorts(t *testing.T) {
 	if n := d.metrics.records[protoIPFIX].Load(); n != templates*ports {
 		t.Errorf("%d records, want %d", n, templates*ports)
 	}
-	bindings, seqs := 0, 0
-	for _, p := range d.peers {
-		bindings += len(p.bindings)
-		seqs += p.sequences.Len()
-	}
-	if bindings > maxBindings || seqs > maxSeqs+sequence.MaxTrackers || d.decodersCost > maxDecodersCost || len(d.recordDecoders) > maxDecodersCost/recordDecoderCost {
-		t.Errorf("%d bindings, %d sequences, plans of cost %d", bindings, seqs, d.decodersCost)
-	}
+	checkCaches(t, d)
 	// Shapes are shared: a thousand exporters of one kind have one plan.
 	before := len(d.recordDecoders)
 	for i := range uint32(1000) {

@@ -120,8 +120,8 @@ func (d *Decoder) sets(b []byte, h *header) bool {
 // false if the set is malformed.
 func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 	k := templateKey{h.domain, h.version, id}
-	t := d.bind(k)
-	if t == nil {
+	t, known := d.bind(k, len(b))
+	if !known {
 		d.recordsCounted = false
 		if !d.hold(k, b, h) {
 			// Another worker has learned the template just now.
@@ -130,7 +130,7 @@ func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 		d.errors.report(dropNoTemplate, d.peer.source, nil, d.received)
 		return true
 	}
-	return d.decodeRecords(t, b, h)
+	return t == nil || d.decodeRecords(t, b, h)
 }
 
 // wholeTemplates returns how many bytes at the start of a template set are whole
@@ -176,12 +176,12 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 	// A new exporter has no templates, so it is the first one to be evicted when
 	// another worker needs room. It is then looked up again.
 	for range 3 {
-		if d.peer.exporter.addTemplate(t, d.peer.source.Port(), d.received/1e9) {
+		if d.peer.exporter.learnTemplate(t, d.peer.source.Port(), d.received/1e9) {
 			break
 		}
 		d.peer = d.peerOf(d.peer.source)
 	}
-	d.release(t.key)
+	d.decodeHeldSets(t.key)
 }
 
 // templateSet decodes a template set of either version. It returns false if not

@@ -17,15 +17,13 @@ var sequenceProtocols = [numProtocols]sequence.Protocol{
 // milliseconds, 0 if the datagram does not have it.
 func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
 	p := d.peer
-	t, fresh := p.sequences.Tracker(sequence.Stream{Protocol: sequenceProtocols[proto], ID: stream}, seq, n)
+	trackers := p.sequences.Len()
+	t := p.sequences.Tracker(sequence.Stream{Protocol: sequenceProtocols[proto], ID: stream}, seq, n)
 	if t == nil {
 		return
 	}
-	if fresh {
-		if d.numSeqs++; d.numSeqs > maxSeqs {
-			clear(d.peers)
-			d.numBindings, d.numSeqs = 0, 0
-		}
+	if grown := p.sequences.Len() - trackers; grown != 0 {
+		d.chargePeer(p, grown*trackerBytes)
 	}
 	hadGaps := t.HasGaps()
 	if lost := t.Message(seq, n, counted, uptime, d.received); lost > 0 {

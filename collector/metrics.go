@@ -156,7 +156,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(m.held, float64(m.c.exporters.numHeld.Load()))
 	gauge(m.templates, float64(m.c.exporters.numTemplates.Load()))
-	all := m.c.exporters.all()
+	all := m.c.exporters.list()
 	gauge(m.exporters, float64(len(all)))
 	m.collectLastSeen(all, gauge)
 }

@@ -24,7 +24,7 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 			population = v
 		case ieSystemInitTimeMilliseconds:
 			if v != 0 {
-				d.peer.exporter.setBootTime(t.tmpl.key.domain, v)
+				d.peer.exporter.setBootTime(t.key.domain, v)
 			}
 		}
 	}
@@ -40,7 +40,7 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	}
 	if rate != 0 {
 		// Records that name no sampler get the rate that came last.
-		k := samplerKey{domain: t.tmpl.key.domain, version: t.tmpl.key.version}
+		k := samplerKey{domain: t.key.domain, version: t.key.version}
 		d.peer.exporter.setSampling(k, rate)
 		if k.sampler = sampler; sampler != 0 {
 			d.peer.exporter.setSampling(k, rate)

@@ -12,7 +12,10 @@ import (
 // scratch buffer that each record is copied into. A recordDecoder belongs to one
 // worker, which uses it for all exporters that send the same shape.
 type recordDecoder struct {
-	tmpl *template // any of that shape
+	tmpl template // any of that shape; zero once the record decoder was evicted
+
+	lastUsed int64 // Unix nanoseconds
+	bytes    int   // of decodersBudget
 
 	scratch []byte
 	// at holds, per field of the template, where its value is in the record.
@@ -89,6 +92,7 @@ func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
 	for tail > 0 && b[tail-1] == 0 {
 		tail--
 	}
+	before := d.recordCount.Data
 	for len(b) >= t.tmpl.minLen && tail > 0 {
 		n := t.locate(b)
 		if n == 0 {
@@ -102,6 +106,9 @@ func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
 			d.recordCount.Data++
 		}
 		b, tail = b[n:], tail-n
+	}
+	if d.recordCount.Data != before {
+		d.peer.exporter.markUsed()
 	}
 	return true
 }

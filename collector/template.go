@@ -3,13 +3,14 @@ package collector
 import (
 	"encoding/binary"
 	"slices"
+	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 )
 
 const (
-	// variableLength says that the length is in the record (RFC 7011, 7). Some
-	// NetFlow v9 exporters use it too.
+	// variableLength as a field's length means that the length is in the record
+	// (RFC 7011, 7). Some NetFlow v9 exporters use it too.
 	variableLength = 0xffff
 	// maxTemplateFields bounds a template's size; real ones have less than 100
 	// fields, and a datagram of Ethernet's size holds at most 360.
@@ -25,30 +26,38 @@ type templateKey struct {
 	id      uint16
 }
 
-// template is one template as received, checked and immutable.
+// template is one template as received. It was checked and does not change.
 type template struct {
 	key templateKey
 	*shape
 }
 
-// shape is what records look like. Exporters that run the same software send the
-// same shapes, which are kept once for all of them.
+// shape is how a template lays out its records. Exporters that run the same
+// software send the same shapes, so each is kept once for all of them. All but
+// templates is immutable.
 type shape struct {
 	fields  []netflow.Field // scopes first where options is true
 	scopes  int
 	options bool
-	// minLen is the length of the shortest record, in bytes, never 0.
-	// Without variable fields it is every record's length.
+	// minLen is the length of the shortest record, in bytes. It is at least 1. All
+	// records have this length unless variable is true.
 	minLen   int
 	variable bool
-	// id is the same for templates that describe the same records.
-	id   string
-	refs int // of templates in the exporters' table, whose lock guards it
+	// id encodes the version and all fields: equal ids mean equal records.
+	id string
+	// templates counts the templates of all exporters that have this shape;
+	// exporters.shapesMu guards it.
+	templates int
 }
 
-// newTemplate checks a template that was received. It returns nil for one that
-// cannot describe a record: no fields (an IPFIX withdrawal, which RFC 7011, 8.4
-// forbids over UDP), no length, or longer than any datagram.
+// bytes returns what the shape takes on the heap.
+func (s *shape) bytes() int64 {
+	return allocated(int64(unsafe.Sizeof(*s))) + allocated(int64(cap(s.fields))*int64(unsafe.Sizeof(netflow.Field{}))) + allocated(int64(len(s.id)))
+}
+
+// newTemplate checks a template that was received. It returns nil if the template
+// cannot describe a record: it has no fields (an IPFIX withdrawal, which RFC 7011,
+// 8.4 forbids over UDP), its records have no bytes, or no datagram can hold one.
 func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) *template {
 	s := &shape{scopes: len(scopes), options: options}
 	s.fields = slices.Concat(scopes, fields)
@@ -91,17 +100,14 @@ func bit(b bool) byte {
 	return 0
 }
 
-// sameShape tells whether two templates describe the same records.
-func (t *template) sameShape(o *template) bool { return t.id == o.id }
-
-// has tells whether the template has the IANA element typ.
+// has reports whether the template has the IANA element typ.
 func (t *template) has(typ uint16) bool {
 	return slices.ContainsFunc(t.fields, func(f netflow.Field) bool { return !f.PenProvided && f.Type == typ })
 }
 
-// nextField returns the length of a field at the start of b, and how many
-// bytes of b come before its value (the length prefix of RFC 7011, 7). ok is
-// false if b does not hold the whole field.
+// nextField returns the length in bytes of the value of a field at the start of b,
+// and that of the prefix before it, which holds the length of a variable-length
+// field (RFC 7011, 7). ok is false if b does not hold the whole field.
 func nextField(f *netflow.Field, b []byte) (prefix, length int, ok bool) {
 	length = int(f.Length)
 	if f.Length == variableLength {

@@ -1,73 +1,116 @@
 package collector
 
-// Bounds on the caches of one worker. Beyond one of them the worker empties the
-// caches, and derives their content again from the table of exporters.
-const (
-	maxBindings = 1 << 17
-	// maxDecodersCost is in fields of templates. A record decoder costs
-	// recordDecoderCost on top.
-	maxDecodersCost   = 1 << 17
-	recordDecoderCost = 8
+import (
+	"maps"
+	"unsafe"
+
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
 )
 
 // templateBinding is a record decoder as one exporter's template uses it.
 type templateBinding struct {
 	*recordDecoder
+	key templateKey
 	// generation is the exporter's, from which the rest was taken.
 	generation   uint64
-	tmpl         *template
 	samplingRate uint64 // of the observation domain
 	bootTime     uint64 // from options data, in Unix milliseconds; 0 if unknown
 }
 
-// bind returns how to read the data sets of a template, nil if the template is
-// unknown. It takes a lock only when the exporter's templates changed.
-func (d *Decoder) bind(k templateKey) *templateBinding {
+// bind returns how to read a data set of so many bytes. known reports whether its
+// template is known. Even then the binding may be nil, if the set is too short for a
+// record: a record decoder takes long to make, and many short sets fit into a
+// datagram.
+//
+// A lock is taken only if the exporter's templates, sampling rates or boot times have
+// changed, or for such a short set.
+func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known bool) {
 	p, e := d.peer, d.peer.exporter
-	b := p.bindings[k]
+	b = p.bindings[k]
 	// The generation is read before what depends on it.
 	generation := e.generation.Load()
-	if b != nil && b.generation == generation {
-		return b
+	if b != nil && b.generation == generation && b.tmpl.shape != nil {
+		b.lastUsed = d.received
+		return b, true
 	}
-	t := e.template(k, p.source.Port())
-	if t == nil {
+	t, ok := e.template(k, p.source.Port())
+	if !ok {
 		if b != nil {
 			delete(p.bindings, k)
-			d.numBindings--
+			d.chargePeer(p, -bindingBytes)
 		}
-		return nil
+		return nil, false
+	}
+	if length < t.minLen {
+		return nil, true
 	}
 	if b == nil {
-		b = new(templateBinding)
-		if d.numBindings < maxBindings { // else until the cache starts anew
-			p.bindings[k] = b
-			d.numBindings++
-		}
+		b = &templateBinding{key: k}
+		d.makeRoomForBinding(p)
+		p.bindings[k] = b
+		d.chargePeer(p, bindingBytes)
 	}
-	if b.recordDecoder == nil || b.tmpl.id != t.id {
-		b.recordDecoder = d.recordDecoderOf(t)
+	if b.recordDecoder == nil || b.tmpl.shape == nil || b.tmpl.id != t.id {
+		b.recordDecoder = d.recordDecoderOf(&t)
 	}
-	b.generation, b.tmpl = generation, t
+	b.lastUsed = d.received
+	b.generation = generation
 	b.samplingRate = e.samplingRate(samplerKey{domain: k.domain, version: k.version})
-	b.bootTime = e.boot(k.domain)
-	return b
+	b.bootTime = e.bootTime(k.domain)
+	return b, true
 }
 
-// recordDecoderOf returns the record decoder of a template's shape.
+// makeRoomForBinding evicts random bindings of a peer until its budget holds one
+// more.
+func (d *Decoder) makeRoomForBinding(p *peer) {
+	for (len(p.bindings)+1)*bindingBytes > peerBudget {
+		for k := range p.bindings { // begins with a random one
+			delete(p.bindings, k)
+			break
+		}
+		d.chargePeer(p, -bindingBytes)
+	}
+}
+
+// recordDecoderOf returns the record decoder of a template's shape. If the budget
+// of record decoders is used up, others go: of a random few the one not used for
+// longest, each time.
 func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 	if rd := d.recordDecoders[t.id]; rd != nil {
 		return rd
 	}
-	cost := recordDecoderCost + len(t.fields) + t.minLen/64 // its scratch buffer, in fields
-	if d.decodersCost += cost; d.decodersCost > maxDecodersCost {
-		// The bindings refer to their record decoders, so they are cleared, too.
-		clear(d.recordDecoders)
-		clear(d.peers)
-		clear(d.peer.bindings)
-		d.decodersCost, d.numBindings, d.numSeqs = cost, 0, 0
-	}
 	rd := newRecordDecoder(t)
+	rd.bytes = rd.size()
+	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > decodersBudget {
+		id, old, _ := victim(maps.All(d.recordDecoders), func(a, b *recordDecoder) bool { return a.lastUsed < b.lastUsed })
+		delete(d.recordDecoders, id)
+		d.decodersBytes -= old.bytes
+		*old = recordDecoder{} // bindings that refer to it look up another one
+	}
 	d.recordDecoders[t.id] = rd
+	d.decodersBytes += rd.bytes
 	return rd
+}
+
+// emptyDecoderBytes is what a record decoder takes that was evicted, but that a
+// binding refers to.
+const emptyDecoderBytes = int(unsafe.Sizeof(recordDecoder{}))
+
+// size returns what a record decoder takes on the heap, in bytes: with a place in
+// Decoder.recordDecoders and the shape, to which it may be the last to refer.
+func (rd *recordDecoder) size() int {
+	n := emptyDecoderBytes + int(rd.tmpl.bytes()) + 4*25 +
+		cap(rd.scratch) + 128 + // lines of cache around it
+		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) +
+		cap(rd.reverseCounters)*8
+	for _, d := range []*direction{&rd.forward, rd.reverse} {
+		if d != nil {
+			const boxedValue = 24 // the header of a slice in an interface
+			n += cap(d.fields)*(int(unsafe.Sizeof(netflow.DataField{}))+boxedValue) +
+				cap(d.variable)*int(unsafe.Sizeof(variableField{})) +
+				cap(d.extra)*int(unsafe.Sizeof(extraField{})) +
+				int(unsafe.Sizeof(direction{}))
+		}
+	}
+	return n + n/8 // size classes
 }

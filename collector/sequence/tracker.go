@@ -8,7 +8,10 @@
 // Nothing here is safe for use by several goroutines at once.
 package sequence
 
-import "time"
+import (
+	"time"
+	"unsafe"
+)
 
 const (
 	// reorderWindow is how many messages may arrive before a late one, before what
@@ -21,6 +24,10 @@ const (
 	maxJump = 1 << 20
 	// MaxTrackers bounds the trackers of one source.
 	MaxTrackers = 256
+	// idleGaps is for how many gaps a tracker without open ones keeps memory.
+	idleGaps = 8
+	// IdleGapBytes is how much memory that is, in bytes.
+	IdleGapBytes = idleGaps * int(unsafe.Sizeof(gap{}))
 	// uptimeSlack is by how many milliseconds reordering may set an uptime back.
 	uptimeSlack = 60_000
 )
@@ -65,36 +72,36 @@ type Source struct {
 // Len returns the number of trackers.
 func (q *Source) Len() int { return len(q.byStream) }
 
-// Tracker returns the tracker for a message, nil if the source has too many. seq
-// and n are those of the message. fresh reports whether the tracker is new.
-func (q *Source) Tracker(k Stream, seq uint32, n RecordCount) (t *Tracker, fresh bool) {
+// Tracker returns the tracker for a message, which it creates if need be, or nil if the
+// source has too many. seq and n are those of the message.
+func (q *Source) Tracker(k Stream, seq uint32, n RecordCount) *Tracker {
 	if k.Protocol == IPFIX && q.acrossDomains {
 		if q.last.outOfWindow < reorderWindow {
-			return q.last, false
+			return q.last
 		}
 		*q = Source{} // it was chance that one domain's number followed another's
 	}
-	t = q.byStream[k]
+	t := q.byStream[k]
 	if t == nil {
 		if k.Protocol == IPFIX && q.last != nil && seq != 0 {
 			if ahead := int32(seq - q.last.next()); ahead >= 0 && ahead <= reorderWindow {
 				q.acrossDomains = true
-				return q.last, false
+				return q.last
 			}
 		}
 		if len(q.byStream) >= MaxTrackers {
-			return nil, false
+			return nil
 		}
 		if q.byStream == nil {
 			q.byStream = make(map[Stream]*Tracker)
 		}
-		t, fresh = newTracker(k.Protocol), true
+		t = newTracker(k.Protocol)
 		q.byStream[k] = t
 	}
 	if k.Protocol == IPFIX {
 		q.compareDomains(k, t, seq, n)
 	}
-	return t, fresh
+	return t
 }
 
 // compareDomains finds out whether the source counts across its domains: three
@@ -296,8 +303,16 @@ func (t *Tracker) closeOld(now int64, messages int) (lost uint64) {
 			kept = append(kept, g)
 		}
 	}
-	t.gaps = kept
+	t.keep(kept)
 	return lost
+}
+
+// keep sets the open gaps, and returns the memory of many once they are closed.
+func (t *Tracker) keep(open []gap) {
+	if len(open) == 0 && cap(open) > idleGaps {
+		open = nil
+	}
+	t.gaps = open
 }
 
 // CloseAll closes all gaps, and returns how many numbers were lost in them.
@@ -305,6 +320,6 @@ func (t *Tracker) CloseAll() (lost uint64) {
 	for _, g := range t.gaps {
 		lost += uint64(g.to - g.from)
 	}
-	t.gaps = t.gaps[:0]
+	t.keep(t.gaps[:0])
 	return lost
 }

@@ -2,8 +2,6 @@ package collector
 
 import (
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -86,14 +84,12 @@ func TestHoldBounds(t *testing.T) {
 		t.Errorf("%d held and %d dropped of %d", held, dropped, sent)
 	}
 	// Eviction of the exporters accounts for what they hold.
-	c.exporters.max = 1
+	c.exporters.totalBudget = 1
 	for i := range byte(8) {
 		c.exporters.get(netip.AddrFrom4([4]byte{10, 0, 0, i}), 1)
-		c.exporters.mu.Lock()
-		for len(c.exporters.byAddr) > 1 {
-			c.exporters.evictLocked()
+		if n := c.exporters.len(); n > 1 {
+			t.Errorf("%d exporters", n)
 		}
-		c.exporters.mu.Unlock()
 	}
 	if n, dropped := c.exporters.numHeld.Load(), d.metrics.sets[setHoldFull].Load()+c.own.sets[setHoldFull].Load(); n != 0 || dropped != sent {
 		t.Errorf("%d held, %d dropped of %d", n, dropped, sent)
@@ -121,116 +117,5 @@ func TestPolicy(t *testing.T) {
 	}
 	if n := d.metrics.drops[dropNotAllowed].Load(); n != 1 {
 		t.Errorf("%d not allowed", n)
-	}
-}
-
-// TestStore writes the table and reads it back into another collector.
-func TestStore(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "templates")
-	now := time.Unix(0, testTime)
-	c, _ := newWith(t, Config{})
-	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
-	other := netip.AddrPortFrom(testSource.Addr(), 9)
-	for _, b := range [][]byte{
-		ipfixMessage(0, 1, set(2, basicTemplate(256))),
-		ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{34, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint32(77), uint64(5)))),
-		ipfixMessage(0, 1, set(2, templateRecord(257, ie{892, 0xffff, 6876}))),
-		v9Message(0, 1, set(0, basicTemplate(256))),
-	} {
-		d.Datagram(testSource, AnyFlow, b, testTime)
-	}
-	d.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256, ie{27, 16, 0}))), testTime)
-	s := &store{path: file}
-	if err := s.save(c.exporters, now, false); err != nil {
-		t.Fatal(err)
-	}
-	restored := func(file string, now time.Time) (*Collector, int, error) {
-		c, _ := newWith(t, Config{})
-		n, err := (&store{path: file}).load(c.exporters, now)
-		return c, n, err
-	}
-	c2, n, err := restored(file, now.Add(23*time.Hour))
-	if err != nil || n != 5 {
-		t.Fatalf("%d templates restored, error %v", n, err)
-	}
-	var rate uint64
-	var got []string
-	d2 := c2.NewDecoder(&sink{f: func(r *flow.Record) { rate = r.Msg.SamplingRate; got = append(got, tuple(r)) }})
-	d2.Datagram(netip.AddrPortFrom(testSource.Addr(), 5), AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime)
-	d2.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(256, netip.MustParseAddr("fd00::1").AsSlice())), testTime)
-	if rate != 77 || !slices.Equal(got, []string{basicTuple, "fd00::1  0 0 0 0 0"}) {
-		t.Errorf("rate %d, records %q", rate, got)
-	}
-	e := c2.exporters.get(testSource.Addr(), 0)
-	if l := e.templates[portKey{templateKey: templateKey{1, 10, 256}}]; l == nil || l.refreshed != testTime/1e9 {
-		t.Errorf("the template's age is not kept: %+v", l)
-	}
-	if _, n, err := restored(file, now.Add(25*time.Hour)); err != nil || n != 0 {
-		t.Errorf("%d templates a day old are trusted, error %v", n, err)
-	}
-	if _, n, err := restored(filepath.Join(t.TempDir(), "none"), now); err != nil || n != 0 {
-		t.Errorf("missing file: %d templates, error %v", n, err)
-	}
-
-	// Damage of every kind is noticed, and the file set aside.
-	whole, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, content := range map[string][]byte{
-		"empty": {}, "cut": whole[:len(whole)/2], "foreign": []byte("{\"exporters\":[]}\n"),
-		"flipped":         slices.Concat(whole[:len(whole)-20], []byte{whole[len(whole)-20] ^ 1}, whole[len(whole)-19:]),
-		"another version": []byte(strings.Replace(string(whole), storeFormat, "kube-enricher-templates/9", 1)),
-	} {
-		bad := filepath.Join(t.TempDir(), "t")
-		if err := os.WriteFile(bad, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		c, hook := newWith(t, Config{TemplatesFile: bad})
-		if c.restoreTemplates() == nil || len(hook.AllEntries()) != 1 || c.exporters.len() != 0 {
-			t.Errorf("%s: %d lines logged, %d exporters", name, len(hook.AllEntries()), c.exporters.len())
-		}
-		if got, err := os.ReadFile(bad + ".bad"); err != nil || !slices.Equal(got, content) {
-			t.Errorf("%s: not set aside: %v", name, err)
-		}
-	}
-
-	// Nothing is left behind by writing, and a directory that has gone is an error.
-	if files, _ := os.ReadDir(filepath.Dir(file)); len(files) != 1 {
-		t.Errorf("files %v", files)
-	}
-	if err := (&store{path: filepath.Join(file, "x")}).save(c.exporters, now, true); err == nil {
-		t.Error("no error")
-	}
-}
-
-// TestStoreInterval writes a changed table every few seconds at most.
-func TestStoreInterval(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "templates")
-	c, _ := newWith(t, Config{})
-	s := &store{path: file}
-	now := time.Unix(0, testTime)
-	wrote := func(now time.Time) bool {
-		_ = os.Remove(file)
-		if err := s.save(c.exporters, now, false); err != nil {
-			t.Fatal(err)
-		}
-		_, err := os.Stat(file)
-		return err == nil
-	}
-	wrote(now)
-	e := c.exporters.get(testSource.Addr(), testTime/1e9)
-	e.setSampling(samplerKey{version: 9}, 5)
-	if wrote(now.Add(time.Second)) {
-		t.Error("written after a second")
-	}
-	if !wrote(now.Add(3 * time.Second)) {
-		t.Error("not written after 3 s")
-	}
-	if wrote(now.Add(30 * time.Second)) {
-		t.Error("written without a change")
-	}
-	if !wrote(now.Add(2 * time.Minute)) {
-		t.Error("times of refresh are not written")
 	}
 }

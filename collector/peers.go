@@ -1,0 +1,117 @@
+package collector
+
+import (
+	"net/netip"
+	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+)
+
+// Budgets of the caches of one worker, in bytes. What does not fit is evicted one
+// by one: it can be derived again from the table of exporters, but for sequence
+// numbers, which are then tracked anew.
+const (
+	// peersBudget is for the sources, with their bindings and sequence numbers: for
+	// 4,096 sources with ten templates in use each.
+	peersBudget = 24 << 20
+	// peerBudget is for the bindings of one source: 64 observation domains of 89
+	// templates take half of it. Beyond it the source evicts its own.
+	peerBudget = 4 << 20
+	// decodersBudget is for the record decoders. One of 50 fields takes about 10 KiB.
+	decodersBudget = 16 << 20
+)
+
+// Sizes on the heap, in bytes. They include four slots of a Go map, of 8 slots and
+// 8 control bytes a group (Go's internal/runtime/maps): a map is at least 7/16 full
+// after it grew, and half as full if keys come and go.
+const (
+	// peerBytes has the exporter, too: a peer may be the last to refer to it.
+	peerBytes    = int(unsafe.Sizeof(peer{})) + int(unsafe.Sizeof(exporter{})) + 4*41 + 128
+	bindingBytes = int(unsafe.Sizeof(templateBinding{})) + 4*17 + emptyDecoderBytes
+	// trackerBytes has the room that a tracker keeps for gaps.
+	trackerBytes = int(unsafe.Sizeof(sequence.Tracker{})) + 4*17 + sequence.IdleGapBytes
+)
+
+// peer is what a worker keeps of one source, an address and port.
+type peer struct {
+	exporter *exporter
+	source   netip.AddrPort
+	address  []byte // SamplerAddress: 4 or 16 bytes
+	bindings map[templateKey]*templateBinding
+	// sampling is the rate that -sampling gives to exporters that send none.
+	sampling  uint64
+	sequences sequence.Source
+
+	lastUsed int64 // Unix nanoseconds
+	bytes    int   // of peersBudget; 0 once the peer was evicted
+}
+
+// peerOf returns what the worker keeps of a source, and notes that a datagram of it
+// has been received.
+func (d *Decoder) peerOf(source netip.AddrPort) *peer {
+	now := d.received / 1e6
+	p := d.peers[source]
+	if p != nil && !p.exporter.evicted.Load() {
+		p.lastUsed = d.received
+		if p.exporter.lastSeen.Load() < now {
+			p.exporter.lastSeen.Store(now)
+		}
+		return p
+	}
+	if p != nil {
+		d.forgetPeer(p)
+	}
+	p = &peer{
+		exporter: d.exporters.get(source.Addr(), now),
+		source:   source,
+		address:  source.Addr().AsSlice(),
+		bindings: make(map[templateKey]*templateBinding),
+		sampling: d.policy.samplingRate(source.Addr()),
+		lastUsed: d.received,
+		bytes:    peerBytes,
+	}
+	d.peers[source] = p
+	d.peersBytes += peerBytes
+	d.evictPeers(p)
+	return p
+}
+
+// chargePeer adds to what a peer takes, in bytes; it may be less than 0. If the budget
+// is used up, other peers go.
+func (d *Decoder) chargePeer(p *peer, bytes int) {
+	if p.bytes == 0 {
+		return // evicted, and in use for the datagram at hand
+	}
+	p.bytes += bytes
+	d.peersBytes += bytes
+	d.evictPeers(p)
+}
+
+// evictPeers evicts peers, but not the exception, until the budget is kept: of a
+// random few the one that was silent for longest, each time.
+func (d *Decoder) evictPeers(except *peer) {
+	for d.peersBytes > peersBudget {
+		others := func(yield func(netip.AddrPort, *peer) bool) {
+			for source, p := range d.peers {
+				if p != except && !yield(source, p) {
+					return
+				}
+			}
+		}
+		_, p, ok := victim(others, func(a, b *peer) bool { return a.lastUsed < b.lastUsed })
+		if !ok {
+			return
+		}
+		d.forgetPeer(p)
+	}
+}
+
+// forgetPeer removes a peer from the cache, if it is there.
+func (d *Decoder) forgetPeer(p *peer) {
+	if p.bytes == 0 {
+		return
+	}
+	delete(d.peers, p.source)
+	d.peersBytes -= p.bytes
+	p.bytes = 0
+}
