@@ -45,7 +45,7 @@ message Records { repeated flowpb.EnrichedFlow record = 1; }
 		t.Fatal(err)
 	}
 	c := parseArgs(t, "-format", "pb", "-fields", "all", "-cluster", "c", "-mapping", "SrcAddr=Src,DstAddr=Dst,SamplerAddress=Sampler")
-	enc, err := newEncoder(c, c.outputs[0])
+	enc, err := c.NewEncoder(c.Outputs[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,12 +122,12 @@ func TestJQ(t *testing.T) {
 func recordNames(t *testing.T, schema string) map[string]bool {
 	t.Helper()
 	c := parseArgs(t, "-schema", schema, "-fields", "all")
-	enc, err := encode.NewJSON(encode.JSONConfig{Schema: schema, Fields: "all", Mapping: c.mapping, Cluster: "c"})
+	enc, err := encode.NewJSON(encode.JSONConfig{Schema: schema, Fields: "all", Mapping: c.Mapping, Cluster: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := new(flow.Record)
-	for i := range c.mapping {
+	for i := range c.Mapping {
 		r.Ends[i].Object = flow.NewObject(flow.Object{
 			Kind: "Pod", Namespace: "x", Name: "x", HostIP: "x", Workload: "x", WorkloadKind: "x", Node: "x", Zone: "x", UID: "x", Warn: "x",
 		})

@@ -627,7 +627,8 @@ func TestClosedPipe(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Close()
-	if code := p.wait(); code != exitDone || p.stderr() != "" {
+	code := p.wait()
+	if line, rest, _ := strings.Cut(p.stderr(), "\n"); code != exitDone || !strings.Contains(line, "msg=started") || rest != "" {
 		t.Errorf("exit code %d: %s", code, p.stderr())
 	}
 }
