@@ -21,21 +21,13 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
-
-func lookPath(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("no %s", name)
-	}
-	return path
-}
 
 // TestProtocDecode has protoc decode, by flow.proto, what is written of every
 // capture.
 func TestProtocDecode(t *testing.T) {
-	protoc := lookPath(t, "protoc")
+	protoc := needs.Program(t, "protoc")
 	dir := t.TempDir()
 	// A record with the tag of such a field before it is an element of the list.
 	if err := os.WriteFile(filepath.Join(dir, "records.proto"), []byte(`syntax = "proto3";
@@ -87,7 +79,7 @@ message Records { repeated flowpb.EnrichedFlow record = 1; }
 
 // TestJQ has jq read each schema.
 func TestJQ(t *testing.T) {
-	jq := lookPath(t, "jq")
+	jq := needs.Program(t, "jq")
 	type sums [4]uint64 // records, bytes, packets, records from namespace shop
 	var want sums
 	c := parseArgs(t)
