@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,18 +20,20 @@ type kafkaOutput struct {
 	hashing bool   // keys decide which partition a record goes to
 }
 
-const (
-	kafkaFlags = "transport.kafka."
-	groupKafka = "Kafka"
-)
+// kafkaFlags begins the names of its options.
+const kafkaFlags = "transport.kafka."
 
 func (k *kafkaOutput) name() string { return "kafka" }
 
 func (k *kafkaOutput) options() []option {
-	file := func(field func(*Config) *string) func(*Config, string) error { return path(field, "give a file") }
+	return inGroup("Kafka", slices.Concat(k.topicOptions(), k.batchOptions(), k.connectionOptions()))
+}
+
+// topicOptions returns the options of brokers, topic and keys.
+func (k *kafkaOutput) topicOptions() []option {
 	return []option{
 		{
-			name: kafkaFlags + "brokers", group: groupKafka, arg: "HOST:PORT,...", def: strings.Join(transport.DefaultKafkaBrokers, ","),
+			name: kafkaFlags + "brokers", arg: "HOST:PORT,...", def: strings.Join(transport.DefaultKafkaBrokers, ","),
 			usage: "some of the brokers; the program learns of the others from them",
 			set: func(_ *Config, v string) (err error) {
 				k.Brokers, err = transport.ParseBrokers(v)
@@ -38,7 +41,7 @@ func (k *kafkaOutput) options() []option {
 			},
 		},
 		{
-			name: kafkaFlags + "srv", group: groupKafka, arg: "NAME",
+			name: kafkaFlags + "srv", arg: "NAME",
 			usage: "DNS SRV record that lists brokers, in place of `-transport.kafka.brokers`: `_kafka._tcp.example.org`",
 			set: func(_ *Config, v string) error {
 				if strings.ContainsAny(v, " /:") {
@@ -49,7 +52,7 @@ func (k *kafkaOutput) options() []option {
 			},
 		},
 		{
-			name: kafkaFlags + "topic", group: groupKafka, arg: "NAME", def: transport.DefaultKafkaTopic,
+			name: kafkaFlags + "topic", arg: "NAME", def: transport.DefaultKafkaTopic,
 			usage: "topic to write to. If it does not exist, the program waits until somebody creates it, or the brokers do",
 			set: func(_ *Config, v string) error {
 				if !topicName.MatchString(v) {
@@ -60,18 +63,24 @@ func (k *kafkaOutput) options() []option {
 			},
 		},
 		{
-			name: kafkaFlags + "key", group: groupKafka, arg: "FIELD,...", def: encode.DefaultKey,
+			name: kafkaFlags + "key", arg: "FIELD,...", def: encode.DefaultKey,
 			usage: "fields that a record's key is made of; empty for no key. If a field of the source and the same field of the destination are both named, the lesser value comes first, " +
 				"so both directions of a conversation have one key. docs/kafka.md describes it",
 			set: func(_ *Config, v string) error { k.key = v; return nil }, // checked by finish, with the mapping
 		},
 		{
-			name: kafkaFlags + "hashing", group: groupKafka, def: "true",
+			name: kafkaFlags + "hashing", def: "true",
 			usage: "send records with the same key to the same partition. With `=false`, goflow2's default, records go to the partitions in turn",
 			set:   boolean(func(*Config) *bool { return &k.hashing }),
 		},
+	}
+}
+
+// batchOptions returns the options of how records are gathered and sent.
+func (k *kafkaOutput) batchOptions() []option {
+	return []option{
 		{
-			name: kafkaFlags + "compression", group: groupKafka, arg: "NAME", def: transport.CompressionNone,
+			name: kafkaFlags + "compression", arg: "NAME", def: transport.CompressionNone,
 			usage: "`none`, `gzip`, `snappy`, `lz4` or `zstd`",
 			set: func(c *Config, v string) error {
 				if v == "" {
@@ -82,12 +91,12 @@ func (k *kafkaOutput) options() []option {
 			},
 		},
 		{
-			name: kafkaFlags + "buffer", group: groupKafka, arg: "BYTES", def: strconv.Itoa(transport.DefaultKafkaBuffer),
+			name: kafkaFlags + "buffer", arg: "BYTES", def: strconv.Itoa(transport.DefaultKafkaBuffer),
 			usage: "room for records that the brokers have not acknowledged, so that a short outage loses none. When it is full, new records are dropped and counted",
 			set:   integer(func(*Config) *int { return &k.BufferBytes }, 128<<10, 1<<40),
 		},
 		{
-			name: kafkaFlags + "flushfreq", group: groupKafka, arg: "DURATION", def: transport.DefaultKafkaFlushFrequency.String(),
+			name: kafkaFlags + "flushfreq", arg: "DURATION", def: transport.DefaultKafkaFlushFrequency.String(),
 			usage: "how long a record may wait so that more are sent with it, at most 1m; `0s` for not at all",
 			set: func(c *Config, v string) error {
 				if err := duration(func(*Config) *time.Duration { return &k.FlushFrequency })(c, v); err != nil {
@@ -103,42 +112,49 @@ func (k *kafkaOutput) options() []option {
 			},
 		},
 		{
-			name: kafkaFlags + "flushbytes", group: groupKafka, arg: "BYTES", def: strconv.Itoa(transport.DefaultKafkaFlushBytes),
+			name: kafkaFlags + "flushbytes", arg: "BYTES", def: strconv.Itoa(transport.DefaultKafkaFlushBytes),
 			usage: "how much may gather before it is sent. A full batch, and records that take half of the buffer, are sent in any case",
 			set:   integer(func(*Config) *int { return &k.FlushBytes }, 1, 1<<40),
 		},
 		{
-			name: kafkaFlags + "maxmsgbytes", group: groupKafka, arg: "BYTES", def: strconv.Itoa(transport.DefaultKafkaMaxMsgBytes),
+			name: kafkaFlags + "maxmsgbytes", arg: "BYTES", def: strconv.Itoa(transport.DefaultKafkaMaxMsgBytes),
 			usage: "size limit of a batch before compression, and so of a record. The brokers' `message.max.bytes` must not be smaller",
 			set:   integer(func(*Config) *int { return &k.MaxMsgBytes }, 1000, 1e9),
 		},
+	}
+}
+
+// connectionOptions returns the options of TLS and SASL.
+func (k *kafkaOutput) connectionOptions() []option {
+	file := func(field func(*Config) *string) func(*Config, string) error { return path(field, "give a file") }
+	return []option{
 		{
-			name: kafkaFlags + "tls", group: groupKafka, def: "false",
+			name: kafkaFlags + "tls", def: "false",
 			usage: "connect with TLS",
 			set:   boolean(func(*Config) *bool { return &k.TLS }),
 		},
 		{
-			name: kafkaFlags + "tls.ca", group: groupKafka, arg: "FILE",
+			name: kafkaFlags + "tls.ca", arg: "FILE",
 			usage: "certificates of the authorities that sign the brokers' certificates (PEM), in place of the system's. This file and the next two are read at each connection, so they may be replaced",
 			set:   file(func(*Config) *string { return &k.CA }),
 		},
 		{
-			name: kafkaFlags + "tls.client", group: groupKafka, arg: "FILE",
+			name: kafkaFlags + "tls.client", arg: "FILE",
 			usage: "client certificate for the brokers (PEM)",
 			set:   file(func(*Config) *string { return &k.ClientCert }),
 		},
 		{
-			name: kafkaFlags + "tls.key", group: groupKafka, arg: "FILE",
+			name: kafkaFlags + "tls.key", arg: "FILE",
 			usage: "key of the client certificate (PEM)",
 			set:   file(func(*Config) *string { return &k.ClientKey }),
 		},
 		{
-			name: kafkaFlags + "tls.insecure", group: groupKafka, def: "false",
+			name: kafkaFlags + "tls.insecure", def: "false",
 			usage: "don't verify the brokers' certificates",
 			set:   boolean(func(*Config) *bool { return &k.Insecure }),
 		},
 		{
-			name: kafkaFlags + "sasl", group: groupKafka, arg: "MECHANISM", def: transport.SASLNone,
+			name: kafkaFlags + "sasl", arg: "MECHANISM", def: transport.SASLNone,
 			usage: "how to log in to the brokers: `none`, `plain`, `scram-sha256` or `scram-sha512`, with the environment variables `KAFKA_SASL_USER` and `KAFKA_SASL_PASS`. Use it with TLS",
 			set: func(c *Config, v string) error {
 				return oneOf(func(*Config) *string { return &k.SASL }, transport.SASLNone, transport.SASLPlain, transport.SASLSHA256, transport.SASLSHA512)(c, strings.ToLower(v))
