@@ -133,7 +133,7 @@ func TestGoflow2Program(t *testing.T) {
 			n := len(sources) + 2
 			c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, byte(n>>8), byte(n))})
 			if err != nil {
-				t.Skipf("no addresses of 127/8 to send from: %v", err)
+				t.Skipf("needs addresses of 127/8 to send from: %v", err)
 			}
 			t.Cleanup(func() { c.Close() })
 			sources[key] = c
