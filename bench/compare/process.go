@@ -40,7 +40,7 @@ type program struct {
 	args func(b *bench, udp, http, output string) ([]string, error)
 	// written reads how many records it has written so far.
 	written func(p *process) (uint64, error)
-	// ready tells whether it receives.
+	// ready reports whether it receives.
 	ready func(p *process) bool
 }
 

@@ -238,7 +238,7 @@ func (l *Lab) Send(ns string, from, to netip.AddrPort, n, size int) {
 	}
 }
 
-// Listening says whether something listens on a TCP port in a namespace.
+// Listening reports whether something listens on a TCP port in a namespace.
 func (l *Lab) Listening(ns string, port int) bool {
 	found := false
 	err := l.In(ns, func() error {
