@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
@@ -497,6 +499,37 @@ func TestUsage(t *testing.T) {
 			t.Errorf("-%s is there twice", o.name)
 		}
 		seen[o.name] = true
+	}
+}
+
+// TestOutputTypes checks that all there is to know of an output follows from its
+// entry in the table.
+func TestOutputTypes(t *testing.T) {
+	types := outputTypes()
+	table := options(types)
+	_, unknown := Parse([]string{"-transport", "pigeon"}, nil, false)
+	for _, o := range types {
+		for _, opt := range o.options() {
+			if opt.name != "transport."+o.name() && !strings.HasPrefix(opt.name, "transport."+o.name()+".") {
+				t.Errorf("-%s is an option of %s", opt.name, o.name())
+			}
+			if opt.group == "" || !slices.ContainsFunc(table, func(in option) bool { return in.name == opt.name && in.group == opt.group }) {
+				t.Errorf("-%s is not in the table", opt.name)
+			}
+		}
+		c, err := Parse([]string{"-transport", o.name()}, nil, false)
+		if err != nil || len(c.Outputs) != 1 || c.Outputs[0].Transport != o.name() {
+			t.Errorf("-transport %s: %v", o.name(), err)
+			continue
+		}
+		if unknown == nil || !strings.Contains(unknown.Error(), o.name()) {
+			t.Errorf("%v does not allow %s", unknown, o.name())
+		}
+		log := logrus.New()
+		log.SetOutput(io.Discard)
+		if _, err := c.NewOutput(c.Outputs[0], OutputDeps{Stdout: os.Stdout, Log: log, Reg: prometheus.NewRegistry()}); err != nil {
+			t.Errorf("%s: %v", o.name(), err)
+		}
 	}
 }
 

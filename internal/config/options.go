@@ -145,11 +145,13 @@ func recordOptions(types []outputType) []option {
 
 // outputOptions returns the option that chooses outputs.
 func outputOptions(types []outputType) []option {
+	names := typeNames(types)
 	return []option{
 		{
-			name: "transport", arg: "NAME,...", def: "file",
-			usage: "where records go: `file`, `kafka`, or both, each with its format if that is not the same for all: `file:json,kafka:protobuf`. Each has its own buffer; if one stalls, the other goes on",
-			set:   setTransport(types),
+			name: "transport", arg: "NAME,...", def: names[0],
+			usage: "where records go: one or more of `" + strings.Join(names, "`, `") + "`, each with its format if that is not the same for all: `" + severalOutputs + "`. " +
+				"Each has its own buffer; if one stalls, the others go on",
+			set: setTransport(types),
 		},
 	}
 }

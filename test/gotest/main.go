@@ -66,6 +66,9 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 	if wrong := r.summary(strings.Fields(os.Getenv("TEST_NEEDS"))); wrong && code == 0 {
 		code = 1
 	}
+	if code != 0 {
+		fmt.Fprintln(stdout, "FAIL") // as go test ends without -json
+	}
 	return code, r.save(os.Getenv("TEST_SKIPS"))
 }
 
