@@ -17,6 +17,8 @@ MAKEOVERRIDES :=
 BINARY   := bin/kube-enricher
 LINTER   := bin/golangci-lint
 SBOM     := bin/cyclonedx-gomod
+# go test, and then which tests were skipped and why.
+GOTEST   := bin/gotest
 LDFLAGS   = -s -w -X main.version=$(VERSION)
 CAPTURE  := testdata/captures/ovs-ipfix-2node-geneve.pcap
 SNAPSHOT := examples/demo/snapshot.yaml
@@ -39,12 +41,12 @@ demo: ## show records enriched from a real Open vSwitch export; needs no cluster
 	@sh examples/demo/demo.sh $(BINARY) $(CAPTURE) $(SNAPSHOT)
 
 .PHONY: test
-test: ## vet, then all tests, and once more with the race detector
+test: $(GOTEST) ## vet, then all tests, and once more with the race detector
 	$(GO) vet $(PKG)
-	$(GO) test $(PKG)
+	$(GOTEST) $(GO) test $(PKG)
 	@# The first run is not in vain: tests of allocations mean nothing under -race.
 	@if [ "$$(env -u CGO_ENABLED $(GO) env CGO_ENABLED)" = 1 ]; then \
-		echo '$(GO) test -race $(PKG)'; CGO_ENABLED=1 $(GO) test -race $(PKG); \
+		echo '$(GO) test -race $(PKG)'; CGO_ENABLED=1 $(GOTEST) $(GO) test -race $(PKG); \
 	else \
 		echo 'no C compiler: tests were run without the race detector'; \
 	fi
@@ -65,6 +67,9 @@ $(LINTER): tools/go.mod tools/go.sum
 	@echo 'building golangci-lint (once; takes a minute or two)'
 	$(GO) -C tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
+
+$(GOTEST): test/gotest/main.go
+	$(GO) build -o $@ ./test/gotest
 
 $(SBOM): tools/sbom/go.mod tools/sbom/go.sum
 	$(GO) -C tools/sbom build -o $(CURDIR)/bin/ tool
@@ -141,13 +146,13 @@ chart-lint: ## run helm lint on the chart; compiles helm the first time
 	test/e2e/bin/helm lint --strict $(CHART)
 
 .PHONY: test-dashboards
-test-dashboards: ## hold the Grafana dashboards to Grafana's own schemas
+test-dashboards: $(GOTEST) ## hold the Grafana dashboards to Grafana's own schemas
 	@# Go's test cache does not see files of another module.
-	$(GO) -C test/grafana test -count=1 ./...
+	$(GOTEST) $(GO) -C test/grafana test -count=1 ./...
 
 .PHONY: e2e
-e2e: ## run the binary against a real API server, built from Go modules (ARGS='-run TestX -v')
-	$(MAKE) -C test/e2e test GO='$(GO)' ARGS='$(ARGS)'
+e2e: $(GOTEST) ## run the binary against a real API server, built from Go modules (ARGS='-run TestX -v')
+	$(MAKE) -C test/e2e test GO='$(GO)' GOTEST='$(CURDIR)/$(GOTEST)' ARGS='$(ARGS)'
 
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (2m)

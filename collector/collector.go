@@ -168,7 +168,7 @@ func (c *Collector) allMetrics() []*workerMetrics {
 	return slices.Clone(c.workers)
 }
 
-// socket is a UDP socket of a listener, whose port is the bound one.
+// socket is a UDP socket of a listener, with the bound port and the granted buffer.
 type socket struct {
 	*udp.Socket
 	listener Listener
@@ -183,7 +183,7 @@ func (c *Collector) Open(ctx context.Context) error {
 		c.mu.Lock()
 		for _, s := range group {
 			bound := l
-			bound.Port = s.Port()
+			bound.Port, bound.ReceiveBuffer = s.Port(), s.ReceiveBuffer()
 			c.sockets = append(c.sockets, &socket{s, bound})
 		}
 		c.mu.Unlock()
@@ -196,7 +196,8 @@ func (c *Collector) Open(ctx context.Context) error {
 }
 
 // Bound returns the listeners that Open bound, with the port that the kernel chose
-// where the configured one is 0, and with the number of sockets that are open. It
+// where the configured one is 0, the number of sockets that are open, and the bytes
+// that the kernel granted to the buffer of each (0 where that is not known). It
 // returns nothing before Open and after Run. Any goroutine may call it.
 func (c *Collector) Bound() []Listener {
 	c.mu.Lock()

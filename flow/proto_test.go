@@ -20,6 +20,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
 var enriched = (*flowpb.EnrichedFlow)(nil).ProtoReflect().Descriptor()
@@ -134,10 +135,7 @@ func TestProtoGenerated(t *testing.T) {
 // TestProtoc compares the generated code with what protoc makes of flow.proto,
 // if it is there.
 func TestProtoc(t *testing.T) {
-	protoc, err := exec.LookPath("protoc")
-	if err != nil {
-		t.Skip("no protoc")
-	}
+	protoc := needs.Program(t, "protoc")
 	out := filepath.Join(t.TempDir(), "set")
 	cmd := exec.CommandContext(t.Context(), protoc, "--descriptor_set_out="+out, "flow/flow.proto")
 	cmd.Dir = ".."

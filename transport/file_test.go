@@ -485,7 +485,7 @@ func (l *limited) Write(p []byte) (int, error) {
 
 func TestFileFull(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
-		t.Skip(err)
+		t.Skip("needs /dev/full: ", err)
 	}
 	for _, block := range []bool{false, true} {
 		b := newBench(t, FileConfig{Path: "/dev/full", Block: block}, lineEncoder{})
@@ -688,7 +688,7 @@ func TestFileRemoved(t *testing.T) {
 func TestFileNamedPipe(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fifo")
 	if err := unix.Mkfifo(path, 0o600); err != nil {
-		t.Skip(err)
+		t.Skip("needs a named pipe: ", err)
 	}
 	b := newBench(t, FileConfig{Path: path}, lineEncoder{})
 	b.noError(b.Open())
@@ -745,7 +745,7 @@ func TestOpenPath(t *testing.T) {
 	_, w := pipe(t)
 	d, err := openPath(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), true)
 	if err != nil {
-		t.Skip(err)
+		t.Skip("needs /proc: ", err)
 	}
 	d.Close()
 	if d.fifo || d.regular {
@@ -1039,7 +1039,7 @@ func TestFileDirect(t *testing.T) {
 			var reader *os.File
 			if kind == "pipe" {
 				if err := unix.Mkfifo(path, 0o600); err != nil {
-					t.Skip(err)
+					t.Skip("needs a named pipe: ", err)
 				}
 				var err error
 				if reader, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0); err != nil {
@@ -1068,7 +1068,7 @@ func TestFileDirect(t *testing.T) {
 			put(3)
 			l := f.buf.ledger()
 			if d := f.dst.Load(); d.nowait == nil {
-				t.Skipf("not on this file system; %d written", l.written)
+				t.Skip("needs a file system that can be written to without waiting")
 			}
 			if l.written != 3 || l.held != 0 {
 				t.Fatalf("%d written, %d held", l.written, l.held)

@@ -18,7 +18,8 @@ import (
 	"time"
 )
 
-// errLost says that a run is worth nothing because records were lost in it.
+// errLost is the error of a run in which records were lost: its figures mean
+// nothing.
 var errLost = errors.New("records were lost")
 
 // attempts is how often a run is tried that loses records: something else on

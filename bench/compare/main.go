@@ -129,7 +129,7 @@ type result struct {
 	runs     string // what the medians are of
 }
 
-// met reports whether a bar is reached.
+// met returns yes if a bar is reached, else no.
 func met(ok bool) string {
 	if ok {
 		return "yes"

@@ -20,8 +20,9 @@ import (
 	"time"
 )
 
-// profile runs the program under load and writes its profiles to a directory. If
-// pgo names a file, the CPU profile goes there, too.
+// profile runs the program under load, once for each format, and writes its profiles
+// and a flame graph to a directory. If pgo names a file, the merged CPU profile goes
+// there, too.
 func (b *bench) profile(ctx context.Context, dir, pgo string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -32,59 +33,13 @@ func (b *bench) profile(ctx context.Context, dir, pgo string) error {
 	}
 	var cpus []string
 	for _, format := range []string{"json", "protobuf"} {
-		debug, err := freePort("tcp")
+		cpu, err := b.profileFormat(ctx, dir, format)
 		if err != nil {
 			return err
 		}
-		run, err := b.start(ctx, enricher(format, b.pods, "-debug.addr", debug), os.DevNull)
-		if err != nil {
-			return err
-		}
-		defer run.stop()
-		get := func(what, file string) error {
-			c := http.Client{Timeout: time.Minute}
-			defer c.CloseIdleConnections()
-			resp, err := c.Get("http://" + debug + "/debug/pprof/" + what)
-			if err != nil {
-				return err
-			}
-			defer resp.Body.Close()
-			content, err := io.ReadAll(resp.Body)
-			if err != nil || resp.StatusCode != http.StatusOK {
-				return fmt.Errorf("profile %s: %s: %w", what, resp.Status, err)
-			}
-			return os.WriteFile(filepath.Join(dir, file), content, 0o644)
-		}
-		loads := make(chan error, 1)
-		go func() {
-			var err error
-			for _, l := range []load{
-				{protocol: "ipfix", records: 25, rate: 500_000}, {protocol: "ipfix", records: 1, rate: 200_000},
-				{protocol: "v5", records: 25, rate: 400_000}, {protocol: "sflow", records: 7, rate: 200_000},
-			} {
-				l.pods, l.seconds = b.pods, b.seconds
-				if _, e := b.generate(ctx, run.udp, l); e != nil {
-					err = e
-				}
-			}
-			loads <- err
-		}()
-		seconds := strconv.Itoa(int(4 * b.seconds))
-		if err := get("profile?seconds="+seconds, format+".pprof"); err != nil {
-			return err
-		}
-		cpus = append(cpus, filepath.Join(dir, format+".pprof"))
-		for _, what := range []string{"allocs", "mutex"} {
-			if err := get(what, what+".pprof"); err != nil {
-				return err
-			}
-		}
-		if err := <-loads; err != nil {
-			return err
-		}
-		run.stop()
+		cpus = append(cpus, cpu)
 	}
-	// In the directory of the binary, so that no profile has its full path in it.
+	// pprof runs in the directory of the binary, so that no profile has its full path.
 	const binary = "kube-enricher"
 	merged := filepath.Join(dir, "cpu.pprof")
 	merge := exec.CommandContext(ctx, "go", append([]string{"tool", "pprof", "-proto", "-output", merged, binary}, cpus...)...)
@@ -108,6 +63,66 @@ func (b *bench) profile(ctx context.Context, dir, pgo string) error {
 		return fmt.Errorf("read the profile: %w", err)
 	}
 	return os.WriteFile(filepath.Join(dir, "flame.svg"), flameGraph(parseTraces(traces)), 0o644)
+}
+
+// profileFormat runs the program with one format under load. It writes profiles to
+// dir and returns the name of the CPU profile.
+func (b *bench) profileFormat(ctx context.Context, dir, format string) (cpu string, err error) {
+	debug, err := freePort("tcp")
+	if err != nil {
+		return "", err
+	}
+	run, err := b.start(ctx, enricher(format, b.pods, "-debug.addr", debug), os.DevNull)
+	if err != nil {
+		return "", err
+	}
+	defer run.stop()
+	loads := make(chan error, 1)
+	go func() { loads <- b.profileLoads(ctx, run.udp) }()
+	cpu = filepath.Join(dir, format+".pprof")
+	pages := "http://" + debug + "/debug/pprof/"
+	if err := download(pages+"profile?seconds="+strconv.Itoa(int(4*b.seconds)), cpu); err != nil {
+		return "", err
+	}
+	for _, what := range []string{"allocs", "mutex"} {
+		if err := download(pages+what, filepath.Join(dir, what+".pprof")); err != nil {
+			return "", err
+		}
+	}
+	return cpu, <-loads
+}
+
+// profileLoads sends the protocols one after another. It returns the last error.
+func (b *bench) profileLoads(ctx context.Context, udp string) (err error) {
+	for _, l := range []load{
+		{protocol: "ipfix", records: 25, rate: 500_000}, {protocol: "ipfix", records: 1, rate: 200_000},
+		{protocol: "v5", records: 25, rate: 400_000}, {protocol: "sflow", records: 7, rate: 200_000},
+	} {
+		l.pods, l.seconds = b.pods, b.seconds
+		if _, e := b.generate(ctx, udp, l); e != nil {
+			err = e
+		}
+	}
+	return err
+}
+
+// download writes what an HTTP server answers to a file.
+func download(url, file string) error {
+	c := http.Client{Timeout: time.Minute}
+	defer c.CloseIdleConnections()
+	resp, err := c.Get(url)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	content, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return fmt.Errorf("read %s: %w", url, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("read %s: %s", url, resp.Status)
+	}
+	return os.WriteFile(file, content, 0o644)
 }
 
 // frame is a function in a flame graph, under the one that called it.

@@ -21,21 +21,13 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
-
-func lookPath(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		t.Skipf("no %s", name)
-	}
-	return path
-}
 
 // TestProtocDecode has protoc decode, by flow.proto, what is written of every
 // capture.
 func TestProtocDecode(t *testing.T) {
-	protoc := lookPath(t, "protoc")
+	protoc := needs.Program(t, "protoc")
 	dir := t.TempDir()
 	// A record with the tag of such a field before it is an element of the list.
 	if err := os.WriteFile(filepath.Join(dir, "records.proto"), []byte(`syntax = "proto3";
@@ -45,7 +37,7 @@ message Records { repeated flowpb.EnrichedFlow record = 1; }
 		t.Fatal(err)
 	}
 	c := parseArgs(t, "-format", "pb", "-fields", "all", "-cluster", "c", "-mapping", "SrcAddr=Src,DstAddr=Dst,SamplerAddress=Sampler")
-	enc, err := newEncoder(c, c.outputs[0])
+	enc, err := c.NewEncoder(c.Outputs[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +79,7 @@ message Records { repeated flowpb.EnrichedFlow record = 1; }
 
 // TestJQ has jq read each schema.
 func TestJQ(t *testing.T) {
-	jq := lookPath(t, "jq")
+	jq := needs.Program(t, "jq")
 	type sums [4]uint64 // records, bytes, packets, records from namespace shop
 	var want sums
 	c := parseArgs(t)
@@ -122,12 +114,12 @@ func TestJQ(t *testing.T) {
 func recordNames(t *testing.T, schema string) map[string]bool {
 	t.Helper()
 	c := parseArgs(t, "-schema", schema, "-fields", "all")
-	enc, err := encode.NewJSON(encode.JSONConfig{Schema: schema, Fields: "all", Mapping: c.mapping, Cluster: "c"})
+	enc, err := encode.NewJSON(encode.JSONConfig{Schema: schema, Fields: "all", Mapping: c.Mapping, Cluster: "c"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := new(flow.Record)
-	for i := range c.mapping {
+	for i := range c.Mapping {
 		r.Ends[i].Object = flow.NewObject(flow.Object{
 			Kind: "Pod", Namespace: "x", Name: "x", HostIP: "x", Workload: "x", WorkloadKind: "x", Node: "x", Zone: "x", UID: "x", Warn: "x",
 		})

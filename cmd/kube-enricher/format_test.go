@@ -27,6 +27,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
@@ -48,7 +49,7 @@ func captures(t *testing.T) []string {
 
 // decodeCapture hands the records of a capture to h, enriched from the demo's
 // snapshot.
-func decodeCapture(t *testing.T, file string, c *config, h func(*flow.Record)) {
+func decodeCapture(t *testing.T, file string, c *config.Config, h func(*flow.Record)) {
 	t.Helper()
 	log := logrus.New()
 	log.SetOutput(io.Discard)
@@ -57,7 +58,7 @@ func decodeCapture(t *testing.T, file string, c *config, h func(*flow.Record)) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := enrich.New(enrich.Config{Mapping: c.mapping, Capture: true}, source, log, reg)
+	names, err := enrich.New(enrich.Config{Mapping: c.Mapping, Capture: true}, source, log, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +71,7 @@ func decodeCapture(t *testing.T, file string, c *config, h func(*flow.Record)) {
 	if err := names.WaitSynced(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	col, err := collector.New(collector.Config{Listeners: c.listen}, nil, log, reg)
+	col, err := collector.New(collector.Config{Listeners: c.Listen}, nil, log, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,9 +82,9 @@ func decodeCapture(t *testing.T, file string, c *config, h func(*flow.Record)) {
 	stage.Drain()
 }
 
-func parseArgs(t *testing.T, args ...string) *config {
+func parseArgs(t *testing.T, args ...string) *config.Config {
 	t.Helper()
-	c, err := parse(args, nil, false)
+	c, err := config.Parse(args, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +95,7 @@ func parseArgs(t *testing.T, args ...string) *config {
 // capture: each of its fields is what our decoder has, whatever else is there.
 func TestProtobufStock(t *testing.T) {
 	c := parseArgs(t, "-format", "pb", "-fields", "all", "-cluster", "c", "-mapping", "SrcAddr=Src,DstAddr=Dst,SamplerAddress=Sampler")
-	enc, err := newEncoder(c, c.outputs[0])
+	enc, err := c.NewEncoder(c.Outputs[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -337,11 +338,11 @@ func TestGolden(t *testing.T) {
 		var encoders [2]transport.Encoder
 		for i := range encoders {
 			var err error
-			if encoders[i], err = newEncoder(c, c.outputs[0]); err != nil {
+			if encoders[i], err = c.NewEncoder(c.Outputs[0]); err != nil {
 				t.Fatal(err)
 			}
-			if c.writesAs(formatText) {
-				encoders[i] = encode.NewText(encode.TextConfig{Mapping: c.mapping, Cluster: c.cluster, Location: time.UTC})
+			if c.WritesAs(config.FormatText) {
+				encoders[i] = encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Location: time.UTC})
 			}
 		}
 		some, all := encoders[0], encoders[1]

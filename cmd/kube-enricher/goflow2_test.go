@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
 // goflow2Tool builds a command of goflow2 v2.2.6 in the module test/goflow2,
@@ -25,7 +27,7 @@ import (
 func goflow2Tool(t *testing.T, name string) string {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("builds goflow2")
+		t.Skip("needs a run without -short: it builds goflow2")
 	}
 	dir, err := filepath.Abs("../../bin/goflow2")
 	if err != nil {
@@ -38,7 +40,7 @@ func goflow2Tool(t *testing.T, name string) string {
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			if args[0] == "list" {
-				t.Skipf("no modules to build goflow2 from: %v: %s", err, out)
+				needs.OK(t, "modules to build goflow2 from", fmt.Errorf("%w: %s", err, out))
 			}
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -131,7 +133,7 @@ func TestGoflow2Program(t *testing.T) {
 			n := len(sources) + 2
 			c, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, byte(n>>8), byte(n))})
 			if err != nil {
-				t.Skipf("no addresses of 127/8 to send from: %v", err)
+				t.Skipf("needs addresses of 127/8 to send from: %v", err)
 			}
 			t.Cleanup(func() { c.Close() })
 			sources[key] = c

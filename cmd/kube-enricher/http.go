@@ -18,29 +18,37 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
-// httpServers serve probes and metrics on -addr and what tells about the
-// cluster on -debug.addr.
+// httpServers serves probes and metrics on -addr, and pages that show the
+// cluster's data on -debug.addr.
 type httpServers struct {
-	a         *app
-	servers   []*http.Server
-	listeners []net.Listener
-	draining  atomic.Bool
+	a        *app
+	servers  []httpServer
+	draining atomic.Bool // the program is stopping
+}
+
+// httpServer is one server and the address that it listens on.
+type httpServer struct {
+	*http.Server
+	flag     string // that the address comes from
+	listener net.Listener
 }
 
 // listenHTTP opens the addresses, so that a port in use is known at once.
 func (a *app) listenHTTP() (*httpServers, error) {
 	h := &httpServers{a: a}
-	if a.cfg.debugAddr != "" {
+	if a.cfg.DebugAddr != "" {
 		runtime.SetMutexProfileFraction(mutexSamples)
 	}
 	for _, s := range []struct {
 		flag, addr string
 		handler    http.Handler
 	}{
-		{"-addr", a.cfg.addr, h.public()},
-		{"-debug.addr", a.cfg.debugAddr, h.debug()},
+		{"-addr", a.cfg.Addr, h.public()},
+		{"-debug.addr", a.cfg.DebugAddr, h.debug()},
 	} {
 		if s.addr == "" {
 			continue
@@ -53,30 +61,39 @@ func (a *app) listenHTTP() (*httpServers, error) {
 			}
 			return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", s.addr, s.flag, err)
 		}
-		h.listeners = append(h.listeners, l)
-		h.servers = append(h.servers, &http.Server{
+		h.servers = append(h.servers, httpServer{&http.Server{
 			Handler:           s.handler,
 			ReadHeaderTimeout: 5 * time.Second,
 			IdleTimeout:       time.Minute,
 			MaxHeaderBytes:    1 << 16,
 			ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
-		})
-		a.log.WithField("address", l.Addr().String()).Debugf("HTTP of %s is up", s.flag)
+		}, s.flag, l})
 	}
 	return h, nil
 }
 
+// address returns the address that is bound for a flag, "" if there is none.
+func (h *httpServers) address(flag string) string {
+	for _, s := range h.servers {
+		if s.flag == flag {
+			return s.listener.Addr().String()
+		}
+	}
+	return ""
+}
+
+// close closes the addresses, if serve is not called.
 func (h *httpServers) close() {
-	for _, l := range h.listeners {
-		_ = l.Close()
+	for _, s := range h.servers {
+		_ = s.listener.Close()
 	}
 }
 
 // serve answers until ctx ends.
 func (h *httpServers) serve(ctx context.Context) error {
 	errs := make(chan error, len(h.servers))
-	for i, s := range h.servers {
-		go func() { errs <- s.Serve(h.listeners[i]) }()
+	for _, s := range h.servers {
+		go func() { errs <- s.Serve(s.listener) }()
 	}
 	<-ctx.Done()
 	shutdown, cancel := context.WithTimeout(context.Background(), time.Second)
@@ -95,7 +112,7 @@ func (h *httpServers) serve(ctx context.Context) error {
 	return all
 }
 
-// stopping makes /readyz say so.
+// stopping makes /readyz report that the program is stopping.
 func (h *httpServers) stopping() { h.draining.Store(true) }
 
 func (h *httpServers) public() http.Handler {
@@ -111,10 +128,10 @@ func (h *httpServers) public() http.Handler {
 // readiness is the body of /readyz.
 type readiness struct {
 	Ready bool `json:"ready"`
-	// Missing says what each part that is not ready lacks.
+	// Missing has the parts that are not ready, and what each lacks.
 	Missing map[string]string `json:"missing,omitempty"`
-	// Stale says what has been out of reach for a while, so that news of it is
-	// missing. What was known before still serves.
+	// Stale has the parts that have been out of reach for a while. What they knew
+	// before is still used.
 	Stale map[string]string `json:"stale,omitempty"`
 }
 
@@ -128,7 +145,7 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 	if h.draining.Load() {
 		missing["process"] = "stopping"
 	}
-	if h.a.cfg.mode == modeCollect {
+	if h.a.cfg.Mode == config.Collect {
 		note("sockets", h.a.collector.Ready())
 	}
 	if h.a.enricher != nil {
@@ -148,8 +165,8 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(body)
 }
 
-// mutexSamples is how many events of contention are left out for each one that
-// goes into the mutex profile.
+// mutexSamples is the rate of the mutex profile: one in so many events of
+// contention is recorded.
 const mutexSamples = 100
 
 func (h *httpServers) debug() http.Handler {
@@ -171,7 +188,7 @@ func (h *httpServers) debug() http.Handler {
 	return mux
 }
 
-// explain says who owned an address at a time, and why.
+// explain answers who owned an address at a time, and why.
 func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
 	addr, at, err := question(r.URL.RawQuery)
 	if err == nil && h.a.enricher == nil {
@@ -196,7 +213,7 @@ func question(query string) (addr netip.Addr, at time.Time, err error) {
 	}
 	for name, v := range values {
 		if name != "addr" && name != "time" {
-			return addr, at, fmt.Errorf("there is no parameter %s%s", quote(name), usage)
+			return addr, at, fmt.Errorf("there is no parameter %s%s", config.Quote(name), usage)
 		}
 		if len(v) > 1 {
 			return addr, at, fmt.Errorf("%s is given twice%s", name, usage)
@@ -206,7 +223,7 @@ func question(query string) (addr netip.Addr, at time.Time, err error) {
 		return addr, at, errors.New("addr is missing" + usage)
 	}
 	if addr, err = netip.ParseAddr(values.Get("addr")); err != nil {
-		return addr, at, fmt.Errorf("addr %s is no IP address%s", quote(values.Get("addr")), usage)
+		return addr, at, fmt.Errorf("addr %s is no IP address%s", config.Quote(values.Get("addr")), usage)
 	}
 	if !values.Has("time") {
 		return addr, time.Now(), nil
@@ -214,7 +231,7 @@ func question(query string) (addr netip.Addr, at time.Time, err error) {
 	// A plus sign that was not escaped has become a space.
 	at, err = time.Parse(time.RFC3339, strings.ReplaceAll(values.Get("time"), " ", "+"))
 	if err != nil || at.Year() < 1970 || at.Year() > 2200 {
-		return addr, at, fmt.Errorf("time %s is no time of RFC 3339 from 1970 to 2200%s", quote(values.Get("time")), usage)
+		return addr, at, fmt.Errorf("time %s is no time of RFC 3339 from 1970 to 2200%s", config.Quote(values.Get("time")), usage)
 	}
 	return addr, at, nil
 }

@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 	"github.com/netobserv/goflow2-kube-enricher/test/brokers"
 )
 
@@ -100,7 +101,6 @@ func runWith(t *testing.T, env []string, args ...string) (stdout, stderr string,
 // TestKafka writes a capture to brokers that want the client to show who it is,
 // and reads it with our client library and with librdkafka's.
 func TestKafka(t *testing.T) {
-	kcat, _ := exec.LookPath("kcat")
 	want := strings.Split(strings.TrimSuffix(outputOf(t, "-kube.snapshot", demoSnapshot, kafkaCapture), "\n"), "\n")
 	slices.Sort(want)
 	for _, s := range securities(t) {
@@ -120,9 +120,7 @@ func TestKafka(t *testing.T) {
 				t.Errorf("the records are not those of the file: %s", got[0])
 			}
 			t.Run("kcat", func(t *testing.T) {
-				if kcat == "" {
-					t.Skip("no kcat here (Debian's package kcat): librdkafka was not tried as a consumer")
-				}
+				kcat := needs.Program(t, "kcat")
 				if len(s.env) > 0 {
 					oldHandshake(t, c, addr, s.options)
 				}
@@ -375,7 +373,7 @@ func TestOneStalled(t *testing.T) {
 func TestKafkaOutage(t *testing.T) {
 	outage, err := time.ParseDuration(os.Getenv("KAFKA_OUTAGE"))
 	if err != nil {
-		t.Skip("set KAFKA_OUTAGE to a duration, such as 30s")
+		t.Skip("needs KAFKA_OUTAGE, a duration such as 30s: make kafka-outage")
 	}
 	const (
 		rate        = 20_000

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
 const metricsDocHead = `<!-- Generated from the metrics that the program exports; "make docs" writes it anew. -->
@@ -57,7 +58,7 @@ func TestMetricsDoc(t *testing.T) {
 // labels have values.
 func exportedMetrics(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
-	cfg, err := parse([]string{"-kube.snapshot", demoSnapshot, "-transport", "file,kafka"}, nil, false)
+	cfg, err := config.Parse([]string{"-kube.snapshot", demoSnapshot, "-transport", "file,kafka"}, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +73,7 @@ func exportedMetrics(t *testing.T) []*dto.MetricFamily {
 	if err := a.enricher.WaitSynced(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	a.collector.NewDecoder(a.newStage(0)).Datagram(netip.MustParseAddrPort("192.0.2.1:1"), collector.AnyFlow, referenceMessage(), time.Now().UnixNano())
+	a.collector.NewDecoder(a.newChain(0)).Datagram(netip.MustParseAddrPort("192.0.2.1:1"), collector.AnyFlow, referenceMessage(), time.Now().UnixNano())
 
 	families, err := a.reg.Gather()
 	if err != nil {

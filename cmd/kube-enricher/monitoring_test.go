@@ -13,6 +13,8 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
 const (
@@ -254,10 +256,7 @@ func TestAlerts(t *testing.T) {
 // TestPromtool has Prometheus' own tool parse all expressions and run the
 // alerts' tests.
 func TestPromtool(t *testing.T) {
-	promtool, err := exec.LookPath("promtool")
-	if err != nil {
-		t.Skip("promtool is not installed (Debian: apt-get install prometheus)")
-	}
+	promtool := needs.Program(t, "promtool")
 	type rule struct {
 		Record string `yaml:"record"`
 		Expr   string `yaml:"expr"`

@@ -19,6 +19,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
@@ -86,7 +87,7 @@ func newPipeline(tb testing.TB, names *enrich.Enricher, format string, counted b
 	reg := prometheus.NewRegistry()
 	p := new(pipeline)
 	var err error
-	if format == formatProtobuf {
+	if format == config.FormatProtobuf {
 		p.enc, err = encode.NewProtobuf(encode.ProtobufConfig{Fields: "default", Mapping: benchMapping(tb)})
 	} else {
 		p.enc, err = encode.NewJSON(encode.JSONConfig{Schema: "v1", Fields: "default", Mapping: benchMapping(tb)})
@@ -268,12 +269,12 @@ func BenchmarkPipeline(b *testing.B) {
 		})
 	}
 	for _, protocol := range benchProtocols {
-		run(formatJSON, protocol, 25, false)
+		run(config.FormatJSON, protocol, 25, false)
 	}
-	run(formatJSON, "ipfix", 1, false)
-	run(formatProtobuf, "ipfix", 25, false)
-	run(formatProtobuf, "ipfix", 1, false)
-	run(formatJSON, "ipfix", 25, true)
+	run(config.FormatJSON, "ipfix", 1, false)
+	run(config.FormatProtobuf, "ipfix", 25, false)
+	run(config.FormatProtobuf, "ipfix", 1, false)
+	run(config.FormatJSON, "ipfix", 25, true)
 }
 
 // BenchmarkWorkers runs one pipeline on each of several goroutines, which share
@@ -287,7 +288,7 @@ func BenchmarkWorkers(b *testing.B) {
 			}
 			pipelines, datagrams := make([]*pipeline, workers), make([][][]byte, workers)
 			for w := range workers {
-				pipelines[w] = newPipeline(b, names, formatJSON, false)
+				pipelines[w] = newPipeline(b, names, config.FormatJSON, false)
 				datagrams[w] = pipelines[w].warmMessages("ipfix", 25)
 			}
 			b.ResetTimer()
@@ -317,7 +318,7 @@ func TestPipelineAllocations(t *testing.T) {
 	}
 	const n, pods = 25, 1000
 	names := newNames(t, pods)
-	for _, format := range []string{formatJSON, formatProtobuf} {
+	for _, format := range []string{config.FormatJSON, config.FormatProtobuf} {
 		for _, protocol := range benchProtocols {
 			p := newPipeline(t, names, format, true)
 			template, data := benchMessages(protocol, 0, n, pods)

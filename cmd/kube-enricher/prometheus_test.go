@@ -12,15 +12,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
 // TestDashboardsOnPrometheus has a real Prometheus scrape the program while
 // exporters send to it, and evaluate every expression of the dashboards.
 func TestDashboardsOnPrometheus(t *testing.T) {
-	prometheus, err := exec.LookPath("prometheus")
-	if err != nil {
-		t.Skip("prometheus is not installed (Debian: apt-get install prometheus)")
-	}
+	prometheus := needs.Program(t, "prometheus")
 	netflow, sflow, addr, web := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
 	p := startProgram(t, "-kube.snapshot", demoSnapshot, "-listen", "netflow://"+netflow+",sflow://"+sflow, "-addr", addr,
 		"-transport.file", filepath.Join(t.TempDir(), "records.json"))

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
 // TestRestart stops the program in the middle of a stream whose templates are
@@ -88,9 +90,7 @@ func TestDamagedTemplates(t *testing.T) {
 // counts what finds no room, says so at /readyz, and recovers by itself.
 func TestStalledOutput(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "flows")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Skip(err)
-	}
+	needs.OK(t, "a named pipe", syscall.Mkfifo(fifo, 0o600))
 	reader, err := os.OpenFile(fifo, os.O_RDWR, 0) // does not wait for the writer
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestStalledOutput(t *testing.T) {
 // ten seconds.
 func TestFullDisk(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); errors.Is(err, fs.ErrNotExist) {
-		t.Skip(err)
+		needs.OK(t, "/dev/full", err)
 	}
 	p, flows, base := collect(t, "-transport.file", "/dev/full")
 	const n = 10

@@ -111,7 +111,7 @@ func newDifferential(t *testing.T) *differential {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mapping := parseArgs(t).mapping
+	mapping := parseArgs(t).Mapping
 	enc, err := encode.NewJSON(encode.JSONConfig{Schema: "v2", Mapping: mapping})
 	if err != nil {
 		t.Fatal(err)

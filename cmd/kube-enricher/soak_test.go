@@ -45,7 +45,7 @@ type soakStream struct {
 func TestSoak(t *testing.T) {
 	duration, err := time.ParseDuration(os.Getenv("SOAK"))
 	if err != nil {
-		t.Skip("set SOAK to a duration, such as 10m")
+		t.Skip("needs SOAK, a duration such as 10m: make soak")
 	}
 	r, w, err := os.Pipe()
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
 // terminal opens a pseudo-terminal: what is written to the second is read from
@@ -15,22 +17,14 @@ import (
 func terminal(t *testing.T) (outside, inside *os.File) {
 	t.Helper()
 	outside, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
+	needs.OK(t, "a pseudo-terminal", err)
 	t.Cleanup(func() { outside.Close() })
 	fd := int(outside.Fd())
-	if err := unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0); err != nil {
-		t.Skip(err)
-	}
+	needs.OK(t, "a pseudo-terminal", unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetUint32(fd, unix.TIOCGPTN)
-	if err != nil {
-		t.Skip(err)
-	}
+	needs.OK(t, "a pseudo-terminal", err)
 	inside, err = os.OpenFile("/dev/pts/"+strconv.FormatUint(uint64(n), 10), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Skip(err)
-	}
+	needs.OK(t, "a pseudo-terminal", err)
 	return outside, inside
 }
 

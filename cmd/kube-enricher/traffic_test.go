@@ -12,6 +12,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
 // trafficKey says what a value of the metrics of traffic is of.
@@ -21,7 +23,7 @@ type trafficKey struct{ metric, src, dst string }
 // traffic. Who sends and receives is written as NAMESPACE/WORKLOAD/KIND.
 func trafficOf(t *testing.T, capture string, args ...string) map[trafficKey]float64 {
 	t.Helper()
-	cfg, err := parse(append(args, "-kube.snapshot", demoSnapshot, "-addr", "127.0.0.1:0", captureDir+"/"+capture+".pcap"), nil, false)
+	cfg, err := config.Parse(append(args, "-kube.snapshot", demoSnapshot, "-addr", "127.0.0.1:0", captureDir+"/"+capture+".pcap"), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +219,7 @@ func TestTrafficOff(t *testing.T) {
 		"standard input":   {"-addr", ":0", "-kube.snapshot", demoSnapshot, "-"},
 		"metrics and pods": {"-kube.snapshot", demoSnapshot},
 	} {
-		cfg, err := parse(args, nil, false)
+		cfg, err := config.Parse(args, nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"runtime"
 	"runtime/debug"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // version is set by the build: -ldflags "-X main.version=v1.2.3".
@@ -33,4 +35,15 @@ func versions() (program, goflow2, goVersion string) {
 		program = "unknown"
 	}
 	return program, goflow2, goVersion
+}
+
+// buildInfo returns the metric with the versions.
+func buildInfo() prometheus.Collector {
+	program, goflow2, goVersion := versions()
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kube_enricher_build_info", Help: "1, with the versions of the program, of Go and of goflow2 as labels.",
+		ConstLabels: prometheus.Labels{"version": program, "goversion": goVersion, "goflow2": goflow2},
+	})
+	g.Set(1)
+	return g
 }

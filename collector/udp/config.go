@@ -37,6 +37,11 @@ func (s *Socket) Port() uint16 {
 	return uint16(n)
 }
 
+// ReceiveBuffer returns the bytes that the kernel granted to the socket's buffer, in
+// the unit of Config: half of what SO_RCVBUF reports on Linux (socket(7)). It is 0
+// where that is not known.
+func (s *Socket) ReceiveBuffer() int { return s.granted }
+
 // withPort replaces the port of host:port.
 func withPort(address string, port int) string {
 	host, _, err := net.SplitHostPort(address)

@@ -46,6 +46,7 @@ type mmsghdr struct {
 // it and is armed only when the worker has nothing to do.
 type Socket struct {
 	address string
+	granted int      // see ReceiveBuffer
 	file    *os.File // keeps fd open
 	raw     syscall.RawConn
 	fd      int      // the worker's; other goroutines use raw
@@ -120,7 +121,7 @@ func open(ctx context.Context, cfg Config, log logrus.FieldLogger, first bool) (
 		return nil, err
 	}
 	// The kernel counts twice what it was asked for (socket(7)).
-	s := &Socket{address: cfg.Address, coalescer: newCoalescer(2 * got)}
+	s := &Socket{address: cfg.Address, granted: got, coalescer: newCoalescer(2 * got)}
 	if err := s.adopt(pc.(*net.UDPConn)); err != nil {
 		return nil, err
 	}

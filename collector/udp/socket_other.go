@@ -19,6 +19,7 @@ const BatchSize = 1
 type Socket struct {
 	conn     *net.UDPConn
 	address  string
+	granted  int // unknown: 0
 	buffer   []byte
 	n        int
 	source   netip.AddrPort

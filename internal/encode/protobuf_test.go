@@ -19,6 +19,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/flow/flowpb"
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
@@ -314,10 +315,7 @@ func TestNewProtobufErrors(t *testing.T) {
 
 // TestProtobufDecode has protoc read records, if it is there.
 func TestProtobufDecode(t *testing.T) {
-	protoc, err := exec.LookPath("protoc")
-	if err != nil {
-		t.Skip("no protoc")
-	}
+	protoc := needs.Program(t, "protoc")
 	r := full()
 	e := newProtobuf(t, ProtobufConfig{Fields: "all"})
 	cmd := exec.CommandContext(t.Context(), protoc, "--decode", "flowpb.EnrichedFlow", "flow/flow.proto")

@@ -43,7 +43,7 @@ func TestCollapse(t *testing.T) {
 	done := make(map[uintptr]bool)
 	moved, err := collapse(done)
 	if err != nil {
-		t.Skip(err)
+		t.Skip("needs MADV_COLLAPSE: ", err)
 	}
 	if len(done) == 0 || moved > int64(len(done))*hugePage {
 		t.Errorf("a heap of 16 MiB has %d huge pages, %d bytes were moved", len(done), moved)

@@ -23,9 +23,6 @@ const (
 // maxWords has the bounds of pages that have to stay short, counted as wc -w does.
 var maxWords = map[string]int{"README.md": 700, "ARCHITECTURE.md": 900}
 
-// longLines has the pages whose lines may still be too long. It must become empty.
-var longLines = map[string]bool{"docs/flags.md": true}
-
 // skipped has the directories that hold what is built or downloaded.
 var skipped = map[string]bool{".git": true, "bin": true, "dist": true, "testdata": true, "vendor": true}
 
@@ -179,24 +176,15 @@ func TestLength(t *testing.T) {
 // the targets of links don't count.
 func TestLines(t *testing.T) {
 	for name, page := range files(t, ".md") {
-		long := false
 		prose(page, func(number int, line string) {
 			text := strings.TrimSpace(line)
 			if strings.HasPrefix(text, "|") || strings.HasPrefix(text, "![") || strings.HasPrefix(text, "<") {
 				return
 			}
-			columns := utf8.RuneCountInString(link.ReplaceAllString(line, "]"))
-			if columns <= maxColumns {
-				return
-			}
-			long = true
-			if !longLines[name] {
+			if columns := utf8.RuneCountInString(link.ReplaceAllString(line, "]")); columns > maxColumns {
 				t.Errorf("%s:%d: %d columns; at most %d", name, number, columns, maxColumns)
 			}
 		})
-		if longLines[name] && !long {
-			t.Logf("%s has no long line any more: take it off the list", name)
-		}
 	}
 }
 

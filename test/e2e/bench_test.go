@@ -40,7 +40,7 @@ const (
 // and how much memory that takes, beside plain client-go.
 func TestBenchKube(t *testing.T) {
 	if os.Getenv("BENCH_KUBE") == "" {
-		t.Skip("a benchmark: make bench-kube")
+		t.Skip("needs BENCH_KUBE: make bench-kube")
 	}
 	config := kubeconfig(t, metav1.NamespaceDefault, account)
 	begin := time.Now()
@@ -151,7 +151,7 @@ func memory(t *testing.T, p *proc.Process, name string) float64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Pid()))
 	if err != nil {
-		t.Skip(err) // another system
+		t.Skip("needs /proc: ", err)
 	}
 	for line := range strings.Lines(string(text)) {
 		if f := strings.Fields(line); f[0] == name+":" {
@@ -171,7 +171,7 @@ func cpuSeconds(t *testing.T, p *proc.Process) float64 {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Pid()))
 	if err != nil {
-		t.Skip(err) // another system
+		t.Skip("needs /proc: ", err)
 	}
 	// The name, in parentheses, is the second field; these are the 14th and 15th,
 	// in hundredths of a second.

@@ -11,6 +11,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
 )
 
 // fakeKubectl stands in for kubectl and oc: it writes down how it was called
@@ -31,9 +33,7 @@ esac
 // how they were called and what manifests they were given.
 func deploy(t *testing.T, target, ip string, env ...string) (printed string, calls []string, manifests string) {
 	t.Helper()
-	if _, err := exec.LookPath("make"); err != nil {
-		t.Skip("there is no make")
-	}
+	lab.NeedsProgram(t, "make")
 	dir := t.TempDir()
 	for _, name := range []string{"kubectl", "oc"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(fakeKubectl), 0o755); err != nil {

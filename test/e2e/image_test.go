@@ -19,6 +19,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
@@ -40,12 +41,10 @@ type oci struct {
 func newOCI(t *testing.T) *oci {
 	t.Helper()
 	for _, tool := range []string{"buildah", "podman", "runc", "busybox", "make", "unshare", "nsenter", "bash"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("%s is missing: Debian has what is needed in buildah, podman, runc and busybox-static", tool)
-		}
+		lab.NeedsProgram(t, tool)
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("it builds and runs images as root only")
+		t.Skip("needs root, to build and run images")
 	}
 	var err error
 	o := &oci{}
@@ -84,7 +83,7 @@ func newOCI(t *testing.T) *oci {
 			return o
 		}
 	}
-	t.Skip("no storage for images: ", err)
+	t.Skip("needs storage for images: ", err)
 	return nil
 }
 

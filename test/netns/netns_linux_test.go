@@ -28,6 +28,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
 // patience bounds whatever is waited for.
@@ -42,13 +44,11 @@ type lab struct {
 // newLab skips the test where namespaces cannot be made.
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	if _, err := exec.LookPath("ip"); err != nil {
-		t.Skip("the command ip (iproute2) is missing")
-	}
+	needs.Program(t, "ip")
 	l := &lab{t: t, prefix: fmt.Sprintf("kube-enricher-test-%d-", os.Getpid())}
 	probe := l.prefix + "probe"
 	if out, err := l.try("ip", "netns", "add", probe); err != nil {
-		t.Skipf("network namespaces cannot be made here: %s", out)
+		t.Skipf("needs network namespaces: %s", out)
 	}
 	_, _ = l.try("ip", "netns", "del", probe)
 	return l
@@ -395,7 +395,7 @@ func TestNAT(t *testing.T) {
 	if out, err := l.try("ip", "netns", "exec", l.prefix+"router", "nft",
 		"add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oifname to-collector masquerade"); err != nil {
 		if out2, err := l.try("ip", "netns", "exec", l.prefix+"router", "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "to-collector", "-j", "MASQUERADE"); err != nil {
-			t.Skipf("addresses cannot be translated here: nft: %s; iptables: %s", out, out2)
+			t.Skipf("needs nft or iptables, that can translate addresses: %s; %s", out, out2)
 		}
 	}
 	p := l.start("collector")
@@ -643,7 +643,7 @@ func TestLoss(t *testing.T) {
 			round(5, false)
 			p.eventually("all without loss", arrived)
 			if err := w.start(l); err != nil {
-				t.Skip(err)
+				t.Skip("needs a lossy network: ", err)
 			}
 			round(2000, !w.reorders)
 			lost := w.stop(l)

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// Flow describes one flow. It ends, and begins, when it is sent.
+// Flow is what the exporter sends of one flow. Its start and end are the time when it
+// is sent.
 type Flow struct {
 	Src, Dst         netip.Addr // an IPv4-mapped address is exported as IPv6
 	SrcPort, DstPort uint16

@@ -139,7 +139,7 @@ func churn(store cache.Indexer, stop <-chan struct{}, done chan<- int) {
 	}
 }
 
-// cpuSeconds is the processor time used so far, 0 where it is unknown.
+// cpuSeconds returns the processor time used so far, 0 where it is not known.
 func cpuSeconds() float64 {
 	text, err := os.ReadFile("/proc/self/stat")
 	if err != nil {

@@ -40,14 +40,12 @@ type Lab struct {
 func New(t testing.TB, programs ...string) *Lab {
 	t.Helper()
 	for _, program := range append([]string{"ip"}, programs...) {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("the command %s is missing", program)
-		}
+		NeedsProgram(t, program)
 	}
 	l := &Lab{t: t, prefix: fmt.Sprintf("%s%d-", prefix, os.Getpid())}
 	probe := l.Name("probe")
 	if out, err := try("ip", "netns", "add", probe); err != nil {
-		t.Skipf("network namespaces cannot be made here: %s", out)
+		t.Skipf("needs network namespaces: %s", out)
 	}
 	l.remove(probe)
 	l.removeStale()

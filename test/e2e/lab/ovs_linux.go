@@ -34,7 +34,7 @@ type Switch struct {
 func (l *Lab) StartSwitch(ns string) *Switch {
 	l.t.Helper()
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		l.t.Skipf("no internal ports without /dev/net/tun: %v", err)
+		l.t.Skipf("needs /dev/net/tun, for internal ports: %v", err)
 	}
 	s := &Switch{lab: l, dir: shortDir(l.t)}
 	schema := ""
@@ -44,7 +44,7 @@ func (l *Lab) StartSwitch(ns string) *Switch {
 		}
 	}
 	if schema == "" {
-		l.t.Skipf("Open vSwitch's schema is not in %s", strings.Join(schemas, ", "))
+		l.t.Skip("needs Open vSwitch's schema, as one of ", strings.Join(schemas, ", "))
 	}
 	l.Run("ovsdb-tool", "create", s.path("conf.db"), schema)
 	s.start(ns, "ovsdb-server", s.path("conf.db"), "--remote=punix:"+s.path("db.sock"), "--unixctl="+s.path("db.ctl"),

@@ -99,7 +99,7 @@ func (p *Tap) read() {
 	for {
 		n, err := p.file.Read(frame)
 		if errors.Is(err, unix.ENETDOWN) {
-			continue // the error comes once; packets come again when the interface is up
+			continue // returned once; packets come again when the interface is up
 		}
 		p.mu.Lock()
 		if err != nil {
@@ -117,7 +117,7 @@ func (p *Tap) read() {
 	}
 }
 
-// Counts returns the counts so far. complete says that they hold every packet
+// Counts returns the counts so far. complete reports whether they have every packet
 // that the interface itself counted.
 func (p *Tap) Counts() (counts map[Conversation]Count, complete bool) {
 	p.lab.t.Helper()

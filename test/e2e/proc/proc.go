@@ -43,7 +43,7 @@ func Start(cmd *exec.Cmd) (*Process, error) {
 // Done is closed when the child has ended and all its output is read.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Running reports whether the child has not ended yet.
+// Running reports whether the child is still running.
 func (p *Process) Running() bool {
 	select {
 	case <-p.done:

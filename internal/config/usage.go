@@ -1,4 +1,4 @@
-package main
+package config
 
 import (
 	"fmt"
@@ -21,19 +21,19 @@ usage: kube-enricher [flags] [FILE ...]
 const usageTail = `
 Each flag can also be given as an environment variable (KUBE_ENRICHER_ and its
 name in upper case, dots and dashes as _) or as a key of the YAML file that
--config names. A flag beats the environment, and that beats the file.
+-config names. A flag beats the environment, which beats the file.
 
 Records go to standard output, log messages to standard error. Exit codes: 0
 done, or stopped by a signal after a clean drain; 1 failed while running; 2
 wrong usage.
 `
 
-// printUsage writes what -h shows.
-func printUsage(w io.Writer) error {
+// WriteUsage writes the text of -h.
+func WriteUsage(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString(usageHead)
-	opts := options()
-	for _, g := range groups {
+	opts := options(outputTypes())
+	for _, g := range groups(opts) {
 		fmt.Fprintf(&b, "\n%s:\n", g)
 		for _, o := range opts {
 			if o.group != g {
@@ -73,7 +73,7 @@ func wrap(b *strings.Builder, text, indent string, width int) {
 	b.WriteByte('\n')
 }
 
-const docHead = `<!-- Generated from cmd/kube-enricher/config.go; "make docs" writes it anew. -->
+const docHead = `<!-- Generated from the table of options in internal/config; "make docs" writes it anew. -->
 
 # Flags
 
@@ -87,12 +87,12 @@ kube-enricher [flags] [FILE ...]
 | ` + "`*.pcap`, `*.pcapng`, also with `.gz`" + ` | reads the exporters' datagrams from the captures, then exits |
 | ` + "`-`" + ` | reads goflow2's output on standard input, then exits at its end. The same when standard input is a pipe and neither ` + "`-listen`" + ` nor FILE is given |
 
-Flags go before the first FILE. They may be written with one dash or two, and their values after a blank or ` + "`=`" + `;
-flags without a value in the tables below are switches: ` + "`-kube.off`, or `-kube.off=false`" + `.
+Flags go before the first FILE. They take one dash or two, and their values follow a blank or ` + "`=`" + `.
+Flags without a value in the tables below are switches: ` + "`-kube.off`, or `-kube.off=false`" + `.
 
-Each flag can also be given as an environment variable, or as a key of the YAML file that ` + "`-config`" + ` names.
-**A flag beats the environment, and that beats the file.** In the file, names with dots may be written as nested mappings, and
-values with commas as lists:
+Each flag can also be given as an environment variable, or as a key of the YAML file that
+` + "`-config`" + ` names. **A flag beats the environment, and the environment beats the file.** In the
+file, names with dots may be nested mappings, and values with commas may be lists:
 
 ` + "```yaml" + `
 listen: [netflow://:2055, sflow://:6343]
@@ -103,17 +103,20 @@ kube:
 transport.file: /var/log/flows.json
 ` + "```" + `
 
-An unknown name, a value that is not allowed, or flags that contradict each other end the program at once with exit code 2 and one
-line that names the flag and says what is allowed. ` + "`-check`" + ` looks at the files that are named, too, and starts nothing. Variables
-that Kubernetes sets for a Service named kube-enricher (` + "`KUBE_ENRICHER_SERVICE_HOST`" + ` and the like) are no flags and do no harm.
+An unknown name, a value that is not allowed, or flags that contradict each other end the program at
+once, with exit code 2 and one line that names the flag and the values that are allowed.
+` + "`-check`" + ` also looks at the files that are named, and starts nothing.
+
+Kubernetes sets variables such as ` + "`KUBE_ENRICHER_SERVICE_HOST`" + ` for a Service named
+kube-enricher. They set no flag and do no harm.
 `
 
 // flagsDoc returns the text of docs/flags.md.
 func flagsDoc() string {
 	var b strings.Builder
 	b.WriteString(docHead)
-	opts := options()
-	for _, g := range groups {
+	opts := options(outputTypes())
+	for _, g := range groups(opts) {
 		fmt.Fprintf(&b, "\n## %s\n\n| flag | default | meaning | environment variable |\n|---|---|---|---|\n", g)
 		for _, o := range opts {
 			if o.group != g {

@@ -1,9 +1,10 @@
-package main
+package config
 
 import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -13,45 +14,61 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
-	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
 var update = flag.Bool("update", false, "write generated documentation anew")
 
 func TestParseDefaults(t *testing.T) {
-	c, err := parse(nil, []string{"HOME=/root", "KUBECONFIG=/root/config"}, false)
+	c, err := Parse(nil, []string{"HOME=/root", "KUBECONFIG=/root/config"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.mode != modeCollect || c.files != nil || c.stdinImplied {
-		t.Errorf("mode %v, files %q, stdinImplied %v", c.mode, c.files, c.stdinImplied)
+	if c.Mode != Collect || c.Files != nil || c.StdinImplied {
+		t.Errorf("mode %v, files %q, stdinImplied %v", c.Mode, c.Files, c.StdinImplied)
 	}
-	if len(c.listen) != 2 || c.listen[0].Protocols != collector.NetFlow || c.listen[0].Port != 2055 || c.listen[1].Protocols != collector.SFlow || c.listen[1].Port != 6343 {
-		t.Errorf("listen %+v", c.listen)
+	if len(c.Listen) != 2 || c.Listen[0].Protocols != collector.NetFlow || c.Listen[0].Port != 2055 || c.Listen[1].Protocols != collector.SFlow || c.Listen[1].Port != 6343 {
+		t.Errorf("listen %+v", c.Listen)
 	}
-	if len(c.mapping) != 2 || c.mapping[0] != (flow.MapEntry{Field: flow.FieldSrcAddr, Prefix: "Src", Snake: "src"}) || c.mapping[1] != (flow.MapEntry{Field: flow.FieldDstAddr, Prefix: "Dst", Snake: "dst"}) {
-		t.Errorf("mapping %+v", c.mapping)
+	if len(c.Mapping) != 2 || c.Mapping[0] != (flow.MapEntry{Field: flow.FieldSrcAddr, Prefix: "Src", Snake: "src"}) || c.Mapping[1] != (flow.MapEntry{Field: flow.FieldDstAddr, Prefix: "Dst", Snake: "dst"}) {
+		t.Errorf("mapping %+v", c.Mapping)
 	}
-	if k := c.kafka; strings.Join(k.Brokers, " ") != "127.0.0.1:9092 [::1]:9092" || k.Topic != "flow-messages" || k.MaxMsgBytes != 1000000 || k.FlushBytes != 100<<20 ||
+	if k := kafkaOf(c); strings.Join(k.Brokers, " ") != "127.0.0.1:9092 [::1]:9092" || k.Topic != "flow-messages" || k.MaxMsgBytes != 1000000 || k.FlushBytes != 100<<20 ||
 		k.FlushFrequency != 5*time.Second || k.BufferBytes != 64<<20 || k.TLS || k.Insecure || k.SASL != "none" || k.Compression != "none" {
 		t.Errorf("kafka %+v", k)
 	}
-	c.listen, c.mapping, c.kafka = nil, nil, transport.KafkaConfig{}
-	want := config{
-		input: "auto", schema: "v1", fields: "default",
-		transport: []outputConfig{{"file", ""}}, format: []outputConfig{{"", "json"}}, outputs: []outputConfig{{"file", "json"}},
-		kafkaKey: "SrcAddr,DstAddr", kafkaHashing: true,
-		templatesHold: 15 * time.Minute, drainTimeout: 10 * time.Second,
-		kubeSyncTimeout: time.Minute, kubeRetain: 20 * time.Minute, kubeWait: 2 * time.Second, addr: ":8080", metricsWorkloads: 5000, logLevel: logrus.InfoLevel,
+	if k := kafkaOf(c); k.key != "SrcAddr,DstAddr" || !k.hashing {
+		t.Errorf("kafka %+v", k)
+	}
+	c.Listen, c.Mapping, c.types = nil, nil, nil
+	want := Config{
+		Input: "auto", Schema: "v1", Fields: "default",
+		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
+		TemplatesHold: 15 * time.Minute, DrainTimeout: 10 * time.Second,
+		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
+		HugePages: true,
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
 	}
+}
+
+// kafkaOf and fileOf return the settings of an output.
+func kafkaOf(c *Config) *kafkaOutput { return outputOf[*kafkaOutput](c) }
+func fileOf(c *Config) *fileOutput   { return outputOf[*fileOutput](c) }
+
+func outputOf[T outputType](c *Config) (o T) {
+	for _, t := range c.types {
+		if found, ok := t.(T); ok {
+			o = found
+		}
+	}
+	return o
 }
 
 // TestParseEverywhere gives each flag another value than its default, in each
@@ -60,68 +77,69 @@ func TestParseEverywhere(t *testing.T) {
 	tests := map[string]struct {
 		value string
 		files []string
-		got   func(*config) bool
+		got   func(*Config) bool
 	}{
-		"listen": {"flow://:9999?count=2", nil, func(c *config) bool {
-			return len(c.listen) == 1 && c.listen[0].Port == 9999 && c.listen[0].Sockets == 2
+		"listen": {"flow://:9999?count=2", nil, func(c *Config) bool {
+			return len(c.Listen) == 1 && c.Listen[0].Port == 9999 && c.Listen[0].Sockets == 2
 		}},
-		"input": {"protobuf", []string{"-"}, func(c *config) bool { return c.input == "protobuf" }},
-		"allow": {"10.0.0.0/8, ::ffff:192.0.2.0/120,fd00::1", nil, func(c *config) bool {
-			return fmt.Sprint(c.allow) == "[10.0.0.0/8 192.0.2.0/24 fd00::1/128]"
+		"input": {"protobuf", []string{"-"}, func(c *Config) bool { return c.Input == "protobuf" }},
+		"allow": {"10.0.0.0/8, ::ffff:192.0.2.0/120,fd00::1", nil, func(c *Config) bool {
+			return fmt.Sprint(c.Allow) == "[10.0.0.0/8 192.0.2.0/24 fd00::1/128]"
 		}},
-		"sampling": {"10.0.0.0/8=400,192.0.2.1=5", nil, func(c *config) bool {
-			return fmt.Sprint(c.sampling) == "[{10.0.0.0/8 400} {192.0.2.1/32 5}]"
+		"sampling": {"10.0.0.0/8=400,192.0.2.1=5", nil, func(c *Config) bool {
+			return fmt.Sprint(c.Sampling) == "[{10.0.0.0/8 400} {192.0.2.1/32 5}]"
 		}},
-		"templates.file": {"/tmp/templates", nil, func(c *config) bool { return c.templatesFile == "/tmp/templates" }},
-		"templates.hold": {"1m", nil, func(c *config) bool { return c.templatesHold == time.Minute }},
-		"drain-timeout":  {"3s", nil, func(c *config) bool { return c.drainTimeout == 3*time.Second }},
-		"mapping":        {"next_hop=Nxt", nil, func(c *config) bool { return len(c.mapping) == 1 && c.mapping[0].Prefix == "Nxt" }},
-		"schema":         {"v1", nil, func(c *config) bool { return c.schema == "v1" }},
-		"fields":         {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *config) bool { return c.fields == "default,+TimeFlowStartNs,-SrcMac" }},
-		"format":         {"bin", nil, func(c *config) bool { return fmt.Sprint(c.outputs) == "[{file protobuf}]" }},
-		"cluster":        {"züri \"1\"", nil, func(c *config) bool { return c.cluster == "züri \"1\"" }},
-		"filter":         {`SrcNamespace == "prod" && Bytes > 1`, nil, func(c *config) bool { return c.filter != nil && len(c.filter.Fields()) == 1 }},
-		"transport":      {"kafka:pb,file", nil, func(c *config) bool { return fmt.Sprint(c.outputs) == "[{kafka protobuf} {file json}]" }},
-		"transport.file": {"/tmp/out.json", nil, func(c *config) bool { return c.transportFile == "/tmp/out.json" }},
+		"templates.file": {"/tmp/templates", nil, func(c *Config) bool { return c.TemplatesFile == "/tmp/templates" }},
+		"templates.hold": {"1m", nil, func(c *Config) bool { return c.TemplatesHold == time.Minute }},
+		"drain-timeout":  {"3s", nil, func(c *Config) bool { return c.DrainTimeout == 3*time.Second }},
+		"mapping":        {"next_hop=Nxt", nil, func(c *Config) bool { return len(c.Mapping) == 1 && c.Mapping[0].Prefix == "Nxt" }},
+		"schema":         {"v1", nil, func(c *Config) bool { return c.Schema == "v1" }},
+		"fields":         {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *Config) bool { return c.Fields == "default,+TimeFlowStartNs,-SrcMac" }},
+		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
+		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
+		"filter":         {`SrcNamespace == "prod" && Bytes > 1`, nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 1 }},
+		"transport":      {"kafka:pb,file", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{kafka protobuf} {file json}]" }},
+		"transport.file": {"/tmp/out.json", nil, func(c *Config) bool { return fileOf(c).path == "/tmp/out.json" }},
 
-		"transport.kafka.brokers": {"kafka-0,kafka-1:9093, [fd00::1]:9094", nil, func(c *config) bool {
-			return fmt.Sprint(c.kafka.Brokers) == "[kafka-0:9092 kafka-1:9093 [fd00::1]:9094]"
+		"transport.kafka.brokers": {"kafka-0,kafka-1:9093, [fd00::1]:9094", nil, func(c *Config) bool {
+			return fmt.Sprint(kafkaOf(c).Brokers) == "[kafka-0:9092 kafka-1:9093 [fd00::1]:9094]"
 		}},
-		"transport.kafka.srv":          {"_kafka._tcp.example.org", nil, func(c *config) bool { return c.kafka.SRV == "_kafka._tcp.example.org" }},
-		"transport.kafka.topic":        {"a.b-c_1", nil, func(c *config) bool { return c.kafka.Topic == "a.b-c_1" }},
-		"transport.kafka.key":          {"SrcNamespace, dst_namespace,Proto", nil, func(c *config) bool { return c.kafka.Key != nil && c.kafkaKey != encode.DefaultKey }},
-		"transport.kafka.hashing":      {"false", nil, func(c *config) bool { return c.kafka.Spread != c.kafkaHashing }},
-		"transport.kafka.compression":  {"ZSTD", nil, func(c *config) bool { return c.kafka.Compression == "zstd" }},
-		"transport.kafka.buffer":       {"1000000", nil, func(c *config) bool { return c.kafka.BufferBytes == 1e6 }},
-		"transport.kafka.flushfreq":    {"0s", nil, func(c *config) bool { return c.kafka.FlushFrequency < 0 }},
-		"transport.kafka.flushbytes":   {"1", nil, func(c *config) bool { return c.kafka.FlushBytes == 1 }},
-		"transport.kafka.maxmsgbytes":  {"2000000", nil, func(c *config) bool { return c.kafka.MaxMsgBytes == 2e6 }},
-		"transport.kafka.tls":          {"true", nil, func(c *config) bool { return c.kafka.TLS }},
-		"transport.kafka.tls.ca":       {"/ca", nil, func(c *config) bool { return c.kafka.CA == "/ca" }},
-		"transport.kafka.tls.client":   {"/cert", nil, func(c *config) bool { return c.kafka.ClientCert == "/cert" }},
-		"transport.kafka.tls.key":      {"/key", nil, func(c *config) bool { return c.kafka.ClientKey == "/key" }},
-		"transport.kafka.tls.insecure": {"true", nil, func(c *config) bool { return c.kafka.Insecure }},
-		"transport.kafka.sasl": {"scram-sha512", nil, func(c *config) bool {
-			return c.kafka.SASL == "scram-sha512" && c.kafka.User == "u" && c.kafka.Password == "p=1"
+		"transport.kafka.srv":          {"_kafka._tcp.example.org", nil, func(c *Config) bool { return kafkaOf(c).SRV == "_kafka._tcp.example.org" }},
+		"transport.kafka.topic":        {"a.b-c_1", nil, func(c *Config) bool { return kafkaOf(c).Topic == "a.b-c_1" }},
+		"transport.kafka.key":          {"SrcNamespace, dst_namespace,Proto", nil, func(c *Config) bool { return kafkaOf(c).Key != nil && kafkaOf(c).key != encode.DefaultKey }},
+		"transport.kafka.hashing":      {"false", nil, func(c *Config) bool { return kafkaOf(c).Spread != kafkaOf(c).hashing }},
+		"transport.kafka.compression":  {"ZSTD", nil, func(c *Config) bool { return kafkaOf(c).Compression == "zstd" }},
+		"transport.kafka.buffer":       {"1000000", nil, func(c *Config) bool { return kafkaOf(c).BufferBytes == 1e6 }},
+		"transport.kafka.flushfreq":    {"0s", nil, func(c *Config) bool { return kafkaOf(c).FlushFrequency < 0 }},
+		"transport.kafka.flushbytes":   {"1", nil, func(c *Config) bool { return kafkaOf(c).FlushBytes == 1 }},
+		"transport.kafka.maxmsgbytes":  {"2000000", nil, func(c *Config) bool { return kafkaOf(c).MaxMsgBytes == 2e6 }},
+		"transport.kafka.tls":          {"true", nil, func(c *Config) bool { return kafkaOf(c).TLS }},
+		"transport.kafka.tls.ca":       {"/ca", nil, func(c *Config) bool { return kafkaOf(c).CA == "/ca" }},
+		"transport.kafka.tls.client":   {"/cert", nil, func(c *Config) bool { return kafkaOf(c).ClientCert == "/cert" }},
+		"transport.kafka.tls.key":      {"/key", nil, func(c *Config) bool { return kafkaOf(c).ClientKey == "/key" }},
+		"transport.kafka.tls.insecure": {"true", nil, func(c *Config) bool { return kafkaOf(c).Insecure }},
+		"transport.kafka.sasl": {"scram-sha512", nil, func(c *Config) bool {
+			return kafkaOf(c).SASL == "scram-sha512" && kafkaOf(c).User == "u" && kafkaOf(c).Password == "p=1"
 		}},
 
-		"kubeconfig":        {"/k", nil, func(c *config) bool { return c.kubeconfig == "/k" }},
-		"kube.snapshot":     {"/s", nil, func(c *config) bool { return c.kubeSnapshot == "/s" }},
-		"kube.off":          {"true", nil, func(c *config) bool { return c.kubeOff }},
-		"kube.retain":       {"1h", nil, func(c *config) bool { return c.kubeRetain == time.Hour }},
-		"kube.wait":         {"500ms", nil, func(c *config) bool { return c.kubeWait == 500*time.Millisecond }},
-		"kube.labels":       {"a.b/c-d=App,tier=Tier", nil, func(c *config) bool { return len(c.kubeLabels) == 2 && c.kubeLabels[1].Name == "tier" }},
-		"kube.sync-timeout": {"1m30s", nil, func(c *config) bool { return c.kubeSyncTimeout == 90*time.Second }},
-		"addr":              {"[::1]:9090", nil, func(c *config) bool { return c.addr == "[::1]:9090" }},
-		"debug.addr":        {"127.0.0.1:8081", nil, func(c *config) bool { return c.debugAddr == "127.0.0.1:8081" }},
-		"metrics.workloads": {"20000", nil, func(c *config) bool { return c.metricsWorkloads == 20000 }},
-		"loglevel":          {"Trace", nil, func(c *config) bool { return c.logLevel == logrus.TraceLevel }},
-		"logfmt":            {"json", nil, func(c *config) bool { return c.logJSON }},
-		"check":             {"true", nil, func(c *config) bool { return c.checkOnly }},
-		"v":                 {"true", nil, func(c *config) bool { return c.showVersion }},
-		"config":            {"", nil, func(c *config) bool { return c.configFile == "" }},
+		"kubeconfig":        {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
+		"kube.snapshot":     {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
+		"kube.off":          {"true", nil, func(c *Config) bool { return c.KubeOff }},
+		"kube.retain":       {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
+		"kube.wait":         {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
+		"kube.labels":       {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
+		"kube.sync-timeout": {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
+		"addr":              {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
+		"debug.addr":        {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
+		"metrics.workloads": {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
+		"huge-pages":        {"false", nil, func(c *Config) bool { return !c.HugePages }},
+		"loglevel":          {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
+		"logfmt":            {"json", nil, func(c *Config) bool { return c.LogJSON }},
+		"check":             {"true", nil, func(c *Config) bool { return c.CheckOnly }},
+		"v":                 {"true", nil, func(c *Config) bool { return c.ShowVersion }},
+		"config":            {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
 	}
-	for _, o := range options() {
+	for _, o := range options(outputTypes()) {
 		tt, ok := tests[o.name]
 		if !ok {
 			t.Errorf("-%s is not tested", o.name)
@@ -146,7 +164,7 @@ func TestParseEverywhere(t *testing.T) {
 		check := func(where string, args, env []string) {
 			t.Helper()
 			env = append(env, "KAFKA_SASL_USER=u", "KAFKA_SASL_PASS=p=1")
-			c, err := parse(slices.Concat(needed, args, tt.files), env, false)
+			c, err := Parse(slices.Concat(needed, args, tt.files), env, false)
 			if err != nil {
 				t.Errorf("-%s in %s: %v", o.name, where, err)
 			} else if !tt.got(c) {
@@ -157,7 +175,7 @@ func TestParseEverywhere(t *testing.T) {
 		check("flags with two dashes", []string{"--" + o.name + "=" + tt.value}, nil)
 		if o.arg != "" {
 			check("flags, value apart", []string{"-" + o.name, tt.value}, nil)
-		} else {
+		} else if o.name != "huge-pages" { // on by default
 			check("flags as a switch", []string{"-" + o.name}, nil)
 		}
 		check("environment", nil, []string{o.env() + "=" + tt.value})
@@ -169,7 +187,7 @@ func TestParseEverywhere(t *testing.T) {
 }
 
 func TestEnvironmentNames(t *testing.T) {
-	for _, o := range options() {
+	for _, o := range options(outputTypes()) {
 		if !regexp.MustCompile(`^KUBE_ENRICHER_[A-Z_]+$`).MatchString(o.env()) {
 			t.Errorf("-%s: %s", o.name, o.env())
 		}
@@ -181,29 +199,29 @@ func TestEnvironmentNames(t *testing.T) {
 
 func TestParsePrecedence(t *testing.T) {
 	file := write(t, "c.yaml", "# all that can be said\ncluster: file\naddr: :1\nlogfmt: json\nkube:\n  sync-timeout: 3s\nfields:\n- default\n- +TimeFlowStartNs\n")
-	c, err := parse([]string{"-cluster", "flag"}, []string{"KUBE_ENRICHER_CONFIG=" + file, "KUBE_ENRICHER_CLUSTER=env", "KUBE_ENRICHER_ADDR=:2"}, false)
+	c, err := Parse([]string{"-cluster", "flag"}, []string{"KUBE_ENRICHER_CONFIG=" + file, "KUBE_ENRICHER_CLUSTER=env", "KUBE_ENRICHER_ADDR=:2"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.cluster != "flag" || c.addr != ":2" || !c.logJSON || c.kubeSyncTimeout != 3*time.Second || c.fields != "default,+TimeFlowStartNs" || c.configFile != file {
+	if c.Cluster != "flag" || c.Addr != ":2" || !c.LogJSON || c.KubeSyncTimeout != 3*time.Second || c.Fields != "default,+TimeFlowStartNs" || c.ConfigFile != file {
 		t.Errorf("%+v", *c)
 	}
 	// What is beaten may even be wrong.
-	if _, err := parse([]string{"-loglevel", "info"}, []string{"KUBE_ENRICHER_LOGLEVEL=loud"}, false); err != nil {
+	if _, err := Parse([]string{"-loglevel", "info"}, []string{"KUBE_ENRICHER_LOGLEVEL=loud"}, false); err != nil {
 		t.Error(err)
 	}
 	// An empty value is a value.
-	c, err = parse([]string{"-addr", ""}, []string{"KUBE_ENRICHER_ADDR=:2"}, false)
-	if err != nil || c.addr != "" {
-		t.Errorf("addr %q, %v", c.addr, err)
+	c, err = Parse([]string{"-addr", ""}, []string{"KUBE_ENRICHER_ADDR=:2"}, false)
+	if err != nil || c.Addr != "" {
+		t.Errorf("addr %q, %v", c.Addr, err)
 	}
 	// The last of several wins, as in the flag package.
-	c, err = parse([]string{"-addr", ":1", "-addr", ":2"}, nil, false)
-	if err != nil || c.addr != ":2" {
-		t.Errorf("addr %q, %v", c.addr, err)
+	c, err = Parse([]string{"-addr", ":1", "-addr", ":2"}, nil, false)
+	if err != nil || c.Addr != ":2" {
+		t.Errorf("addr %q, %v", c.Addr, err)
 	}
 	for _, text := range []string{"", "# nothing\n", "---\n", "{}\n", "null\n"} {
-		if _, err := parse([]string{"-config", write(t, "c.yaml", text)}, nil, false); err != nil {
+		if _, err := Parse([]string{"-config", write(t, "c.yaml", text)}, nil, false); err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -215,37 +233,37 @@ func TestParseMode(t *testing.T) {
 		args  []string
 		env   []string
 		pipe  bool
-		mode  mode
+		mode  Mode
 		files string
 		impl  bool
 		addr  string
 	}{
-		{name: "nothing", mode: modeCollect, addr: ":8080"},
-		{name: "no probes", args: []string{"-addr="}, mode: modeCollect},
-		{name: "pipe", pipe: true, mode: modeStdin, impl: true},
-		{name: "pipe, HTTP asked for", args: []string{"-addr", ":8080"}, pipe: true, mode: modeStdin, impl: true, addr: ":8080"},
-		{name: "pipe, HTTP asked for by environment", env: []string{"KUBE_ENRICHER_ADDR=:80"}, pipe: true, mode: modeStdin, impl: true, addr: ":80"},
-		{name: "pipe and -listen", args: []string{"-listen", "flow://:2055"}, pipe: true, mode: modeCollect, addr: ":8080"},
-		{name: "pipe and listen by environment", env: []string{"KUBE_ENRICHER_LISTEN=flow://:2055"}, pipe: true, mode: modeCollect, addr: ":8080"},
-		{name: "pipe and capture", args: []string{"a.pcap"}, pipe: true, mode: modeCapture, files: "a.pcap"},
-		{name: "dash", args: []string{"-"}, mode: modeStdin},
-		{name: "dash and pipe", args: []string{"-"}, pipe: true, mode: modeStdin},
-		{name: "dash and -input", args: []string{"-input", "json", "-"}, mode: modeStdin},
-		{name: "pipe and -input", args: []string{"-input", "json"}, pipe: true, mode: modeStdin, impl: true},
-		{name: "captures", args: []string{"a.pcap", "d/b.pcapng", "c.pcap.gz", "E.PCAPNG.GZ"}, mode: modeCapture, files: "a.pcap d/b.pcapng c.pcap.gz E.PCAPNG.GZ"},
-		{name: "capture and -listen", args: []string{"-listen", "flow://:9995", "a.pcap"}, mode: modeCapture, files: "a.pcap"},
-		{name: "capture and HTTP", args: []string{"-addr", "localhost:0", "a.pcap"}, mode: modeCapture, files: "a.pcap", addr: "localhost:0"},
-		{name: "capture after --", args: []string{"--", "a.pcap"}, mode: modeCapture, files: "a.pcap"},
-		{name: "-input auto", args: []string{"-input", "auto"}, mode: modeCollect, addr: ":8080"},
+		{name: "nothing", mode: Collect, addr: ":8080"},
+		{name: "no probes", args: []string{"-addr="}, mode: Collect},
+		{name: "pipe", pipe: true, mode: Stdin, impl: true},
+		{name: "pipe, HTTP asked for", args: []string{"-addr", ":8080"}, pipe: true, mode: Stdin, impl: true, addr: ":8080"},
+		{name: "pipe, HTTP asked for by environment", env: []string{"KUBE_ENRICHER_ADDR=:80"}, pipe: true, mode: Stdin, impl: true, addr: ":80"},
+		{name: "pipe and -listen", args: []string{"-listen", "flow://:2055"}, pipe: true, mode: Collect, addr: ":8080"},
+		{name: "pipe and listen by environment", env: []string{"KUBE_ENRICHER_LISTEN=flow://:2055"}, pipe: true, mode: Collect, addr: ":8080"},
+		{name: "pipe and capture", args: []string{"a.pcap"}, pipe: true, mode: Capture, files: "a.pcap"},
+		{name: "dash", args: []string{"-"}, mode: Stdin},
+		{name: "dash and pipe", args: []string{"-"}, pipe: true, mode: Stdin},
+		{name: "dash and -input", args: []string{"-input", "json", "-"}, mode: Stdin},
+		{name: "pipe and -input", args: []string{"-input", "json"}, pipe: true, mode: Stdin, impl: true},
+		{name: "captures", args: []string{"a.pcap", "d/b.pcapng", "c.pcap.gz", "E.PCAPNG.GZ"}, mode: Capture, files: "a.pcap d/b.pcapng c.pcap.gz E.PCAPNG.GZ"},
+		{name: "capture and -listen", args: []string{"-listen", "flow://:9995", "a.pcap"}, mode: Capture, files: "a.pcap"},
+		{name: "capture and HTTP", args: []string{"-addr", "localhost:0", "a.pcap"}, mode: Capture, files: "a.pcap", addr: "localhost:0"},
+		{name: "capture after --", args: []string{"--", "a.pcap"}, mode: Capture, files: "a.pcap"},
+		{name: "-input auto", args: []string{"-input", "auto"}, mode: Collect, addr: ":8080"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := parse(tt.args, tt.env, tt.pipe)
+			c, err := Parse(tt.args, tt.env, tt.pipe)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.mode != tt.mode || strings.Join(c.files, " ") != tt.files || c.stdinImplied != tt.impl || c.addr != tt.addr {
-				t.Errorf("mode %v, files %q, stdinImplied %v, addr %q", c.mode, c.files, c.stdinImplied, c.addr)
+			if c.Mode != tt.mode || strings.Join(c.Files, " ") != tt.files || c.StdinImplied != tt.impl || c.Addr != tt.addr {
+				t.Errorf("mode %v, files %q, stdinImplied %v, addr %q", c.Mode, c.Files, c.StdinImplied, c.Addr)
 			}
 		})
 	}
@@ -257,7 +275,7 @@ func TestParseServiceLinks(t *testing.T) {
 		KUBE_ENRICHER_PORT_2055_UDP_PORT=2055 KUBE_ENRICHER_PORT_2055_UDP_ADDR=10.96.0.7 KUBE_ENRICHER_METRICS_SERVICE_HOST=10.96.0.8
 		KUBE_ENRICHER_METRICS_SERVICE_PORT_HTTP=8080 KUBE_ENRICHER_METRICS_PORT=tcp://10.96.0.8:8080 KUBE_ENRICHER_METRICS_PORT_8080_TCP_ADDR=10.96.0.8
 		KUBE_ENRICHER_2_PORT_1_SCTP=sctp://10.96.0.8:1 KUBE_ENRICHERS=x KUBERNETES_PORT=tcp://10.96.0.1:443`)
-	if _, err := parse(nil, env, false); err != nil {
+	if _, err := Parse(nil, env, false); err != nil {
 		t.Error(err)
 	}
 }
@@ -423,11 +441,11 @@ func TestParseErrors(t *testing.T) {
 				}
 				args = append(args, a)
 			}
-			c, err := parse(args, tt.env, tt.pipe)
+			c, err := Parse(args, tt.env, tt.pipe)
 			if err == nil {
 				t.Fatalf("no error, but %+v", *c)
 			}
-			if u := (*usageError)(nil); !errors.As(err, &u) {
+			if u := (*UsageError)(nil); !errors.As(err, &u) {
 				t.Errorf("%T is no usage error", err)
 			}
 			want := strings.ReplaceAll(tt.want, cfg, file)
@@ -449,29 +467,22 @@ func oneLine(t *testing.T, s string) {
 
 func TestParseHelpAndVersion(t *testing.T) {
 	for _, arg := range []string{"-h", "--help", "-help"} {
-		if _, err := parse([]string{"-kube.off", arg, "-nonsense"}, []string{"KUBE_ENRICHER_X=1"}, false); !errors.Is(err, flag.ErrHelp) {
+		if _, err := Parse([]string{"-kube.off", arg, "-nonsense"}, []string{"KUBE_ENRICHER_X=1"}, false); !errors.Is(err, flag.ErrHelp) {
 			t.Errorf("%s: %v", arg, err)
 		}
 	}
-	c, err := parse([]string{"-v"}, []string{"KUBE_ENRICHER_X=1"}, true)
-	if err != nil || !c.showVersion {
+	c, err := Parse([]string{"-v"}, []string{"KUBE_ENRICHER_X=1"}, true)
+	if err != nil || !c.ShowVersion {
 		t.Errorf("-v: %+v, %v", c, err)
 	}
-	if _, err := parse([]string{"-v", "-nonsense"}, nil, false); err == nil {
+	if _, err := Parse([]string{"-v", "-nonsense"}, nil, false); err == nil {
 		t.Error("-v hides an unknown flag")
-	}
-}
-
-func TestVersions(t *testing.T) {
-	program, goflow2, goVersion := versions()
-	if program == "" || !regexp.MustCompile(`^v2\.\d+\.\d+$`).MatchString(goflow2) || !strings.HasPrefix(goVersion, "go1.") {
-		t.Errorf("%q, %q, %q", program, goflow2, goVersion)
 	}
 }
 
 func TestUsage(t *testing.T) {
 	var b strings.Builder
-	if err := printUsage(&b); err != nil {
+	if err := WriteUsage(&b); err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(b.String()) {
@@ -480,7 +491,7 @@ func TestUsage(t *testing.T) {
 		}
 	}
 	seen := make(map[string]bool)
-	for _, o := range options() {
+	for _, o := range options(outputTypes()) {
 		if !strings.Contains(b.String(), "\n  -"+o.name) {
 			t.Errorf("-%s is missing", o.name)
 		}
@@ -488,6 +499,37 @@ func TestUsage(t *testing.T) {
 			t.Errorf("-%s is there twice", o.name)
 		}
 		seen[o.name] = true
+	}
+}
+
+// TestOutputTypes checks that all there is to know of an output follows from its
+// entry in the table.
+func TestOutputTypes(t *testing.T) {
+	types := outputTypes()
+	table := options(types)
+	_, unknown := Parse([]string{"-transport", "pigeon"}, nil, false)
+	for _, o := range types {
+		for _, opt := range o.options() {
+			if opt.name != "transport."+o.name() && !strings.HasPrefix(opt.name, "transport."+o.name()+".") {
+				t.Errorf("-%s is an option of %s", opt.name, o.name())
+			}
+			if opt.group == "" || !slices.ContainsFunc(table, func(in option) bool { return in.name == opt.name && in.group == opt.group }) {
+				t.Errorf("-%s is not in the table", opt.name)
+			}
+		}
+		c, err := Parse([]string{"-transport", o.name()}, nil, false)
+		if err != nil || len(c.Outputs) != 1 || c.Outputs[0].Transport != o.name() {
+			t.Errorf("-transport %s: %v", o.name(), err)
+			continue
+		}
+		if unknown == nil || !strings.Contains(unknown.Error(), o.name()) {
+			t.Errorf("%v does not allow %s", unknown, o.name())
+		}
+		log := logrus.New()
+		log.SetOutput(io.Discard)
+		if _, err := c.NewOutput(c.Outputs[0], OutputDeps{Stdout: os.Stdout, Log: log, Reg: prometheus.NewRegistry()}); err != nil {
+			t.Errorf("%s: %v", o.name(), err)
+		}
 	}
 }
 
@@ -504,7 +546,7 @@ func TestFlagsDoc(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("docs/flags.md is not what the flags say; run: go test ./cmd/kube-enricher -run TestFlagsDoc -update")
+		t.Errorf("docs/flags.md is not what the flags say; run: go test ./internal/config -run TestFlagsDoc -update")
 	}
 }
 
@@ -517,28 +559,28 @@ func TestCheck(t *testing.T) {
 	good := func(string) error { return nil }
 	tests := []struct {
 		name     string
-		c        config
+		c        Config
 		snapshot func(string) error
 		want     string
 	}{
-		{"nothing", config{}, good, ""},
-		{"snapshot", config{kubeSnapshot: there}, good, ""},
-		{"bad snapshot", config{kubeSnapshot: "x"}, func(f string) error { return errors.New(f + ":3: broken\nYAML") }, "-kube.snapshot: x:3: broken YAML"},
-		{"kubeconfig", config{kubeconfig: there}, good, ""},
-		{"no kubeconfig", config{kubeconfig: filepath.Join(dir, "no")}, good, "-kubeconfig: stat " + dir + "/no: no such file or directory"},
-		{"output", config{transportFile: filepath.Join(dir, "new")}, good, ""},
-		{"output, exists", config{transportFile: there}, good, ""},
-		{"output, device", config{transportFile: os.DevNull}, good, ""},
-		{"output, no directory", config{transportFile: filepath.Join(dir, "no", "new")}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
-		{"output, is a directory", config{transportFile: dir}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
-		{"output, in a file", config{transportFile: there + "/new"}, good, `-transport.file: stat ` + there + `/new: not a directory`},
-		{"capture", config{files: []string{there}}, good, ""},
-		{"no capture", config{files: []string{there, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
-		{"capture, directory", config{files: []string{dir}}, good, `FILE "` + dir + `" is a directory; give a file`},
+		{"nothing", Config{}, good, ""},
+		{"snapshot", Config{KubeSnapshot: there}, good, ""},
+		{"bad snapshot", Config{KubeSnapshot: "x"}, func(f string) error { return errors.New(f + ":3: broken\nYAML") }, "-kube.snapshot: x:3: broken YAML"},
+		{"kubeconfig", Config{Kubeconfig: there}, good, ""},
+		{"no kubeconfig", Config{Kubeconfig: filepath.Join(dir, "no")}, good, "-kubeconfig: stat " + dir + "/no: no such file or directory"},
+		{"output", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "new")}}}, good, ""},
+		{"output, exists", Config{types: []outputType{&fileOutput{path: there}}}, good, ""},
+		{"output, device", Config{types: []outputType{&fileOutput{path: os.DevNull}}}, good, ""},
+		{"output, no directory", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "no", "new")}}}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
+		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
+		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
+		{"capture", Config{Files: []string{there}}, good, ""},
+		{"no capture", Config{Files: []string{there, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
+		{"capture, directory", Config{Files: []string{dir}}, good, `FILE "` + dir + `" is a directory; give a file`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			err := tt.c.check(tt.snapshot)
+			err := tt.c.Check(tt.snapshot)
 			got := ""
 			if err != nil {
 				got = err.Error()
@@ -552,28 +594,6 @@ func TestCheck(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("check left files behind: %v, %v", entries, err)
-	}
-}
-
-func TestIsPipe(t *testing.T) {
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	defer w.Close()
-	null, err := os.Open(os.DevNull)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer null.Close()
-	file, err := os.Open(write(t, "f", "x"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
-	if !isPipe(r) || isPipe(null) || isPipe(file) {
-		t.Errorf("pipe %v, %s %v, file %v", isPipe(r), os.DevNull, isPipe(null), isPipe(file))
 	}
 }
 
@@ -600,11 +620,11 @@ func FuzzParse(f *testing.F) {
 			t.Fatal(err)
 		}
 		environ := append(strings.Split(env, "\x00"), "KUBE_ENRICHER_CONFIG="+file)
-		c, err := parse(strings.Split(args, "\x00"), environ, pipe)
-		var u *usageError
+		c, err := Parse(strings.Split(args, "\x00"), environ, pipe)
+		var u *UsageError
 		switch {
 		case err == nil:
-			if c == nil || c.mode == modeStdin && c.files != nil || c.mode == modeCapture && c.files == nil {
+			if c == nil || c.Mode == Stdin && c.Files != nil || c.Mode == Capture && c.Files == nil {
 				t.Errorf("%+v", c)
 			}
 		case errors.Is(err, flag.ErrHelp):

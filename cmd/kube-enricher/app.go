@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector"
+	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
+	"github.com/netobserv/goflow2-kube-enricher/enrich"
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
+)
+
+// Exit codes of the command.
+const (
+	exitDone   = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// gcPercent is Go's GOGC, unless that is set. Records allocate nothing, so
+// collecting garbage early costs little. It limits the memory that a burst of
+// changes in the cluster, or of hostile templates, takes for a moment.
+const gcPercent = 25
+
+const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
+
+// run is the program, from its arguments to its exit code.
+func run(args, env []string, stdin, stdout, stderr *os.File) int {
+	cfg, err := config.Parse(args, env, isPipe(stdin))
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		if err := config.WriteUsage(stdout); err != nil {
+			return exitFailed
+		}
+		return exitDone
+	case err != nil:
+		return fail(stderr, err)
+	case cfg.ShowVersion:
+		program, goflow2, goVersion := versions()
+		fmt.Fprintf(stdout, "kube-enricher %s\ngoflow2 %s\n%s\n", program, goflow2, goVersion)
+		return exitDone
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	cfg.Color = cfg.Color && isTerminal(stdout)
+	a := &app{cfg: cfg, log: newLogger(cfg, stderr), stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
+	switch {
+	case cfg.CheckOnly:
+		err = a.check()
+	default:
+		if err = a.build(); err == nil {
+			err = a.run()
+		}
+	}
+	if err != nil {
+		return fail(stderr, err)
+	}
+	return exitDone
+}
+
+// fail prints the one line that an error ends the program with, and returns its
+// exit code.
+func fail(stderr io.Writer, err error) int {
+	fmt.Fprintf(stderr, "kube-enricher: %v\n", err)
+	if usage := (*config.UsageError)(nil); errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
+}
+
+func newLogger(cfg *config.Config, w io.Writer) *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(w)
+	log.SetLevel(cfg.LogLevel)
+	log.SetFormatter(&logrus.TextFormatter{FullTimestamp: true})
+	if cfg.LogJSON {
+		log.SetFormatter(&logrus.JSONFormatter{})
+	}
+	return log
+}
+
+// isPipe reports whether f is a pipe or FIFO: no terminal, no file, no /dev/null.
+func isPipe(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeNamedPipe != 0
+}
+
+// isTerminal reports whether f is a character device. Terminals are. So is
+// /dev/null, where nobody sees the difference.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// app is the program's parts. build makes all of them, and none does anything
+// then. They are started from the end of a record's way to its beginning: outputs,
+// names, HTTP, input.
+type app struct {
+	cfg           *config.Config
+	log           *logrus.Logger
+	stdin, stdout *os.File
+	reg           *prometheus.Registry
+
+	outputs   []*output
+	snapshot  *enrich.Snapshot // nil until it is loaded, or with a cluster
+	enricher  *enrich.Enricher // nil with -kube.off
+	traffic   *traffic.Counter // nil if traffic is not counted
+	collector *collector.Collector
+
+	mu     sync.Mutex
+	chains []chain
+}
+
+// check is -check: it builds everything and starts nothing.
+func (a *app) check() error {
+	if err := a.cfg.Check(a.loadSnapshot); err != nil {
+		return err
+	}
+	if c := a.cfg; !c.KubeOff && c.KubeRetain <= c.TemplatesHold {
+		a.log.Warnf("-kube.retain: %v is not longer than -templates.hold %v: data sets that are held that long will find their pods forgotten", c.KubeRetain, c.TemplatesHold)
+	}
+	return a.build()
+}
+
+// build makes the parts, inert.
+func (a *app) build() (err error) {
+	cfg := a.cfg
+	if cfg.KubeOff && cfg.Mode != config.Stdin && cfg.FilterNeedsNames() {
+		a.log.Warn("-filter asks for names, which are all empty with -kube.off")
+	}
+	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
+	if err := a.buildOutputs(); err != nil {
+		return err
+	}
+	if !cfg.KubeOff {
+		source, err := a.source()
+		if err != nil {
+			return err
+		}
+		a.enricher, err = enrich.New(enrich.Config{
+			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Capture: cfg.Mode != config.Collect,
+			Retain: max(cfg.KubeRetain, 1), Wait: cfg.KubeWait,
+		}, source, a.log, a.reg)
+		if err != nil {
+			return err
+		}
+	}
+	if a.countsTraffic() {
+		a.traffic, err = traffic.New(traffic.Config{Mapping: cfg.Mapping, MaxSeries: cfg.MetricsWorkloads}, a.reg)
+		if err != nil {
+			return err
+		}
+	}
+	a.collector, err = collector.New(collector.Config{
+		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
+		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, DrainTimeout: cfg.DrainTimeout / 2,
+	}, a.newChain, a.log, a.reg)
+	return err
+}
+
+// countsTraffic reports whether traffic between workloads is counted: somebody
+// can see it, and records have names and counters.
+func (a *app) countsTraffic() bool {
+	return a.cfg.MetricsWorkloads > 0 && a.cfg.Addr != "" && a.enricher != nil && a.cfg.Mode != config.Stdin
+}
+
+// loadSnapshot reads the snapshot, for build to use.
+func (a *app) loadSnapshot(file string) (err error) {
+	a.snapshot, err = enrich.LoadSnapshot(file, a.labels()...)
+	return err
+}
+
+// source returns where Kubernetes objects come from. Its errors are of wrong
+// usage, but for those of the cluster's client.
+func (a *app) source() (enrich.Source, error) {
+	if file := a.cfg.KubeSnapshot; file != "" {
+		if a.snapshot == nil {
+			if err := a.loadSnapshot(file); err != nil {
+				return nil, config.Usagef("-kube.snapshot: %v", err)
+			}
+		}
+		return a.snapshot, nil
+	}
+	rest, err := enrich.ClusterConfig(a.cfg.Kubeconfig)
+	if errors.Is(err, enrich.ErrNoCluster) {
+		return nil, config.Usagef(noCluster)
+	}
+	if err != nil && a.cfg.Kubeconfig == "" {
+		return nil, config.Usagef("%v; %s", err, noCluster)
+	}
+	if err != nil {
+		return nil, config.Usagef("-kubeconfig: %v", err)
+	}
+	enrich.RouteKlog(a.log) // client-go's own messages
+	return enrich.NewCluster(rest, a.log, a.labels()...)
+}
+
+// labels returns the names of the pod labels that are copied.
+func (a *app) labels() []string {
+	var names []string
+	for _, l := range a.cfg.KubeLabels {
+		names = append(names, l.Name)
+	}
+	return names
+}
+
+// chain is a worker's chain of handlers, by its first one.
+type chain interface {
+	flow.Handler
+	// Drain hands on the records that are held. No record may follow.
+	Drain()
+}
+
+// withoutNames is the first handler of a chain without enrichment.
+type withoutNames struct{ flow.Handler }
+
+func (w withoutNames) Drain() { w.Idle() }
+
+// newChain makes a worker's chain: names, traffic metrics, filter, outputs.
+// Metrics come before the filter, so they count records that are not written, too.
+func (a *app) newChain(int) flow.Handler {
+	w := a.newWriter()
+	var next flow.Handler = w
+	if a.cfg.Filter != nil {
+		next = a.cfg.Filter.NewStage(w)
+	}
+	var c chain = withoutNames{next}
+	switch {
+	case a.traffic != nil:
+		c = a.enricher.NewStage(a.traffic.NewStage(next))
+	case a.enricher != nil:
+		c = a.enricher.NewStage(next)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.chains = append(a.chains, c)
+	return c
+}
+
+// drain makes the chains hand on the records that they hold. Their workers must
+// have ended.
+func (a *app) drain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, c := range a.chains {
+		c.Drain()
+	}
+}
+
+// read runs the input that the mode asks for, until it ends or ctx does.
+func (a *app) read(ctx context.Context) error {
+	if a.cfg.Mode == config.Collect {
+		return a.collector.Run(ctx)
+	}
+	if a.enricher != nil {
+		// Nothing arrives in real time here, so names are worth waiting for.
+		if err := a.enricher.WaitSynced(ctx); err != nil {
+			return nil //nolint:nilerr // stopped while waiting
+		}
+	}
+	c := a.newChain(0)
+	if a.cfg.Mode == config.Stdin {
+		return a.readStdin(ctx, c)
+	}
+	var errs []error
+	for _, f := range a.cfg.Files {
+		errs = append(errs, a.collector.ReadCapture(ctx, f, c))
+	}
+	return errors.Join(errs...)
+}
+
+// readStdin reads goflow2's output from standard input.
+func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
+	cfg := a.cfg
+	if cfg.StdinImplied {
+		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
+	}
+	r, err := pipe.New(pipe.Config{
+		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
+		Fields: cfg.Filter.Fields(), Attrs: cfg.Filter.Attrs(), Extra: !cfg.WritesAs(config.FormatProtobuf),
+		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
+	}, a.stdin, c, a.log, a.reg)
+	if err != nil {
+		return err
+	}
+	return r.Run(ctx)
+}

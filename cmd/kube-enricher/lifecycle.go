@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hugepages"
+	"github.com/netobserv/goflow2-kube-enricher/transport"
+)
+
+// unblockAfter is how long a capture or pipe that a signal has stopped may wait
+// for its output, before the output is stopped, too.
+const unblockAfter = time.Second
+
+// task is a running part of the program. Each has a context of its own, so that
+// parts can be stopped one after another.
+type task struct {
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it has ended
+	err    error         // valid once done is closed
+}
+
+// start runs f in a goroutine.
+func start(f func(context.Context) error) *task {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &task{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(t.done)
+		t.err = f(ctx)
+	}()
+	return t
+}
+
+// wait waits until the task ends by itself and returns its error, or until ctx
+// ends.
+func (t *task) wait(ctx context.Context) error {
+	select {
+	case <-t.done:
+		return t.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// stop ends the task and returns its error.
+func (t *task) stop() error {
+	t.cancel()
+	<-t.done
+	return t.err
+}
+
+// run starts the parts that build has made. Once the input has ended or a signal
+// has come, it stops them in this order: readiness, sockets (drained), held
+// records, outputs (flushed), names, HTTP.
+func (a *app) run() (err error) {
+	// A closed standard output is an error of write(2), not a reason to die.
+	signal.Ignore(syscall.SIGPIPE)
+	input, cancelInput := context.WithCancelCause(context.Background())
+	defer cancelInput(nil)
+	stopSignals := a.handleSignals(cancelInput)
+	defer stopSignals()
+
+	if err := a.openOutputs(); err != nil {
+		return err
+	}
+	http, err := a.listenHTTP()
+	if err != nil {
+		return err
+	}
+	collect := a.cfg.Mode == config.Collect
+	if collect {
+		if err := a.collector.Open(input); err != nil {
+			http.close()
+			return err
+		}
+	}
+	a.logStarted(http)
+	server := start(http.serve)
+	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
+
+	outputs := a.startOutputs(cancelInput)
+	var names *task
+	if a.enricher != nil {
+		names = start(a.enricher.Run)
+	}
+	huge := start(a.useHugePages)
+	defer func() { _ = huge.stop() }()
+	if !collect {
+		// The input waits for the outputs here. An output that stalls must not keep
+		// a signal from ending the input.
+		unblock := context.AfterFunc(input, func() { time.AfterFunc(unblockAfter, outputs.cancel) })
+		defer unblock()
+	}
+	inputErr := a.read(input)
+
+	http.stopping()
+	a.drain()
+	if !collect && input.Err() == nil {
+		outputs.finish(input) // takes as long as the readers do, unless a signal comes
+	}
+	outputErr := outputs.stop()
+	var namesErr error
+	if names != nil {
+		namesErr = names.stop()
+	}
+	if errors.Is(outputErr, transport.ErrClosed) {
+		a.logDone(logrus.DebugLevel)
+		return nil // the reader has read all it wanted
+	}
+	a.logDone(logrus.InfoLevel)
+	return errors.Join(inputErr, outputErr, namesErr)
+}
+
+// useHugePages moves the heap into huge pages once the cluster is known, until
+// ctx ends. Captures and pipes are over before it would pay.
+func (a *app) useHugePages(ctx context.Context) error {
+	if !a.cfg.HugePages || a.enricher == nil || a.cfg.Mode != config.Collect {
+		return nil
+	}
+	if err := a.enricher.WaitSynced(ctx); err != nil {
+		return err // the program stops
+	}
+	hugepages.Use(ctx, func(moved int64, err error) {
+		if err != nil {
+			a.log.WithError(err).Debug("the heap stays in small pages")
+			return
+		}
+		a.log.WithField("bytes", moved).Debug("the heap has been moved into huge pages")
+	})
+	return nil
+}
+
+// handleSignals ends the input at the first SIGINT or SIGTERM and the program
+// at the second, and reopens and reloads files at SIGHUP.
+func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
+	signals := make(chan os.Signal, 4)
+	reload := make(chan struct{}, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		stopping := false
+		for {
+			select {
+			case <-done:
+				return
+			case s := <-signals:
+				switch {
+				case s == syscall.SIGHUP:
+					for _, o := range a.outputs {
+						o.Reopen()
+					}
+					select {
+					case reload <- struct{}{}:
+					default: // a reload is due already, and will read the newest files
+					}
+				case stopping:
+					a.log.Warn("second signal: ending at once")
+					os.Exit(exitFailed)
+				default:
+					stopping = true
+					a.log.WithField("signal", s.String()).Info("stopping: writing out what was received; a second signal ends at once")
+					cancelInput(nil)
+				}
+			}
+		}
+	})
+	// Reading a large snapshot takes time. Other signals must work meanwhile.
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-reload:
+				a.reload()
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+		wg.Wait()
+	}
+}
+
+// reload reads the snapshot again, if there is one.
+func (a *app) reload() {
+	if a.enricher != nil && a.cfg.KubeSnapshot != "" {
+		if err := a.enricher.Reload(context.Background()); err != nil {
+			a.log.WithError(err).Error("the snapshot was not read again; the old one stays in use")
+		}
+	}
+}

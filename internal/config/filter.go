@@ -1,0 +1,73 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
+)
+
+// checkFilter compiles the filter, if there is one.
+func (p *parser) checkFilter(c *Config) error {
+	if c.FilterText == "" {
+		return nil
+	}
+	name := p.given["filter"].flag("filter")
+	cfg := filter.Config{Mapping: c.Mapping, Labels: c.KubeLabels, Cluster: c.Cluster, Piped: c.Mode == Stdin}
+	var err error
+	c.Filter, err = filter.Compile(c.FilterText, cfg)
+	if mistake := (*filter.Error)(nil); errors.As(err, &mistake) && mistake.Unknown != "" {
+		if near := nearest(mistake.Unknown, cfg.Names()); near != "" {
+			return Usagef("%s: %v; did you mean %s?", name, err, near)
+		}
+		return Usagef("%s: %v; docs/fields.md lists those there are", name, err)
+	}
+	if err != nil {
+		return Usagef("%s: %v", name, err)
+	}
+	if err := refuseLists(c.Filter); err != nil && c.Mode == Stdin && c.Input == FormatJSON {
+		return Usagef("%s: %v", name, err)
+	}
+	return nil
+}
+
+// refuseLists returns an error if a filter reads fields that are lists. Those are
+// not read from lines of JSON.
+func refuseLists(f *filter.Filter) error {
+	if f == nil {
+		return nil
+	}
+	for _, id := range f.Fields() {
+		switch field := &flow.Fields[id]; field.Kind {
+		case flow.KindUints, flow.KindAddrs, flow.KindLayers:
+			return fmt.Errorf("%s is a list, which is not read from lines of JSON; let goflow2 write protobuf (-format bin)", field.Name)
+		}
+	}
+	return nil
+}
+
+// errOnlyAsJSON refuses lines of JSON as input for other formats. The program
+// looks up what it needs in a line and copies the rest, so it has no record to
+// encode.
+var errOnlyAsJSON = errors.New("lines of JSON on standard input can only be written as JSON; let goflow2 write protobuf (-format bin), or give -format json")
+
+// RefuseJSON returns why lines of JSON cannot be taken from standard input with
+// these settings, nil if they can. With -input auto that matters only once the
+// first bytes are there.
+func (c *Config) RefuseJSON() error {
+	if !c.OnlyAs(FormatJSON) {
+		return errOnlyAsJSON
+	}
+	if err := refuseLists(c.Filter); err != nil {
+		return Usagef("-filter: %v", err)
+	}
+	return nil
+}
+
+// FilterNeedsNames reports whether the filter reads fields that come from the
+// cluster.
+func (c *Config) FilterNeedsNames() bool {
+	return c.Filter != nil && slices.ContainsFunc(c.Filter.Attrs(), func(r flow.AttrRef) bool { return r.End != flow.EndCluster })
+}

@@ -1,0 +1,90 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/transport"
+)
+
+// The values of -format.
+const (
+	FormatJSON     = "json"
+	FormatProtobuf = "protobuf"
+	FormatText     = "text"
+)
+
+// formatAliases are other names of formats, goflow2's among them.
+var formatAliases = map[string]string{"pb": FormatProtobuf, "bin": FormatProtobuf}
+
+// formatByName returns the format that a user names.
+func formatByName(v string) (format string, err error) {
+	if name, ok := formatAliases[v]; ok {
+		v = name
+	}
+	err = oneOf(func(*Config) *string { return &format }, FormatJSON, FormatProtobuf, FormatText)(nil, v)
+	return format, err
+}
+
+// NewEncoder makes the encoder of one of c.Outputs. The error begins with the
+// name of the flag that is wrong.
+func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
+	if o.Format == FormatText {
+		return encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Color: c.Color && o.Transport == "file"}), nil
+	}
+	mapping := c.Mapping
+	if c.textEntry {
+		mapping = mapping[:len(mapping)-1]
+	}
+	if o.Format == FormatProtobuf {
+		return encode.NewProtobuf(encode.ProtobufConfig{Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels})
+	}
+	return encode.NewJSON(encode.JSONConfig{Schema: c.Schema, Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels})
+}
+
+// allowsColor reports whether the environment allows colours (no-color.org).
+func (p *parser) allowsColor() bool {
+	return p.variables["NO_COLOR"] == "" && p.variables["TERM"] != "dumb"
+}
+
+// checkFormat refuses settings that no output's format has a use for, and those
+// that an encoder refuses.
+func (p *parser) checkFormat(c *Config) error {
+	if s := p.given["kube.labels"]; c.OnlyAs(FormatText) && len(c.KubeLabels) > 0 {
+		return Usagef("%s: lines of text have no fields for labels; give -format json, or leave it out", s.flag("kube.labels"))
+	}
+	if s, ok := p.given["fields"]; ok && c.OnlyAs(FormatText) && c.Fields != "default" {
+		return Usagef("%s: lines of text have fields of their own; leave it out, or give -format json", s.flag("fields"))
+	}
+	if c.WritesAs(FormatText) {
+		c.addTextEntry()
+	}
+	if c.Input == FormatJSON && !c.OnlyAs(FormatJSON) {
+		return Usagef("%s: %v", p.given["input"].flag("input"), errOnlyAsJSON)
+	}
+	if s, ok := p.given["schema"]; ok && !c.WritesAs(FormatJSON) && c.Schema != "v1" {
+		return Usagef("%s: %s is for -format json; leave it out", s.flag("schema"), Quote(c.Schema))
+	}
+	for _, o := range c.Outputs {
+		if _, err := c.NewEncoder(o); err != nil {
+			name, text, _ := strings.Cut(err.Error(), ": ")
+			if p.option(name) == nil {
+				name, text = "fields", err.Error()
+			}
+			return Usagef("%s: %s", p.given[name].flag(name), text)
+		}
+	}
+	return nil
+}
+
+// addTextEntry adds the exporter's address to the mapping, since lines of text
+// name the exporter.
+func (c *Config) addTextEntry() {
+	exporter := func(e flow.MapEntry) bool { return e.Field == flow.FieldSamplerAddress }
+	if !slices.ContainsFunc(c.Mapping, exporter) && len(c.Mapping) < flow.MaxEnds {
+		c.Mapping = append(c.Mapping, flow.MapEntry{Field: flow.FieldSamplerAddress, Prefix: "Sampler", Snake: "sampler"})
+		c.textEntry = true
+	}
+}

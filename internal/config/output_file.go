@@ -1,0 +1,62 @@
+package config
+
+import (
+	"path/filepath"
+	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/transport"
+)
+
+// fileOutput is the output "file", which is also standard output.
+type fileOutput struct {
+	path string // empty: standard output
+}
+
+func (f *fileOutput) name() string { return "file" }
+
+func (f *fileOutput) options() []option {
+	return []option{
+		{
+			name: "transport.file", group: groupOutput, arg: "FILE",
+			usage: "file that records are appended to; empty for standard output. SIGHUP reopens it",
+			set:   path(func(*Config) *string { return &f.path }, "leave it empty for standard output"),
+		},
+	}
+}
+
+func (f *fileOutput) finish(p *parser, c *Config, chosen bool) error {
+	if f.path == "" {
+		c.Color = slices.Contains(c.Outputs, Output{f.name(), FormatText}) && p.allowsColor()
+		return nil
+	}
+	flag := p.given["transport.file"].flag("transport.file")
+	if !chosen {
+		return Usagef("%s: records don't go to a file with this -transport; give -transport file, or leave it out", flag)
+	}
+	for _, name := range append([]string{c.KubeSnapshot, c.Kubeconfig, c.ConfigFile}, c.Files...) {
+		if name != "" && filepath.Clean(name) == filepath.Clean(f.path) {
+			return Usagef("%s: %s is read by this run; give another file for the records", flag, Quote(name))
+		}
+	}
+	return nil
+}
+
+func (f *fileOutput) check() error {
+	if f.path == "" {
+		return nil
+	}
+	if err := appendable(f.path); err != nil {
+		return Usagef("-transport.file: %v", err)
+	}
+	return nil
+}
+
+func (f *fileOutput) build(s outputSettings, enc transport.Encoder, d OutputDeps) (transport.Output, error) {
+	out, err := transport.NewFile(transport.FileConfig{
+		Path: f.path, Stdout: d.Stdout, Block: s.block, Binary: s.binary, Several: s.several, DrainTimeout: s.drainTimeout,
+	}, enc, d.Log, d.Reg)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}

@@ -1,0 +1,205 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector"
+)
+
+// Setters of options. Their errors say what is allowed; the parser puts the name
+// of the flag before it. Setters of a kind take a function that returns the place
+// of the value.
+
+// oneOf takes one of the allowed values.
+func oneOf(field func(*Config) *string, allowed ...string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if !slices.Contains(allowed, v) {
+			if len(allowed) == 1 {
+				return fmt.Errorf("%s is not allowed; the only value is %s", Quote(v), allowed[0])
+			}
+			return fmt.Errorf("%s is not allowed; give one of %s", Quote(v), strings.Join(allowed, ", "))
+		}
+		*field(c) = v
+		return nil
+	}
+}
+
+// boolean takes what strconv.ParseBool does.
+func boolean(field func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("%s is not allowed; give true or false", Quote(v))
+		}
+		*field(c) = b
+		return nil
+	}
+}
+
+// path takes the name of a file. A dash is refused: people who give it mean
+// standard input or output, which no flag stands for.
+func path(field func(*Config) *string, advice string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		switch {
+		case v == "-":
+			return fmt.Errorf("- is not allowed; %s", advice)
+		case strings.ContainsRune(v, 0):
+			return fmt.Errorf("%s is no name of a file; %s", Quote(v), advice)
+		}
+		*field(c) = v
+		return nil
+	}
+}
+
+// address takes the address of an HTTP server, or nothing.
+func address(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v != "" {
+			_, port, err := net.SplitHostPort(v)
+			if err == nil {
+				_, err = strconv.ParseUint(port, 10, 16)
+			}
+			if err != nil {
+				return fmt.Errorf("%s is not allowed; give [HOST]:PORT with a port from 0 to 65535, or an empty value for none", Quote(v))
+			}
+		}
+		*field(c) = v
+		return nil
+	}
+}
+
+func setCluster(c *Config, v string) error {
+	if !utf8.ValidString(v) || strings.ContainsFunc(v, unicode.IsControl) {
+		return fmt.Errorf("%s is not allowed; give a name in UTF-8 without control characters", Quote(v))
+	}
+	c.Cluster = v
+	return nil
+}
+
+// duration takes a duration that is not negative.
+func duration(field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%s is not allowed; give a duration such as 60s or 2m, or 0s for none", Quote(v))
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func setAllow(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		p, err := prefix(part)
+		if err != nil {
+			return err
+		}
+		c.Allow = append(c.Allow, p)
+	}
+	return nil
+}
+
+func setSampling(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		network, rate, ok := strings.Cut(part, "=")
+		n, err := strconv.ParseUint(strings.TrimSpace(rate), 10, 32)
+		if !ok || err != nil || n == 0 {
+			return fmt.Errorf("%s is not allowed; give CIDR=RATE with a rate from 1 on, such as 10.0.0.0/8=400", Quote(part))
+		}
+		p, err := prefix(network)
+		if err != nil {
+			return err
+		}
+		c.Sampling = append(c.Sampling, collector.SamplingRule{Exporters: p, Rate: n})
+	}
+	return nil
+}
+
+// prefix reads a network, or an address as the network that has only it.
+// IPv4-mapped IPv6 becomes IPv4, as it does for exporters' addresses.
+func prefix(s string) (netip.Prefix, error) {
+	s = strings.TrimSpace(s)
+	if a, err := netip.ParseAddr(s); err == nil && a.Zone() == "" {
+		a = a.Unmap()
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	p, err := netip.ParsePrefix(s)
+	if err == nil && p.Addr().Is4In6() && p.Bits() >= 96 {
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+	}
+	if err != nil || p != p.Masked() {
+		return p, fmt.Errorf("%s is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses", Quote(s))
+	}
+	return p, nil
+}
+
+// maxMetricsWorkloads is the most pairs of workloads with series of their own. It
+// bounds the size of a scrape.
+const maxMetricsWorkloads = 100_000
+
+func setMetricsWorkloads(c *Config, v string) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 || n == 1 || n > maxMetricsWorkloads {
+		return fmt.Errorf("%s is not allowed; give a number from 2 to %d, or 0 for none", Quote(v), maxMetricsWorkloads)
+	}
+	c.MetricsWorkloads = n
+	return nil
+}
+
+func setLogLevel(c *Config, v string) error {
+	l, err := logrus.ParseLevel(v)
+	if err != nil {
+		return fmt.Errorf("%s is not allowed; give one of panic, fatal, error, warning, info, debug, trace", Quote(v))
+	}
+	c.LogLevel = l
+	return nil
+}
+
+func setLogFormat(c *Config, v string) error {
+	var name string
+	if err := oneOf(func(*Config) *string { return &name }, "normal", "json")(c, v); err != nil {
+		return err
+	}
+	c.LogJSON = name == "json"
+	return nil
+}
+
+// Quote returns a value of the user in quotes, for an error: cut if it is long.
+func Quote(s string) string {
+	const most = 200
+	if len(s) > most {
+		return strconv.Quote(s[:most]) + "..."
+	}
+	return strconv.Quote(s)
+}
+
+// show is like [Quote] for names. It leaves the quotes out if the name is short
+// and printable.
+func show(s string) string {
+	if len(s) > 200 || s == "" || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) {
+		return Quote(s)
+	}
+	return s
+}
+
+// integer takes a whole number within bounds.
+func integer(field func(*Config) *int, least, most int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("%s is not allowed; give a number from %d to %d", Quote(v), least, most)
+		}
+		*field(c) = n
+		return nil
+	}
+}
