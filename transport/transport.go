@@ -45,7 +45,7 @@ type Output interface {
 	// deadline, and returns. Records that come later are counted as dropped. Errors
 	// are [ErrClosed], [ErrDrain] and failures.
 	Run(ctx context.Context) error
-	// Finish says that no more records will come. Run then ends when all records are
+	// Finish announces that no more records will come. Run then ends when all records are
 	// written, however long that takes, unless its context ends.
 	Finish()
 	// Ready returns nil, or an error that says why records are not written.

@@ -23,7 +23,7 @@ func Program(t testing.TB, name string) (path string) {
 	return path
 }
 
-// OK skips the test if err says that the machine cannot do what the test needs.
+// OK skips the test if err reports that the machine cannot do what the test needs.
 // what is a noun, such as "a file system of its own".
 func OK(t testing.TB, what string, err error) {
 	t.Helper()

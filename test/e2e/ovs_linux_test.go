@@ -587,7 +587,7 @@ type view struct {
 	got   bool                // what the pod got; else what it sent
 	bytes func(lab.Count) int // how the protocol counts bytes
 	skip  func(lab.Conversation) bool
-	// others says that there are records of later conversations, too.
+	// others reports whether there are records of later conversations, too.
 	others bool
 }
 

@@ -548,7 +548,7 @@ type wire struct {
 	start func(l *lab) error
 	// stop ends it and returns how many packets were lost.
 	stop func(l *lab) int
-	// reorders says that the link itself reorders packets.
+	// reorders reports whether the link itself reorders packets.
 	reorders bool
 }
 
