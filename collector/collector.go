@@ -252,9 +252,9 @@ func (c *Collector) Run(ctx context.Context) error {
 	templates := c.restoreTemplates()
 	c.bound.Store(true)
 	defer c.bound.Store(false)
-	var wg, house sync.WaitGroup
+	var wg, maintenance sync.WaitGroup
 	drained := make(chan struct{})
-	house.Go(func() { c.runMaintenance(templates, drained) })
+	maintenance.Go(func() { c.runMaintenance(templates, drained) })
 	for i, s := range sockets {
 		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, failed: &c.failed}
 		wg.Go(w.run)
@@ -268,7 +268,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	})
 	wg.Wait()
 	close(drained)
-	house.Wait()
+	maintenance.Wait()
 	stop()
 	if ctx.Err() == nil {
 		return errors.New("receive: all sockets failed")
