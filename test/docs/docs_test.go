@@ -234,10 +234,6 @@ func TestPaths(t *testing.T) {
 	}
 }
 
-// pendingTests has the tests that pages name by an old name, or too early. It must
-// become empty.
-var pendingTests = map[string]bool{}
-
 // TestTests fails when a page names a test, a benchmark or a fuzz target that
 // does not exist.
 func TestTests(t *testing.T) {
@@ -251,7 +247,7 @@ func TestTests(t *testing.T) {
 	name := regexp.MustCompile("`((?:Test|Benchmark|Fuzz)[A-Z]\\w*)`")
 	for page, content := range files(t, ".md") {
 		for _, match := range name.FindAllStringSubmatch(content, -1) {
-			if !exists[match[1]] && !pendingTests[match[1]] {
+			if !exists[match[1]] {
 				t.Errorf("%s: there is no %s", page, match[1])
 			}
 		}
