@@ -13,8 +13,11 @@ type Kind uint8
 const (
 	Ethernet Kind = iota
 	VLAN          // one tag: IEEE 802.1Q, 802.1ad, and their predecessors 0x9100 and 0x9200
+	Tag           // another tag, which tells nothing of interest: 802.1ah, 802.1BR, VN-Tag
+	SNAP          // a SNAP header (IEEE 802), where Ethernet has a length in place of the type
 	MPLS          // a whole label stack (RFC 3032), and the control word behind it (RFC 4385)
 	PPPoE         // a session's header and the PPP protocol (RFC 2516)
+	PPP           // the PPP protocol (RFC 1661), with the HDLC bytes before it if there are any
 	IPv4
 	IPv6
 	Routing   // IPv6 routing header
@@ -37,9 +40,14 @@ const (
 	etherQinQ       = 0x88a8
 	etherQinQOld    = 0x9100
 	etherQinQOlder  = 0x9200
-	etherMPLS       = 0x8847
+	EtherMPLS       = 0x8847
 	etherMPLSUp     = 0x8848 // upstream-assigned labels, once multicast (RFC 5332)
 	etherPPPoE      = 0x8864
+	etherARP        = 0x0806
+	etherBackbone   = 0x88e7 // IEEE 802.1ah, I-TAG: a customer's frame follows
+	etherETag       = 0x893f // IEEE 802.1BR
+	etherVNTag      = 0x8926
+	etherMaxLength  = 1500 // values up to this are lengths (IEEE 802.3, 3.2.6)
 )
 
 // Values of the protocol field (IANA, Protocol Numbers).
@@ -79,7 +87,7 @@ type Layer struct {
 	// EtherType is that of what follows a link layer, 0 if it is not known.
 	EtherType uint16
 	// Proto is the protocol of what follows IPv4, IPv6 or one of its extension
-	// headers.
+	// headers. It is known of a header that is not whole, too, if its byte is there.
 	Proto uint8
 	// Payload is what follows the header.
 	Payload []byte
@@ -103,6 +111,7 @@ type what uint8
 const (
 	nothing   what = iota // that is known here
 	frame                 // an Ethernet frame
+	ppp                   // a PPP frame
 	etherType             // what etype says
 	protocol              // what proto says
 )
@@ -128,6 +137,9 @@ func IP(b []byte) Walker {
 	return Walker{}
 }
 
+// PPPFrame returns a Walker of a PPP frame (RFC 1661; in HDLC-like framing RFC 1662).
+func PPPFrame(b []byte) Walker { return Walker{rest: b, next: ppp} }
+
 // Protocol returns a Walker of what follows an IP header, for packets that were
 // put together from fragments.
 func Protocol(proto uint8, v6 bool, b []byte) Walker {
@@ -145,6 +157,8 @@ func (w *Walker) Next(l *Layer) bool {
 	switch w.next {
 	case frame:
 		w.frame(l)
+	case ppp:
+		w.ppp(l)
 	case etherType:
 		if !w.byEtherType(l) {
 			return false
@@ -197,25 +211,51 @@ func (w *Walker) byEtherType(l *Layer) bool {
 		if w.cut(l, VLAN, 4) {
 			w.follow(l, binary.BigEndian.Uint16(l.Header[2:]))
 		}
-	case etherMPLS, etherMPLSUp:
+	case EtherMPLS, etherMPLSUp:
 		w.mpls(l)
 	case etherPPPoE:
 		w.pppoe(l)
+	case etherBackbone:
+		if w.cut(l, Tag, 4) {
+			w.next = frame
+		}
+	case etherETag:
+		w.tag(l, 8)
+	case etherVNTag:
+		w.tag(l, 6)
 	case EtherIPv4:
 		w.ipv4(l)
 	case EtherIPv6:
 		w.ipv6(l)
 	default:
+		return w.etype <= etherMaxLength && w.snap(l)
+	}
+	return true
+}
+
+// tag reads a tag of n bytes, the last two of which are the EtherType.
+func (w *Walker) tag(l *Layer, n int) {
+	if w.cut(l, Tag, n) {
+		w.follow(l, binary.BigEndian.Uint16(l.Header[n-2:]))
+	}
+}
+
+// snap reads a SNAP header that has an EtherType (RFC 1042), and reports whether
+// there is one. Other frames with a length are of protocols like STP.
+func (w *Walker) snap(l *Layer) bool {
+	if len(w.rest) < 8 || string(w.rest[:6]) != "\xaa\xaa\x03\x00\x00\x00" {
 		return false
 	}
+	w.cut(l, SNAP, 8)
+	w.follow(l, binary.BigEndian.Uint16(l.Header[6:]))
 	return true
 }
 
 // mpls reads label stack entries up to the bottom of the stack, whatever labels
 // they have: those up to 15 have meanings of their own (RFC 3032, 2.1; RFC 6790),
-// and none of them ends a stack. What follows has no type; its first four bits
-// tell IPv4, IPv6, and the control word of a pseudowire (RFC 4385, 3), behind
-// which there is an Ethernet frame.
+// and none of them ends a stack. What follows has no type; its first four bits tell
+// IPv4 and IPv6. Else it may be an Ethernet frame, behind the control word of a
+// pseudowire (RFC 4385, 3) or without one.
 func (w *Walker) mpls(l *Layer) {
 	n := 0
 	for bottom := false; !bottom; {
@@ -226,47 +266,72 @@ func (w *Walker) mpls(l *Layer) {
 		bottom = w.rest[n+2]&1 != 0
 		n += 4
 	}
-	nibble := byte(0xf)
-	if len(w.rest) > n {
-		nibble = w.rest[n] >> 4
-	}
-	if nibble == 0 && len(w.rest) >= n+4 {
+	switch rest := w.rest[n:]; {
+	case len(rest) > 0 && rest[0]>>4 == 4 && rest[0] >= 0x45: // a header has 20 bytes at least
+		w.cut(l, MPLS, n)
+		w.follow(l, EtherIPv4)
+	case len(rest) > 0 && rest[0]>>4 == 6:
+		w.cut(l, MPLS, n)
+		w.follow(l, EtherIPv6)
+	case len(rest) >= 4 && rest[0]>>4 == 0 && (isFrame(rest[4:]) || !isFrame(rest)):
 		w.cut(l, MPLS, n+4)
 		w.next = frame
-		return
-	}
-	w.cut(l, MPLS, n)
-	switch nibble {
-	case 4:
-		w.follow(l, EtherIPv4)
-	case 6:
-		w.follow(l, EtherIPv6)
+	case isFrame(rest):
+		w.cut(l, MPLS, n)
+		w.next = frame
 	default:
+		w.cut(l, MPLS, n)
 		w.next = nothing
 	}
 }
 
-// pppoe reads the header of a session (RFC 2516, 4) and the PPP protocol, which is
-// one byte where the first is odd (RFC 1661, 6.5).
-func (w *Walker) pppoe(l *Layer) {
-	n := 8
-	if len(w.rest) > 6 && w.rest[6]&1 != 0 {
-		n = 7
+// isFrame reports whether b begins with an Ethernet frame of a type that is known
+// here.
+func isFrame(b []byte) bool {
+	if len(b) < 14 {
+		return false
 	}
-	if !w.cut(l, PPPoE, n) {
+	switch binary.BigEndian.Uint16(b[12:]) {
+	case EtherIPv4, EtherIPv6, etherARP, etherVLAN, etherQinQ, etherQinQOld, etherQinQOlder, EtherMPLS, etherMPLSUp, etherPPPoE:
+		return true
+	}
+	return false
+}
+
+// pppoe reads the header of a session (RFC 2516, 4) and the PPP protocol.
+func (w *Walker) pppoe(l *Layer) { w.pppAt(l, PPPoE, 6) }
+
+// ppp reads the PPP protocol and the two bytes that HDLC-like framing has before it
+// (RFC 1662, 3.1).
+func (w *Walker) ppp(l *Layer) {
+	n := 0
+	if len(w.rest) >= 2 && w.rest[0] == 0xff && w.rest[1] == 0x03 {
+		n = 2
+	}
+	w.pppAt(l, PPP, n)
+}
+
+// pppAt reads a header that ends with the PPP protocol, which begins at byte n. The
+// protocol is one byte if the first is odd (RFC 1661, 6.5).
+func (w *Walker) pppAt(l *Layer, kind Kind, n int) {
+	size := n + 2
+	if len(w.rest) > n && w.rest[n]&1 != 0 {
+		size = n + 1
+	}
+	if !w.cut(l, kind, size) {
 		return
 	}
-	ppp := uint16(l.Header[6])
-	if n == 8 {
-		ppp = binary.BigEndian.Uint16(l.Header[6:])
+	protocol := uint16(l.Header[n])
+	if size == n+2 {
+		protocol = binary.BigEndian.Uint16(l.Header[n:])
 	}
-	switch ppp {
+	switch protocol {
 	case 0x0021:
 		w.follow(l, EtherIPv4)
 	case 0x0057:
 		w.follow(l, EtherIPv6)
 	case 0x0281:
-		w.follow(l, etherMPLS)
+		w.follow(l, EtherMPLS)
 	case 0x0283:
 		w.follow(l, etherMPLSUp)
 	default:
@@ -282,6 +347,9 @@ func (w *Walker) ipv4(l *Layer) {
 		n = max(int(w.rest[0]&0xf)*4, 20)
 	}
 	if !w.cut(l, IPv4, n) {
+		if len(l.Header) >= 20 {
+			l.Proto = l.Header[9]
+		}
 		return
 	}
 	w.v6 = false
@@ -344,16 +412,49 @@ func (w *Walker) tunnel(l *Layer) bool {
 	case ProtoIPv6:
 		w.ipv6(l)
 	default:
-		if w.cut(l, GRE, 4) {
-			w.follow(l, binary.BigEndian.Uint16(l.Header[2:]))
-		}
+		w.gre(l)
 	}
 	return true
 }
 
-// extension reads an IPv6 extension header (RFC 8200, 4), and reports whether the
-// protocol is one.
+// gre reads a GRE header with the optional fields that its flags announce (RFC 2784,
+// RFC 2890). What follows one with source routes (RFC 1701), or of version 1 (RFC
+// 2637), is not walked.
+func (w *Walker) gre(l *Layer) {
+	const checksum, routing, key, sequence, version = 0x80, 0x40, 0x20, 0x10, 0x07
+	n := 4
+	if len(w.rest) >= 4 {
+		for _, flag := range [...]byte{checksum, key, sequence} {
+			if w.rest[0]&flag != 0 {
+				n += 4
+			}
+		}
+	}
+	if !w.cut(l, GRE, n) {
+		return
+	}
+	w.next = nothing
+	if l.Header[0]&routing == 0 && l.Header[1]&version == 0 {
+		w.follow(l, binary.BigEndian.Uint16(l.Header[2:]))
+	}
+}
+
+// IsExtension reports whether a protocol is an IPv6 extension header that has a
+// protocol behind it (RFC 8200, 4).
+func IsExtension(proto uint8) bool {
+	switch proto {
+	case ProtoHopByHop, ProtoRouting, ProtoFragment, ProtoAH, ProtoDestination, ProtoMobility, ProtoHIP, ProtoShim6:
+		return true
+	}
+	return false
+}
+
+// extension reads an IPv6 extension header, and reports whether the protocol is
+// one.
 func (w *Walker) extension(l *Layer) bool {
+	if !IsExtension(w.proto) {
+		return false
+	}
 	kind, unit := Extension, 8
 	switch w.proto {
 	case ProtoRouting:
@@ -362,15 +463,15 @@ func (w *Walker) extension(l *Layer) bool {
 		kind, unit = Fragment, 0
 	case ProtoAH:
 		unit = 4 // RFC 4302, 2.2
-	case ProtoHopByHop, ProtoDestination, ProtoMobility, ProtoHIP, ProtoShim6:
-	default:
-		return false
 	}
 	n := 8
 	if len(w.rest) >= 8 {
 		n += unit * int(w.rest[1])
 	}
 	if !w.cut(l, kind, n) {
+		if len(l.Header) > 0 {
+			l.Proto = l.Header[0]
+		}
 		return true
 	}
 	if kind == Fragment {
