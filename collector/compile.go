@@ -84,6 +84,9 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	}
 	c.addCounters()
 	c.addTimes()
+	if i := c.find(ieIPHeaderPacketSection); i >= 0 {
+		c.addExtra(extraField{op: opIPSection}, i)
+	}
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 
-	flowpb "github.com/netsampler/goflow2/v2/pb"
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
@@ -36,13 +35,11 @@ type Decoder struct {
 	policy    *policy
 	handler   flow.Handler
 
-	rec   flow.Record
-	addrs [12]byte // of a v5 record
-	// layerStack and layerSize are the room for the lists of an sFlow record.
-	layerStack []flowpb.FlowMessage_LayerStack
-	layerSize  []uint32
-	peers      map[netip.AddrPort]*peer
-	gaps       []openGap
+	rec     flow.Record
+	addrs   [12]byte // of a v5 record
+	headers headerReader
+	peers   map[netip.AddrPort]*peer
+	gaps    []openGap
 	// recordDecoders are by shape of the template. Their cost is bounded, and so
 	// are the numbers of bindings and of trackers that all peers have together.
 	recordDecoders       map[string]*recordDecoder

@@ -101,6 +101,7 @@ const (
 	ieSamplingSize               = 309
 	ieSamplingPopulation         = 310
 	ieDataLinkFrameSize          = 312
+	ieIPHeaderPacketSection      = 313
 	ieDataLinkFrameSection       = 315
 )
 

@@ -111,6 +111,10 @@ type Extra struct {
 	// default, the export time.
 	HasStart, HasEnd bool
 
+	// HasICMP reports whether the ICMP type and code of the message were read or sent.
+	// Without it, type 0 is no echo reply.
+	HasICMP bool
+
 	// Scaled reports whether the counters are estimates for all packets: the exporter
 	// has multiplied them by its sampling rate already.
 	Scaled bool

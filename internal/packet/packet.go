@@ -30,6 +30,13 @@ const (
 	GRE
 )
 
+// BeginsPacket reports whether a layer of this kind begins a packet or what is
+// before its IP header. Behind an IP header it is one in a tunnel.
+func (k Kind) BeginsPacket() bool { return k <= IPv6 }
+
+// IsExtension reports whether a layer of this kind is an IPv6 extension header.
+func (k Kind) IsExtension() bool { return k >= Routing && k <= Extension }
+
 // Values of EtherType.
 const (
 	EtherIPv4       = 0x0800
