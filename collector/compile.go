@@ -84,9 +84,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	}
 	c.addCounters()
 	c.addTimes()
-	if i := c.find(ieIPHeaderPacketSection); i >= 0 {
-		c.addExtra(extraField{op: opIPSection}, i)
-	}
+	c.addSections()
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }
@@ -220,6 +218,17 @@ func (c *compiler) addCounters() {
 		}
 	} else if i := c.find(iePostPacketDeltaCount); i >= 0 {
 		c.addExtra(extraField{op: opPacketsIfZero}, i)
+	}
+}
+
+// addSections adds the beginnings of packets. They come last: they fill in counters
+// only where the record has none.
+func (c *compiler) addSections() {
+	if i := c.find(ieDataLinkFrameSection); i >= 0 {
+		c.addExtra(extraField{op: opFrameSection}, i)
+	}
+	if i := c.find(ieIPHeaderPacketSection); i >= 0 {
+		c.addExtra(extraField{op: opIPSection}, i)
 	}
 }
 

@@ -41,13 +41,6 @@ func (h *headerReader) begin(m *protoproducer.ProtoProducerMessage) {
 	h.layers, h.sizes, h.segments = h.layers[:0], h.sizes[:0], h.segments[:0]
 }
 
-// ParsePacket reads an Ethernet frame into the message that begin was called with.
-// It never fails. It makes headerReader one of goflow2's packet mappers.
-func (h *headerReader) ParsePacket(_ protoproducer.ProtoProducerMessageIf, data []byte) error {
-	h.read(packet.Frame(data))
-	return nil
-}
-
 // readIP reads a packet that begins with its IP header.
 func (h *headerReader) readIP(data []byte) {
 	if len(data) > 0 {
@@ -61,24 +54,42 @@ func (h *headerReader) readIP(data []byte) {
 	h.read(packet.IP(data))
 }
 
+// frameSection reads dataLinkFrameSection (IE 315): what a frame begins with. Where
+// the record has no counters, they are one packet, and the length of the section, as
+// in goflow2.
+func (h *headerReader) frameSection(data []byte) {
+	if len(data) == 0 {
+		return
+	}
+	h.read(packet.Frame(data))
+	h.count(uint64(len(data)))
+}
+
 // ipSection reads ipHeaderPacketSection (IE 313): what a packet begins with from its
-// IP header on. goflow2 reads dataLinkFrameSection (IE 315) alone. Where the record has
-// no counters, they are those of the packet.
+// IP header on. goflow2 does not. Where the record has no counters, they are those of
+// the packet.
 func (h *headerReader) ipSection(data []byte) {
 	if len(data) == 0 || len(h.layers) > 0 {
 		return // there was a frame, which tells more
 	}
 	h.readIP(data)
-	m := h.m
-	if m.Packets == 0 {
-		m.Packets = 1
-	}
+	length := uint64(0)
 	switch {
-	case m.Bytes != 0:
-	case m.Etype == packet.EtherIPv4 && len(data) >= 20:
-		m.Bytes = uint64(binary.BigEndian.Uint16(data[2:]))
-	case m.Etype == packet.EtherIPv6 && len(data) >= 40:
-		m.Bytes = 40 + uint64(binary.BigEndian.Uint16(data[4:]))
+	case h.m.Etype == packet.EtherIPv4 && len(data) >= 20:
+		length = uint64(binary.BigEndian.Uint16(data[2:]))
+	case h.m.Etype == packet.EtherIPv6 && len(data) >= 40:
+		length = 40 + uint64(binary.BigEndian.Uint16(data[4:]))
+	}
+	h.count(length)
+}
+
+// count counts the packet where the record has no counters.
+func (h *headerReader) count(length uint64) {
+	if h.m.Packets == 0 {
+		h.m.Packets = 1
+	}
+	if h.m.Bytes == 0 {
+		h.m.Bytes = length
 	}
 }
 

@@ -78,6 +78,7 @@ const (
 	opEndMillis
 	opStartNTP
 	opEndNTP
+	opFrameSection
 	opIPSection
 )
 
@@ -187,10 +188,10 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 		d.fields[v.field].Value = value
 	}
 	m := &r.Msg
-	headers.begin(m)
-	if err := protoproducer.ConvertNetFlowDataSet(m, version, exportTime, uptime, d.fields, nil, headers); err != nil {
+	if err := protoproducer.ConvertNetFlowDataSet(m, version, exportTime, uptime, d.fields, nil, nil); err != nil {
 		return err
 	}
+	headers.begin(m)
 	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
 	for i := range d.extra {
 		x := &d.extra[i]
@@ -198,6 +199,8 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 		switch x.op {
 		case opSetUint: // the most frequent one
 			r.SetUint(x.field, number(v)&x.mask)
+		case opFrameSection:
+			headers.frameSection(v)
 		case opIPSection:
 			headers.ipSection(v)
 		default:
@@ -213,7 +216,8 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 	return nil
 }
 
-// apply sets what the element's value v is for, except for opSetUint and opIPSection.
+// apply sets what the element's value v is for, except for opSetUint and the
+// sections of packets.
 func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte) {
 	m := &r.Msg
 	switch x.op {

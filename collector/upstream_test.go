@@ -120,6 +120,10 @@ var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	// goflow2 does not read the type and code of sampled packets.
 	"icmp_type": sampledICMP,
 	"icmp_code": sampledICMP,
+	// The protocol behind IPv6 extension headers.
+	"proto": func(s, o *flowpb.FlowMessage) bool {
+		return s.Type == flowpb.FlowMessage_SFLOW_5 && (s.Proto == 43 || s.Proto == 44) && o.Proto == 17
+	},
 	// Times that count from the exporter's boot.
 	"time_flow_start_ns": func(s, o *flowpb.FlowMessage) bool {
 		return s.TimeFlowStartNs%1e9 == 0 && o.TimeFlowStartNs <= s.TimeFlowStartNs
@@ -130,7 +134,8 @@ var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 }
 
 func sampledICMP(s, o *flowpb.FlowMessage) bool {
-	return s.Type == flowpb.FlowMessage_SFLOW_5 && s.IcmpType == 0 && s.IcmpCode == 0 && (o.Proto == 1 || o.Proto == 58)
+	return s.Type == flowpb.FlowMessage_SFLOW_5 && s.IcmpType == 0 && s.IcmpCode == 0 &&
+		(slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMP) || slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMPv6))
 }
 
 func laterFragment(s, o *flowpb.FlowMessage) bool {

@@ -169,12 +169,12 @@ func differ(a, b map[string]any) []string {
 // closedList has the fields of goflow2's JSON in which captures may make us
 // differ, with what must hold then.
 var closedList = map[string]func(us, them map[string]any) bool{
-	"ip_ttl":   func(_, them map[string]any) bool { return number(them, "ip_ttl") == 0 && them["type"] == "IPFIX" },
-	"etype":    func(_, them map[string]any) bool { return them["etype"] == "" && them["src_addr"] == "" },
-	"src_port": laterFragment,
-	"dst_port": laterFragment,
-	"in_if":    interfaceFormat("in_if"),
-	"out_if":   interfaceFormat("out_if"),
+	"ip_ttl":    func(_, them map[string]any) bool { return number(them, "ip_ttl") == 0 && them["type"] == "IPFIX" },
+	"etype":     func(_, them map[string]any) bool { return them["etype"] == "" && them["src_addr"] == "" },
+	"src_port":  laterFragment,
+	"dst_port":  laterFragment,
+	"in_if":     interfaceFormat("in_if"),
+	"out_if":    interfaceFormat("out_if"),
 	"icmp_type": sampledICMP,
 	"icmp_code": sampledICMP,
 	// goflow2 has the export time.

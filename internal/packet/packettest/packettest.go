@@ -175,7 +175,7 @@ func Links() []Link {
 		{"MPLS one label", mpls(0x8847, Label(24021, true))},
 		{"MPLS two labels", mpls(0x8847, Label(24021, false), Label(24022, true))},
 		{"MPLS 0x8848", mpls(0x8848, Label(24021, true))},
-		{"MPLS behind a tag", func(etype int, ip []byte) []byte { return tags(0x8100)(0x8847, join(Label(24021, true), ip)) }},
+		{"MPLS behind a tag", func(_ int, ip []byte) []byte { return tags(0x8100)(0x8847, join(Label(24021, true), ip)) }},
 		{"MPLS explicit null on top", mpls(0x8847, Label(0, false), Label(24021, true))},
 		{"MPLS explicit null at the bottom", mpls(0x8847, Label(24021, false), Label(0, true))},
 		{"MPLS IPv6 explicit null", mpls(0x8847, Label(24021, false), Label(2, true))},
@@ -212,7 +212,7 @@ func Packets() []Packet {
 	hopByHop := func(next byte) []byte { return []byte{next, 0, 1, 4, 0, 0, 0, 0} }
 	fragment := func(next byte, offset int) []byte { return join([]byte{next, 0}, be16(offset), be32(7)) }
 	gre := func(flags int, optional ...[]byte) []byte { return join(be16(flags, 0x0800), join(optional...)) }
-	for _, p := range []Packet{
+	return append(all, []Packet{
 		{"PPPoE with a protocol of one byte", Ethernet(0x8864, []byte{0x11, 0, 0, 7}, be16(41), []byte{0x21}, IPv4(6, 0, nil, TCP()))},
 		{"PPPoE of no IP", Ethernet(0x8864, []byte{0x11, 0, 0, 7}, be16(10, 0xc021), []byte{9, 1, 0, 8, 1, 2, 3, 4})},
 		{"PPPoE discovery", Ethernet(0x8863, []byte{0x11, 9, 0, 0}, be16(4, 0x0101, 0))},
@@ -247,10 +247,7 @@ func Packets() []Packet {
 		{"TCP cut behind the flags", ip4(IPv4(6, 0, nil, TCP()))[:14+20+16]},
 		{"TCP cut behind the flags IPv6", ip6(IPv6(6, TCP()))[:14+40+16]},
 		{"UDP cut behind the ports", ip6(IPv6(17, UDP(1)))[:14+40+4]},
-	} {
-		all = append(all, p)
-	}
-	return all
+	}...)
 }
 
 // Format returns the file of readings, in the order of Packets.
