@@ -224,11 +224,14 @@ func (c *compiler) addCounters() {
 // addSections adds the beginnings of packets. They come last: they fill in counters
 // only where the record has none.
 func (c *compiler) addSections() {
-	if i := c.find(ieDataLinkFrameSection); i >= 0 {
-		c.addExtra(extraField{op: opFrameSection}, i)
-	}
-	if i := c.find(ieIPHeaderPacketSection); i >= 0 {
-		c.addExtra(extraField{op: opIPSection}, i)
+	for _, section := range [...]struct {
+		id uint16
+		op extraOp
+	}{{ieDataLinkFrameSection, opFrameSection}, {ieIPHeaderPacketSection, opIPSection}} {
+		if i := c.find(section.id); i >= 0 {
+			c.addExtra(extraField{op: section.op}, i)
+			c.direction.sections = true
+		}
 	}
 }
 

@@ -23,9 +23,7 @@ type headerReader struct {
 	// icmp reports whether the ICMP type and code were read.
 	icmp bool
 
-	// The fields below are of the packet at hand.
-
-	ether, ip, inner bool // past the first frame, the first IP header, and in a tunnel
+	past // of the packet at hand
 
 	// The room for the message's lists.
 	layers            []flowpb.FlowMessage_LayerStack
@@ -34,6 +32,10 @@ type headerReader struct {
 	segments          [][]byte
 	path, communities []uint32 // sampleReader fills them
 }
+
+// past tells what lies behind the reader in a packet: the first frame, the first
+// label stack, the first IP header, and what begins a tunnel.
+type past struct{ ether, mpls, ip, inner bool }
 
 // begin gives a message that was reset the room for its lists.
 func (h *headerReader) begin(m *protoproducer.ProtoProducerMessage) {
@@ -96,14 +98,18 @@ func (h *headerReader) count(length uint64) {
 // read reads a packet's headers into the message. Lists of layers and segments go
 // on where there was a packet before, as they do in goflow2.
 func (h *headerReader) read(w packet.Walker) {
-	h.ether, h.ip, h.inner = false, false, false
-	h.labels, h.ttls = h.labels[:0], h.ttls[:0]
+	h.past = past{}
 	var l packet.Layer
 	for w.Next(&l) {
 		h.layer(&l)
+		if l.Kind.IsTransport() {
+			break // nothing is walked behind it
+		}
 	}
-	h.m.LayerStack, h.m.LayerSize = h.layers, h.sizes
 }
+
+// end hands the lists of layers to the message.
+func (h *headerReader) end() { h.m.LayerStack, h.m.LayerSize = h.layers, h.sizes }
 
 // layer reads one header.
 func (h *headerReader) layer(l *packet.Layer) {
@@ -116,7 +122,7 @@ func (h *headerReader) layer(l *packet.Layer) {
 	case packet.VLAN:
 		h.vlan(l)
 	case packet.MPLS:
-		h.mpls(l)
+		h.labelStack(l)
 	case packet.IPv4:
 		h.ipv4(l)
 	case packet.IPv6:
@@ -177,8 +183,8 @@ func (h *headerReader) vlan(l *packet.Layer) {
 	}
 }
 
-// mpls lists the entries of a stack, also of one that the sample cuts off.
-func (h *headerReader) mpls(l *packet.Layer) {
+// labelStack lists the entries of a stack, also of one that the sample cuts off.
+func (h *headerReader) labelStack(l *packet.Layer) {
 	b := l.Header
 	size := len(b)
 	if !l.Whole {
@@ -188,6 +194,10 @@ func (h *headerReader) mpls(l *packet.Layer) {
 	if h.inner {
 		return
 	}
+	if !h.mpls {
+		h.labels, h.ttls = h.labels[:0], h.ttls[:0]
+	}
+	h.mpls = true
 	for bottom := false; !bottom && len(b) >= 4; b = b[4:] {
 		entry := binary.BigEndian.Uint32(b)
 		h.labels, h.ttls = append(h.labels, entry>>12), append(h.ttls, entry&0xff)

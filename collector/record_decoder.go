@@ -42,6 +42,8 @@ type direction struct {
 	hasStart, hasEnd bool
 	// openVSwitch reports whether the template is one of Open vSwitch's.
 	openVSwitch bool
+	// sections reports whether the template has the beginnings of packets.
+	sections bool
 }
 
 type variableField struct {
@@ -191,7 +193,9 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 	if err := protoproducer.ConvertNetFlowDataSet(m, version, exportTime, uptime, d.fields, nil, nil); err != nil {
 		return err
 	}
-	headers.begin(m)
+	if d.sections {
+		headers.begin(m)
+	}
 	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
 	for i := range d.extra {
 		x := &d.extra[i]
@@ -207,8 +211,9 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 			x.apply(r, t, record, v)
 		}
 	}
-	if headers.icmp {
-		r.Extra.HasICMP = true
+	if d.sections {
+		headers.end()
+		r.Extra.HasICMP = r.Extra.HasICMP || headers.icmp
 	}
 	if d.openVSwitch {
 		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)

@@ -91,6 +91,7 @@ func (d *Decoder) flowSample(format uint32, b []byte, seq uint32, agent []byte) 
 	d.headers.begin(m)
 	s := sampleReader{m: m, headers: &d.headers}
 	s.read(b[n:], binary.BigEndian.Uint32(b[n-4:]))
+	d.headers.end()
 	if s.odd > 0 {
 		d.metrics.structures.Add(uint64(s.odd))
 		d.errors.report(dropMalformedStructure, d.peer.source, nil, d.received)

@@ -154,11 +154,11 @@ func (p *parser) ipv4(w *packet.Walker, l *packet.Layer) outcome {
 		return notUDP
 	}
 	length := int(binary.BigEndian.Uint16(h[2:]))
-	if !l.Whole || int(h[0]&0xf)*4 != len(h) || length > 0 && length < len(h) || length > len(h)+len(l.Payload) && !p.cut {
+	if !l.Whole || int(h[0]&0xf)*4 != len(h) || length > 0 && length < len(h) || length > len(h)+len(w.Rest()) && !p.cut {
 		return malformed
 	}
 	if length > 0 { // 0: segmentation is left to the network card
-		p.clip(w, l, length-len(h))
+		p.clip(w, length-len(h))
 	}
 	src, dst := netip.AddrFrom4([4]byte(h[12:16])), netip.AddrFrom4([4]byte(h[16:20]))
 	offset, more, id := l.Offset()
@@ -170,7 +170,7 @@ func (p *parser) ipv4(w *packet.Walker, l *packet.Layer) outcome {
 		proto:  packet.ProtoUDP,
 		offset: offset,
 		more:   more,
-		data:   l.Payload,
+		data:   w.Rest(),
 	})
 }
 
@@ -181,11 +181,11 @@ func (p *parser) ipv6(w *packet.Walker, l *packet.Layer) outcome {
 		return malformed
 	}
 	length := int(binary.BigEndian.Uint16(h[4:]))
-	if length > len(l.Payload) && !p.cut {
+	if length > len(w.Rest()) && !p.cut {
 		return malformed
 	}
 	if length > 0 { // 0: segmentation is left to the network card
-		p.clip(w, l, length)
+		p.clip(w, length)
 	}
 	src, dst := netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40]))
 	return p.transport(src, dst, w, true)
@@ -199,7 +199,7 @@ func (p *parser) transport(src, dst netip.Addr, w *packet.Walker, fragments bool
 	for w.Next(&l) {
 		switch l.Kind {
 		case packet.UDP:
-			return p.udp(src, dst, &l)
+			return p.udp(src, dst, &l, w.Rest())
 		case packet.Routing, packet.Extension:
 			if !l.Whole {
 				return malformed
@@ -220,7 +220,7 @@ func (p *parser) transport(src, dst netip.Addr, w *packet.Walker, fragments bool
 				proto:  l.Proto,
 				offset: offset,
 				more:   more,
-				data:   l.Payload,
+				data:   w.Rest(),
 			})
 		default:
 			return notUDP
@@ -236,31 +236,30 @@ func leadsToUDP(proto byte) bool {
 
 // udp reads a UDP datagram (RFC 768). It does not verify checksums, since network
 // cards fill them in after the packet was captured.
-func (p *parser) udp(src, dst netip.Addr, l *packet.Layer) outcome {
+func (p *parser) udp(src, dst netip.Addr, l *packet.Layer, b []byte) outcome {
 	if !l.Whole {
 		return malformed
 	}
 	h := l.Header
 	length := int(binary.BigEndian.Uint16(h[4:])) - len(h)
-	if length < 0 || length > len(l.Payload) && !p.cut {
+	if length < 0 || length > len(b) && !p.cut {
 		return malformed
 	}
 	p.d.Src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(h))
 	p.d.Dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(h[2:]))
-	p.d.Truncated = length > len(l.Payload)
-	p.d.Payload = l.Payload[:min(length, len(l.Payload))]
+	p.d.Truncated = length > len(b)
+	p.d.Payload = b[:min(length, len(b))]
 	return whole
 }
 
 // clip shortens what follows an IP header to its n bytes, or to all that the capture
 // has of them.
-func (p *parser) clip(w *packet.Walker, l *packet.Layer, n int) {
-	if n >= len(l.Payload) {
-		p.cut = p.cut && n > len(l.Payload)
+func (p *parser) clip(w *packet.Walker, n int) {
+	if rest := len(w.Rest()); n >= rest {
+		p.cut = p.cut && n > rest
 		return
 	}
 	p.cut = false // only padding after the packet was cut off
-	l.Payload = l.Payload[:n]
 	w.Clip(n)
 }
 

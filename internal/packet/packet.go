@@ -37,6 +37,9 @@ func (k Kind) BeginsPacket() bool { return k <= IPv6 }
 // IsExtension reports whether a layer of this kind is an IPv6 extension header.
 func (k Kind) IsExtension() bool { return k >= Routing && k <= Extension }
 
+// IsTransport reports whether a layer of this kind is the last one that is walked.
+func (k Kind) IsTransport() bool { return k >= TCP && k <= ICMPv6 }
+
 // Values of EtherType.
 const (
 	EtherIPv4       = 0x0800
@@ -96,8 +99,6 @@ type Layer struct {
 	// Proto is the protocol of what follows IPv4, IPv6 or one of its extension
 	// headers. It is known of a header that is not whole, too, if its byte is there.
 	Proto uint8
-	// Payload is what follows the header.
-	Payload []byte
 }
 
 // Walker goes from layer to layer. It is a value of its own for each packet, and
@@ -160,29 +161,31 @@ func (w *Walker) Next(l *Layer) bool {
 		return false
 	}
 	w.layers++
-	*l = Layer{Later: w.later}
+	l.Whole, l.Later, l.EtherType, l.Proto = false, w.later, 0, 0
+	there := false
 	switch w.next {
 	case frame:
 		w.frame(l)
+		there = true
+	case etherType:
+		there = w.byEtherType(l)
+	case protocol:
+		there = w.byProtocol(l)
 	case ppp:
 		w.ppp(l)
-	case etherType:
-		if !w.byEtherType(l) {
-			return false
-		}
-	case protocol:
-		if !w.byProtocol(l) {
-			return false
-		}
-	default:
+		there = true
+	}
+	if !there {
 		return false
 	}
 	if !l.Whole {
-		w.next = nothing
+		w.next, w.rest = nothing, nil
 	}
-	w.rest = l.Payload
 	return true
 }
+
+// Rest returns what follows the layer read last. It is empty if that is not whole.
+func (w *Walker) Rest() []byte { return w.rest }
 
 // Clip shortens what follows the layer read last to n bytes. It is for readers of
 // whole packets, where padding may follow an IP packet.
@@ -195,7 +198,8 @@ func (w *Walker) cut(l *Layer, kind Kind, n int) bool {
 		l.Header = w.rest
 		return false
 	}
-	l.Header, l.Payload, l.Whole = w.rest[:n], w.rest[n:], true
+	l.Header, l.Whole = w.rest[:n], true
+	w.rest = w.rest[n:]
 	return true
 }
 
@@ -212,6 +216,10 @@ func (w *Walker) frame(l *Layer) {
 
 func (w *Walker) byEtherType(l *Layer) bool {
 	switch w.etype {
+	case EtherIPv4:
+		w.ipv4(l)
+	case EtherIPv6:
+		w.ipv6(l)
 	case etherTEB, etherTEBDecimal:
 		w.frame(l)
 	case etherVLAN, etherQinQ, etherQinQOld, etherQinQOlder:
@@ -230,10 +238,6 @@ func (w *Walker) byEtherType(l *Layer) bool {
 		w.tag(l, 8)
 	case etherVNTag:
 		w.tag(l, 6)
-	case EtherIPv4:
-		w.ipv4(l)
-	case EtherIPv6:
-		w.ipv6(l)
 	default:
 		return w.etype <= etherMaxLength && w.snap(l)
 	}

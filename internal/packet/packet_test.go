@@ -163,10 +163,10 @@ func FuzzWalk(f *testing.F) {
 			if n++; n > maxLayers {
 				t.Fatal("too many layers")
 			}
-			if len(l.Header)+len(l.Payload) > left || l.Whole && len(l.Header) == 0 {
-				t.Fatalf("layer %d takes %d and leaves %d of %d", n, len(l.Header), len(l.Payload), left)
+			if len(l.Header)+len(w.Rest()) > left || l.Whole && len(l.Header) == 0 {
+				t.Fatalf("layer %d takes %d and leaves %d of %d", n, len(l.Header), len(w.Rest()), left)
 			}
-			left = len(l.Payload)
+			left = len(w.Rest())
 		}
 	})
 }

@@ -169,6 +169,9 @@ func Links() []Link {
 			return Ethernet(0x88a8, be16(300, 0x88e7), be32(70000), Ethernet(0x8100, be16(100, etype), ip))
 		}},
 		{"VN-Tag", func(etype int, ip []byte) []byte { return Ethernet(0x8926, be32(0x00640001), be16(etype), ip) }},
+		{"802.1BR", func(etype int, ip []byte) []byte {
+			return Ethernet(0x893f, be16(0, 5, 6, etype), ip)
+		}},
 		{"PPPoE", func(etype int, ip []byte) []byte { return Ethernet(0x8864, pppoe(etype, ip)) }},
 		{"PPPoE behind a tag", func(etype int, ip []byte) []byte { return tags(0x8100)(0x8864, pppoe(etype, ip)) }},
 		{"PPPoE behind two tags", func(etype int, ip []byte) []byte { return tags(0x88a8, 0x8100)(0x8864, pppoe(etype, ip)) }},
