@@ -88,6 +88,7 @@ func TestStructures(t *testing.T) {
 		{"gateway, path longer than the bytes", gateway(hop4, 64500, 64501, 64502, 1, 2, 1<<31, 64510, 0, 100), gw, noGateway, 1},
 		{"gateway, communities longer than the bytes", gateway(hop4, 64500, 64501, 64502, 1, 2, 1, 64510, 1<<30, 100), gw, noGateway, 1},
 		{"gateway cut behind the path", gateway(hop4, 64500, 64501, 64502, 1, 2, 1, 64510), gw, noGateway, 1},
+		{"gateway without a local preference", gateway(hop4, 64500, 64501, 64502, 1, 2, 1, 64510, 0), gw, noGateway, 1},
 		{"gateway cut in the numbers", gateway(hop4, 64500, 64501), gw, noGateway, 1},
 		{"gateway of a hop of type 9", gateway(be(uint32(9)), 64500, 64501, 64502, 0, 0, 100), gw, noGateway, 1},
 
@@ -204,6 +205,8 @@ func TestSampledStructures(t *testing.T) {
 		{"Ethernet without padding", [][]byte{unpadded}, "  0 0 0 518 1 flags 0x0 tos 0 etype 0x800 macs " + macs},
 		{"Ethernet, IPv4", [][]byte{padded, v4}, ipv4 + macs},
 		{"IPv4, Ethernet", [][]byte{v4, padded}, ipv4 + macs},
+		{"Ethernet, IPv4 without length", [][]byte{padded, structure(3, uint32(0), v4[12:])}, "192.0.2.7 192.0.2.8 1234 443 6 518 1 flags 0x18 tos 8 etype 0x800 macs " + macs},
+		{"IPv4, Ethernet with a tag", [][]byte{v4, structure(2, padded[8:28], uint32(0x8100))}, ipv4 + macs},
 		{"header, Ethernet", [][]byte{sampled, padded}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs 020000000011 020000000012"},
 		{"Ethernet, header", [][]byte{padded, sampled}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs 020000000011 020000000012"},
 	} {
@@ -243,6 +246,7 @@ func TestSFlowInterfaces(t *testing.T) {
 		{"expanded, seven outputs", expandedSample(0, 1, 2, 7, sampled), "1 0 0 100"},
 		{"expanded, unknown format", expandedSample(3, 1, 9, 7, sampled), "0 0 0 100"},
 		{"discarded packet without interfaces", discarded(0, 0, 256, sampled), "0 0 128 1"},
+		{"discarded packet, output in another format", discarded(1, 0x40000101, 260, sampled), "1 0 138 1"},
 		{"discarded packet, internal", discarded(0x3fffffff, 2, 300, sampled), "0 2 128 1"},
 	}
 	for reason, status := range map[uint32]uint32{0: 128, 1: 128, 13: 128, 256: 0, 257: 130, 258: 128, 259: 139, 260: 138, 261: 133, 262: 128, 0x3fffffff: 128} {
@@ -271,6 +275,24 @@ func TestNoPacket(t *testing.T) {
 	}
 	if m.sets[setMalformed].Load()+m.drops[dropMalformed].Load()+m.structures.Load() > 0 {
 		t.Error("they are no fault")
+	}
+}
+
+// TestFromOVSTunnel: Open vSwitch alone adds both structures to what left a tunnel.
+func TestFromOVSTunnel(t *testing.T) {
+	show := func(r *flow.Record) string { return fmt.Sprint(r.Extra.Duplicate) }
+	tunnel, vni := structure(sflowIPv4TunnelIngress, make([]byte, 32)), structure(sflowVNIIngress, uint32(7))
+	for want, lists := range map[string][][][]byte{
+		"true":  {{sampled, tunnel, vni}, {vni, tunnel, sampled}},
+		"false": {{sampled}, {sampled, tunnel}, {sampled, vni}, {sampled, structure(1023, make([]byte, 32)), structure(1029, uint32(7))}},
+	} {
+		for _, list := range lists {
+			for _, sample := range [][]byte{flowSample(1, 2, list...), expandedSample(0, 1, 0, 2, list...)} {
+				if got, _ := decodeAll(t, show, sflowMessage(sample)); !slices.Equal(got, []string{want}) {
+					t.Errorf("%x: %q, want %s", sample, got, want)
+				}
+			}
+		}
 	}
 }
 

@@ -195,6 +195,12 @@ func Links() []Link {
 		{"EoMPLS with control word and tags", func(etype int, ip []byte) []byte {
 			return tags(0x8100)(0x8847, join(Label(24023, true), be32(0), tags(0x8100, 0x8100)(etype, ip)))
 		}},
+		{"EoMPLS with control word and an address like IPv4", func(etype int, ip []byte) []byte {
+			return Ethernet(0x8847, Label(24023, true), be32(0, 0x444ca898, 0xa50d0200, 0x00000011), be16(etype), ip)
+		}},
+		{"EoMPLS without control word and with an address like IPv4", func(etype int, ip []byte) []byte {
+			return Ethernet(0x8847, Label(24024, true), be32(0x444ca898, 0xa50d0200, 0x00000011), be16(etype), ip)
+		}},
 		{"EoMPLS without control word", func(etype int, ip []byte) []byte {
 			return Ethernet(0x8847, Label(24024, true), Ethernet(etype, ip))
 		}},
