@@ -25,7 +25,8 @@ const (
 // Its methods are in one file for each job: decoder.go finds the protocol of a
 // datagram, netflow5.go, ipfix.go and sflow.go decode it, template_binding.go finds
 // out how to read a data set, record_decoder.go reads its records, options.go its
-// options data, emit.go hands records to the handler, and loss.go tracks sequence
+// options data, sflow_structures.go reads what is in an sFlow sample and packet.go a
+// sampled packet, emit.go hands records to the handler, and loss.go tracks sequence
 // numbers.
 type Decoder struct {
 	_         [64]byte // keeps the workers' decoders out of each other's cache lines

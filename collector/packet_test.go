@@ -128,6 +128,7 @@ func TestSampledLayers(t *testing.T) {
 		"PPPoE":                       {packettest.Ethernet(0x8864, be(uint32(0x11000001), uint16(30), uint16(0x21)), udp4), macs + "0x800 17 [Ethernet IPv4 UDP] [14 20 8] []"},
 		"PPPoE of no IP":              {packettest.Ethernet(0x8864, be(uint32(0x11000001), uint16(6), uint16(0xc021), uint32(1))), macs + "0x8864 0 [Ethernet] [14] []"},
 		"EoMPLS":                      {packettest.Ethernet(0x8847, packettest.Label(16, true), be(uint32(0)), customer), macs + "0x86dd 17 [Ethernet MPLS Ethernet Dot1Q IPv6 UDP] [14 8 14 4 40 8] [64]"},
+		"pseudowire of no Ethernet":   {packettest.Ethernet(0x8847, packettest.Label(16, true), make([]byte, 40)), macs + "0x8847 0 [Ethernet MPLS] [14 4] [64]"},
 		"MPLS cut in the stack":       {packettest.Ethernet(0x8847, packettest.Label(16, false), be(uint16(0))), macs + "0x8847 0 [Ethernet MPLS] [14 4] [64]"},
 		"MPLS cut in the first entry": {packettest.Ethernet(0x8847, be(uint16(0))), macs + "0x8847 0 [Ethernet] [14 0] []"},
 		"frame cut":                   {packettest.Ethernet(0x0800)[:13], "000000000000 000000000000 0x0 0 [] [0] []"},

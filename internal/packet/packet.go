@@ -266,7 +266,8 @@ func (w *Walker) snap(l *Layer) bool {
 // they have: those up to 15 have meanings of their own (RFC 3032, 2.1; RFC 6790),
 // and none of them ends a stack. What follows has no type; its first four bits tell
 // IPv4 and IPv6. Else it may be an Ethernet frame, behind the control word of a
-// pseudowire (RFC 4385, 3) or without one.
+// pseudowire (RFC 4385, 3) or without one, if the EtherType is known where it would
+// be: pseudowires carry other things, too.
 func (w *Walker) mpls(l *Layer) {
 	n := 0
 	for bottom := false; !bottom; {
@@ -284,7 +285,7 @@ func (w *Walker) mpls(l *Layer) {
 	case len(rest) > 0 && rest[0]>>4 == 6:
 		w.cut(l, MPLS, n)
 		w.follow(l, EtherIPv6)
-	case len(rest) >= 4 && rest[0]>>4 == 0 && (isFrame(rest[4:]) || !isFrame(rest)):
+	case len(rest) >= 4 && rest[0]>>4 == 0 && isFrame(rest[4:]):
 		w.cut(l, MPLS, n+4)
 		w.next = frame
 	case isFrame(rest):

@@ -227,6 +227,7 @@ func Packets() []Packet {
 		{"PPPoE discovery", Ethernet(0x8863, []byte{0x11, 9, 0, 0}, be16(4, 0x0101, 0))},
 		{"ARP", Ethernet(0x0806, be16(1, 0x0800, 0x0604, 1), macs[:6], []byte{192, 0, 2, 1}, make([]byte, 6), []byte{192, 0, 2, 2})},
 		{"MPLS of no IP", Ethernet(0x8847, Label(24021, true), be32(0x10000021, 1, 2, 3))},
+		{"MPLS of a pseudowire of no Ethernet", Ethernet(0x8847, Label(24021, true), be32(0, 0x11223344, 0x55667788, 0x99aabbcc, 0xddeeff00, 0x12345678))},
 		{"MPLS cut in the stack", Ethernet(0x8847, Label(24021, false), Label(24022, false), []byte{1, 2})},
 
 		{"IPv4 with options", ip4(IPv4(6, 0, option, TCP()))},
