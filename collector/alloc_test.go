@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/packet/packettest"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
@@ -16,7 +17,7 @@ func TestAllocations(t *testing.T) {
 	}
 	for name, limit := range map[string]float64{
 		"ovs-ipfix": 0, "ovs-ipfix-nocache": 0, "ovs-ipfix-2node-geneve": 0, "softflowd-v10": 0, "softflowd-v10-milli": 0,
-		"pmacctd-v10": 0, "softflowd-v9": 0, "softflowd-v9-sampled10": 0, "softflowd-v5": 0, "fprobe-v5": 0, "ovs-netflow5": 0,
+		"pmacctd-v10": 0, "ovs-sflow": 0, "pmacctd-sflow-s10": 0, "softflowd-v9": 0, "softflowd-v9-sampled10": 0, "softflowd-v5": 0, "fprobe-v5": 0, "ovs-netflow5": 0,
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := newTestCollector(t)
@@ -48,6 +49,42 @@ func TestAllocations(t *testing.T) {
 				t.Errorf("%.3f allocations a record in %d datagrams of %d records, want at most %v", got, len(data), perRun, limit)
 			}
 		})
+	}
+}
+
+// TestSampleAllocations gates the reading of sampled packets of all kinds, and of the
+// structures beside them.
+func TestSampleAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	c, _ := newTestCollector(t)
+	records := 0
+	d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+	var all [][]byte
+	fields := [][]ie{{{315, 0xffff, 0}}, {{313, 0xffff, 0}}}
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256, fields[0]...), templateRecord(257, fields[1]...))), testTime)
+	hop := be(uint32(1), ip4)
+	for _, p := range packettest.Packets() {
+		all = append(all,
+			sflowMessage(flowSample(1, 2, rawHeader(1, 100, p.Frame),
+				structure(1002, hop, uint32(24), uint32(25)), structure(1001, uint32(1), uint32(0), uint32(2), uint32(0)),
+				structure(1003, hop, uint32(1), uint32(2), uint32(3), uint32(1), uint32(2), uint32(2), uint32(4), uint32(5), uint32(1), uint32(6), uint32(7)))),
+			sflowMessage(discarded(1, 2, 258, rawHeader(1, 100, p.Frame))),
+			ipfixMessage(0, 1, set(256, be(uint8(len(p.Frame)), p.Frame))),
+			ipfixMessage(0, 1, set(257, be(uint8(len(p.Frame)-14), p.Frame[14:]))))
+	}
+	run := func() {
+		for _, b := range all {
+			d.Datagram(testSource, AnyFlow, b, testTime)
+		}
+	}
+	run()
+	if records != len(all) {
+		t.Fatalf("%d records of %d datagrams", records, len(all))
+	}
+	if n := testing.AllocsPerRun(20, run); n > 0 {
+		t.Errorf("%v allocations in %d datagrams", n, len(all))
 	}
 }
 

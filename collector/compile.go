@@ -84,6 +84,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	}
 	c.addCounters()
 	c.addTimes()
+	c.addSections()
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }
@@ -217,6 +218,20 @@ func (c *compiler) addCounters() {
 		}
 	} else if i := c.find(iePostPacketDeltaCount); i >= 0 {
 		c.addExtra(extraField{op: opPacketsIfZero}, i)
+	}
+}
+
+// addSections adds the beginnings of packets. They come last: they fill in counters
+// only where the record has none.
+func (c *compiler) addSections() {
+	for _, section := range [...]struct {
+		id uint16
+		op extraOp
+	}{{ieDataLinkFrameSection, opFrameSection}, {ieIPHeaderPacketSection, opIPSection}} {
+		if i := c.find(section.id); i >= 0 {
+			c.addExtra(extraField{op: section.op}, i)
+			c.direction.sections = true
+		}
 	}
 }
 

@@ -213,7 +213,7 @@ func shapeCases() []shapeCase {
 			be(a4, b4, uint32(100), uint32(1), uint32(0), uint32(0)))}, "10.0.0.1 10.0.0.2 0 0 0 100 1"},
 		{"biflow interfaces", interfaces, [][]byte{one(
 			[]ie{{10, 4, 0}, {14, 4, 0}, {1, 4, 29305}}, be(uint32(3), uint32(4), uint32(1)))}, "3 4|4 3"},
-		{"sFlow interface formats", interfaces, [][]byte{sflowMessage(flowSample(0x3fffffff, 0x40000100, rawHeader(1, 60, ethernet(0x0806, make([]byte, 28)))))}, "1073741823 256"},
+		{"sFlow interface formats", interfaces, [][]byte{sflowMessage(flowSample(0x3fffffff, 0x40000100, rawHeader(1, 60, ethernet(0x0806, make([]byte, 28)))))}, "0 0"},
 		{"sFlow raw IPv4", packet, [][]byte{sflowMessage(flowSample(1, 2, rawHeader(11, 100, ipv4Packet(17, 0, udpHeader(10)))))}, "10.244.0.5 10.96.0.1 40000 443 17 100 1 2048 UDP"},
 		{"sFlow raw IPv6", packet, [][]byte{sflowMessage(flowSample(1, 2, rawHeader(12, 100, ipv6Packet(17, udpHeader(10)))))}, "fd00:10:244::5 fd00:10:96::1 40000 443 17 100 1 34525 UDP"},
 		{"sFlow non-first fragment", packet, [][]byte{sflowMessage(flowSample(1, 2, rawHeader(1, 100, ethernet(0x0800, ipv4Packet(17, 185, udpHeader(10))))))}, "10.244.0.5 10.96.0.1 0 0 17 100 1 2048 UDP"},

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"runtime/debug"
 
-	flowpb "github.com/netsampler/goflow2/v2/pb"
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
@@ -20,6 +19,7 @@ import (
 // datagram, peers.go finds its source, netflow5.go, ipfix.go and sflow.go decode it,
 // template_binding.go finds out how to read a data set, pending.go keeps those
 // without a template, record_decoder.go reads records, options.go options data,
+// sflow_structures.go reads what is in an sFlow sample and packet.go a sampled packet,
 // emit.go hands records to the handler, and loss.go tracks sequence numbers.
 type Decoder struct {
 	_         [64]byte // keeps the workers' decoders out of each other's cache lines
@@ -29,13 +29,11 @@ type Decoder struct {
 	policy    *policy
 	handler   flow.Handler
 
-	rec   flow.Record
-	addrs [12]byte // of a v5 record
-	// layerStack and layerSize are the room for the lists of an sFlow record.
-	layerStack []flowpb.FlowMessage_LayerStack
-	layerSize  []uint32
-	peers      map[netip.AddrPort]*peer
-	gaps       []openGap
+	rec     flow.Record
+	addrs   [12]byte // of a v5 record
+	headers headerReader
+	peers   map[netip.AddrPort]*peer
+	gaps    []openGap
 	// recordDecoders are by shape of the template.
 	recordDecoders map[string]*recordDecoder
 	// peersBytes and decodersBytes are what the caches above take.

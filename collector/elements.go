@@ -101,6 +101,7 @@ const (
 	ieSamplingSize               = 309
 	ieSamplingPopulation         = 310
 	ieDataLinkFrameSize          = 312
+	ieIPHeaderPacketSection      = 313
 	ieDataLinkFrameSection       = 315
 )
 
@@ -130,7 +131,8 @@ var interfaceNames = [...]extraField{setField(flow.FieldInIfName), setField(flow
 
 // readByGoflow2 reports how goflow2's producer reads an IANA element
 // (producer/proto/producer_nf.go, ConvertNetFlowDataSet): as a number, which it
-// rejects if longer than 8 bytes, as raw bytes, or not at all.
+// rejects if longer than 8 bytes, as raw bytes, or not at all. It would read
+// dataLinkFrameSection, too, which headerReader does here.
 func readByGoflow2(version, id uint16) (number, raw bool) {
 	switch id {
 	case ieOctetDeltaCount, iePacketDeltaCount, iePostOctetDeltaCount, iePostPacketDeltaCount,
@@ -153,8 +155,6 @@ func readByGoflow2(version, id uint16) (number, raw bool) {
 		return true, false
 	case version == 10 && (id >= ieFlowStartSeconds && id <= ieFlowEndDeltaMicroseconds || id == ieDataLinkFrameSize):
 		return true, false
-	case version == 10 && id == ieDataLinkFrameSection:
-		return false, true
 	}
 	return false, false
 }

@@ -17,13 +17,14 @@ type errorLog struct {
 }
 
 var errorTexts = [numLogReasons]string{
-	dropNotAllowed:      "datagram dropped: its source is not allowed to export to us",
-	dropTruncated:       "datagram dropped: it is truncated",
-	dropMalformed:       "datagram dropped: malformed",
-	dropUnknownProtocol: "datagram dropped: neither NetFlow v5, v9, IPFIX nor sFlow v5, or not what its port is for",
-	dropPanic:           "datagram dropped: decoding it failed by a fault of this program; please report it",
-	dropMalformedSet:    "a set in a datagram is malformed; the others are used",
-	dropNoTemplate:      "a data set waits for its template, which exporters repeat every few minutes",
+	dropNotAllowed:         "datagram dropped: its source is not allowed to export to us",
+	dropTruncated:          "datagram dropped: it is truncated",
+	dropMalformed:          "datagram dropped: malformed",
+	dropUnknownProtocol:    "datagram dropped: neither NetFlow v5, v9, IPFIX nor sFlow v5, or not what its port is for",
+	dropPanic:              "datagram dropped: decoding it failed by a fault of this program; please report it",
+	dropMalformedSet:       "a set in a datagram is malformed; the others are used",
+	dropMalformedStructure: "a structure of an sFlow sample is cut or malformed; the others are used",
+	dropNoTemplate:         "a data set waits for its template, which exporters repeat every few minutes",
 }
 
 // report logs what is wrong with a datagram that arrived at the given time (Unix

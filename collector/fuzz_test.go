@@ -104,6 +104,11 @@ func FuzzIPFIX(f *testing.F) {
 
 func FuzzSFlow(f *testing.F) {
 	seeds(f, "ovs-sflow", "pmacctd-sflow-s10")
+	f.Add(lengthPrefixed(sflowMessage(
+		flowSample(1, 1<<30|257, sampled, gateway(be(uint32(2), ip6), 1, 2, 3, 2, 1, 1, 4, 2, 1, 5, 1, 6, 7), structure(1002, uint32(0), uint32(24), uint32(25))),
+		expandedSample(0, 1, 1, 260, structure(4, make([]byte, 56)), structure(2, make([]byte, 24)), structure(1001, make([]byte, 16))),
+		discarded(1, 2, 256, structure(3, make([]byte, 32)), rawHeader(14, 60, be(uint32(0xff030021), ipv4Packet(6, 0, udpHeader(20)))))),
+		ipfixMessage(0, 1, set(2, templateRecord(256, ie{315, 0xffff, 0}, ie{313, 0xffff, 0})), set(256, be(uint8(0), uint8(28), ipv4Packet(17, 0, udpHeader(0)))))))
 	fuzzSequence(f)
 }
 

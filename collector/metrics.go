@@ -23,7 +23,7 @@ const (
 var protocolNames = [numProtocols]string{"unknown", "sflow_5", "netflow_v5", "netflow_v9", "ipfix"}
 
 // dropReason is the reason why a datagram was dropped, a value of the label reason.
-// dropMalformedSet and dropNoTemplate are reasons for log lines only.
+// Those behind numDropReasons are for log lines only.
 type dropReason uint8
 
 const (
@@ -36,6 +36,7 @@ const (
 	numDropReasons
 	dropMalformedSet
 	dropNoTemplate
+	dropMalformedStructure
 	numLogReasons
 )
 
@@ -50,10 +51,11 @@ const (
 	setTimeout                    // its template did not come in time
 	setHoldFull                   // there was no room for it to wait
 	setShutdown                   // it waited when the program ended
+	setNoPacket                   // an sFlow sample of something else than a packet
 	numSetReasons
 )
 
-var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown"}
+var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown", "no_packet"}
 
 // workerMetrics are the counters of one worker, which is the only one to write to
 // them. Any goroutine may read them.
@@ -66,6 +68,7 @@ type workerMetrics struct {
 	sets              [numSetReasons]atomic.Uint64
 	sequenceLost      [numProtocols]atomic.Uint64
 	templatesRejected atomic.Uint64
+	structures        atomic.Uint64 // left out of sFlow samples
 	_                 [64]byte
 }
 
@@ -84,9 +87,9 @@ const namespace = "kube_enricher_"
 type metrics struct {
 	c *Collector
 
-	datagrams, bytes, records, drops, sets, rejected *prometheus.Desc
-	templates, exporters, lastSeen                   *prometheus.Desc
-	held, sequenceLost                               *prometheus.Desc
+	datagrams, bytes, records, drops, sets, rejected, structures *prometheus.Desc
+	templates, exporters, lastSeen                               *prometheus.Desc
+	held, sequenceLost                                           *prometheus.Desc
 }
 
 func newMetrics(c *Collector) *metrics {
@@ -101,6 +104,7 @@ func newMetrics(c *Collector) *metrics {
 		drops:        desc("datagrams_dropped_total", "Datagrams of which nothing was used.", "reason"),
 		sets:         desc("sets_dropped_total", "Data sets and sFlow samples that never became records.", "reason"),
 		rejected:     desc("templates_rejected_total", "Templates received that describe no record, such as withdrawals."),
+		structures:   desc("sflow_structures_dropped_total", "Structures of sFlow samples that are cut or malformed, and were left out of the sample's record."),
 		templates:    desc("templates", "NetFlow v9 and IPFIX templates known."),
 		exporters:    desc("exporters", "Exporters known, by address."),
 		held:         desc("sets_held", "Data sets that wait for their template."),
@@ -111,7 +115,7 @@ func newMetrics(c *Collector) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.templates, m.exporters, m.lastSeen, m.held, m.sequenceLost} {
+	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.exporters, m.lastSeen, m.held, m.sequenceLost} {
 		ch <- d
 	}
 }
@@ -151,6 +155,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(m.sets, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.sets[r] }), setNames[r])
 	}
 	counter(m.rejected, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.templatesRejected }))
+	counter(m.structures, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.structures }))
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}

@@ -1,10 +1,6 @@
 package collector
 
-import (
-	"encoding/binary"
-
-	"github.com/netobserv/goflow2-kube-enricher/flow"
-)
+import "github.com/netobserv/goflow2-kube-enricher/flow"
 
 // Open vSwitch sees a packet up to four times: where it enters the sender's
 // bridge, where it leaves that for a port (not for a tunnel), and the same on
@@ -51,27 +47,6 @@ func duplicateOVSRecord(x *flow.Extra) bool {
 	return len(x.InIfName) > 0 || len(x.OutIfName) == 0
 }
 
-// Structures of sFlow samples (sFlow Tunnel Structures, sflow.org) that Open
-// vSwitch adds to a sample of a packet that left a tunnel.
-const (
-	sflowIPv4TunnelIngress = 1024
-	sflowVNIIngress        = 1030
-)
-
-// fromOVSTunnel reports whether a flow sample is of a packet that Open vSwitch has
-// received from a tunnel. b begins with the count of the sample's records, which
-// have been decoded, so the count is right.
-func fromOVSTunnel(b []byte) bool {
-	records := binary.BigEndian.Uint32(b)
-	tunnel, vni := false, false
-	for b = b[4:]; records > 0 && len(b) >= 8; records-- {
-		format, length := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
-		tunnel = tunnel || format == sflowIPv4TunnelIngress
-		vni = vni || format == sflowVNIIngress
-		if uint64(length) > uint64(len(b)-8) {
-			break
-		}
-		b = b[8+length:]
-	}
-	return tunnel && vni
-}
+// fromOVSTunnel reports whether the sample is of a packet that Open vSwitch has
+// received from a tunnel: it adds two structures to such a sample.
+func (s *sampleReader) fromOVSTunnel() bool { return s.tunnel && s.vni }

@@ -6,342 +6,311 @@ import (
 	flowpb "github.com/netsampler/goflow2/v2/pb"
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 
-	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/packet"
 )
 
-// packetMapper reads sampled packet headers in place of goflow2's parser
-// (producer/proto/producer_packet.go). It sets the same fields, but for what that
-// parser gets wrong: it reads the payload of fragments other than the first as
-// ports, and so it does with IPv4 options, and it does not find the protocol and
-// the ports after IPv6 extension headers. packetMapper allocates nothing but the
-// message's lists, and every step consumes input.
-type packetMapper struct{}
+// headerReader fills in what the headers of a sampled packet tell: the fields that
+// goflow2's parser sets (producer/proto/producer_packet.go), and its lists of layers.
+// What the sample does not hold stays empty. The reader allocates nothing once its
+// lists have grown, and every step consumes input.
+//
+// The fields are those of the outermost IP header, and of the transport behind it.
+// Before that header there may be several Ethernet frames, tags and label stacks: the
+// MAC addresses are those of the outermost frame, and the VLAN id is that of the
+// innermost tag. What lies in tunnels is only listed in LayerStack.
+type headerReader struct {
+	m *protoproducer.ProtoProducerMessage
+	// icmp reports whether the ICMP type and code were read.
+	icmp bool
 
-// ParsePacket reads an Ethernet frame into the message. It never fails: what
-// the header does not hold stays empty.
-func (packetMapper) ParsePacket(m protoproducer.ProtoProducerMessageIf, data []byte) error {
-	p := packet{m: m.GetFlowMessage()}
-	p.ethernet(data)
-	return nil
+	past // of the packet at hand
+
+	// The room for the message's lists.
+	layers            []flowpb.FlowMessage_LayerStack
+	sizes             []uint32
+	labels, ttls      []uint32
+	segments          [][]byte
+	path, communities []uint32 // sampleReader fills them
 }
 
-// parseIP reads a sampled packet that begins with its IP header (sFlow header
-// protocols 11 and 12), which goflow2 ignores.
-func parseIP(m *protoproducer.ProtoProducerMessage, etype uint16, data []byte) {
-	p := packet{m: m}
-	m.Etype = uint32(etype)
-	p.etype(etype, data)
+// past tells what lies behind the reader in a packet: the first frame, the first
+// label stack, the first IP header, and what begins a tunnel.
+type past struct{ ether, mpls, ip, inner bool }
+
+// begin gives a message that was reset the room for its lists.
+func (h *headerReader) begin(m *protoproducer.ProtoProducerMessage) {
+	h.m, h.icmp = m, false
+	h.layers, h.sizes, h.segments = h.layers[:0], h.sizes[:0], h.segments[:0]
 }
 
-// IP protocols and IPv6 extension headers
-// (https://www.iana.org/assignments/protocol-numbers).
-const (
-	ipHopByHop           = 0
-	ipICMP               = 1
-	ipIPv4               = 4
-	ipTCP                = 6
-	ipUDP                = 17
-	ipIPv6               = 41
-	ipRouting            = 43
-	ipFragment           = 44
-	ipGRE                = 47
-	ipAuthentication     = 51
-	ipICMPv6             = 58
-	ipDestinationOptions = 60
-	ipMobility           = 135
-)
-
-// maxLayers bounds the layers of one packet, and with it recursion.
-const maxLayers = 32
-
-// packet is the state of parsing one packet. Fields of the message are set from
-// the outermost headers; what is encapsulated is only listed in LayerStack.
-type packet struct {
-	m      *protoproducer.ProtoProducerMessage
-	layers int
-	inner  bool // within an encapsulation
-	group  int  // of the layer before: link, network, transport (goflow2's LayerIndex)
-	v6     bool // in an IPv6 packet, where extension headers can follow
-	later  bool // in a fragment that is not the first: no header follows, only payload
-}
-
-// goflow2's layer groups. A layer of a group that is not above the one before
-// begins an encapsulation.
-const (
-	groupEthernet  = 20
-	groupTag       = 25
-	groupNetwork   = 30
-	groupExtension = 35
-	groupTransport = 40
-	groupICMP      = 70
-)
-
-// enter adds a layer and its size to the lists, and reports whether its fields are
-// to be set.
-func (p *packet) enter(layer flowpb.FlowMessage_LayerStack, size, group int, tag bool) bool {
-	if p.layers++; p.layers > 1 && !tag && group <= p.group {
-		p.inner = true
+// readIP reads a packet that begins with its IP header.
+func (h *headerReader) readIP(data []byte) {
+	if len(data) > 0 {
+		switch data[0] >> 4 {
+		case 4:
+			h.m.Etype = packet.EtherIPv4
+		case 6:
+			h.m.Etype = packet.EtherIPv6
+		}
 	}
-	p.group = group
-	p.m.LayerStack = append(p.m.LayerStack, layer)
-	p.m.LayerSize = append(p.m.LayerSize, uint32(size))
-	return !p.inner
+	h.read(packet.IP(data))
 }
 
-// short adds a size of 0, as goflow2 does for a header that the sample cuts off.
-func (p *packet) short() {
-	p.m.LayerSize = append(p.m.LayerSize, 0)
+// frameSection reads dataLinkFrameSection (IE 315): what a frame begins with. Where
+// the record has no counters, they are one packet, and the length of the section, as
+// in goflow2.
+func (h *headerReader) frameSection(data []byte) {
+	if len(data) == 0 {
+		return
+	}
+	h.read(packet.Frame(data))
+	h.count(uint64(len(data)))
+}
+
+// ipSection reads ipHeaderPacketSection (IE 313): what a packet begins with from its
+// IP header on. goflow2 does not. Where the record has no counters, they are those of
+// the packet.
+func (h *headerReader) ipSection(data []byte) {
+	if len(data) == 0 || len(h.layers) > 0 {
+		return // there was a frame, which tells more
+	}
+	h.readIP(data)
+	length := uint64(0)
+	switch {
+	case h.m.Etype == packet.EtherIPv4 && len(data) >= 20:
+		length = uint64(binary.BigEndian.Uint16(data[2:]))
+	case h.m.Etype == packet.EtherIPv6 && len(data) >= 40:
+		length = 40 + uint64(binary.BigEndian.Uint16(data[4:]))
+	}
+	h.count(length)
+}
+
+// count counts the packet where the record has no counters.
+func (h *headerReader) count(length uint64) {
+	if h.m.Packets == 0 {
+		h.m.Packets = 1
+	}
+	if h.m.Bytes == 0 {
+		h.m.Bytes = length
+	}
+}
+
+// read reads a packet's headers into the message. Lists of layers and segments go
+// on where there was a packet before, as they do in goflow2.
+func (h *headerReader) read(w packet.Walker) {
+	h.past = past{}
+	var l packet.Layer
+	for w.Next(&l) {
+		h.layer(&l)
+		if l.Kind.IsTransport() {
+			break // nothing is walked behind it
+		}
+	}
+}
+
+// end hands the lists of layers to the message.
+func (h *headerReader) end() { h.m.LayerStack, h.m.LayerSize = h.layers, h.sizes }
+
+// layer reads one header.
+func (h *headerReader) layer(l *packet.Layer) {
+	if h.ip && l.Kind.BeginsPacket() {
+		h.inner = true
+	}
+	switch l.Kind {
+	case packet.Ethernet:
+		h.ethernet(l)
+	case packet.VLAN:
+		h.vlan(l)
+	case packet.MPLS:
+		h.labelStack(l)
+	case packet.IPv4:
+		h.ipv4(l)
+	case packet.IPv6:
+		h.ipv6(l)
+	case packet.Routing:
+		h.routing(l)
+	case packet.Fragment:
+		h.fragment(l)
+	case packet.TCP:
+		h.tcp(l)
+	case packet.UDP:
+		h.udp(l)
+	case packet.ICMP:
+		h.readICMP(l, flowpb.FlowMessage_ICMP)
+	case packet.ICMPv6:
+		h.readICMP(l, flowpb.FlowMessage_ICMPv6)
+	case packet.GRE:
+		h.list(l.Whole, flowpb.FlowMessage_GRE, len(l.Header))
+	}
+	if h.inner {
+		return
+	}
+	if l.EtherType != 0 && !h.ip {
+		h.m.Etype = uint32(l.EtherType)
+	}
+	if l.Kind.IsExtension() && len(l.Header) > 0 {
+		h.m.Proto = uint32(l.Proto) // RFC 8200, 4: that of the transport in the end
+	}
+}
+
+// list adds a layer and its size to the lists. Like goflow2, it lists no layer, but a
+// size of 0, for a header that the sample cuts off.
+func (h *headerReader) list(there bool, layer flowpb.FlowMessage_LayerStack, size int) {
+	if !there {
+		h.sizes = append(h.sizes, 0)
+		return
+	}
+	h.layers = append(h.layers, layer)
+	h.sizes = append(h.sizes, uint32(size))
 }
 
 func mac(b []byte) uint64 {
 	return uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:]))
 }
 
-func (p *packet) ethernet(data []byte) {
-	if p.layers >= maxLayers {
-		return
+func (h *headerReader) ethernet(l *packet.Layer) {
+	h.list(l.Whole, flowpb.FlowMessage_Ethernet, 14)
+	if l.Whole && !h.inner && !h.ether {
+		h.m.DstMac, h.m.SrcMac = mac(l.Header), mac(l.Header[6:])
 	}
-	if len(data) < 14 {
-		p.short()
-		return
-	}
-	etype := binary.BigEndian.Uint16(data[12:])
-	if p.enter(flowpb.FlowMessage_Ethernet, 14, groupEthernet, false) {
-		p.m.DstMac = mac(data)
-		p.m.SrcMac = mac(data[6:])
-		p.m.Etype = uint32(etype)
-	}
-	p.etype(etype, data[14:])
+	h.ether = true
 }
 
-func (p *packet) etype(etype uint16, data []byte) {
-	if p.layers >= maxLayers {
-		return
-	}
-	switch etype {
-	case 0x199e, 0x6558: // as in goflow2; 0x6558 is transparent Ethernet bridging
-		p.ethernet(data)
-	case 0x8100: // 802.1Q
-		p.vlan(data)
-	case 0x8847: // MPLS
-		p.mpls(data)
-	case flow.EtypeIPv4:
-		p.ipv4(data)
-	case flow.EtypeIPv6:
-		p.ipv6(data)
+func (h *headerReader) vlan(l *packet.Layer) {
+	h.list(l.Whole, flowpb.FlowMessage_Dot1Q, 4)
+	if l.Whole && !h.inner {
+		h.m.VlanId = uint32(binary.BigEndian.Uint16(l.Header)) & vlanIDMask
 	}
 }
 
-func (p *packet) vlan(data []byte) {
-	if len(data) < 4 {
-		p.short()
+// labelStack lists the entries of a stack, also of one that the sample cuts off.
+func (h *headerReader) labelStack(l *packet.Layer) {
+	b := l.Header
+	size := len(b)
+	if !l.Whole {
+		size -= size % 4
+	}
+	h.list(size > 0, flowpb.FlowMessage_MPLS, size)
+	if h.inner {
 		return
 	}
-	etype := binary.BigEndian.Uint16(data[2:])
-	if p.enter(flowpb.FlowMessage_Dot1Q, 4, groupTag, true) {
-		p.m.VlanId = uint32(binary.BigEndian.Uint16(data))
-		p.m.Etype = uint32(etype)
+	if !h.mpls {
+		h.labels, h.ttls = h.labels[:0], h.ttls[:0]
 	}
-	p.etype(etype, data[4:])
+	h.mpls = true
+	for bottom := false; !bottom && len(b) >= 4; b = b[4:] {
+		entry := binary.BigEndian.Uint32(b)
+		h.labels, h.ttls = append(h.labels, entry>>12), append(h.ttls, entry&0xff)
+		bottom = entry&0x100 != 0 // a control word may follow
+	}
+	h.m.MplsLabel, h.m.MplsTtl = h.labels, h.ttls
 }
 
-func (p *packet) mpls(data []byte) {
-	if len(data) < 4 {
-		p.short()
+func (h *headerReader) ipv4(l *packet.Layer) {
+	b := l.Header
+	there := len(b) >= 20 // options may be cut
+	h.list(there, flowpb.FlowMessage_IPv4, 20)
+	if !there || h.inner {
 		return
 	}
-	size, etype := 0, uint16(0)
-	var labels, ttls []uint32
-	for len(data) >= size+4 {
-		entry := binary.BigEndian.Uint32(data[size:])
-		size += 4
-		label := entry >> 12
-		labels, ttls = append(labels, label), append(ttls, entry&0xff)
-		if entry&0x100 != 0 || label <= 15 {
-			if len(data) > size {
-				switch data[size] >> 4 {
-				case 4:
-					etype = flow.EtypeIPv4
-				case 6:
-					etype = flow.EtypeIPv6
-				}
-			}
+	h.ip = true
+	fragment := binary.BigEndian.Uint16(b[6:])
+	h.m.SrcAddr, h.m.DstAddr = b[12:16:16], b[16:20:20]
+	h.m.IpTos, h.m.IpTtl = uint32(b[1]), uint32(b[8])
+	h.m.FragmentId = uint32(binary.BigEndian.Uint16(b[4:]))
+	h.m.FragmentOffset = uint32(fragment & 0x1fff)
+	h.m.IpFlags = uint32(fragment >> 13)
+	h.m.Proto = uint32(b[9])
+}
+
+func (h *headerReader) ipv6(l *packet.Layer) {
+	h.list(l.Whole, flowpb.FlowMessage_IPv6, 40)
+	if !l.Whole || h.inner {
+		return
+	}
+	h.ip = true
+	b := l.Header
+	first := binary.BigEndian.Uint32(b)
+	h.m.SrcAddr, h.m.DstAddr = b[8:24:24], b[24:40:40]
+	h.m.IpTos, h.m.IpTtl = first>>20&0xff, uint32(b[7])
+	h.m.Ipv6FlowLabel = first & 0xfffff
+	h.m.Proto = uint32(b[6])
+}
+
+// routing reads an IPv6 routing header, with the segments of RFC 8754 that the
+// sample holds.
+func (h *headerReader) routing(l *packet.Layer) {
+	b := l.Header
+	if len(b) < 8 {
+		h.list(false, 0, 0)
+		return
+	}
+	size := 8 + 8*int(b[1])
+	h.list(true, flowpb.FlowMessage_IPv6HeaderRouting, size)
+	if h.inner {
+		return
+	}
+	h.m.Ipv6RoutingHeaderSegLeft = uint32(b[3])
+	const segmentRouting = 4
+	if b[2] != segmentRouting {
+		return
+	}
+	for i := 0; i <= int(b[4]); i++ {
+		at := 8 + 16*i
+		if at >= size || at+16 > len(b) {
 			break
 		}
+		h.segments = append(h.segments, b[at:at+16:at+16])
 	}
-	if p.enter(flowpb.FlowMessage_MPLS, size, groupTag, true) {
-		p.m.MplsLabel, p.m.MplsTtl = labels, ttls
-		if etype != 0 {
-			p.m.Etype = uint32(etype)
-		}
-	}
-	p.etype(etype, data[size:])
+	h.m.Ipv6RoutingHeaderAddresses = h.segments
 }
 
-func (p *packet) ipv4(data []byte) {
-	if len(data) < 20 {
-		p.short()
+func (h *headerReader) fragment(l *packet.Layer) {
+	h.list(l.Whole, flowpb.FlowMessage_IPv6HeaderFragment, 8)
+	if !l.Whole || h.inner {
 		return
 	}
-	p.v6 = false
-	header := max(int(data[0]&0xf)*4, 20)
-	fragment := binary.BigEndian.Uint16(data[6:])
-	if p.enter(flowpb.FlowMessage_IPv4, 20, groupNetwork, false) {
-		p.m.SrcAddr, p.m.DstAddr = data[12:16], data[16:20]
-		p.m.IpTos, p.m.IpTtl = uint32(data[1]), uint32(data[8])
-		p.m.FragmentId = uint32(binary.BigEndian.Uint16(data[4:]))
-		p.m.FragmentOffset = uint32(fragment & 0x1fff)
-		p.m.IpFlags = uint32(fragment >> 13)
-		p.m.Proto = uint32(data[9])
-	}
-	if header <= len(data) {
-		p.later = fragment&0x1fff != 0
-		p.proto(data[9], data[header:])
-	}
+	offset := binary.BigEndian.Uint16(l.Header[2:])
+	h.m.FragmentId = binary.BigEndian.Uint32(l.Header[4:])
+	h.m.FragmentOffset = uint32(offset >> 3)
+	h.m.IpFlags = uint32(offset & 7)
 }
 
-func (p *packet) ipv6(data []byte) {
-	if len(data) < 40 {
-		p.short()
-		return
+// tcp reads ports and flags as far as the sample holds them.
+func (h *headerReader) tcp(l *packet.Layer) {
+	b := l.Header
+	size := 0
+	if l.Whole {
+		size = 20 + int(b[13]>>4)*4 // this is how goflow2 counts
 	}
-	p.v6 = true
-	next := data[6]
-	if p.enter(flowpb.FlowMessage_IPv6, 40, groupNetwork, false) {
-		p.m.SrcAddr, p.m.DstAddr = data[8:24], data[24:40]
-		first := binary.BigEndian.Uint32(data)
-		p.m.IpTos, p.m.IpTtl = first>>20&0xff, uint32(data[7])
-		p.m.Ipv6FlowLabel = first & 0xfffff
-		p.m.Proto = uint32(next)
-	}
-	p.proto(next, data[40:])
-}
-
-// proto reads what follows an IP header. After IPv6 extension headers the
-// message's protocol is that of the transport (RFC 8200, 4). In a fragment that
-// is not the first, the transport is listed as a layer, as goflow2 does, but
-// nothing is read from it.
-func (p *packet) proto(proto byte, data []byte) {
-	if p.layers >= maxLayers {
-		return
-	}
-	if !p.inner && p.group == groupExtension {
-		p.m.Proto = uint32(proto)
-	}
-	if p.later && proto != ipICMP && proto != ipICMPv6 && proto != ipTCP && proto != ipUDP {
-		return
-	}
-	switch proto {
-	case ipICMP:
-		p.icmp(flowpb.FlowMessage_ICMP, data)
-	case ipICMPv6:
-		p.icmp(flowpb.FlowMessage_ICMPv6, data)
-	case ipIPv4:
-		p.ipv4(data)
-	case ipIPv6:
-		p.ipv6(data)
-	case ipTCP:
-		if len(data) < 20 {
-			p.short()
-		} else if p.enter(flowpb.FlowMessage_TCP, 20+int(data[13]>>4)*4, groupTransport, false) {
-			p.ports(data)
-			if !p.later {
-				p.m.TcpFlags = uint32(data[13])
-			}
-		}
-	case ipUDP:
-		if len(data) < 8 {
-			p.short()
-		} else if p.enter(flowpb.FlowMessage_UDP, 8, groupTransport, false) {
-			p.ports(data)
-		}
-	case ipGRE:
-		if len(data) < 4 {
-			p.short()
-			return
-		}
-		p.enter(flowpb.FlowMessage_GRE, 4, groupTransport, false)
-		p.etype(binary.BigEndian.Uint16(data[2:]), data[4:])
-	case ipRouting:
-		p.routing(data)
-	case ipFragment:
-		p.fragment(data)
-	case ipHopByHop, ipDestinationOptions, ipMobility, ipAuthentication:
-		p.extension(proto, data)
+	h.list(l.Whole, flowpb.FlowMessage_TCP, size)
+	h.ports(l)
+	if len(b) >= 14 && !l.Later && !h.inner {
+		h.m.TcpFlags = uint32(b[13])
 	}
 }
 
-func (p *packet) ports(data []byte) {
-	if p.later {
-		return
-	}
-	p.m.SrcPort = uint32(binary.BigEndian.Uint16(data))
-	p.m.DstPort = uint32(binary.BigEndian.Uint16(data[2:]))
+func (h *headerReader) udp(l *packet.Layer) {
+	h.list(l.Whole, flowpb.FlowMessage_UDP, 8)
+	h.ports(l)
 }
 
-func (p *packet) icmp(layer flowpb.FlowMessage_LayerStack, data []byte) {
-	if len(data) < 2 {
-		p.short()
+func (h *headerReader) ports(l *packet.Layer) {
+	if len(l.Header) < 4 || l.Later || h.inner {
 		return
 	}
-	// goflow2 v2.2.6 has code that sets the type and the code here, but it never
-	// does for a packet that begins with a link or IP header, since its call counter
-	// is already 1. Nor do we: the fields of sFlow records are those of goflow2.
-	p.enter(layer, 8, groupICMP, false)
+	h.m.SrcPort = uint32(binary.BigEndian.Uint16(l.Header))
+	h.m.DstPort = uint32(binary.BigEndian.Uint16(l.Header[2:]))
 }
 
-// routing reads an IPv6 routing header, with the segments of RFC 8754.
-func (p *packet) routing(data []byte) {
-	if len(data) < 8 {
-		p.short()
+// readICMP reads type and code. goflow2 v2.2.6 has code for it, but never does so for
+// a packet that begins with a link or IP header, since its call counter is already 1.
+func (h *headerReader) readICMP(l *packet.Layer, layer flowpb.FlowMessage_LayerStack) {
+	there := len(l.Header) >= 2
+	h.list(there, layer, 8)
+	if !there || l.Later || h.inner {
 		return
 	}
-	size := 8 + 8*int(data[1])
-	if p.enter(flowpb.FlowMessage_IPv6HeaderRouting, size, groupExtension, true) {
-		p.m.Ipv6RoutingHeaderSegLeft = uint32(data[3])
-		if data[2] == 4 {
-			for i := 0; i <= int(data[4]); i++ {
-				at := 8 + 16*i
-				if at >= size || at+16 > len(data) {
-					break
-				}
-				p.m.Ipv6RoutingHeaderAddresses = append(p.m.Ipv6RoutingHeaderAddresses, data[at:at+16])
-			}
-		}
-	}
-	if size <= len(data) {
-		p.proto(data[0], data[size:])
-	}
-}
-
-func (p *packet) fragment(data []byte) {
-	if len(data) < 8 {
-		p.short()
-		return
-	}
-	offset := binary.BigEndian.Uint16(data[2:])
-	if p.enter(flowpb.FlowMessage_IPv6HeaderFragment, 8, groupExtension, true) {
-		p.m.FragmentId = binary.BigEndian.Uint32(data[4:])
-		p.m.FragmentOffset = uint32(offset >> 3)
-		p.m.IpFlags = uint32(offset & 7)
-	}
-	p.later = offset>>3 != 0
-	p.proto(data[0], data[8:])
-}
-
-// extension skips an IPv6 extension header that goflow2 does not know. It adds
-// no layer, as there is no name for one.
-func (p *packet) extension(proto byte, data []byte) {
-	if !p.v6 || len(data) < 8 {
-		return
-	}
-	size := 8 + 8*int(data[1])
-	if proto == ipAuthentication {
-		size = 8 + 4*int(data[1]) // RFC 4302, 2.2
-	}
-	p.layers++
-	p.group = groupExtension
-	if size <= len(data) {
-		p.proto(data[0], data[size:])
-	}
+	h.m.IcmpType, h.m.IcmpCode = uint32(l.Header[0]), uint32(l.Header[1])
+	h.icmp = true
 }

@@ -45,6 +45,8 @@ type direction struct {
 	hasStart, hasEnd bool
 	// openVSwitch reports whether the template is one of Open vSwitch's.
 	openVSwitch bool
+	// sections reports whether the template has the beginnings of packets.
+	sections bool
 }
 
 type variableField struct {
@@ -81,6 +83,8 @@ const (
 	opEndMillis
 	opStartNTP
 	opEndNTP
+	opFrameSection
+	opIPSection
 )
 
 // decodeRecords decodes the records of a data set. It returns false if the set
@@ -165,7 +169,7 @@ func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
 
 func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header, rate uint64) {
 	d.rec.Reset()
-	if err := dir.fill(&d.rec, t, b, h.exportTime, h.uptime); err != nil {
+	if err := dir.fill(&d.rec, &d.headers, t, b, h.exportTime, h.uptime); err != nil {
 		// goflow2 fails only on numbers of more than 8 bytes, which the record
 		// decoder leaves out. Should it fail for another reason, only this record
 		// is lost.
@@ -182,7 +186,7 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 
 // fill makes the message of one direction of a record, which locate has just been
 // called for. The message aliases the record and the scratch buffer.
-func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, exportTime, uptime uint32) error {
+func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBinding, record []byte, exportTime, uptime uint32) error {
 	version := t.tmpl.key.version
 	for _, v := range d.variable {
 		at := t.at[v.index]
@@ -193,18 +197,30 @@ func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, expo
 		d.fields[v.field].Value = value
 	}
 	m := &r.Msg
-	if err := protoproducer.ConvertNetFlowDataSet(m, version, exportTime, uptime, d.fields, nil, packetMapper{}); err != nil {
+	if err := protoproducer.ConvertNetFlowDataSet(m, version, exportTime, uptime, d.fields, nil, nil); err != nil {
 		return err
+	}
+	if d.sections {
+		headers.begin(m)
 	}
 	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
 	for i := range d.extra {
 		x := &d.extra[i]
 		v := t.value(record, int(x.index))
-		if x.op == opSetUint { // the most frequent one
+		switch x.op {
+		case opSetUint: // the most frequent one
 			r.SetUint(x.field, number(v)&x.mask)
-			continue
+		case opFrameSection:
+			headers.frameSection(v)
+		case opIPSection:
+			headers.ipSection(v)
+		default:
+			x.apply(r, t, record, v)
 		}
-		x.apply(r, t, record, v)
+	}
+	if d.sections {
+		headers.end()
+		r.Extra.HasICMP = r.Extra.HasICMP || headers.icmp
 	}
 	if d.openVSwitch {
 		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
@@ -212,7 +228,8 @@ func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, expo
 	return nil
 }
 
-// apply sets what the element's value v is for, except for opSetUint.
+// apply sets what the element's value v is for, except for opSetUint and the
+// sections of packets.
 func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte) {
 	m := &r.Msg
 	switch x.op {

@@ -107,12 +107,22 @@ var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	// Payload of non-first fragments read as ports.
 	"src_port": laterFragment,
 	"dst_port": laterFragment,
-	// Format bits of sFlow interfaces.
+	// Interfaces of sFlow that are not one interface.
 	"in_if": func(s, o *flowpb.FlowMessage) bool {
-		return s.Type == flowpb.FlowMessage_SFLOW_5 && s.InIf&0x3fffffff == o.InIf
+		return s.Type == flowpb.FlowMessage_SFLOW_5 && s.InIf >= 0x3fffffff && o.InIf == 0
 	},
 	"out_if": func(s, o *flowpb.FlowMessage) bool {
-		return s.Type == flowpb.FlowMessage_SFLOW_5 && s.OutIf&0x3fffffff == o.OutIf
+		return s.Type == flowpb.FlowMessage_SFLOW_5 && s.OutIf >= 0x3fffffff && o.OutIf == 0
+	},
+	"forwarding_status": func(s, o *flowpb.FlowMessage) bool {
+		return s.Type == flowpb.FlowMessage_SFLOW_5 && s.OutIf>>30 == 1 && o.ForwardingStatus >= 128
+	},
+	// goflow2 does not read the type and code of sampled packets.
+	"icmp_type": sampledICMP,
+	"icmp_code": sampledICMP,
+	// The protocol behind IPv6 extension headers.
+	"proto": func(s, o *flowpb.FlowMessage) bool {
+		return s.Type == flowpb.FlowMessage_SFLOW_5 && (s.Proto == 43 || s.Proto == 44) && o.Proto == 17
 	},
 	// Times that count from the exporter's boot.
 	"time_flow_start_ns": func(s, o *flowpb.FlowMessage) bool {
@@ -121,6 +131,11 @@ var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	"time_flow_end_ns": func(s, o *flowpb.FlowMessage) bool {
 		return s.TimeFlowEndNs%1e9 == 0 && o.TimeFlowEndNs <= s.TimeFlowEndNs
 	},
+}
+
+func sampledICMP(s, o *flowpb.FlowMessage) bool {
+	return s.Type == flowpb.FlowMessage_SFLOW_5 && s.IcmpType == 0 && s.IcmpCode == 0 &&
+		(slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMP) || slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMPv6))
 }
 
 func laterFragment(s, o *flowpb.FlowMessage) bool {

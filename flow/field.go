@@ -243,8 +243,8 @@ func (r *Record) Name(id FieldID) string {
 	case FieldProtoName:
 		return ProtoName(m.Etype, m.Proto)
 	case FieldIcmpName:
-		if m.Type == flowpb.FlowMessage_SFLOW_5 && m.IcmpType == 0 && m.IcmpCode == 0 {
-			return "" // goflow2 does not read the type of sampled packets; 0 would be an echo reply
+		if m.Type == flowpb.FlowMessage_SFLOW_5 && m.IcmpType == 0 && m.IcmpCode == 0 && !r.Extra.HasICMP {
+			return "" // of a packet whose type is not in the sample; 0 would be an echo reply
 		}
 		return IcmpName(m.Proto, m.IcmpType)
 	}

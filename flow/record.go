@@ -3,6 +3,7 @@ package flow
 import (
 	"net/netip"
 
+	flowpb "github.com/netsampler/goflow2/v2/pb"
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 	"google.golang.org/protobuf/proto"
 )
@@ -113,6 +114,10 @@ type Extra struct {
 	// goflow2's default, the export time.
 	HasStart, HasEnd bool
 
+	// HasICMP reports whether the ICMP type and code of the message were read or sent.
+	// Without it, type 0 is no echo reply.
+	HasICMP bool
+
 	// Scaled reports whether the counters are estimates for all packets, because the
 	// exporter has multiplied them by its sampling rate already.
 	Scaled bool
@@ -129,7 +134,9 @@ type Extra struct {
 // Reset empties the record for the next flow. Ends are left alone: the
 // enricher overwrites those it uses.
 func (r *Record) Reset() {
-	r.Msg.Reset()
+	// Msg.Reset would also store what the message's type is, which takes longer than
+	// all the rest. Reflection finds it out when it needs it.
+	r.Msg.FlowMessage = flowpb.FlowMessage{}
 	r.Extra = Extra{}
 	r.Line = nil
 }

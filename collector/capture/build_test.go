@@ -9,6 +9,14 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/packet"
+)
+
+const (
+	etypeIPv4 = packet.EtherIPv4
+	etypeIPv6 = packet.EtherIPv6
+	protoUDP  = packet.ProtoUDP
 )
 
 // frame is one captured packet, for building captures.

@@ -19,6 +19,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
 
+	"github.com/netobserv/goflow2-kube-enricher/internal/packet/packettest"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
@@ -337,6 +338,10 @@ func TestLinks(t *testing.T) {
 		{"null FreeBSD v6", linkNull, family(binary.LittleEndian, 28, v6), true},
 		{"null macOS v6", linkNull, family(binary.LittleEndian, 30, v6), true},
 		{"null OpenBSD v6", linkNull, family(binary.BigEndian, 24, v6), true},
+		{"ppp", linkPPP, append([]byte{0x00, 0x21}, v4...), false},
+		{"ppp in HDLC-like framing", linkPPPSerial, append([]byte{0xff, 0x03, 0x00, 0x57}, v6...), true},
+		{"mpls", linkMPLS, append(packettest.Label(24021, true), v4...), false},
+		{"sll with a tag", linkLinuxSLL, sll(0x8100, append([]byte{0, 7, 0x08, 0x00}, v4...)), false},
 		{"loop", linkLoop, family(binary.BigEndian, 2, v4), false},
 		{"IPv4 options", linkRaw, options, false},
 		{"IPv4 without length", linkRaw, tso4, false},
@@ -352,6 +357,22 @@ func TestLinks(t *testing.T) {
 			compare(t, ds, []Datagram{{
 				Time: at, Src: netip.AddrPortFrom(src, 40000), Dst: netip.AddrPortFrom(dst, 2055), Payload: []byte("payload"),
 			}})
+		})
+	}
+}
+
+// TestPacketLinks reads datagrams behind the link layers that packets are sampled
+// with, by the one table of packettest.
+func TestPacketLinks(t *testing.T) {
+	v4 := ip4(protoUDP, 0, 0, false, udpOf([]byte("payload")))
+	v6 := ip6(protoUDP, udpOf([]byte("payload")))
+	for _, link := range packettest.Links() {
+		f4, f6 := link.Frame(etypeIPv4, v4), link.Frame(etypeIPv6, v6)
+		ds, _ := mustRead(t, pcapFile(binary.LittleEndian, true, frame{time: at, data: f4, link: linkEthernet}, frame{time: at, data: append(f6, 0, 0, 0, 0)}))
+		t.Log(link.Name)
+		compare(t, ds, []Datagram{
+			{Time: at, Src: netip.AddrPortFrom(src4, 40000), Dst: netip.AddrPortFrom(dst4, 2055), Payload: []byte("payload")},
+			{Time: at, Src: netip.AddrPortFrom(src6, 40000), Dst: netip.AddrPortFrom(dst6, 2055), Payload: []byte("payload")},
 		})
 	}
 }
@@ -378,6 +399,10 @@ func TestSkipped(t *testing.T) {
 		{"empty", linkRaw, nil, Stats{Malformed: 1}},
 		{"empty frame", linkEthernet, nil, Stats{Malformed: 1}},
 		{"half a tag", linkEthernet, ethernet(0x8100, []byte{0}), Stats{Malformed: 1}},
+		{"half a label stack", linkEthernet, ethernet(0x8847, packettest.Label(24021, false)), Stats{Malformed: 1}},
+		{"half a PPPoE header", linkEthernet, ethernet(0x8864, []byte{0x11, 0, 0, 7}), Stats{Malformed: 1}},
+		{"in a tunnel", linkRaw, ip4(4, 0, 0, false, v4(func([]byte) {})), Stats{NotUDP: 1}},
+		{"in a tunnel v6", linkRaw, ip6(41, ip6(protoUDP, udpOf([]byte("payload")))), Stats{NotUDP: 1}},
 		{"empty on loopback", linkLoop, []byte{0, 0}, Stats{Malformed: 1}},
 		{"short sll2", linkLinuxSLL2, make([]byte, 19), Stats{Malformed: 1}},
 		{"version 5", linkRaw, v4(func(b []byte) { b[0] = 0x55 }), Stats{Malformed: 1}},

@@ -153,11 +153,11 @@ func TestFragmentsDropped(t *testing.T) {
 func TestFragmentsBounded(t *testing.T) {
 	for _, size := range []int{8, 1400} {
 		p := parser{fn: func(*Datagram) { t.Error("a datagram of nothing but beginnings") }}
-		packet := ip4(protoUDP, 0, 0, true, make([]byte, size))
+		b := ip4(protoUDP, 0, 0, true, make([]byte, size))
 		for i := range 100_000 {
-			binary.BigEndian.PutUint16(packet[4:], uint16(i))
-			binary.BigEndian.PutUint16(packet[12:], uint16(i>>16))
-			p.packet(at, linkRaw, packet, false)
+			binary.BigEndian.PutUint16(b[4:], uint16(i))
+			binary.BigEndian.PutUint16(b[12:], uint16(i>>16))
+			p.packet(at, linkRaw, b, false)
 		}
 		sum := 0
 		for _, d := range p.frags.partial {

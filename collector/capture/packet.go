@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/packet"
 )
 
 // Link types, as tcpdump.org lists them (LINKTYPE_).
@@ -13,19 +15,15 @@ const (
 	linkEthernet  = 1   //
 	linkRawBSD    = 12  // raw IP under the number that it has on most systems (DLT_RAW)
 	linkRawOBSD   = 14  // and on OpenBSD
+	linkPPP       = 9   // PPP, with the two bytes of HDLC-like framing or without
+	linkPPPSerial = 50  // PPP in HDLC-like framing
 	linkRaw       = 101 // raw IP
 	linkLoop      = 108 // OpenBSD loopback: the address family in network order
 	linkLinuxSLL  = 113 // Linux cooked, as of the "any" device
+	linkMPLS      = 219 // a label stack
 	linkIPv4      = 228 //
 	linkIPv6      = 229 //
 	linkLinuxSLL2 = 276 // Linux cooked, version 2
-)
-
-const (
-	etypeIPv4 = 0x0800
-	etypeIPv6 = 0x86dd
-
-	protoUDP = 17
 )
 
 // parser finds the UDP datagrams in packets.
@@ -79,41 +77,36 @@ func (p *parser) packet(t time.Time, link uint16, b []byte, cut bool) {
 	}
 }
 
+// link finds the IP packet in a packet of a link type.
 func (p *parser) link(link uint16, b []byte) outcome {
-	var etypeAt, header int
 	switch link {
 	case linkEthernet:
-		etypeAt, header = 12, 14
+		return p.walk(packet.Frame(b))
 	case linkLinuxSLL:
-		etypeAt, header = 14, 16
+		return p.cooked(b, 14, 16)
 	case linkLinuxSLL2:
-		etypeAt, header = 0, 20
+		return p.cooked(b, 0, 20)
 	case linkNull, linkLoop:
 		return p.loopback(b)
+	case linkPPP, linkPPPSerial:
+		return p.walk(packet.PPPFrame(b))
+	case linkMPLS:
+		return p.walk(packet.Payload(packet.EtherMPLS, b))
 	case linkRaw, linkRawBSD, linkRawOBSD, linkIPv4, linkIPv6:
-		return p.ip(b)
-	default:
-		return unknownLink
-	}
-	if len(b) < header {
-		return malformed
-	}
-	etype := binary.BigEndian.Uint16(b[etypeAt:])
-	b = b[header:]
-	for etype == 0x8100 || etype == 0x88a8 || etype == 0x9100 || etype == 0x9200 { // VLAN tags, stacked
-		if len(b) < 4 {
+		if len(b) == 0 || b[0]>>4 != 4 && b[0]>>4 != 6 {
 			return malformed
 		}
-		etype = binary.BigEndian.Uint16(b[2:])
-		b = b[4:]
+		return p.walk(packet.IP(b))
 	}
-	switch etype {
-	case etypeIPv4:
-		return p.ipv4(b)
-	case etypeIPv6:
-		return p.ipv6(b)
+	return unknownLink
+}
+
+// cooked reads a header that ends at byte size and has the EtherType at byte etype.
+func (p *parser) cooked(b []byte, etype, size int) outcome {
+	if len(b) < size {
+		return malformed
 	}
-	return notUDP
+	return p.walk(packet.Payload(binary.BigEndian.Uint16(b[etype:]), b[size:]))
 }
 
 func (p *parser) loopback(b []byte) outcome {
@@ -127,153 +120,147 @@ func (p *parser) loopback(b []byte) outcome {
 	}
 	switch family {
 	case 2: // AF_INET everywhere
-		return p.ipv4(b[4:])
+		return p.walk(packet.Payload(packet.EtherIPv4, b[4:]))
 	case 10, 23, 24, 28, 30: // AF_INET6 of Linux, Windows, NetBSD and OpenBSD, FreeBSD, macOS
-		return p.ipv6(b[4:])
+		return p.walk(packet.Payload(packet.EtherIPv6, b[4:]))
 	}
 	return notUDP
 }
 
-func (p *parser) ip(b []byte) outcome {
-	switch {
-	case len(b) == 0:
-		return malformed
-	case b[0]>>4 == 4:
-		return p.ipv4(b)
-	case b[0]>>4 == 6:
-		return p.ipv6(b)
+// walk goes through the layers of a packet until its IP header. Packets in tunnels
+// are not looked at.
+func (p *parser) walk(w packet.Walker) outcome {
+	var l packet.Layer
+	for w.Next(&l) {
+		switch {
+		case l.Kind == packet.IPv4:
+			return p.ipv4(&w, &l)
+		case l.Kind == packet.IPv6:
+			return p.ipv6(&w, &l)
+		case !l.Whole:
+			return malformed
+		}
 	}
-	return malformed
+	return notUDP
 }
 
-// ipv4 reads an IPv4 packet (RFC 791).
-func (p *parser) ipv4(b []byte) outcome {
-	if len(b) < 20 || b[0]>>4 != 4 {
+// ipv4 reads what follows an IPv4 header (RFC 791).
+func (p *parser) ipv4(w *packet.Walker, l *packet.Layer) outcome {
+	h := l.Header
+	if len(h) < 20 || h[0]>>4 != 4 {
 		return malformed
 	}
-	if b[9] != protoUDP {
+	if l.Proto != packet.ProtoUDP {
 		return notUDP
 	}
-	header, length := int(b[0]&0xf)*4, int(binary.BigEndian.Uint16(b[2:]))
-	if header < 20 || header > len(b) || length > 0 && length < header || length > len(b) && !p.cut {
+	length := int(binary.BigEndian.Uint16(h[2:]))
+	if !l.Whole || int(h[0]&0xf)*4 != len(h) || length > 0 && length < len(h) || length > len(h)+len(w.Rest()) && !p.cut {
 		return malformed
 	}
-	data := b[header:]
 	if length > 0 { // 0: segmentation is left to the network card
-		data = p.clip(data, length-header)
+		p.clip(w, length-len(h))
 	}
-	src, dst := netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
-	id, offset := binary.BigEndian.Uint16(b[4:]), binary.BigEndian.Uint16(b[6:])
-	if offset&0x3fff == 0 { // neither an offset nor more fragments
-		return p.udp(src, dst, data)
+	src, dst := netip.AddrFrom4([4]byte(h[12:16])), netip.AddrFrom4([4]byte(h[16:20]))
+	offset, more, id := l.Offset()
+	if offset == 0 && !more {
+		return p.transport(src, dst, w, true)
 	}
-	f := fragmentOf{
-		key:    fragmentKey{src, dst, uint32(id), protoUDP},
-		proto:  protoUDP,
-		offset: int(offset&0x1fff) * 8,
-		more:   offset&0x2000 != 0,
-		data:   data,
-	}
-	return p.reassemble(&f)
+	return p.reassemble(&fragmentOf{
+		key:    fragmentKey{src, dst, id, packet.ProtoUDP},
+		proto:  packet.ProtoUDP,
+		offset: offset,
+		more:   more,
+		data:   w.Rest(),
+	})
 }
 
-// ipv6 reads an IPv6 packet (RFC 8200).
-func (p *parser) ipv6(b []byte) outcome {
-	const header = 40
-	if len(b) < header || b[0]>>4 != 6 {
+// ipv6 reads what follows an IPv6 header (RFC 8200).
+func (p *parser) ipv6(w *packet.Walker, l *packet.Layer) outcome {
+	h := l.Header
+	if !l.Whole || h[0]>>4 != 6 {
 		return malformed
 	}
-	length := int(binary.BigEndian.Uint16(b[4:]))
-	if length > len(b)-header && !p.cut {
+	length := int(binary.BigEndian.Uint16(h[4:]))
+	if length > len(w.Rest()) && !p.cut {
 		return malformed
 	}
-	data := b[header:]
 	if length > 0 { // 0: segmentation is left to the network card
-		data = p.clip(data, length)
+		p.clip(w, length)
 	}
-	src, dst := netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
-	return p.next(src, dst, b[6], data, true)
+	src, dst := netip.AddrFrom16([16]byte(h[8:24])), netip.AddrFrom16([16]byte(h[24:40]))
+	return p.transport(src, dst, w, true)
 }
 
-// next reads the extension headers of an IPv6 packet. fragments reports whether a
-// fragment header may follow, as it may not in a reassembled packet.
-func (p *parser) next(src, dst netip.Addr, proto byte, b []byte, fragments bool) outcome {
-	for {
-		size := 8
-		switch proto {
-		case protoUDP:
-			return p.udp(src, dst, b)
-		case 0, 43, 60, 135, 139, 140: // hop-by-hop, routing, destination, mobility, HIP, Shim6
-			if len(b) >= 8 {
-				size += int(b[1]) * 8
-			}
-		case 51: // authentication (RFC 4302, 2.2)
-			if len(b) >= 8 {
-				size += int(b[1]) * 4
-			}
-		case 44:
-			if len(b) < 8 || !fragments {
+// transport goes through the extension headers of an IPv6 packet, if it has any, to
+// the UDP datagram. fragments reports whether a fragment header may follow, as it may
+// not in a reassembled packet.
+func (p *parser) transport(src, dst netip.Addr, w *packet.Walker, fragments bool) outcome {
+	var l packet.Layer
+	for w.Next(&l) {
+		switch l.Kind {
+		case packet.UDP:
+			return p.udp(src, dst, &l, w.Rest())
+		case packet.Routing, packet.Extension:
+			if !l.Whole {
 				return malformed
 			}
-			offset := binary.BigEndian.Uint16(b[2:])
-			if offset&^6 == 0 { // the only fragment (RFC 6946)
-				break
+		case packet.Fragment:
+			if !l.Whole || !fragments {
+				return malformed
 			}
-			if !leadsToUDP(b[0]) {
+			offset, more, id := l.Offset()
+			if offset == 0 && !more { // the only fragment (RFC 6946)
+				continue
+			}
+			if !leadsToUDP(l.Proto) {
 				return notUDP
 			}
-			f := fragmentOf{
-				key:    fragmentKey{src, dst, binary.BigEndian.Uint32(b[4:]), 0},
-				proto:  b[0],
-				offset: int(offset &^ 7),
-				more:   offset&1 != 0,
-				data:   b[8:],
-			}
-			return p.reassemble(&f)
+			return p.reassemble(&fragmentOf{
+				key:    fragmentKey{src, dst, id, 0},
+				proto:  l.Proto,
+				offset: offset,
+				more:   more,
+				data:   w.Rest(),
+			})
 		default:
 			return notUDP
 		}
-		if len(b) < size {
-			return malformed
-		}
-		proto, b = b[0], b[size:]
 	}
+	return notUDP
 }
 
 // leadsToUDP reports whether UDP can follow what an IPv6 fragment begins with.
 func leadsToUDP(proto byte) bool {
-	switch proto {
-	case protoUDP, 0, 43, 51, 60, 135, 139, 140:
-		return true
-	}
-	return false
+	return proto == packet.ProtoUDP || proto != packet.ProtoFragment && packet.IsExtension(proto)
 }
 
 // udp reads a UDP datagram (RFC 768). It does not verify checksums, since network
 // cards fill them in after the packet was captured.
-func (p *parser) udp(src, dst netip.Addr, b []byte) outcome {
-	if len(b) < 8 {
+func (p *parser) udp(src, dst netip.Addr, l *packet.Layer, b []byte) outcome {
+	if !l.Whole {
 		return malformed
 	}
-	length := int(binary.BigEndian.Uint16(b[4:]))
-	if length < 8 || length > len(b) && !p.cut {
+	h := l.Header
+	length := int(binary.BigEndian.Uint16(h[4:])) - len(h)
+	if length < 0 || length > len(b) && !p.cut {
 		return malformed
 	}
-	p.d.Src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(b))
-	p.d.Dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(b[2:]))
+	p.d.Src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(h))
+	p.d.Dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(h[2:]))
 	p.d.Truncated = length > len(b)
-	p.d.Payload = b[8:min(length, len(b))]
+	p.d.Payload = b[:min(length, len(b))]
 	return whole
 }
 
-// clip returns the first n bytes of b, or all that the capture has of them.
-func (p *parser) clip(b []byte, n int) []byte {
-	if n >= len(b) {
-		p.cut = p.cut && n > len(b)
-		return b
+// clip shortens what follows an IP header to its n bytes, or to all that the capture
+// has of them.
+func (p *parser) clip(w *packet.Walker, n int) {
+	if rest := len(w.Rest()); n >= rest {
+		p.cut = p.cut && n > rest
+		return
 	}
 	p.cut = false // only padding after the packet was cut off
-	return b[:n]
+	w.Clip(n)
 }
 
 // reassemble takes a fragment and hands on the datagram that it completes.
@@ -285,7 +272,8 @@ func (p *parser) reassemble(f *fragmentOf) outcome {
 	if v != whole {
 		return v
 	}
-	if p.next(f.key.src, f.key.dst, proto, data, false) == whole {
+	w := packet.Protocol(proto, f.key.src.Is6(), data)
+	if p.transport(f.key.src, f.key.dst, &w, false) == whole {
 		p.stats.Reassembled++
 		p.fn(&p.d)
 	}
