@@ -110,6 +110,9 @@ type Extra struct {
 	// told from the template. Without them the message's times are goflow2's
 	// default, the export time.
 	HasStart, HasEnd bool
+	// HasICMP reports whether a type and code of 0 were sent: those of an ICMP echo
+	// reply. Other values need no report. See [Record.HasICMP].
+	HasICMP bool
 
 	// Scaled reports whether the counters are estimates for all packets: the exporter
 	// has multiplied them by its sampling rate already.
