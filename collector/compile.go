@@ -61,6 +61,9 @@ type compiler struct {
 	// slots are the offsets of the fields in the scratch buffer. A variable-length
 	// field takes one byte there.
 	slots []int
+	// there has a bit for each IANA element below its size that the direction has: most
+	// are absent, and a datagram may hold thousands of templates.
+	there [512 / 64]uint64
 	// last is the index of the last field with a short value, by IANA element.
 	last map[uint16]int
 	// lastOther is the same of fields with long values or a variable length.
@@ -109,22 +112,36 @@ func (c *compiler) layOut() {
 			offset += int(f.Length)
 		}
 	}
-	c.last, c.lastOther = make(map[uint16]int), make(map[uint16]int)
+	c.last = make(map[uint16]int)
 	for _, el := range c.elements {
-		n := c.rd.tmpl.fields[el.index].Length
-		switch {
-		case el.PEN != penIANA || el.skip:
-		case n <= 8 || n != variableLength && isNextHop(el.ID):
-			c.last[el.ID] = el.index
-		default:
-			c.lastOther[el.ID] = el.index
+		if el.PEN != penIANA || el.skip {
+			continue
 		}
+		if int(el.ID) < 64*len(c.there) {
+			c.there[el.ID/64] |= 1 << (el.ID % 64)
+		}
+		if n := c.rd.tmpl.fields[el.index].Length; n <= 8 || n != variableLength && isNextHop(el.ID) {
+			c.last[el.ID] = el.index
+			continue
+		}
+		if c.lastOther == nil {
+			c.lastOther = make(map[uint16]int)
+		}
+		c.lastOther[el.ID] = el.index
 	}
+}
+
+// absent reports whether the direction does not have an IANA element.
+func (c *compiler) absent(id uint16) bool {
+	return int(id) < 64*len(c.there) && c.there[id/64]&(1<<(id%64)) == 0
 }
 
 // lastOf returns the index of the last field of an IANA element that has a value, -1
 // if there is none.
 func (c *compiler) lastOf(id uint16) int16 {
+	if c.absent(id) {
+		return -1
+	}
 	if i, ok := c.last[id]; ok && c.rd.tmpl.fields[i].Length > 0 {
 		return int16(i)
 	}
@@ -137,6 +154,9 @@ func (c *compiler) lastOf(id uint16) int16 {
 // find returns the index of the first field of an IANA element, -1 if there is
 // none.
 func (c *compiler) find(id uint16) int {
+	if c.absent(id) {
+		return -1
+	}
 	for _, el := range c.elements {
 		if el.PEN == penIANA && !el.skip && el.ID == id {
 			return el.index

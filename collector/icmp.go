@@ -49,9 +49,9 @@ func (e *icmpReader) fill(r *flow.Record, rd *recordDecoder, record []byte) {
 	}
 	switch m.Proto {
 	case flow.ProtoICMP:
-		r.Extra.HasICMP = e.v4.told()
+		r.Extra.HasICMP = r.Extra.HasICMP || e.v4.told()
 	case flow.ProtoIPv6ICMP:
-		r.Extra.HasICMP = e.v6.told()
+		r.Extra.HasICMP = r.Extra.HasICMP || e.v6.told()
 	default:
 		return
 	}
