@@ -181,6 +181,9 @@ func shapeCases() []shapeCase {
 		{"IPFIX uptime with the boot time from options", times, [][]byte{
 			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint64(1_699_999_000_000)))),
 			one([]ie{{22, 4, 0}, {21, 4, 0}}, be(uint32(1000), uint32(3000)))}, "true true 1699999001 1699999003"},
+		{"IPFIX uptime with a boot time of 0 beside that from options", times, [][]byte{
+			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint64(1_699_999_000_000)))),
+			one([]ie{{160, 8, 0}, {22, 4, 0}, {21, 4, 0}}, be(uint64(0), uint32(1000), uint32(3000)))}, "true true 1699999001 1699999003"},
 		{"IPFIX uptime without boot time", times, [][]byte{one([]ie{{22, 4, 0}, {21, 4, 0}}, be(uint32(1000), uint32(3000)))}, "false false 0 0"},
 		{"v9 uptime", times, [][]byte{one9([]ie{{22, 4, 0}, {21, 4, 0}}, be(uint32(10_000), uint32(59_000)))}, "true true 1699999950 1699999999"},
 		{"v9 absolute milliseconds", times, [][]byte{one9([]ie{{152, 8, 0}, {153, 8, 0}}, be(uint64(1_600_000_000_000), uint64(1_600_000_009_000)))}, "true true 1600000000 1600000009"},
@@ -195,6 +198,12 @@ func shapeCases() []shapeCase {
 		{"sampling 1 in 10 by interval and space", rate, [][]byte{
 			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{305, 4, 0}, ie{306, 4, 0})), set(300, be(uint32(1), uint32(1), uint32(9)))),
 			one([]ie{{8, 4, 0}}, be(a4))}, "10"},
+		{"sampling rate of the record, and one of options where it is 0", rate, [][]byte{
+			v9Message(0, 1, set(1, be(uint16(300), uint16(4), uint16(4), uint16(1), uint16(4), uint16(34), uint16(4))), set(300, be(uint32(1), uint32(100)))),
+			v9Message(0, 1, set(0, templateRecord(256, ie{8, 4, 0}, ie{34, 4, 0})), set(256, be(a4, uint32(512), a4, uint32(0))))}, "512|100"},
+		{"no hint at the family of zeros", packet, [][]byte{
+			one([]ie{{8, 4, 0}, {12, 4, 0}, {27, 16, 0}, {28, 16, 0}, {4, 1, 0}}, be(make([]byte, 40), uint8(6))),
+			one([]ie{{27, 16, 0}, {28, 16, 0}, {8, 4, 0}, {12, 4, 0}, {4, 1, 0}}, be(make([]byte, 40), uint8(6)))}, "0.0.0.0 0.0.0.0 0 0 6 0 0 2048 TCP|:: :: 0 0 6 0 0 34525 TCP"},
 		{"sampling by interval alone", rate, [][]byte{
 			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{305, 4, 0})), set(300, be(uint32(1), uint32(2000)))),
 			one([]ie{{8, 4, 0}}, be(a4))}, "2000"},

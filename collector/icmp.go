@@ -11,7 +11,7 @@ import "github.com/netobserv/goflow2-kube-enricher/flow"
 // 0 does not tell an echo reply from nothing at all.
 func icmpFromPort(r *flow.Record) {
 	m := &r.Msg
-	if m.Proto != flow.ProtoICMP && m.Proto != flow.ProtoIPv6ICMP || m.SrcPort != 0 || m.DstPort == 0 {
+	if m.Proto != flow.ProtoICMP && m.Proto != flow.ProtoIPv6ICMP || m.SrcPort != 0 {
 		return
 	}
 	typ, code := m.DstPort>>8, m.DstPort&0xff

@@ -5,10 +5,10 @@ import "github.com/netobserv/goflow2-kube-enricher/flow"
 // addSubstitutes adds the elements that stand for others, where those are absent or
 // 0.
 func (c *compiler) addSubstitutes() {
-	c.addPrefix(opSrcPrefix, ieSourceIPv4Prefix, ieSourceIPv4Address, ieSourceIPv6Address)
-	c.addPrefix(opSrcPrefix, ieSourceIPv6Prefix, ieSourceIPv4Address, ieSourceIPv6Address)
-	c.addPrefix(opDstPrefix, ieDestinationIPv4Prefix, ieDestinationIPv4Address, ieDestinationIPv6Address)
-	c.addPrefix(opDstPrefix, ieDestinationIPv6Prefix, ieDestinationIPv4Address, ieDestinationIPv6Address)
+	c.addPrefix(opSrcPrefix, ieSourceIPv4Prefix)
+	c.addPrefix(opSrcPrefix, ieSourceIPv6Prefix)
+	c.addPrefix(opDstPrefix, ieDestinationIPv4Prefix)
+	c.addPrefix(opDstPrefix, ieDestinationIPv6Prefix)
 	if i := c.lastOf(ieEthernetType); i >= 0 {
 		c.addExtra(extraField{op: opEtype}, int(i))
 	}
@@ -35,10 +35,9 @@ func (c *compiler) addSubstitutes() {
 	}
 }
 
-// addPrefix adds a prefix as an address, unless the template has one of the addresses
-// themselves.
-func (c *compiler) addPrefix(op extraOp, id uint16, addresses ...uint16) {
-	if i := c.find(id); i >= 0 && c.findFirst(addresses...) < 0 {
+// addPrefix adds a prefix as an address.
+func (c *compiler) addPrefix(op extraOp, id uint16) {
+	if i := c.lastOf(id); i >= 0 {
 		c.direction.extra = append(c.direction.extra, extraField{op: op, index: uint16(i), other: -1})
 	}
 }

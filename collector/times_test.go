@@ -29,6 +29,7 @@ func TestTimeValues(t *testing.T) {
 		{name: "duration, uptime and boot time", record: []val{{160, testMillis - 60_000}, {22, uint32(50_000)}, {161, uint32(9000)}}, want: end, only: 10},
 		{name: "duration and end", record: []val{{153, testMillis - 1000}, {161, uint32(9000)}}, want: end},
 		{name: "duration beside an end", record: []val{{152, testMillis - 10_000}, {153, testMillis - 1000}, {161, uint32(7)}}, want: end},
+		{name: "duration beside an end by uptime", record: []val{{160, testMillis - 60_000}, {22, uint32(50_000)}, {21, uint32(59_000)}, {161, uint32(7)}}, want: end, only: 10},
 		{name: "duration without a time", record: []val{{161, uint32(9000)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0"},
 		{name: "observation in milliseconds", record: []val{{323, testMillis - 1}}, want: "TimeFlowStartNs=1699999999999000000 TimeFlowEndNs=1699999999999000000 ObservationTimeNs=1699999999999000000"},
 		{name: "observation in seconds", record: []val{{322, testExport - 1}}, want: "TimeFlowStartNs=1699999999000000000 TimeFlowEndNs=1699999999000000000 ObservationTimeNs=1699999999000000000"},
@@ -36,6 +37,7 @@ func TestTimeValues(t *testing.T) {
 		{name: "observation in nanoseconds", record: []val{{325, (uint64(testExport)+2208988800)<<32 | 1<<31}, {323, uint64(1)}}, want: "TimeFlowStartNs=1700000000500000000 ObservationTimeNs=1700000000500000000"},
 		{name: "observation beside a start", record: []val{{323, testMillis}, {152, testMillis - 10_000}}, want: "TimeFlowStartNs=1699999990000000000 TimeFlowEndNs=0 ObservationTimeNs=1700000000000000000"},
 		{name: "observation of 0", record: []val{{323, uint64(0)}, {4, uint8(6)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0 ObservationTimeNs=0"},
+		{name: "observation of 0 microseconds", record: []val{{324, uint64(0)}, {4, uint8(6)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0 ObservationTimeNs=0"},
 		{name: "several starts, one 0", record: []val{{152, testMillis - 10_000}, {150, uint32(0)}, {153, uint64(0)}, {151, testExport - 1}}, want: end, only: 10},
 	})
 }

@@ -124,6 +124,8 @@ var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	},
 	// IE 352 of frames that are not of IP.
 	"bytes": func(s, o *flowpb.FlowMessage) bool { return s.Bytes == 0 && len(s.SrcAddr) == 0 },
+	// IE 195, which is the upper six bits.
+	"ip_tos": func(s, o *flowpb.FlowMessage) bool { return s.IpTos == 0 && o.IpTos&3 == 0 && o.IpTos < 256 },
 	// The destination port, where no element tells type and code.
 	"icmp_type": icmpOfPort,
 	"icmp_code": icmpOfPort,

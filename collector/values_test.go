@@ -142,6 +142,7 @@ func TestICMPValues(t *testing.T) {
 		{name: "both families told, IPv4", record: v4(val{32, uint16(0x0800)}, val{139, uint16(0x8700)}), want: "IcmpType=8 IcmpCode=0"},
 		{name: "both families told, IPv6", record: v6(val{32, uint16(0x0800)}, val{139, uint16(0x8700)}), want: "IcmpType=135 IcmpCode=0"},
 		{name: "types and codes of both families", record: v6(val{176, uint8(0)}, val{177, uint8(0)}, val{178, uint8(1)}, val{179, uint8(4)}), want: "IcmpType=1 IcmpCode=4"},
+		{name: "told by the other family's element", record: v4(val{32, uint16(0)}, val{139, uint16(0x0303)}), want: "IcmpType=3 IcmpCode=3"},
 		{name: "type of both kinds, one 0", record: v4(val{32, uint16(0)}, val{176, uint8(3)}, val{177, uint8(1)}), want: "IcmpType=3 IcmpCode=1"},
 	})
 }
@@ -182,6 +183,7 @@ func TestFamilyValues(t *testing.T) {
 		{name: "DHCP", record: []val{{27, zero6}, {28, zero6}, {8, zero4}, {12, addr("255.255.255.255")}, {60, uint8(4)}}, want: "SrcAddr=0.0.0.0 DstAddr=255.255.255.255 EtypeName=IPv4"},
 		{name: "DHCP without IE 60", record: []val{{27, zero6}, {28, zero6}, {8, zero4}, {12, addr("255.255.255.255")}}, want: "SrcAddr=0.0.0.0 DstAddr=255.255.255.255 EtypeName=IPv4"},
 		{name: "unspecified IPv6 source", record: []val{{8, zero4}, {12, zero4}, {27, zero6}, {28, addr("ff02::1:ff00:1")}}, want: "SrcAddr=:: DstAddr=ff02::1:ff00:1 EtypeName=IPv6"},
+		{name: "IE 60 against the addresses", record: []val{{27, addr("fd00::1")}, {28, addr("fd00::2")}, {8, zero4}, {12, zero4}, {60, uint8(4)}}, want: "SrcAddr=fd00::1 DstAddr=fd00::2 EtypeName=IPv4"},
 		{name: "zeros of IPv4 by IE 60", record: []val{{27, zero6}, {28, zero6}, {8, zero4}, {12, zero4}, {60, uint8(4)}}, want: "SrcAddr=0.0.0.0 DstAddr=0.0.0.0 EtypeName=IPv4"},
 		{name: "zeros of IPv6 by IE 60", record: []val{{27, zero6}, {28, zero6}, {8, zero4}, {12, zero4}, {60, uint8(6)}}, want: "SrcAddr=:: DstAddr=:: EtypeName=IPv6"},
 		{name: "zeros of IPv6 by the EtherType", record: []val{{256, uint16(0x86dd)}, {27, zero6}, {28, zero6}, {8, zero4}, {12, zero4}}, want: "SrcAddr=:: DstAddr=:: EtypeName=IPv6"},
@@ -193,6 +195,7 @@ func TestFamilyValues(t *testing.T) {
 		{name: "no EtherType beside zeros", record: []val{{256, uint16(0)}, {8, zero4}, {12, zero4}, {4, uint8(6)}}, want: "EtypeName=IPv4"},
 		{name: "prefixes", record: []val{{44, addr("10.1.0.0")}, {45, addr("10.2.0.0")}, {9, uint8(16)}}, want: "SrcAddr=10.1.0.0 DstAddr=10.2.0.0 SrcNet=16 EtypeName=IPv4"},
 		{name: "prefixes of IPv6", record: []val{{170, addr("fd01::")}, {169, addr("fd02::")}}, want: "SrcAddr=fd01:: DstAddr=fd02:: EtypeName=IPv6"},
+		{name: "prefixes beside zeros", record: []val{{44, addr("10.1.0.0")}, {8, zero4}, {45, addr("10.2.0.0")}, {12, zero4}}, want: "SrcAddr=10.1.0.0 DstAddr=10.2.0.0 EtypeName=IPv4"},
 		{name: "prefixes beside addresses", record: []val{{44, addr("10.1.0.0")}, {8, addr("10.1.0.5")}, {45, addr("10.2.0.0")}, {12, addr("10.2.0.5")}}, want: "SrcAddr=10.1.0.5 DstAddr=10.2.0.5"},
 	})
 }
@@ -239,6 +242,7 @@ func TestSubstituteValues(t *testing.T) {
 		{name: "rate in IE 50", record: []val{{49, uint8(2)}, {50, uint32(100)}}, want: "SamplingRate=100"},
 		{name: "rate of 2 bytes", record: []val{{34, uint16(512)}}, want: "SamplingRate=512"},
 		{name: "rate of interval and space", record: []val{{305, uint32(1)}, {306, uint32(511)}}, want: "SamplingRate=512"},
+		{name: "rate without space", record: []val{{305, uint32(2)}, {306, uint32(0)}}, want: "SamplingRate=1"},
 		{name: "rate of an interval", record: []val{{305, uint32(512)}}, want: "SamplingRate=512"},
 		{name: "rate of size and population", record: []val{{304, uint16(3)}, {305, uint32(1)}, {309, uint32(2)}, {310, uint32(512)}}, want: "SamplingRate=256"},
 		{name: "rate of 0 beside another", record: []val{{34, uint32(0)}, {50, uint32(100)}}, want: "SamplingRate=100"},
@@ -279,6 +283,8 @@ func TestResponderValues(t *testing.T) {
 		{name: "initiator without responder", record: counters([]uint16{231, 298}, 500, 5), want: forward + "Bytes=500 Packets=5"},
 	})
 	checkValues(t, []valueCase{
+		{name: "VLANs, prefixes and ports are exchanged", record: []val{{44, addr("10.1.0.0")}, {45, addr("10.2.0.0")}, {243, uint16(100)}, {254, uint16(200)}, {182, uint16(1234)}, {183, uint16(443)}, {299, uint32(9)}},
+			want: "SrcAddr=10.1.0.0 DstAddr=10.2.0.0 VlanId=100 SrcVlan=100 DstVlan=200 SrcPort=1234 DstPort=443|SrcAddr=10.2.0.0 DstAddr=10.1.0.0 VlanId=200 SrcVlan=200 DstVlan=100 SrcPort=443 DstPort=1234"},
 		{name: "what else is exchanged", record: []val{{27, addr("fd00::1")}, {28, addr("fd00::2")}, {29, uint8(64)}, {30, uint8(48)}, {56, []byte{2, 0, 0, 0, 0, 1}}, {80, []byte{2, 0, 0, 0, 0, 2}},
 			{16, uint32(65001)}, {17, uint32(65002)}, {234, uint32(1)}, {235, uint32(2)}, {180, uint16(5353)}, {181, uint16(53)}, {252, uint32(3)}, {253, uint32(4)}, {232, uint32(9)}},
 			want: "SrcAddr=fd00::1 DstAddr=fd00::2 SrcNet=64 DstNet=48 SrcMac=20000000001 DstMac=20000000002 SrcAS=65001 DstAS=65002 IngressVrfID=1 EgressVrfID=2 SrcPort=5353 DstPort=53 InIf=3 OutIf=4 Bytes=0|" +

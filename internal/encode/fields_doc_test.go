@@ -80,7 +80,7 @@ var differences = []struct{ fields, what, test string }{
 	{"addresses, next hops, prefix lengths, `etype`, ICMP", "of templates for both families: a zero never replaces a value, and of two zeros or two values that of the flow’s family stays", "template for both families"},
 	{"`time_flow_start_ns`, `time_flow_end_ns`", "of several times the last one that is not 0", "zero times"},
 	{"`etype`", "from IE 256, where all addresses are 0: ARP of a template that has elements for addresses", "EtherType beside zero addresses"},
-	{"`src_addr`, `dst_addr`", "from prefixes (IE 44, 45, 169, 170), where the addresses are absent", "prefixes for addresses"},
+	{"`src_addr`, `dst_addr`", "from prefixes (IE 44, 45, 169, 170), where the addresses are absent or 0", "prefixes for addresses"},
 	{"`src_port`, `dst_port`", "from IE 180 to 183, where 7 and 11 are absent or 0", "ports of TCP and UDP"},
 	{"`vlan_id`, `src_vlan`, `dst_vlan`", "the 12 bits of the id, without priority", "VLAN priority"},
 	{"`vlan_id`, `src_vlan`, `dst_vlan`", "from IE 243 and 254, where 58 and 59 are absent or 0", "VLANs in 243 and 254"},
