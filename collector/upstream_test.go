@@ -102,8 +102,10 @@ func value(m *flowpb.FlowMessage, name string) any {
 var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	// IE 192: goflow2 reads IE 52 only.
 	"ip_ttl": func(s, _ *flowpb.FlowMessage) bool { return s.IpTtl == 0 && s.Type != flowpb.FlowMessage_SFLOW_5 },
-	// IE 256 of records without IP addresses.
-	"etype": func(s, _ *flowpb.FlowMessage) bool { return s.Etype == 0 },
+	// IE 256 of records without IP addresses, or with zeros for them.
+	"etype": func(s, _ *flowpb.FlowMessage) bool {
+		return s.Etype == 0 || allZero(s.SrcAddr) && allZero(s.DstAddr)
+	},
 	// Payload of non-first fragments read as ports.
 	"src_port": laterFragment,
 	"dst_port": laterFragment,
