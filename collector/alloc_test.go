@@ -2,6 +2,7 @@ package collector
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -136,5 +137,41 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/record")
 		})
+	}
+}
+
+// TestValueAllocations gates the records that choices, label stacks, biflows and the
+// like are for.
+func TestValueAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	zero4, zero6 := addr("0.0.0.0"), addr("::")
+	record := []val{{8, addr("10.0.0.1")}, {12, addr("10.0.0.2")}, {27, zero6}, {28, zero6}, {60, uint8(4)}, {15, zero4}, {62, zero6}, {18, zero4}, {63, zero6},
+		{9, uint8(24)}, {29, uint8(0)}, {13, uint8(24)}, {30, uint8(0)}, {56, make([]byte, 6)}, {81, make([]byte, 6)}, {80, make([]byte, 6)}, {57, make([]byte, 6)},
+		{4, uint8(1)}, {32, uint16(0x0800)}, {139, uint16(0)}, {70, []byte{1, 2, 0}}, {71, []byte{1, 2, 1}}, {79, make([]byte, 3)}, {243, uint16(1)}, {254, uint16(2)},
+		{182, uint16(1)}, {183, uint16(2)}, {252, uint32(1)}, {253, uint32(2)}, {34, uint32(512)}, {323, testMillis}, {161, uint32(5)}, {351, uint64(7)},
+		{231, uint32(5)}, {232, uint32(6)}}
+	for name, g := range map[string][]byte{
+		"v9": datagramOf(9, record, false), "IPFIX": datagramOf(10, record, false),
+		"v1": v1Message(1, v1Record(1)), "v5": v5Message(1, v5Record(1)), "v7": v7Message(1, v7Record(1)),
+	} {
+		c, _ := newTestCollector(t)
+		records := 0
+		d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+		d.Datagram(testSource, AnyFlow, g, testTime)
+		data := g
+		switch name {
+		case "v9":
+			data = slices.Concat(g[:20], g[20+int(g[22])<<8+int(g[23]):])
+		case "IPFIX":
+			data = slices.Concat(g[:16], g[16+int(g[18])<<8+int(g[19]):])
+			copy(data[2:], be(uint16(len(data))))
+		}
+		records = 0
+		n := testing.AllocsPerRun(100, func() { d.Datagram(testSource, AnyFlow, data, testTime) })
+		if records < 100 || n != 0 {
+			t.Errorf("%s: %v allocations a datagram, %d records", name, n, records)
+		}
 	}
 }

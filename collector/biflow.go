@@ -1,17 +1,17 @@
 package collector
 
-// reverseElements returns the elements of the other direction of an RFC 5103
-// biflow, nil if the template has no counters of that direction. Source and
-// destination are exchanged. What was measured in the forward direction only is
-// left out.
+// reverseElements returns the elements of the other direction of a biflow, nil if the
+// template has no counters of that direction: neither those of RFC 5103 nor a
+// responder's. Source and destination are exchanged, and so are initiator and
+// responder. What was measured in the forward direction only is left out.
 func reverseElements(elements []element) []element {
 	found := false
 	hasReverse := make(map[uint16]bool)
 	for _, el := range elements {
 		if el.PEN == penReverse {
 			hasReverse[el.ID] = true
-			found = found || isCounter(el.ID)
 		}
+		found = found || isReverseCounter(el)
 	}
 	if !found {
 		return nil
@@ -50,11 +50,35 @@ var oppositeElements = func() map[uint16]uint16 {
 		{iePostSourceMacAddress, iePostDestinationMacAddress},
 		{ieVlanID, iePostVlanID},
 		{ieIngressVRFID, ieEgressVRFID},
+		{ieSourceIPv4Prefix, ieDestinationIPv4Prefix},
+		{ieSourceIPv6Prefix, ieDestinationIPv6Prefix},
+		{ieTCPSourcePort, ieTCPDestinationPort},
+		{ieUDPSourcePort, ieUDPDestinationPort},
+		{iePostNATSourceIPv4Address, iePostNATDestIPv4Address},
+		{iePostNATSourceIPv6Address, iePostNATDestIPv6Address},
+		{iePostNAPTSourcePort, iePostNAPTDestinationPort},
+		{ieIngressPhysicalInterface, ieEgressPhysicalInterface},
+		{ieDot1qVLANID, iePostDot1qVLANID},
+		{ieDot1qCustomerVLANID, iePostDot1qCustomerVLANID},
+		{ieInitiatorOctets, ieResponderOctets},
+		{ieInitiatorPackets, ieResponderPackets},
 	} {
 		m[pair[0]], m[pair[1]] = pair[1], pair[0]
 	}
 	return m
 }()
+
+// isReverseCounter reports whether an element counts bytes or packets of the other
+// direction.
+func isReverseCounter(el element) bool {
+	switch el.PEN {
+	case penReverse:
+		return isCounter(el.ID)
+	case penIANA:
+		return el.ID == ieResponderOctets || el.ID == ieResponderPackets
+	}
+	return false
+}
 
 // forwardOnly reports whether an element says nothing about the other direction.
 func forwardOnly(id uint16) bool {
@@ -62,11 +86,10 @@ func forwardOnly(id uint16) bool {
 	case ieIPClassOfService, ieTCPControlBits, ieFlowLabelIPv6, ieMinimumTTL, ieFragmentIdentification, iePostIPClassOfService,
 		ieIPNextHopIPv4Address, ieBGPNextHopIPv4Address, ieIPNextHopIPv6Address, ieBGPNextHopIPv6Address,
 		ieFlowDirection, ieInterfaceName, ieInterfaceDescription, ieFragmentOffset, ieIPTTL, ieIPDiffServCodePoint, ieFragmentFlags,
-		ieMPLSTopLabelStackSection, ieMPLSLabelStackSection2, ieMPLSLabelStackSection3,
-		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieDataLinkFrameSize, ieDataLinkFrameSection:
+		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieDataLinkFrameSize, ieIPHeaderPacketSection, ieDataLinkFrameSection:
 		return true
 	}
-	return false
+	return id >= ieMPLSTopLabelStackSection && id <= ieMPLSLabelStackSection10
 }
 
 // hasReverse reports whether a biflow counted traffic in the other direction.

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 )
@@ -120,6 +121,26 @@ func v5Record(port uint16) []byte {
 	return be(netip.MustParseAddr("10.244.0.5"), netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("0.0.0.0"),
 		uint16(1), uint16(2), uint32(10), uint32(1000), uint32(50_000), uint32(59_000), port, uint16(443),
 		uint8(0), uint8(0x1b), uint8(6), uint8(0), uint16(0), uint16(0), uint8(24), uint8(16), uint16(0))
+}
+
+// v1Message is a datagram of NetFlow v1.
+func v1Message(count int, records ...[]byte) []byte {
+	return be(uint16(1), uint16(count), uint32(60_000), testExport, uint32(0), bytes.Join(records, nil))
+}
+
+func v1Record(port uint16) []byte {
+	return be(netip.MustParseAddr("10.244.0.5"), netip.MustParseAddr("10.96.0.1"), netip.MustParseAddr("10.244.0.1"),
+		uint16(1), uint16(2), uint32(10), uint32(1000), uint32(50_000), uint32(59_000), port, uint16(443),
+		uint16(0), uint8(6), uint8(0x10), uint8(0x1b), make([]byte, 7))
+}
+
+// v7Message is a datagram of NetFlow v7.
+func v7Message(count int, records ...[]byte) []byte {
+	return be(uint16(7), uint16(count), uint32(60_000), testExport, uint32(0), uint32(7), uint32(0), bytes.Join(records, nil))
+}
+
+func v7Record(port uint16) []byte {
+	return be(v5Record(port)[:46], uint16(0), netip.MustParseAddr("192.0.2.77"))
 }
 
 func sflowMessage(samples ...[]byte) []byte {

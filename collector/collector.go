@@ -1,4 +1,4 @@
-// Package collector receives NetFlow v5, v9, IPFIX and sFlow v5, from UDP
+// Package collector receives NetFlow v1, v5, v7, v9, IPFIX and sFlow v5, from UDP
 // sockets or from packet captures, and decodes it with goflow2 into records.
 //
 // Whatever comes from the wire may be hostile. Guards check every count against the

@@ -15,7 +15,7 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, at: make([]valueBounds, len(t.fields))}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, at: make([]valueBounds, len(t.fields)), rate: newRateElements(t)}
 	offset := 0
 	elements := make([]element, len(t.fields))
 	for i, f := range t.fields {
@@ -44,7 +44,7 @@ func newRecordDecoder(t *template) *recordDecoder {
 		}
 		rd.reverse = &d
 		for _, el := range elements {
-			if el.PEN == penReverse && isCounter(el.ID) {
+			if isReverseCounter(el) {
 				rd.reverseCounters = append(rd.reverseCounters, uint16(el.index))
 			}
 		}
@@ -61,8 +61,15 @@ type compiler struct {
 	// slots are the offsets of the fields in the scratch buffer. A variable-length
 	// field takes one byte there.
 	slots []int
+	// there has a bit for each IANA element below its size that the direction has: most
+	// are absent, and a datagram may hold thousands of templates.
+	there [512 / 64]uint64
 	// last is the index of the last field with a short value, by IANA element.
 	last map[uint16]int
+	// lastOther is the same of fields with long values or a variable length.
+	lastOther map[uint16]int
+	// candidates are the elements that goflow2 makes the same of.
+	candidates [numTargets]choice
 	// hasBytes and hasPackets report whether the usual counters are there.
 	hasBytes, hasPackets bool
 	// names counts the interface names so far.
@@ -73,6 +80,8 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements}
 	c.layOut()
 	c.hasBytes, c.hasPackets = c.find(ieOctetDeltaCount) >= 0, c.find(iePacketDeltaCount) >= 0
+	c.addICMP()
+	c.addMPLS()
 	for _, el := range elements {
 		if el.skip {
 			continue
@@ -82,6 +91,8 @@ func (rd *recordDecoder) compile(elements []element) direction {
 		}
 		c.addElement(el)
 	}
+	c.addChoices()
+	c.addSubstitutes()
 	c.addCounters()
 	c.addTimes()
 	c.addSections()
@@ -104,15 +115,49 @@ func (c *compiler) layOut() {
 	}
 	c.last = make(map[uint16]int)
 	for _, el := range c.elements {
-		if n := c.rd.tmpl.fields[el.index].Length; el.PEN == penIANA && !el.skip && (n <= 8 || n != variableLength && isNextHop(el.ID)) {
-			c.last[el.ID] = el.index
+		if el.PEN != penIANA || el.skip {
+			continue
 		}
+		if int(el.ID) < 64*len(c.there) {
+			c.there[el.ID/64] |= 1 << (el.ID % 64)
+		}
+		if n := c.rd.tmpl.fields[el.index].Length; n <= 8 || n != variableLength && isNextHop(el.ID) {
+			c.last[el.ID] = el.index
+			continue
+		}
+		if c.lastOther == nil {
+			c.lastOther = make(map[uint16]int)
+		}
+		c.lastOther[el.ID] = el.index
 	}
+}
+
+// absent reports whether the direction does not have an IANA element.
+func (c *compiler) absent(id uint16) bool {
+	return int(id) < 64*len(c.there) && c.there[id/64]&(1<<(id%64)) == 0
+}
+
+// lastOf returns the index of the last field of an IANA element that has a value, -1
+// if there is none.
+func (c *compiler) lastOf(id uint16) int16 {
+	if c.absent(id) {
+		return -1
+	}
+	if i, ok := c.last[id]; ok && c.rd.tmpl.fields[i].Length > 0 {
+		return int16(i)
+	}
+	if i, ok := c.lastOther[id]; ok {
+		return int16(i)
+	}
+	return -1
 }
 
 // find returns the index of the first field of an IANA element, -1 if there is
 // none.
 func (c *compiler) find(id uint16) int {
+	if c.absent(id) {
+		return -1
+	}
 	for _, el := range c.elements {
 		if el.PEN == penIANA && !el.skip && el.ID == id {
 			return el.index
@@ -140,6 +185,9 @@ func (c *compiler) addGoflow2Field(el element) {
 	if el.ID == iePostOctetDeltaCount && c.hasBytes || el.ID == iePostPacketDeltaCount && c.hasPackets {
 		number = false // see addCounters
 	}
+	if isICMP(el.ID) && d.icmp.own {
+		number = false // see icmpReader
+	}
 	// A later field of the same element sets the value again, so the earlier ones
 	// need not be read, nor an empty address. Otherwise a template of a thousand
 	// fields without length would make each byte of data cost a thousand fields.
@@ -161,23 +209,19 @@ func (c *compiler) addGoflow2Field(el element) {
 		df.Value = c.rd.scratch[slot:end:end]
 	}
 	d.fields = append(d.fields, df)
+	c.addCandidate(el, isVariable)
 }
 
 // addElement adds an extra field for an element that maps to one field.
 func (c *compiler) addElement(el element) {
+	if el.PEN == penIANA && el.ID == ieIPTTL {
+		return // see addSubstitutes
+	}
 	if f, ok := flow.FieldByElement(el.Element); ok {
 		c.addExtra(setField(f.ID), el.index)
 		return
 	}
-	if el.PEN != penIANA {
-		return
-	}
-	switch el.ID {
-	case ieEthernetType:
-		if c.rd.tmpl.fields[el.index].Length > 0 {
-			c.addExtra(extraField{op: opEtypeIfZero}, el.index)
-		}
-	case ieInterfaceName:
+	if el.Element == (flow.Element{ID: ieInterfaceName}) {
 		// Open vSwitch sends the name twice in the templates of outgoing packets:
 		// of the ingress, then of the egress interface.
 		if c.names < len(interfaceNames) {
@@ -191,6 +235,7 @@ func (c *compiler) addElement(el element) {
 // counts, as with those that goflow2 reads.
 func (c *compiler) addExtra(x extraField, index int) {
 	x.index = uint16(index)
+	x.other = -1
 	d := &c.direction
 	for i := range d.extra {
 		if d.extra[i].op == x.op && d.extra[i].field == x.field {
@@ -199,26 +244,6 @@ func (c *compiler) addExtra(x extraField, index int) {
 		}
 	}
 	d.extra = append(d.extra, x)
-}
-
-// addCounters adds the counters of other elements where the usual ones are absent.
-// Where outgoing counters stand beside the usual ones, goflow2 uses the one that
-// comes last, which may be the 0 of a direction that was not counted.
-func (c *compiler) addCounters() {
-	if !c.hasBytes {
-		if i := c.findFirst(ieOctetTotalCount, iePostOctetDeltaCount, ieInitiatorOctets); i >= 0 {
-			c.addExtra(extraField{op: opBytes}, i)
-		}
-	} else if i := c.find(iePostOctetDeltaCount); i >= 0 {
-		c.addExtra(extraField{op: opBytesIfZero}, i)
-	}
-	if !c.hasPackets {
-		if i := c.findFirst(iePacketTotalCount, iePostPacketDeltaCount, ieInitiatorPackets); i >= 0 {
-			c.addExtra(extraField{op: opPackets}, i)
-		}
-	} else if i := c.find(iePostPacketDeltaCount); i >= 0 {
-		c.addExtra(extraField{op: opPacketsIfZero}, i)
-	}
 }
 
 // addSections adds the beginnings of packets. They come last: they fill in counters
@@ -235,50 +260,12 @@ func (c *compiler) addSections() {
 	}
 }
 
-// timeElement is an absolute time and how it is read.
-type timeElement struct {
-	id uint16
-	op extraOp
-}
-
-// The absolute times, which goflow2 reads in IPFIX only. The first one that is
-// there counts.
-var (
-	startTimes = []timeElement{{ieFlowStartMilliseconds, opStartMillis}, {ieFlowStartSeconds, opStartSeconds},
-		{ieFlowStartMicroseconds, opStartNTP}, {ieFlowStartNanoseconds, opStartNTP}}
-	endTimes = []timeElement{{ieFlowEndMilliseconds, opEndMillis}, {ieFlowEndSeconds, opEndSeconds},
-		{ieFlowEndMicroseconds, opEndNTP}, {ieFlowEndNanoseconds, opEndNTP}}
-)
-
-// addTimes adds the times that goflow2 does not read: absolute ones in NetFlow v9,
-// and those of IPFIX that count from the exporter's boot.
-func (c *compiler) addTimes() {
-	d := &c.direction
-	if c.version == 9 {
-		d.hasStart = c.addTime(d.hasStart, startTimes)
-		d.hasEnd = c.addTime(d.hasEnd, endTimes)
-		return
+// addIfZero adds an extra field that sets a field to the value of an element, if the
+// template has it and the field is 0 until then.
+func (c *compiler) addIfZero(id uint16, field flow.FieldID) {
+	if i := c.lastOf(id); i >= 0 {
+		x := setField(field)
+		x.op, x.index = opSetUintIfZero, uint16(i)
+		c.direction.extra = append(c.direction.extra, x)
 	}
-	boot := c.find(ieSystemInitTimeMilliseconds)
-	if i := c.find(ieFlowStartSysUpTime); i >= 0 && !d.hasStart {
-		c.addExtra(extraField{op: opStartUptime, boot: int16(boot)}, i)
-	}
-	if i := c.find(ieFlowEndSysUpTime); i >= 0 && !d.hasEnd {
-		c.addExtra(extraField{op: opEndUptime, boot: int16(boot)}, i)
-	}
-}
-
-// addTime adds the first of the times that is there, unless the template has
-// another time. It reports whether the template now has one.
-func (c *compiler) addTime(has bool, times []timeElement) bool {
-	for _, t := range times {
-		if has {
-			break
-		}
-		if i := c.find(t.id); i >= 0 {
-			c.addExtra(extraField{op: t.op}, i)
-			has = true
-		}
-	}
-	return has
 }

@@ -97,8 +97,12 @@ func faultCases() map[string]faultCase {
 		"number of 12 bytes":                      {datagrams: [][]byte{ipfixMessage(0, 1, set(2, templateRecord(256, ie{8, 4, 0}, ie{1, 12, 0})), set(256, be(uint32(1), make([]byte, 12))))}, records: 1},
 		"variable length beyond the set":          {datagrams: [][]byte{ipfixMessage(0, 1, set(2, templateRecord(256, ie{82, 0xffff, 0})), set(256, be(uint8(200), uint8(1))))}, setsMalformed: 1},
 		"variable length of 3 bytes, cut":         {datagrams: [][]byte{ipfixMessage(0, 1, set(2, templateRecord(256, ie{82, 0xffff, 0})), set(256, be(uint8(255), uint8(1))))}, setsMalformed: 1},
-		"NetFlow v1":                              {datagrams: [][]byte{be(uint16(1), make([]byte, 60))}, unknownProtocol: 1},
-		"NetFlow v7":                              {datagrams: [][]byte{be(uint16(7), make([]byte, 60))}, unknownProtocol: 1},
+		"NetFlow v1 without records":              {datagrams: [][]byte{be(uint16(1), make([]byte, 60))}, datagramsMalformed: 1},
+		"NetFlow v7 without records":              {datagrams: [][]byte{be(uint16(7), make([]byte, 60))}, datagramsMalformed: 1},
+		"NetFlow v1 count of 65535 in 16 bytes":   {datagrams: [][]byte{be(uint16(1), uint16(65535), make([]byte, 12))}, datagramsMalformed: 1},
+		"NetFlow v7 count beyond the records":     {datagrams: [][]byte{v7Message(3, v7Record(40000))}, records: 1, datagramsMalformed: 1},
+		"NetFlow v1 header cut":                   {datagrams: [][]byte{be(uint16(1), uint16(1), make([]byte, 8))}, datagramsMalformed: 1},
+		"NetFlow v8":                              {datagrams: [][]byte{be(uint16(8), make([]byte, 60))}, unknownProtocol: 1},
 		"empty":                                   {datagrams: [][]byte{{}}, unknownProtocol: 1},
 		"text":                                    {datagrams: [][]byte{[]byte("GET / HTTP/1.1\r\n\r\n")}, unknownProtocol: 1},
 		"tail of zeros behind the sets":           {datagrams: [][]byte{ipfixMessage(0, 1, set(2, basicTemplate(256)), set(256, basicRecord(40000)), make([]byte, 800))}, records: 1},
@@ -173,10 +177,13 @@ func shapeCases() []shapeCase {
 		{"no times", times, [][]byte{one([]ie{{8, 4, 0}}, be(a4))}, "false false 0 0"},
 		{"IPFIX milliseconds", times, [][]byte{one([]ie{{152, 8, 0}, {153, 8, 0}}, be(uint64(1_600_000_000_000), uint64(1_600_000_009_000)))}, "true true 1600000000 1600000009"},
 		{"IPFIX end only", times, [][]byte{one([]ie{{151, 4, 0}}, be(uint32(1_600_000_009)))}, "false true 0 1600000009"},
-		{"IPFIX uptime with its own boot time", times, [][]byte{one([]ie{{22, 4, 0}, {21, 4, 0}, {160, 8, 0}}, be(uint32(1000), uint32(3000), uint64(1_600_000_000_000)))}, "true true 1600000001 1600000003"},
+		{"IPFIX uptime with its own boot time", times, [][]byte{one([]ie{{22, 4, 0}, {21, 4, 0}, {160, 8, 0}}, be(uint32(1000), uint32(3000), uint64(1_699_999_000_000)))}, "true true 1699999001 1699999003"},
 		{"IPFIX uptime with the boot time from options", times, [][]byte{
-			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint64(1_600_000_000_000)))),
-			one([]ie{{22, 4, 0}, {21, 4, 0}}, be(uint32(1000), uint32(3000)))}, "true true 1600000001 1600000003"},
+			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint64(1_699_999_000_000)))),
+			one([]ie{{22, 4, 0}, {21, 4, 0}}, be(uint32(1000), uint32(3000)))}, "true true 1699999001 1699999003"},
+		{"IPFIX uptime with a boot time of 0 beside that from options", times, [][]byte{
+			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint64(1_699_999_000_000)))),
+			one([]ie{{160, 8, 0}, {22, 4, 0}, {21, 4, 0}}, be(uint64(0), uint32(1000), uint32(3000)))}, "true true 1699999001 1699999003"},
 		{"IPFIX uptime without boot time", times, [][]byte{one([]ie{{22, 4, 0}, {21, 4, 0}}, be(uint32(1000), uint32(3000)))}, "false false 0 0"},
 		{"v9 uptime", times, [][]byte{one9([]ie{{22, 4, 0}, {21, 4, 0}}, be(uint32(10_000), uint32(59_000)))}, "true true 1699999950 1699999999"},
 		{"v9 absolute milliseconds", times, [][]byte{one9([]ie{{152, 8, 0}, {153, 8, 0}}, be(uint64(1_600_000_000_000), uint64(1_600_000_009_000)))}, "true true 1600000000 1600000009"},
@@ -191,6 +198,12 @@ func shapeCases() []shapeCase {
 		{"sampling 1 in 10 by interval and space", rate, [][]byte{
 			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{305, 4, 0}, ie{306, 4, 0})), set(300, be(uint32(1), uint32(1), uint32(9)))),
 			one([]ie{{8, 4, 0}}, be(a4))}, "10"},
+		{"sampling rate of the record, and one of options where it is 0", rate, [][]byte{
+			v9Message(0, 1, set(1, be(uint16(300), uint16(4), uint16(4), uint16(1), uint16(4), uint16(34), uint16(4))), set(300, be(uint32(1), uint32(100)))),
+			v9Message(0, 1, set(0, templateRecord(256, ie{8, 4, 0}, ie{34, 4, 0})), set(256, be(a4, uint32(512), a4, uint32(0))))}, "512|100"},
+		{"no hint at the family of zeros", packet, [][]byte{
+			one([]ie{{8, 4, 0}, {12, 4, 0}, {27, 16, 0}, {28, 16, 0}, {4, 1, 0}}, be(make([]byte, 40), uint8(6))),
+			one([]ie{{27, 16, 0}, {28, 16, 0}, {8, 4, 0}, {12, 4, 0}, {4, 1, 0}}, be(make([]byte, 40), uint8(6)))}, "0.0.0.0 0.0.0.0 0 0 6 0 0 2048 TCP|:: :: 0 0 6 0 0 34525 TCP"},
 		{"sampling by interval alone", rate, [][]byte{
 			ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{305, 4, 0})), set(300, be(uint32(1), uint32(2000)))),
 			one([]ie{{8, 4, 0}}, be(a4))}, "2000"},

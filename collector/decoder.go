@@ -30,7 +30,7 @@ type Decoder struct {
 	handler   flow.Handler
 
 	rec     flow.Record
-	addrs   [12]byte // of a v5 record
+	addrs   [12]byte // of a record of NetFlow v1, v5 or v7
 	headers headerReader
 	peers   map[netip.AddrPort]*peer
 	gaps    []openGap
@@ -97,8 +97,12 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		d.peer = d.peerOf(source)
 		var ok bool
 		switch proto {
+		case protoNetFlow1:
+			ok = d.netflow1(b)
 		case protoNetFlow5:
 			ok = d.netflow5(b)
+		case protoNetFlow7:
+			ok = d.netflow7(b)
 		case protoNetFlow9:
 			ok = d.netflow9(b)
 		case protoIPFIX:
@@ -125,8 +129,12 @@ func protocolOf(b []byte) protocol {
 		return protoUnknown
 	}
 	switch binary.BigEndian.Uint16(b) {
+	case 1:
+		return protoNetFlow1
 	case 5:
 		return protoNetFlow5
+	case 7:
+		return protoNetFlow7
 	case 9:
 		return protoNetFlow9
 	case 10:

@@ -15,95 +15,130 @@ const (
 // same numbers up to 127 (RFC 3954, 8). An element that only maps to a field is a
 // row of the table in flow/field.go and needs no name here.
 const (
-	ieOctetDeltaCount            = 1
-	iePacketDeltaCount           = 2
-	ieProtocolIdentifier         = 4
-	ieIPClassOfService           = 5
-	ieTCPControlBits             = 6
-	ieSourceTransportPort        = 7
-	ieSourceIPv4Address          = 8
-	ieSourceIPv4PrefixLength     = 9
-	ieIngressInterface           = 10
-	ieDestinationTransportPort   = 11
-	ieDestinationIPv4Address     = 12
-	ieDestinationIPv4PrefixLen   = 13
-	ieEgressInterface            = 14
-	ieIPNextHopIPv4Address       = 15
-	ieBGPSourceASNumber          = 16
-	ieBGPDestinationASNumber     = 17
-	ieBGPNextHopIPv4Address      = 18
-	ieFlowEndSysUpTime           = 21
-	ieFlowStartSysUpTime         = 22
-	iePostOctetDeltaCount        = 23
-	iePostPacketDeltaCount       = 24
-	ieSourceIPv6Address          = 27
-	ieDestinationIPv6Address     = 28
-	ieSourceIPv6PrefixLength     = 29
-	ieDestinationIPv6PrefixLen   = 30
-	ieFlowLabelIPv6              = 31
-	ieICMPTypeCodeIPv4           = 32
-	ieSamplingInterval           = 34
-	ieMPLSTopLabelIPv4Address    = 47
-	ieSamplerID                  = 48
-	ieSamplerRandomInterval      = 50
-	ieMinimumTTL                 = 52
-	ieFragmentIdentification     = 54
-	iePostIPClassOfService       = 55
-	ieSourceMacAddress           = 56
-	iePostDestinationMacAddress  = 57
-	ieVlanID                     = 58
-	iePostVlanID                 = 59
-	ieIPVersion                  = 60
-	ieFlowDirection              = 61
-	ieIPNextHopIPv6Address       = 62
-	ieBGPNextHopIPv6Address      = 63
-	ieMPLSTopLabelStackSection   = 70
-	ieMPLSLabelStackSection2     = 71
-	ieMPLSLabelStackSection3     = 72
-	ieDestinationMacAddress      = 80
-	iePostSourceMacAddress       = 81
-	ieInterfaceName              = 82
-	ieInterfaceDescription       = 83
-	ieOctetTotalCount            = 85
-	iePacketTotalCount           = 86
-	ieFragmentOffset             = 88
-	ieForwardingStatus           = 89
-	ieObservationPointID         = 138
-	ieICMPTypeCodeIPv6           = 139
-	ieMPLSTopLabelIPv6Address    = 140
-	ieFlowStartSeconds           = 150
-	ieFlowEndSeconds             = 151
-	ieFlowStartMilliseconds      = 152
-	ieFlowEndMilliseconds        = 153
-	ieFlowStartMicroseconds      = 154
-	ieFlowEndMicroseconds        = 155
-	ieFlowStartNanoseconds       = 156
-	ieFlowEndNanoseconds         = 157
-	ieFlowStartDeltaMicroseconds = 158
-	ieFlowEndDeltaMicroseconds   = 159
-	ieSystemInitTimeMilliseconds = 160
-	ieICMPTypeIPv4               = 176
-	ieICMPCodeIPv4               = 177
-	ieICMPTypeIPv6               = 178
-	ieICMPCodeIPv6               = 179
-	ieIPTTL                      = 192
-	ieIPDiffServCodePoint        = 195
-	ieFragmentFlags              = 197
-	ieInitiatorOctets            = 231
-	ieIngressVRFID               = 234
-	ieEgressVRFID                = 235
-	ieEthernetHeaderLength       = 240
-	ieEthernetType               = 256
-	ieInitiatorPackets           = 298
-	ieSelectorID                 = 302
-	ieSamplingPacketInterval     = 305
-	ieSamplingPacketSpace        = 306
-	ieSamplingSize               = 309
-	ieSamplingPopulation         = 310
-	ieDataLinkFrameSize          = 312
-	ieIPHeaderPacketSection      = 313
-	ieDataLinkFrameSection       = 315
+	ieOctetDeltaCount             = 1
+	iePacketDeltaCount            = 2
+	ieProtocolIdentifier          = 4
+	ieIPClassOfService            = 5
+	ieTCPControlBits              = 6
+	ieSourceTransportPort         = 7
+	ieSourceIPv4Address           = 8
+	ieSourceIPv4PrefixLength      = 9
+	ieIngressInterface            = 10
+	ieDestinationTransportPort    = 11
+	ieDestinationIPv4Address      = 12
+	ieDestinationIPv4PrefixLen    = 13
+	ieEgressInterface             = 14
+	ieIPNextHopIPv4Address        = 15
+	ieBGPSourceASNumber           = 16
+	ieBGPDestinationASNumber      = 17
+	ieBGPNextHopIPv4Address       = 18
+	ieFlowEndSysUpTime            = 21
+	ieFlowStartSysUpTime          = 22
+	iePostOctetDeltaCount         = 23
+	iePostPacketDeltaCount        = 24
+	ieSourceIPv6Address           = 27
+	ieDestinationIPv6Address      = 28
+	ieSourceIPv6PrefixLength      = 29
+	ieDestinationIPv6PrefixLen    = 30
+	ieFlowLabelIPv6               = 31
+	ieICMPTypeCodeIPv4            = 32
+	ieSamplingInterval            = 34
+	ieSourceIPv4Prefix            = 44
+	ieDestinationIPv4Prefix       = 45
+	ieMPLSTopLabelIPv4Address     = 47
+	ieSamplerID                   = 48
+	ieSamplerRandomInterval       = 50
+	ieMinimumTTL                  = 52
+	ieFragmentIdentification      = 54
+	iePostIPClassOfService        = 55
+	ieSourceMacAddress            = 56
+	iePostDestinationMacAddress   = 57
+	ieVlanID                      = 58
+	iePostVlanID                  = 59
+	ieIPVersion                   = 60
+	ieFlowDirection               = 61
+	ieIPNextHopIPv6Address        = 62
+	ieBGPNextHopIPv6Address       = 63
+	ieMPLSTopLabelStackSection    = 70
+	ieMPLSLabelStackSection2      = 71
+	ieMPLSLabelStackSection3      = 72
+	ieMPLSLabelStackSection10     = 79
+	ieDestinationMacAddress       = 80
+	iePostSourceMacAddress        = 81
+	ieInterfaceName               = 82
+	ieInterfaceDescription        = 83
+	ieOctetTotalCount             = 85
+	iePacketTotalCount            = 86
+	ieFragmentOffset              = 88
+	ieForwardingStatus            = 89
+	ieObservationPointID          = 138
+	ieICMPTypeCodeIPv6            = 139
+	ieMPLSTopLabelIPv6Address     = 140
+	ieFlowStartSeconds            = 150
+	ieFlowEndSeconds              = 151
+	ieFlowStartMilliseconds       = 152
+	ieFlowEndMilliseconds         = 153
+	ieFlowStartMicroseconds       = 154
+	ieFlowEndMicroseconds         = 155
+	ieFlowStartNanoseconds        = 156
+	ieFlowEndNanoseconds          = 157
+	ieFlowStartDeltaMicroseconds  = 158
+	ieFlowEndDeltaMicroseconds    = 159
+	ieSystemInitTimeMilliseconds  = 160
+	ieFlowDurationMilliseconds    = 161
+	ieFlowDurationMicroseconds    = 162
+	ieDestinationIPv6Prefix       = 169
+	ieSourceIPv6Prefix            = 170
+	ieICMPTypeIPv4                = 176
+	ieICMPCodeIPv4                = 177
+	ieICMPTypeIPv6                = 178
+	ieICMPCodeIPv6                = 179
+	ieUDPSourcePort               = 180
+	ieUDPDestinationPort          = 181
+	ieTCPSourcePort               = 182
+	ieTCPDestinationPort          = 183
+	ieIPTTL                       = 192
+	ieIPDiffServCodePoint         = 195
+	ieFragmentFlags               = 197
+	iePostNATSourceIPv4Address    = 225
+	iePostNATDestIPv4Address      = 226
+	iePostNAPTSourcePort          = 227
+	iePostNAPTDestinationPort     = 228
+	ieInitiatorOctets             = 231
+	ieResponderOctets             = 232
+	ieIngressVRFID                = 234
+	ieEgressVRFID                 = 235
+	ieEthernetHeaderLength        = 240
+	ieDot1qVLANID                 = 243
+	ieDot1qCustomerVLANID         = 245
+	ieIngressPhysicalInterface    = 252
+	ieEgressPhysicalInterface     = 253
+	iePostDot1qVLANID             = 254
+	iePostDot1qCustomerVLANID     = 255
+	ieEthernetType                = 256
+	iePostNATSourceIPv6Address    = 281
+	iePostNATDestIPv6Address      = 282
+	ieInitiatorPackets            = 298
+	ieResponderPackets            = 299
+	ieSelectorID                  = 302
+	ieSamplingPacketInterval      = 305
+	ieSamplingPacketSpace         = 306
+	ieSamplingSize                = 309
+	ieSamplingPopulation          = 310
+	ieDataLinkFrameSize           = 312
+	ieIPHeaderPacketSection       = 313
+	ieDataLinkFrameSection        = 315
+	ieObservationTimeSeconds      = 322
+	ieObservationTimeMilliseconds = 323
+	ieObservationTimeMicroseconds = 324
+	ieObservationTimeNanoseconds  = 325
+	ieLayer2SegmentID             = 351
+	ieLayer2OctetDeltaCount       = 352
 )
+
+// ovsTunnelKey is Open vSwitch's element for the key of a tunnel
+// (ofproto/ipfix-enterprise-entities.def).
+const ovsTunnelKey = 892
 
 // setField returns the extra field that sets a field of the record to the value of
 // one element.
@@ -131,8 +166,9 @@ var interfaceNames = [...]extraField{setField(flow.FieldInIfName), setField(flow
 
 // readByGoflow2 reports how goflow2's producer reads an IANA element
 // (producer/proto/producer_nf.go, ConvertNetFlowDataSet): as a number, which it
-// rejects if longer than 8 bytes, as raw bytes, or not at all. It would read
-// dataLinkFrameSection, too, which headerReader does here.
+// rejects if longer than 8 bytes, as raw bytes, or not at all. What the collector reads
+// in its place is left out: label stacks, sections of frames and, in NetFlow v9, times
+// by uptime.
 func readByGoflow2(version, id uint16) (number, raw bool) {
 	switch id {
 	case ieOctetDeltaCount, iePacketDeltaCount, iePostOctetDeltaCount, iePostPacketDeltaCount,
@@ -143,20 +179,14 @@ func readByGoflow2(version, id uint16) (number, raw bool) {
 		ieICMPTypeCodeIPv4, ieICMPTypeCodeIPv6, ieICMPTypeIPv4, ieICMPCodeIPv4, ieICMPTypeIPv6, ieICMPCodeIPv6,
 		ieSourceMacAddress, iePostDestinationMacAddress, ieDestinationMacAddress, iePostSourceMacAddress,
 		ieVlanID, iePostVlanID, ieFragmentIdentification, ieFragmentOffset, ieFragmentFlags, ieFlowLabelIPv6,
-		ieMPLSTopLabelStackSection, ieMPLSLabelStackSection2, ieMPLSLabelStackSection3, ieObservationPointID:
+		ieObservationPointID:
 		return true, false
 	case ieSourceIPv4Address, ieDestinationIPv4Address, ieSourceIPv6Address, ieDestinationIPv6Address,
 		ieIPNextHopIPv4Address, ieBGPNextHopIPv4Address, ieIPNextHopIPv6Address, ieBGPNextHopIPv6Address,
 		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieIPVersion:
 		return false, true
 	}
-	switch {
-	case version == 9 && (id == ieFlowStartSysUpTime || id == ieFlowEndSysUpTime):
-		return true, false
-	case version == 10 && (id >= ieFlowStartSeconds && id <= ieFlowEndDeltaMicroseconds || id == ieDataLinkFrameSize):
-		return true, false
-	}
-	return false, false
+	return version == 10 && (id >= ieFlowStartSeconds && id <= ieFlowEndDeltaMicroseconds || id == ieDataLinkFrameSize), false
 }
 
 // skippedWhenEmpty reports whether goflow2's producer skips an element that has no
@@ -183,7 +213,8 @@ func isNextHop(id uint16) bool {
 func isCounter(id uint16) bool {
 	switch id {
 	case ieOctetDeltaCount, iePacketDeltaCount, iePostOctetDeltaCount, iePostPacketDeltaCount,
-		ieOctetTotalCount, iePacketTotalCount, ieInitiatorOctets, ieInitiatorPackets:
+		ieOctetTotalCount, iePacketTotalCount, ieInitiatorOctets, ieInitiatorPackets, ieResponderOctets, ieResponderPackets,
+		ieLayer2OctetDeltaCount:
 		return true
 	}
 	return false
@@ -197,10 +228,6 @@ func goflow2Time(version, id uint16) (start, end bool) {
 		return version == 10, false
 	case ieFlowEndSeconds, ieFlowEndMilliseconds, ieFlowEndMicroseconds, ieFlowEndNanoseconds, ieFlowEndDeltaMicroseconds:
 		return false, version == 10
-	case ieFlowStartSysUpTime:
-		return version == 9, false
-	case ieFlowEndSysUpTime:
-		return false, version == 9
 	}
 	return false, false
 }

@@ -20,7 +20,7 @@ var errorTexts = [numLogReasons]string{
 	dropNotAllowed:         "datagram dropped: its source is not allowed to export to us",
 	dropTruncated:          "datagram dropped: it is truncated",
 	dropMalformed:          "datagram dropped: malformed",
-	dropUnknownProtocol:    "datagram dropped: neither NetFlow v5, v9, IPFIX nor sFlow v5, or not what its port is for",
+	dropUnknownProtocol:    "datagram dropped: neither NetFlow v1, v5, v7, v9, IPFIX nor sFlow v5, or not what its port is for",
 	dropPanic:              "datagram dropped: decoding it failed by a fault of this program; please report it",
 	dropMalformedSet:       "a set in a datagram is malformed; the others are used",
 	dropMalformedStructure: "a structure of an sFlow sample is cut or malformed; the others are used",

@@ -46,7 +46,7 @@ func (d *Decoder) netflow9(b []byte) bool {
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
 	}
 	d.trackSequence(protoNetFlow9, h.domain, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
-	return d.sets(b[headerLen:], &h)
+	return d.sets(b[headerLen:], 0, &h)
 }
 
 // ipfix decodes an IPFIX message (RFC 7011). It returns false if nothing could be
@@ -66,20 +66,23 @@ func (d *Decoder) ipfix(b []byte) bool {
 		exportTime: be.Uint32(b[4:]), sequence: be.Uint32(b[8:]), domain: be.Uint32(b[12:]),
 	}
 	d.recordCount, d.recordsCounted = sequence.RecordCount{}, true
-	// With a length beyond the datagram the last set is cut, which sets counts.
-	ok := d.sets(b[headerLen:min(length, len(b))], &h)
+	// With a length beyond the datagram the last set is cut, which sets counts. What
+	// follows the message may be the end of its last set.
+	ok := d.sets(b[headerLen:], max(len(b)-length, 0), &h)
 	d.trackSequence(protoIPFIX, h.domain, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
 	return ok
 }
 
 // sets decodes the sets of a NetFlow v9 or IPFIX message. It decodes each set by
-// itself: a bad one is counted, and the others are used. It returns false if nothing
-// could be made of the message.
-func (d *Decoder) sets(b []byte, h *header) bool {
+// itself: a bad one is counted, and the others are used. The last behind bytes of b
+// are behind the message. Only a set that begins before them may reach into them:
+// exporters that do not count the padding of their last set in the message's length
+// count it in the set's. sets returns false if nothing could be made of the message.
+func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 	good, bad := 0, 0
-	for len(b) >= 4 {
+	for len(b)-behind >= 4 {
 		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
-		if id == 0 && length == 0 && allZero(b) {
+		if id == 0 && length == 0 && allZero(b[:len(b)-behind]) {
 			break // a tail of zeros
 		}
 		if length < 4 || length > len(b) {

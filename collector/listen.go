@@ -14,7 +14,7 @@ type Protocols uint8
 
 // The protocols, by the scheme of -listen that admits them.
 const (
-	NetFlow Protocols = 1 << iota // v5, v9 and IPFIX
+	NetFlow Protocols = 1 << iota // v1, v5, v7, v9 and IPFIX
 	SFlow                         // v5
 	AnyFlow = NetFlow | SFlow
 )

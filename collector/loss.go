@@ -8,7 +8,7 @@ const maxGaps = 4096
 
 // sequenceProtocols maps protocols to those of package sequence.
 var sequenceProtocols = [numProtocols]sequence.Protocol{
-	protoSFlow: sequence.SFlow, protoNetFlow5: sequence.NetFlow5, protoNetFlow9: sequence.NetFlow9, protoIPFIX: sequence.IPFIX,
+	protoSFlow: sequence.SFlow, protoNetFlow5: sequence.NetFlow5, protoNetFlow7: sequence.NetFlow7, protoNetFlow9: sequence.NetFlow9, protoIPFIX: sequence.IPFIX,
 }
 
 // trackSequence counts what is lost by the sequence number seq of the datagram at

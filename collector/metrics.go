@@ -14,13 +14,15 @@ type protocol uint8
 const (
 	protoUnknown protocol = iota
 	protoSFlow
+	protoNetFlow1
 	protoNetFlow5
+	protoNetFlow7
 	protoNetFlow9
 	protoIPFIX
 	numProtocols
 )
 
-var protocolNames = [numProtocols]string{"unknown", "sflow_5", "netflow_v5", "netflow_v9", "ipfix"}
+var protocolNames = [numProtocols]string{"unknown", "sflow_5", "netflow_v1", "netflow_v5", "netflow_v7", "netflow_v9", "ipfix"}
 
 // dropReason is the reason why a datagram was dropped, a value of the label reason.
 // Those behind numDropReasons are for log lines only.
@@ -108,7 +110,7 @@ func newMetrics(c *Collector) *metrics {
 		templates:    desc("templates", "NetFlow v9 and IPFIX templates known."),
 		exporters:    desc("exporters", "Exporters known, by address."),
 		held:         desc("sets_held", "Data sets that wait for their template."),
-		sequenceLost: desc("sequence_lost_total", "What sequence numbers say was lost on the way: records of IPFIX and NetFlow v5, datagrams of NetFlow v9 and sFlow.", "protocol"),
+		sequenceLost: desc("sequence_lost_total", "What sequence numbers say was lost on the way: records of IPFIX and NetFlow v5 and v7, datagrams of NetFlow v9 and sFlow.", "protocol"),
 		lastSeen:     desc("exporter_last_seen_timestamp_seconds", "When the last datagram of the exporter was received.", "exporter"),
 	}
 }
@@ -139,6 +141,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(m.bytes, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.bytes[p] }), protocolNames[p])
 		if p != protoUnknown {
 			counter(m.records, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.records[p] }), protocolNames[p])
+		}
+		if p != protoUnknown && p != protoNetFlow1 { // v1 has no sequence numbers
 			counter(m.sequenceLost, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.sequenceLost[p] }), protocolNames[p])
 		}
 	}

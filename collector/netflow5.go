@@ -9,50 +9,121 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Lengths of NetFlow v5 in bytes.
+// Lengths in bytes of the versions of NetFlow whose records have one fixed format
+// (Cisco, NetFlow Services Solutions Guide: NetFlow Export Datagram Format).
 const (
-	netflow5HeaderLen = 24
+	netflow1HeaderLen = 16
+	netflow5HeaderLen = 24 // v7's, too
 	netflow5RecordLen = 48
+	netflow7RecordLen = 52
+	// Records of v1 have 52 bytes in Cisco's first description and 48 in the later
+	// ones. What differs is padding at their end.
+	netflow1RecordLen     = 48
+	netflow1LongRecordLen = 52
 )
 
-// netflow5 decodes a NetFlow v5 datagram as goflow2 does
-// (producer/proto/producer_nflegacy.go), but into the worker's record, and it checks
-// the count against the bytes. It returns false if the header is wrong about the
+// netflow1, netflow5 and netflow7 decode a datagram as goflow2 does v5
+// (producer/proto/producer_nflegacy.go), but into the worker's record, and they check
+// the count against the bytes. They return false if the header is wrong about the
 // records. Those that are whole are used nevertheless.
+
+func (d *Decoder) netflow1(b []byte) bool {
+	if len(b) < netflow1HeaderLen {
+		return false
+	}
+	return d.fixedRecords(b, protoNetFlow1, netflow1HeaderLen, netflow1RecordLenOf(b))
+}
+
+// netflow1RecordLenOf returns the length of the records of a v1 datagram, which its
+// own length tells.
+func netflow1RecordLenOf(b []byte) int {
+	if len(b)-netflow1HeaderLen == int(binary.BigEndian.Uint16(b[2:]))*netflow1LongRecordLen {
+		return netflow1LongRecordLen
+	}
+	return netflow1RecordLen
+}
+
 func (d *Decoder) netflow5(b []byte) bool {
 	if len(b) < netflow5HeaderLen {
 		return false
 	}
+	return d.fixedRecords(b, protoNetFlow5, netflow5HeaderLen, netflow5RecordLen)
+}
+
+func (d *Decoder) netflow7(b []byte) bool {
+	if len(b) < netflow5HeaderLen {
+		return false
+	}
+	return d.fixedRecords(b, protoNetFlow7, netflow5HeaderLen, netflow7RecordLen)
+}
+
+// fixedRecords decodes the records of a datagram whose header is whole.
+func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen int) bool {
 	be := binary.BigEndian
 	count := int(be.Uint16(b[2:]))
-	uptime, seconds, nanos, seq := be.Uint32(b[4:]), be.Uint32(b[8:]), be.Uint32(b[12:]), be.Uint32(b[16:])
-	sampling := be.Uint16(b[22:]) & 0x3fff
-	base := uint64(seconds)*1e9 + uint64(nanos)
-	d.trackSequence(protoNetFlow5, uint32(be.Uint16(b[20:])), seq, sequence.RecordCount{Data: uint32(count)}, true, uptime)
-	rate := uint64(sampling)
-	if rate == 0 {
-		rate = d.peer.sampling
+	h := fixedHeader{uptime: be.Uint32(b[4:]), base: uint64(be.Uint32(b[8:]))*1e9 + uint64(be.Uint32(b[12:]))}
+	switch proto {
+	case protoNetFlow1:
+		h.flowType = flow.TypeNetFlowV1
+	case protoNetFlow5:
+		h.flowType, h.sequence, h.rate = flowpb.FlowMessage_NETFLOW_V5, be.Uint32(b[16:]), uint64(be.Uint16(b[22:])&0x3fff)
+		d.trackSequence(proto, uint32(be.Uint16(b[20:])), h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
+	case protoNetFlow7:
+		h.flowType, h.sequence = flow.TypeNetFlowV7, be.Uint32(b[16:])
+		d.trackSequence(proto, 0, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
 	}
-	whole := min(count, (len(b)-netflow5HeaderLen)/netflow5RecordLen)
+	if h.rate == 0 {
+		h.rate = d.peer.sampling
+	}
+	whole := min(count, (len(b)-headerLen)/recordLen)
 	for i := range whole {
-		r := b[netflow5HeaderLen+i*netflow5RecordLen:][:netflow5RecordLen]
 		d.rec.Reset()
-		m := &d.rec.Msg
-		copy(d.addrs[:], r[:12])
-		m.SrcAddr, m.DstAddr, m.NextHop = d.addrs[0:4:4], d.addrs[4:8:8], d.addrs[8:12:12]
-		m.Type = flowpb.FlowMessage_NETFLOW_V5
-		m.TimeFlowStartNs = base - uint64(uptime-be.Uint32(r[24:]))*1e6
-		m.TimeFlowEndNs = base - uint64(uptime-be.Uint32(r[28:]))*1e6
-		d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
-		m.Etype = flow.EtypeIPv4
-		m.InIf, m.OutIf = uint32(be.Uint16(r[12:])), uint32(be.Uint16(r[14:]))
-		m.Packets, m.Bytes = uint64(be.Uint32(r[16:])), uint64(be.Uint32(r[20:]))
-		m.SrcPort, m.DstPort = uint32(be.Uint16(r[32:])), uint32(be.Uint16(r[34:]))
-		m.TcpFlags, m.Proto, m.IpTos = uint32(r[37]), uint32(r[38]), uint32(r[39])
-		m.SrcAs, m.DstAs = uint32(be.Uint16(r[40:])), uint32(be.Uint16(r[42:]))
-		m.SrcNet, m.DstNet = uint32(r[44]), uint32(r[45])
-		m.SamplingRate = rate
-		d.emit(protoNetFlow5, seq, d.peer.address)
+		h.fill(&d.rec, &d.addrs, b[headerLen+i*recordLen:][:recordLen])
+		d.emit(proto, h.sequence, d.peer.address)
 	}
 	return whole == count && count > 0
+}
+
+// fixedHeader is what the header of a datagram says about its records.
+type fixedHeader struct {
+	flowType flowpb.FlowMessage_FlowType
+	uptime   uint32 // milliseconds
+	base     uint64 // time of export, Unix nanoseconds
+	sequence uint32 // not in v1
+	rate     uint64
+}
+
+// fill makes the message of a record, whose addresses it copies to addrs. Up to the
+// ports the records of all versions are alike.
+func (h *fixedHeader) fill(rec *flow.Record, addrs *[12]byte, r []byte) {
+	be := binary.BigEndian
+	m := &rec.Msg
+	copy(addrs[:], r[:12])
+	m.SrcAddr, m.DstAddr, m.NextHop = addrs[0:4:4], addrs[4:8:8], addrs[8:12:12]
+	m.Type = h.flowType
+	m.TimeFlowStartNs = uptimeNs(h.base, h.uptime, be.Uint32(r[24:]))
+	m.TimeFlowEndNs = uptimeNs(h.base, h.uptime, be.Uint32(r[28:]))
+	rec.Extra.HasStart, rec.Extra.HasEnd = true, true
+	m.Etype = flow.EtypeIPv4
+	m.InIf, m.OutIf = uint32(be.Uint16(r[12:])), uint32(be.Uint16(r[14:]))
+	m.Packets, m.Bytes = uint64(be.Uint32(r[16:])), uint64(be.Uint32(r[20:]))
+	m.SrcPort, m.DstPort = uint32(be.Uint16(r[32:])), uint32(be.Uint16(r[34:]))
+	m.Proto, m.IpTos = uint32(r[38]), uint32(r[39])
+	if h.flowType == flow.TypeNetFlowV1 {
+		m.TcpFlags = uint32(r[40])
+	} else {
+		m.TcpFlags = uint32(r[37])
+		m.SrcAs, m.DstAs = uint32(be.Uint16(r[40:])), uint32(be.Uint16(r[42:]))
+		m.SrcNet, m.DstNet = uint32(r[44]), uint32(r[45])
+	}
+	m.SamplingRate = h.rate
+	icmpFromPort(rec)
+}
+
+// uptimeNs returns the Unix time, in nanoseconds, at which the exporter's uptime was
+// t milliseconds, when base is the time at which it was uptime. The numbers have 32
+// bits and begin anew after 49.7 days. A flow may also begin before the uptime does,
+// or end after the header was made. So what lies within 24.8 days is right.
+func uptimeNs(base uint64, uptime, t uint32) uint64 {
+	return base - uint64(int64(int32(uptime-t))*1e6)
 }

@@ -231,3 +231,36 @@ func TestIPSection(t *testing.T) {
 		}
 	}
 }
+
+// TestSectionBesideElements has sections in records whose elements tell the same, or
+// that are of two directions.
+func TestSectionBesideElements(t *testing.T) {
+	const show = "SrcAddr= DstAddr= Bytes= IcmpType= IcmpCode= IcmpName= MplsLabel="
+	reply := packettest.IPv4(1, 0, nil, make([]byte, 8))
+	tcp := packettest.IPv4(6, 0, nil, packettest.TCP())
+	labels := packettest.Ethernet(0x8847, be(uint32(16<<12|0x100)), tcp)
+	ends := be(ip4, netip.MustParseAddr("10.96.0.1"))
+	for _, test := range []struct {
+		name   string
+		fields []ie
+		record []byte
+		want   []string
+	}{
+		{"elements of both families, and an echo reply", []ie{{32, 2, 0}, {139, 2, 0}, {313, 0xffff, 0}}, be(uint16(0x0303), uint16(0), uint8(len(reply)), reply),
+			[]string{"SrcAddr=192.0.2.1 DstAddr=198.51.100.1 Bytes=28 IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply MplsLabel="}},
+		{"elements of both families, and a packet of TCP", []ie{{32, 2, 0}, {139, 2, 0}, {313, 0xffff, 0}}, be(uint16(0x0303), uint16(0), uint8(len(tcp)), tcp),
+			[]string{"SrcAddr=192.0.2.1 DstAddr=198.51.100.1 Bytes=40 IcmpType=3 IcmpCode=3 IcmpName= MplsLabel="}},
+		{"empty label elements", []ie{{70, 3, 0}, {71, 3, 0}, {315, 0xffff, 0}}, be(make([]byte, 6), uint8(len(labels)), labels),
+			[]string{fmt.Sprintf("SrcAddr=192.0.2.1 DstAddr=198.51.100.1 Bytes=%d IcmpType=0 IcmpCode=0 IcmpName= MplsLabel=16", len(labels))}},
+		{"label elements, and a frame without", []ie{{70, 3, 0}, {315, 0xffff, 0}}, be([]byte{0, 2, 1}, uint8(14+len(tcp)), packettest.Ethernet(0x0800, tcp)),
+			[]string{"SrcAddr=192.0.2.1 DstAddr=198.51.100.1 Bytes=54 IcmpType=0 IcmpCode=0 IcmpName= MplsLabel=32"}},
+		{"a biflow, whose other direction the packet is not of", []ie{{8, 4, 0}, {12, 4, 0}, {231, 4, 0}, {232, 4, 0}, {313, 0xffff, 0}}, be(ends, uint32(500), uint32(900), uint8(len(reply)), reply),
+			[]string{"SrcAddr=192.0.2.1 DstAddr=198.51.100.1 Bytes=500 IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply MplsLabel=",
+				"SrcAddr=10.96.0.1 DstAddr=192.0.2.7 Bytes=900 IcmpType=0 IcmpCode=0 IcmpName= MplsLabel="}},
+	} {
+		got, _ := decodeAll(t, showFields(t, show), ipfixMessage(0, 1, set(2, templateRecord(256, test.fields...)), set(256, test.record)))
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}

@@ -29,6 +29,9 @@ type recordDecoder struct {
 	sampler int
 	// reverseCounters are the fields that hold the counters of the other direction.
 	reverseCounters []uint16
+	// rate has the fields with the sampling rate, nil if there are none.
+	rate *rateElements
+	mpls [numMPLSSections]uint32 // the label stack of a record
 }
 
 type valueBounds struct{ offset, length int }
@@ -41,6 +44,14 @@ type direction struct {
 	// variable lists the fields whose boxed value must be made for each record.
 	variable []variableField
 	extra    []extraField
+	// choices are the targets that the template has several elements for.
+	// needsFamily reports whether they depend on the family of the flow, and mixed
+	// whether the template has addresses of both families.
+	choices            []choice
+	family             familyReader
+	needsFamily, mixed bool
+	icmp               icmpReader
+	mpls               []uint16 // sections of the label stack, from the top
 	// hasStart and hasEnd report whether the template has times that goflow2 reads.
 	hasStart, hasEnd bool
 	// openVSwitch reports whether the template is one of Open vSwitch's.
@@ -59,22 +70,35 @@ type extraField struct {
 	op    extraOp
 	field flow.FieldID // of opSet...
 	index uint16       // of the element in the template
-	boot  int16        // opStartUptime, opEndUptime: the element with the boot time, or -1
-	mask  uint64       // opSetUint: the largest number that the field can hold
+	// other is a second element, or -1: the boot time of opStartUptime and opEndUptime,
+	// the port of UDP of opSrcPort and opDstPort.
+	other int16
+	mask  uint64 // opSetUint...: the largest number that the field can hold
 }
 
 type extraOp uint8
 
 const (
 	opSetUint extraOp = iota
+	opSetUintIfZero
+	opSetUintIfSet // unless the value is 0
 	opSetAddr
 	opSetText
 	opReverseBiflowDirection
-	opEtypeIfZero
+	opSrcPrefix
+	opDstPrefix
+	opEtype
+	opSrcPort
+	opDstPort
+	opVLANIfZero
+	opPostVLANIfZero
+	opDSCP
+	opLayer2Segment
 	opBytes
 	opPackets
-	opBytesIfZero
-	opPacketsIfZero
+	opFrameSection
+	opIPSection
+	// The times are last.
 	opStartUptime
 	opEndUptime
 	opStartSeconds
@@ -83,8 +107,11 @@ const (
 	opEndMillis
 	opStartNTP
 	opEndNTP
-	opFrameSection
-	opIPSection
+	opDurationMillis
+	opDurationMicros
+	opObservedSeconds
+	opObservedMillis
+	opObservedNTP
 )
 
 // decodeRecords decodes the records of a data set. It returns false if the set
@@ -161,6 +188,11 @@ func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
 	if t.sampler >= 0 {
 		rate = d.peer.exporter.samplingRate(samplerKey{h.domain, h.version, number(t.value(b, t.sampler))})
 	}
+	if t.rate != nil {
+		if own := t.rate.of(t.recordDecoder, b); own != 0 {
+			rate = own
+		}
+	}
 	d.emitDirection(t, &t.forward, b, h, rate)
 	if t.reverse != nil && t.hasReverse(b) {
 		d.emitDirection(t, t.reverse, b, h, rate)
@@ -169,7 +201,7 @@ func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
 
 func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header, rate uint64) {
 	d.rec.Reset()
-	if err := dir.fill(&d.rec, &d.headers, t, b, h.exportTime, h.uptime); err != nil {
+	if err := dir.fill(&d.rec, &d.headers, t, b, h); err != nil {
 		// goflow2 fails only on numbers of more than 8 bytes, which the record
 		// decoder leaves out. Should it fail for another reason, only this record
 		// is lost.
@@ -186,7 +218,7 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 
 // fill makes the message of one direction of a record, which locate has just been
 // called for. The message aliases the record and the scratch buffer.
-func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBinding, record []byte, exportTime, uptime uint32) error {
+func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBinding, record []byte, h *header) error {
 	version := t.tmpl.key.version
 	for _, v := range d.variable {
 		at := t.at[v.index]
@@ -196,9 +228,22 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 		}
 		d.fields[v.field].Value = value
 	}
+	var f family
+	if d.needsFamily {
+		f = d.family.of(t.recordDecoder, record)
+	}
+	if len(d.choices) > 0 {
+		d.choose(t.recordDecoder, record, f)
+	}
 	m := &r.Msg
-	if err := protoproducer.ConvertNetFlowDataSet(m, version, exportTime, uptime, d.fields, nil, nil); err != nil {
+	if err := protoproducer.ConvertNetFlowDataSet(m, version, h.exportTime, h.uptime, d.fields, nil, nil); err != nil {
 		return err
+	}
+	if d.mixed {
+		m.Etype = f.etype()
+	}
+	if len(d.mpls) > 0 {
+		m.MplsLabel = t.labels(d.mpls, record)
 	}
 	if d.sections {
 		headers.begin(m)
@@ -207,84 +252,83 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 	for i := range d.extra {
 		x := &d.extra[i]
 		v := t.value(record, int(x.index))
-		switch x.op {
-		case opSetUint: // the most frequent one
+		switch {
+		case x.op == opSetUint: // the most frequent one
 			r.SetUint(x.field, number(v)&x.mask)
-		case opFrameSection:
+		case x.op == opFrameSection:
 			headers.frameSection(v)
-		case opIPSection:
+		case x.op == opIPSection:
 			headers.ipSection(v)
+		case x.op >= opStartUptime:
+			x.applyTime(r, t, record, v, h)
 		default:
 			x.apply(r, t, record, v)
 		}
 	}
 	if d.sections {
 		headers.end()
-		r.Extra.HasICMP = r.Extra.HasICMP || headers.icmp
+		r.Extra.HasICMP = headers.icmp
 	}
+	m.VlanId, m.SrcVlan, m.DstVlan = m.VlanId&vlanMask, m.SrcVlan&vlanMask, m.DstVlan&vlanMask
+	d.icmp.fill(r, t.recordDecoder, record)
 	if d.openVSwitch {
 		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
 	}
 	return nil
 }
 
-// apply sets what the element's value v is for, except for opSetUint and the
+// apply sets what the element's value v is for, except for opSetUint, times and the
 // sections of packets.
 func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte) {
 	m := &r.Msg
 	switch x.op {
+	case opSetUintIfZero:
+		if r.Uint(x.field) == 0 {
+			r.SetUint(x.field, number(v)&x.mask)
+		}
+	case opSetUintIfSet:
+		if n := number(v) & x.mask; n != 0 {
+			r.SetUint(x.field, n)
+		}
 	case opSetAddr:
 		r.SetBytes(x.field, v)
 	case opSetText:
 		r.SetBytes(x.field, text(v))
 	case opReverseBiflowDirection:
 		r.Extra.BiFlowDirection = oppositeBiflowDirection(uint8(number(v)))
-	case opEtypeIfZero:
-		if m.Etype == 0 {
-			m.Etype = uint32(number(v))
+	case opSrcPrefix:
+		setAddrIfUnset(r, &m.SrcAddr, v)
+	case opDstPrefix:
+		setAddrIfUnset(r, &m.DstAddr, v)
+	case opEtype:
+		setEtype(r, uint32(number(v)))
+	case opSrcPort:
+		if m.SrcPort == 0 {
+			m.SrcPort = x.port(r, t.recordDecoder, record)
 		}
+	case opDstPort:
+		if m.DstPort == 0 {
+			m.DstPort = x.port(r, t.recordDecoder, record)
+		}
+	case opVLANIfZero:
+		if m.VlanId&vlanMask == 0 {
+			m.VlanId = uint32(number(v))
+			m.SrcVlan = m.VlanId
+		}
+	case opPostVLANIfZero:
+		if m.DstVlan&vlanMask == 0 {
+			m.DstVlan = uint32(number(v))
+		}
+	case opDSCP:
+		m.IpTos = uint32(number(v)&0x3f) << 2
+	case opLayer2Segment:
+		// The upper byte is the kind of encapsulation (IANA's description of IE 351).
+		r.Extra.TunnelKey = number(v) & 0xffffff
 	case opBytes:
 		m.Bytes = number(v)
 	case opPackets:
 		m.Packets = number(v)
-	case opBytesIfZero:
-		if m.Bytes == 0 {
-			m.Bytes = number(v)
-		}
-	case opPacketsIfZero:
-		if m.Packets == 0 {
-			m.Packets = number(v)
-		}
-	case opStartUptime:
-		if boot := x.bootTime(t, record); boot != 0 {
-			m.TimeFlowStartNs, r.Extra.HasStart = (boot+number(v))*1e6, true
-		}
-	case opEndUptime:
-		if boot := x.bootTime(t, record); boot != 0 {
-			m.TimeFlowEndNs, r.Extra.HasEnd = (boot+number(v))*1e6, true
-		}
-	case opStartSeconds:
-		m.TimeFlowStartNs = number(v) * 1e9
-	case opEndSeconds:
-		m.TimeFlowEndNs = number(v) * 1e9
-	case opStartMillis:
-		m.TimeFlowStartNs = number(v) * 1e6
-	case opEndMillis:
-		m.TimeFlowEndNs = number(v) * 1e6
-	case opStartNTP:
-		m.TimeFlowStartNs = protoproducer.ConvertNTPEpoch(number(v))
-	case opEndNTP:
-		m.TimeFlowEndNs = protoproducer.ConvertNTPEpoch(number(v))
 	}
-}
-
-// bootTime returns the exporter's boot in Unix milliseconds: the record's own,
-// else that of options data, 0 if neither is known.
-func (x *extraField) bootTime(t *templateBinding, record []byte) uint64 {
-	if x.boot < 0 {
-		return t.bootTime
-	}
-	return number(t.value(record, int(x.boot)))
 }
 
 // number reads a big-endian number of up to 8 bytes, since RFC 7011, 6.2 allows
@@ -299,6 +343,9 @@ func number(b []byte) uint64 {
 	}
 	return n
 }
+
+// vlanMask has the bits of a VLAN's id; those above are priority and DEI.
+const vlanMask = 0xfff
 
 // text returns b without the zero bytes that fixed-length strings are padded with.
 func text(b []byte) []byte {

@@ -55,16 +55,31 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 func wholeMessage(b []byte) bool {
 	be := binary.BigEndian
 	switch protocolOf(b) {
+	case protoNetFlow1:
+		return wholeRecords(b, netflow1HeaderLen, netflow1RecordLenOf)
 	case protoNetFlow5:
-		return len(b) >= netflow5HeaderLen && len(b) == netflow5HeaderLen+int(be.Uint16(b[2:]))*netflow5RecordLen && be.Uint16(b[2:]) > 0
+		return wholeRecords(b, netflow5HeaderLen, func([]byte) int { return netflow5RecordLen })
+	case protoNetFlow7:
+		return wholeRecords(b, netflow5HeaderLen, func([]byte) int { return netflow7RecordLen })
 	case protoNetFlow9:
 		return len(b) > 20 && be.Uint16(b[2:]) > 0 && wholeSets(b[20:])
 	case protoIPFIX:
-		return len(b) >= 16 && int(be.Uint16(b[2:])) == len(b) && wholeSets(b[16:])
+		// A set's padding may lie beyond the message's length.
+		return len(b) >= 16 && int(be.Uint16(b[2:])) <= len(b) && len(b)-int(be.Uint16(b[2:])) < 8 && wholeSets(b[16:])
 	case protoSFlow:
 		return len(b) >= 28 && (be.Uint32(b[4:]) == 1 || be.Uint32(b[4:]) == 2) && len(b)%4 == 0
 	}
 	return false
+}
+
+// wholeRecords reports whether a datagram has exactly as many records as its header
+// says.
+func wholeRecords(b []byte, headerLen int, recordLen func([]byte) int) bool {
+	if len(b) < headerLen {
+		return false
+	}
+	count := int(binary.BigEndian.Uint16(b[2:]))
+	return count > 0 && len(b) == headerLen+count*recordLen(b)
 }
 
 func wholeSets(b []byte) bool {

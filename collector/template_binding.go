@@ -102,14 +102,23 @@ func (rd *recordDecoder) size() int {
 	n := emptyDecoderBytes + int(rd.tmpl.bytes()) + 4*25 +
 		cap(rd.scratch) + 128 + // lines of cache around it
 		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) +
-		cap(rd.reverseCounters)*8
+		cap(rd.reverseCounters)*2
+	if rd.rate != nil {
+		n += int(unsafe.Sizeof(*rd.rate)) + cap(rd.rate.rates)*2
+	}
 	for _, d := range []*direction{&rd.forward, rd.reverse} {
 		if d != nil {
 			const boxedValue = 24 // the header of a slice in an interface
 			n += cap(d.fields)*(int(unsafe.Sizeof(netflow.DataField{}))+boxedValue) +
 				cap(d.variable)*int(unsafe.Sizeof(variableField{})) +
 				cap(d.extra)*int(unsafe.Sizeof(extraField{})) +
+				cap(d.choices)*int(unsafe.Sizeof(choice{})) +
+				cap(d.family.addresses)*int(unsafe.Sizeof(candidate{})) +
+				cap(d.mpls)*2 +
 				int(unsafe.Sizeof(direction{}))
+			for _, c := range d.choices {
+				n += cap(c) * int(unsafe.Sizeof(candidate{}))
+			}
 		}
 	}
 	return n + n/8 // size classes

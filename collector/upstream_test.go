@@ -102,8 +102,10 @@ func value(m *flowpb.FlowMessage, name string) any {
 var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	// IE 192: goflow2 reads IE 52 only.
 	"ip_ttl": func(s, _ *flowpb.FlowMessage) bool { return s.IpTtl == 0 && s.Type != flowpb.FlowMessage_SFLOW_5 },
-	// IE 256 of records without IP addresses.
-	"etype": func(s, _ *flowpb.FlowMessage) bool { return s.Etype == 0 },
+	// IE 256 of records without IP addresses, or with zeros for them.
+	"etype": func(s, _ *flowpb.FlowMessage) bool {
+		return s.Etype == 0 || allZero(s.SrcAddr) && allZero(s.DstAddr)
+	},
 	// Payload of non-first fragments read as ports.
 	"src_port": laterFragment,
 	"dst_port": laterFragment,
@@ -117,25 +119,50 @@ var filled = map[string]func(upstream, ours *flowpb.FlowMessage) bool{
 	"forwarding_status": func(s, o *flowpb.FlowMessage) bool {
 		return s.Type == flowpb.FlowMessage_SFLOW_5 && s.OutIf>>30 == 1 && o.ForwardingStatus >= 128
 	},
-	// goflow2 does not read the type and code of sampled packets.
-	"icmp_type": sampledICMP,
-	"icmp_code": sampledICMP,
+	// goflow2 reads type and code neither in sampled packets nor in the destination port.
+	"icmp_type": icmpUnread,
+	"icmp_code": icmpUnread,
 	// The protocol behind IPv6 extension headers.
 	"proto": func(s, o *flowpb.FlowMessage) bool {
 		return s.Type == flowpb.FlowMessage_SFLOW_5 && (s.Proto == 43 || s.Proto == 44) && o.Proto == 17
 	},
-	// Times that count from the exporter's boot.
+	// Times that count from the exporter's boot: goflow2 has the export time in IPFIX,
+	// and what is a multiple of 2^32 ms off in NetFlow v5 and v9.
 	"time_flow_start_ns": func(s, o *flowpb.FlowMessage) bool {
-		return s.TimeFlowStartNs%1e9 == 0 && o.TimeFlowStartNs <= s.TimeFlowStartNs
+		return s.TimeFlowStartNs%1e9 == 0 && o.TimeFlowStartNs <= s.TimeFlowStartNs || rolledOver(s, s.TimeFlowStartNs, o.TimeFlowStartNs)
 	},
 	"time_flow_end_ns": func(s, o *flowpb.FlowMessage) bool {
-		return s.TimeFlowEndNs%1e9 == 0 && o.TimeFlowEndNs <= s.TimeFlowEndNs
+		return s.TimeFlowEndNs%1e9 == 0 && o.TimeFlowEndNs <= s.TimeFlowEndNs || rolledOver(s, s.TimeFlowEndNs, o.TimeFlowEndNs)
+	},
+	// IE 352 of frames that are not of IP.
+	"bytes": func(s, o *flowpb.FlowMessage) bool { return s.Bytes == 0 && len(s.SrcAddr) == 0 },
+	// IE 195, which is the upper six bits.
+	"ip_tos": func(s, o *flowpb.FlowMessage) bool { return s.IpTos == 0 && o.IpTos&3 == 0 && o.IpTos < 256 },
+	// Priority bits.
+	"vlan_id":  func(s, o *flowpb.FlowMessage) bool { return s.VlanId&0xfff == o.VlanId },
+	"src_vlan": func(s, o *flowpb.FlowMessage) bool { return s.SrcVlan&0xfff == o.SrcVlan },
+	"dst_vlan": func(s, o *flowpb.FlowMessage) bool { return s.DstVlan&0xfff == o.DstVlan },
+	// Sections that are empty or absent.
+	"mpls_label": func(s, o *flowpb.FlowMessage) bool {
+		return slices.Equal(slices.DeleteFunc(slices.Clone(s.MplsLabel), zero), slices.DeleteFunc(slices.Clone(o.MplsLabel), zero)) &&
+			len(o.MplsLabel) <= len(s.MplsLabel)
 	},
 }
 
-func sampledICMP(s, o *flowpb.FlowMessage) bool {
-	return s.Type == flowpb.FlowMessage_SFLOW_5 && s.IcmpType == 0 && s.IcmpCode == 0 &&
-		(slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMP) || slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMPv6))
+func zero(v uint32) bool { return v == 0 }
+
+func rolledOver(s *flowpb.FlowMessage, theirs, ours uint64) bool {
+	return s.Type != flowpb.FlowMessage_IPFIX && (theirs-ours)%(1<<32*1e6) == 0
+}
+
+func icmpUnread(s, o *flowpb.FlowMessage) bool {
+	if s.IcmpType|s.IcmpCode != 0 {
+		return false
+	}
+	if s.Type == flowpb.FlowMessage_SFLOW_5 {
+		return slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMP) || slices.Contains(o.LayerStack, flowpb.FlowMessage_ICMPv6)
+	}
+	return (s.Proto == 1 || s.Proto == 58) && o.SrcPort == 0 && o.DstPort == o.IcmpType<<8|o.IcmpCode
 }
 
 func laterFragment(s, o *flowpb.FlowMessage) bool {
@@ -188,6 +215,30 @@ func TestUpstream(t *testing.T) {
 	}
 }
 
+// rivals are the elements that goflow2 takes for the same, by what they are called here.
+// TestRivals has templates with several of one kind: there we differ.
+var rivals = map[uint16]string{
+	8: "ipv4", 12: "ipv4", 27: "ipv6", 28: "ipv6", 47: "ipv4", 140: "ipv6", 9: "ipv4", 13: "ipv4", 29: "ipv6", 30: "ipv6", 15: "ipv4", 62: "ipv6", 18: "ipv4", 63: "ipv6",
+	32: "ICMP32", 139: "ICMP139", 176: "ICMP4", 177: "ICMP4", 178: "ICMP6", 179: "ICMP6", 56: "MAC", 80: "MAC", 57: "post MAC", 81: "post MAC",
+	150: "seconds", 151: "seconds", 152: "milliseconds", 153: "milliseconds", 154: "NTP", 155: "NTP", 158: "delta", 159: "delta",
+}
+
+// rivalKinds has which of [rivals] exclude each other.
+var rivalKinds = [][]string{{"ipv4", "ipv6"}, {"ICMP32", "ICMP139", "ICMP4", "ICMP6"}, {"MAC", "post MAC"}, {"seconds", "milliseconds", "NTP", "delta"}}
+
+// withoutRivals leaves out the fields that are rivals of an earlier one.
+func withoutRivals(fields []ie) []ie {
+	chosen := make(map[int]string)
+	return slices.DeleteFunc(fields, func(f ie) bool {
+		kind := rivals[f.typ]
+		i := slices.IndexFunc(rivalKinds, func(kinds []string) bool { return slices.Contains(kinds, kind) })
+		if i >= 0 && chosen[i] == "" {
+			chosen[i] = kind
+		}
+		return i >= 0 && chosen[i] != kind
+	})
+}
+
 // Templates may name an element more than once, and give it no bytes at all.
 // What counts is the same as with upstream goflow2, whatever the order.
 func TestUpstreamRepeatedFields(t *testing.T) {
@@ -212,6 +263,9 @@ func TestUpstreamRepeatedFields(t *testing.T) {
 				f.length = addresses[f.typ]
 			}
 			pool = append(pool, f)
+		}
+		if pool = withoutRivals(pool); len(pool) == 0 {
+			continue
 		}
 		for range r.IntN(12) + 1 {
 			f := pool[r.IntN(len(pool))]

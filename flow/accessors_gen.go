@@ -63,6 +63,7 @@ const (
 	FieldMplsTTL
 	FieldObservationDomainID
 	FieldObservationPointID
+	FieldObservationTimeNs
 	FieldOutIfName
 	FieldTimeFlowEndNs
 	FieldTimeFlowStartNs
@@ -80,20 +81,21 @@ const (
 // flow.proto. Zero and empty values are those that the exporter did not send.
 // Slices alias the worker's buffers.
 type OwnFields struct {
-	BiFlowDirection uint8  // biflow direction (IE 239)
-	FlowDirection   uint8  // 0 ingress, 1 egress (IE 61)
-	FlowEndReason   uint8  // why the flow ended (IE 136)
-	IngressVrfID    uint32 // ingress VRF (IE 234)
-	EgressVrfID     uint32 // egress VRF (IE 235)
-	InIfName        []byte // name of the ingress interface (IE 82)
-	OutIfName       []byte // name of the egress interface (IE 82)
-	TunnelType      uint8  // Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve (6876/891)
-	TunnelKey       uint64 // Open vSwitch tunnel key, such as the VNI (6876/892)
-	TunnelSrcAddr   []byte // Open vSwitch tunnel, outer source (6876/893)
-	TunnelDstAddr   []byte // Open vSwitch tunnel, outer destination (6876/894)
-	TunnelProto     uint8  // Open vSwitch tunnel, outer IP protocol (6876/895)
-	TunnelSrcPort   uint16 // Open vSwitch tunnel, outer source port (6876/896)
-	TunnelDstPort   uint16 // Open vSwitch tunnel, outer destination port (6876/897)
+	BiFlowDirection   uint8  // biflow direction (IE 239)
+	FlowDirection     uint8  // 0 ingress, 1 egress (IE 61)
+	FlowEndReason     uint8  // why the flow ended (IE 136)
+	IngressVrfID      uint32 // ingress VRF (IE 234)
+	EgressVrfID       uint32 // egress VRF (IE 235)
+	InIfName          []byte // name of the ingress interface (IE 82)
+	OutIfName         []byte // name of the egress interface (IE 82)
+	TunnelType        uint8  // Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve (6876/891)
+	TunnelKey         uint64 // tunnel key, such as the VNI: Open vSwitch's, or the layer-2 segment of other exporters (IE 351, 6876/892)
+	TunnelSrcAddr     []byte // Open vSwitch tunnel, outer source (6876/893)
+	TunnelDstAddr     []byte // Open vSwitch tunnel, outer destination (6876/894)
+	TunnelProto       uint8  // Open vSwitch tunnel, outer IP protocol (6876/895)
+	TunnelSrcPort     uint16 // Open vSwitch tunnel, outer source port (6876/896)
+	TunnelDstPort     uint16 // Open vSwitch tunnel, outer destination port (6876/897)
+	ObservationTimeNs uint64 // when the packet or event was observed, Unix nanoseconds (IE 322 to 325)
 }
 
 // clone makes the slices copies of their own.
@@ -197,6 +199,8 @@ func (r *Record) Uint(id FieldID) uint64 {
 		return uint64(r.Msg.ObservationDomainId)
 	case FieldObservationPointID:
 		return uint64(r.Msg.ObservationPointId)
+	case FieldObservationTimeNs:
+		return r.Extra.ObservationTimeNs
 	case FieldTimeFlowEndNs:
 		return r.endNs()
 	case FieldTimeFlowStartNs:
@@ -297,6 +301,8 @@ func (r *Record) SetUint(id FieldID, v uint64) {
 		r.Msg.ObservationDomainId = narrow[uint32](v)
 	case FieldObservationPointID:
 		r.Msg.ObservationPointId = narrow[uint32](v)
+	case FieldObservationTimeNs:
+		r.Extra.ObservationTimeNs = v
 	case FieldTunnelDstPort:
 		r.Extra.TunnelDstPort = narrow[uint16](v)
 	case FieldTunnelKey:

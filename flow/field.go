@@ -3,8 +3,6 @@ package flow
 import (
 	"fmt"
 	"strings"
-
-	flowpb "github.com/netsampler/goflow2/v2/pb"
 )
 
 // FieldID names one field of a record. Values are indices of [Fields] and may
@@ -198,7 +196,7 @@ var table = [...]Field{
 	{Name: "TimeFlowEnd", Kind: KindUint, NetObserv: "TimeFlowEndMs", Default: true, Doc: "end of the flow, Unix seconds; 0 if the exporter does not say, the time of receipt for sFlow"},
 	{Name: "TimeFlowStart", Kind: KindUint, NetObserv: "TimeFlowStartMs", Default: true, Doc: "start of the flow, Unix seconds; 0 if the exporter does not say, the time of receipt for sFlow"},
 	{Name: "TimeReceived", Kind: KindUint, NetObserv: "TimeReceived", Default: true, Doc: "time of receipt, Unix seconds"},
-	{Name: "Type", Kind: KindString, Number: 1, Default: true, Doc: "SFLOW_5, NETFLOW_V5, NETFLOW_V9 or IPFIX"},
+	{Name: "Type", Kind: KindString, Number: 1, Default: true, Doc: "SFLOW_5, NETFLOW_V1, NETFLOW_V5, NETFLOW_V7, NETFLOW_V9 or IPFIX"},
 	{Name: "VlanId", Kind: KindUint, Number: 29, Default: true, Doc: "802.1Q VLAN"},
 	{Name: "AsPath", Kind: KindUints, Number: 102, Doc: "AS path (sFlow)"},
 	{Name: "BgpCommunities", Kind: KindUints, Number: 101, Doc: "BGP communities (sFlow)"},
@@ -216,13 +214,14 @@ var table = [...]Field{
 	{Name: "MplsTtl", Kind: KindUints, Number: 80, Doc: "MPLS TTLs"},
 	{Name: "ObservationDomainId", Kind: KindUint, Number: 70, Doc: "observation domain or v9 source id"},
 	{Name: "ObservationPointId", Kind: KindUint, Number: 71, Doc: "observation point (IE 138)"},
+	{Name: "ObservationTimeNs", Kind: KindUint, Bits: 64, Number: 2128, Doc: "when the packet or event was observed, Unix nanoseconds (IE 322 to 325)"},
 	{Name: "OutIfName", Kind: KindText, Number: 2106, Doc: "name of the egress interface (IE 82)"},
 	{Name: "TimeFlowEndNs", Kind: KindUint, Number: 112, Doc: "end of the flow, Unix nanoseconds"},
 	{Name: "TimeFlowStartNs", Kind: KindUint, Number: 111, Doc: "start of the flow, Unix nanoseconds"},
 	{Name: "TimeReceivedNs", Kind: KindUint, Number: 110, Doc: "time of receipt, Unix nanoseconds"},
 	{Name: "TunnelDstAddr", Kind: KindAddr, Number: 2110, Elements: []Element{{PENVMware, 894}}, Doc: "Open vSwitch tunnel, outer destination"},
 	{Name: "TunnelDstPort", Kind: KindUint, Bits: 16, Number: 2113, Elements: []Element{{PENVMware, 897}}, Doc: "Open vSwitch tunnel, outer destination port"},
-	{Name: "TunnelKey", Kind: KindUint, Bits: 64, Number: 2108, Elements: []Element{{PENVMware, 892}}, Doc: "Open vSwitch tunnel key, such as the VNI"},
+	{Name: "TunnelKey", Kind: KindUint, Bits: 64, Number: 2108, Elements: []Element{{PENVMware, 892}}, Doc: "tunnel key, such as the VNI: Open vSwitch's, or the layer-2 segment of other exporters (IE 351)"},
 	{Name: "TunnelProto", Kind: KindUint, Bits: 8, Number: 2111, Elements: []Element{{PENVMware, 895}}, Doc: "Open vSwitch tunnel, outer IP protocol"},
 	{Name: "TunnelSrcAddr", Kind: KindAddr, Number: 2109, Elements: []Element{{PENVMware, 893}}, Doc: "Open vSwitch tunnel, outer source"},
 	{Name: "TunnelSrcPort", Kind: KindUint, Bits: 16, Number: 2112, Elements: []Element{{PENVMware, 896}}, Doc: "Open vSwitch tunnel, outer source port"},
@@ -243,12 +242,18 @@ func (r *Record) Name(id FieldID) string {
 	case FieldProtoName:
 		return ProtoName(m.Etype, m.Proto)
 	case FieldIcmpName:
-		if m.Type == flowpb.FlowMessage_SFLOW_5 && m.IcmpType == 0 && m.IcmpCode == 0 && !r.Extra.HasICMP {
-			return "" // of a packet whose type is not in the sample; 0 would be an echo reply
+		if !r.HasICMP() {
+			return ""
 		}
 		return IcmpName(m.Proto, m.IcmpType)
 	}
 	return ""
+}
+
+// HasICMP reports whether ICMP type and code are known. Without
+// [Extra.HasICMP] a type of 0 is none, not that of an echo reply.
+func (r *Record) HasICMP() bool {
+	return r.Msg.IcmpType != 0 || r.Msg.IcmpCode != 0 || r.Extra.HasICMP
 }
 
 func (r *Record) startNs() uint64 {

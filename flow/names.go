@@ -2,13 +2,26 @@ package flow
 
 import flowpb "github.com/netsampler/goflow2/v2/pb"
 
-// TypeName returns goflow2's name of a flow type.
+// The types of flows that goflow2's message has no number for.
+const (
+	TypeNetFlowV1 flowpb.FlowMessage_FlowType = 101
+	TypeNetFlowV7 flowpb.FlowMessage_FlowType = 107
+)
+
+// OwnTypes lists the types of flows that goflow2's message has no number for.
+var OwnTypes = [...]flowpb.FlowMessage_FlowType{TypeNetFlowV1, TypeNetFlowV7}
+
+// TypeName returns goflow2's name of a flow type, or one like it for [OwnTypes].
 func TypeName(t flowpb.FlowMessage_FlowType) string {
 	switch t {
 	case flowpb.FlowMessage_SFLOW_5:
 		return "SFLOW_5"
+	case TypeNetFlowV1:
+		return "NETFLOW_V1"
 	case flowpb.FlowMessage_NETFLOW_V5:
 		return "NETFLOW_V5"
+	case TypeNetFlowV7:
+		return "NETFLOW_V7"
 	case flowpb.FlowMessage_NETFLOW_V9:
 		return "NETFLOW_V9"
 	case flowpb.FlowMessage_IPFIX:
@@ -16,6 +29,14 @@ func TypeName(t flowpb.FlowMessage_FlowType) string {
 	}
 	return "FLOWUNKNOWN"
 }
+
+// The IP protocols that the code itself asks for.
+const (
+	ProtoICMP     = 1
+	ProtoTCP      = 6
+	ProtoUDP      = 17
+	ProtoIPv6ICMP = 58
+)
 
 // The EtherTypes that the code itself asks for.
 const (
@@ -143,9 +164,9 @@ func IcmpName(proto, icmpType uint32) string {
 		return ""
 	}
 	switch proto {
-	case 1:
+	case ProtoICMP:
 		return icmpNames[icmpType]
-	case 58:
+	case ProtoIPv6ICMP:
 		return icmp6Names[icmpType]
 	}
 	return ""

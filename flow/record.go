@@ -113,9 +113,8 @@ type Extra struct {
 	// template decides, not the value. Without them the message's times are
 	// goflow2's default, the export time.
 	HasStart, HasEnd bool
-
-	// HasICMP reports whether the ICMP type and code of the message were read or sent.
-	// Without it, type 0 is no echo reply.
+	// HasICMP reports whether ICMP type and code were sent, or read in a packet. Without
+	// it a type of 0 is none, not that of an echo reply. See [Record.HasICMP].
 	HasICMP bool
 
 	// Scaled reports whether the counters are estimates for all packets, because the

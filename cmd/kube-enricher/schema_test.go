@@ -169,14 +169,16 @@ func differ(a, b map[string]any) []string {
 // closedList has the fields of goflow2's JSON in which captures may make us
 // differ, with what must hold then.
 var closedList = map[string]func(us, them map[string]any) bool{
-	"ip_ttl":    func(_, them map[string]any) bool { return number(them, "ip_ttl") == 0 && them["type"] == "IPFIX" },
-	"etype":     func(_, them map[string]any) bool { return them["etype"] == "" && them["src_addr"] == "" },
-	"src_port":  laterFragment,
-	"dst_port":  laterFragment,
+	"ip_ttl":   func(_, them map[string]any) bool { return number(them, "ip_ttl") == 0 && them["type"] == "IPFIX" },
+	"etype":    func(_, them map[string]any) bool { return them["etype"] == "" && them["src_addr"] == "" },
+	"src_port": laterFragment,
+	"dst_port": laterFragment,
+	// IE 352 of frames that are not of IP.
+	"bytes":     func(_, them map[string]any) bool { return number(them, "bytes") == 0 && them["src_addr"] == "" },
 	"in_if":     interfaceFormat("in_if"),
 	"out_if":    interfaceFormat("out_if"),
-	"icmp_type": sampledICMP,
-	"icmp_code": sampledICMP,
+	"icmp_type": icmp,
+	"icmp_code": icmp,
 	// goflow2 has the export time.
 	"time_flow_start_ns": uptime("time_flow_start_ns"),
 	"time_flow_end_ns":   uptime("time_flow_end_ns"),
@@ -188,13 +190,20 @@ func number(m map[string]any, key string) uint64 {
 	return v
 }
 
-func laterFragment(us, them map[string]any) bool {
-	return them["type"] == "SFLOW_5" && number(them, "fragment_offset") != 0 && number(us, "src_port") == 0 && number(us, "dst_port") == 0
+// icmp: goflow2 reads type and code neither in sampled packets nor in destination ports,
+// and does not tell whether there are any.
+func icmp(us, them map[string]any) bool {
+	if number(them, "icmp_type") != 0 || number(them, "icmp_code") != 0 {
+		return false
+	}
+	if them["type"] == "SFLOW_5" {
+		return us["proto"] == "ICMP" || us["proto"] == "IPv6-ICMP"
+	}
+	return number(us, "src_port") == 0 && number(us, "dst_port") == number(us, "icmp_type")<<8|number(us, "icmp_code")
 }
 
-// sampledICMP: goflow2 does not read the type and code of sampled packets.
-func sampledICMP(us, them map[string]any) bool {
-	return them["type"] == "SFLOW_5" && number(them, "icmp_type") == 0 && number(them, "icmp_code") == 0 && (us["proto"] == "ICMP" || us["proto"] == "IPv6-ICMP")
+func laterFragment(us, them map[string]any) bool {
+	return them["type"] == "SFLOW_5" && number(them, "fragment_offset") != 0 && number(us, "src_port") == 0 && number(us, "dst_port") == 0
 }
 
 // interfaceFormat: in these captures, an interface above the largest index is none.
@@ -296,6 +305,12 @@ func v9(sets ...any) []byte {
 	return be(uint16(9), uint16(len(sets)), uint32(60_000), exportTime, uint32(0), uint32(1), be(sets...))
 }
 
+// v5 makes a datagram of one record.
+func v5(first, last uint32, src, dst uint16, proto uint8) []byte {
+	return be(uint16(5), uint16(1), uint32(60_000), exportTime, uint32(0), uint32(0), uint32(0),
+		"10.0.0.1", "10.0.0.2", "0.0.0.0", uint32(0), uint32(1), uint32(84), first, last, src, dst, uint16(0), proto, make([]byte, 9))
+}
+
 // templateSet makes a set of one template 256 of elements and their lengths.
 func templateSet(set2 uint16, elements ...uint16) []byte {
 	return set(set2, uint16(256), uint16(len(elements)/2), elements)
@@ -384,7 +399,7 @@ func TestSchemaV2Differences(t *testing.T) {
 			want: values{"src_port": {5000, 0}, "dst_port": {53, 0}}},
 		{name: "ICMP of sampled packets", datagrams: [][]byte{sflow5(1, 4, ethernet(0x800, be(ipv4(0, nil)[:9], uint8(1), ipv4(0, nil)[10:], uint32(3<<24|1<<16), uint32(0))))},
 			want: values{"icmp_type": {3, 0}, "icmp_code": {1, 0}}},
-		{name: "VLAN priority", datagrams: [][]byte{sflow5(1, 4, ethernet(0x8100, be(uint16(0xa064), uint16(0x800), ipv4(0, udp))))},
+		{name: "VLAN priority of sampled packets", datagrams: [][]byte{sflow5(1, 4, ethernet(0x8100, be(uint16(0xa064), uint16(0x800), ipv4(0, udp))))},
 			want: values{"vlan_id": {100, 0xa064}}},
 		{name: "unknown VLAN", datagrams: [][]byte{sflowStructures(4, sampledHeader(1, ethernet(0x800, ipv4(0, udp))), sflowStructure(1001, ^uint32(0), ^uint32(0), uint32(7), uint32(0)))},
 			want: values{"src_vlan": {0, ^uint32(0)}}},
@@ -428,11 +443,57 @@ func TestSchemaV2Differences(t *testing.T) {
 			ipfix(templateSet(2, 231, 8, 298, 4), set(256, uint64(500), uint32(5)))},
 			want: values{"bytes": {500, 0}, "packets": {5, 0}}},
 		{name: "times from the boot time", datagrams: [][]byte{
-			ipfix(templateSet(2, 22, 4, 21, 4, 160, 8), set(256, uint32(1000), uint32(3000), uint64(1_600_000_000_000)))},
-			want: values{"time_flow_start_ns": {1_600_000_001_000_000_000, 1_700_000_000_000_000_000}, "time_flow_end_ns": {1_600_000_003_000_000_000, 1_700_000_000_000_000_000}}},
+			ipfix(templateSet(2, 22, 4, 21, 4, 160, 8), set(256, uint32(1000), uint32(3000), uint64(1_699_990_000_000)))},
+			want: values{"time_flow_start_ns": {1_699_990_001_000_000_000, 1_700_000_000_000_000_000}, "time_flow_end_ns": {1_699_990_003_000_000_000, 1_700_000_000_000_000_000}}},
+		{name: "bytes in 352", datagrams: [][]byte{ipfix(templateSet(2, 352, 8, 2, 4), set(256, uint64(84), uint32(2)))},
+			want: values{"bytes": {84, 0}}},
+		{name: "start before the uptime", datagrams: [][]byte{v9(templateSet(0, 22, 4, 21, 4), set(256, ^uint32(0), uint32(50_000)))},
+			want: values{"time_flow_start_ns": {1_699_999_939_999_000_000, 1_704_294_907_295_000_000}}},
+		{name: "end after the uptime", datagrams: [][]byte{v5(uint32(50_000), uint32(60_500), uint16(40000), uint16(443), uint8(6))},
+			want: values{"time_flow_end_ns": {1_700_000_000_500_000_000, 1_695_705_033_204_000_000}}},
+		{name: "end from the duration", datagrams: [][]byte{ipfix(templateSet(2, 152, 8, 161, 4), set(256, uint64(1_699_999_990_000), uint32(9000)))},
+			want: values{"time_flow_end_ns": {1_699_999_999_000_000_000, 1_700_000_000_000_000_000}}},
+		{name: "times of observation", datagrams: [][]byte{v9(templateSet(0, 8, 4, 323, 8), set(256, "10.0.0.1", uint64(1_699_999_990_123)))},
+			want: values{"time_flow_start_ns": {1_699_999_990_123_000_000, 1_700_000_000_000_000_000}, "time_flow_end_ns": {1_699_999_990_123_000_000, 1_700_000_000_000_000_000}}},
 		{name: "absolute times in v9", datagrams: [][]byte{
 			v9(templateSet(0, 152, 8, 153, 8), set(256, uint64(1_600_000_000_000), uint64(1_600_000_009_000)))},
 			want: values{"time_flow_start_ns": {1_600_000_000_000_000_000, 1_700_000_000_000_000_000}, "time_flow_end_ns": {1_600_000_009_000_000_000, 1_700_000_000_000_000_000}}},
+		{name: "ICMP in the destination port", datagrams: [][]byte{v5(uint32(50_000), uint32(59_000), uint16(0), uint16(0x0303), uint8(1))},
+			want: values{"icmp_type": {3, 0}, "icmp_code": {3, 0}}},
+		{name: "sampling rate in the record", datagrams: [][]byte{v9(templateSet(0, 8, 4, 34, 4), set(256, "10.0.0.1", uint32(512)))},
+			want: values{"sampling_rate": {512, 0}}},
+		{name: "zero MAC addresses", datagrams: [][]byte{
+			v9(templateSet(0, 56, 6, 80, 6, 81, 6, 57, 6), set(256, []byte{2, 0, 0, 0, 0, 0x11, 2, 0, 0, 0, 0, 0x12}, make([]byte, 12)))},
+			want: values{"src_mac": {"02:00:00:00:00:11", "00:00:00:00:00:00"}, "dst_mac": {"02:00:00:00:00:12", "00:00:00:00:00:00"}}},
+		{name: "template for both families", datagrams: [][]byte{
+			v9(templateSet(0, 27, 16, 28, 16, 8, 4, 12, 4, 15, 4, 62, 16, 18, 4, 63, 16, 9, 1, 29, 1, 13, 1, 30, 1, 4, 1, 32, 2, 139, 2),
+				set(256, "::", "::", "0.0.0.0", "255.255.255.255", "10.0.0.9", "::", "0.0.0.0", "::", uint8(24), uint8(0), uint8(32), uint8(0), uint8(1), uint16(0x800), uint16(0)))},
+			want: values{"src_addr": {"0.0.0.0", "::"}, "src_net": {"0.0.0.0/24", "::/0"}, "dst_net": {"255.255.255.255/32", "0.0.0.0/0"}, "next_hop": {"10.0.0.9", "::"},
+				"bgp_next_hop": {"0.0.0.0", "::"}, "icmp_type": {8, 0}}},
+		{name: "zero times", datagrams: [][]byte{ipfix(templateSet(2, 152, 8, 150, 4, 151, 4), set(256, uint64(1_699_999_990_000), uint32(0), uint32(1_699_999_999)))},
+			want: values{"time_flow_start_ns": {1_699_999_990_000_000_000, 0}}},
+		{name: "EtherType beside zero addresses", datagrams: [][]byte{ipfix(templateSet(2, 256, 2, 8, 4, 12, 4), set(256, uint16(0x0806), "0.0.0.0", "0.0.0.0"))},
+			want: values{"etype": {"ARP", "IPv4"}}},
+		{name: "prefixes for addresses", datagrams: [][]byte{ipfix(templateSet(2, 44, 4, 45, 4), set(256, "10.1.0.0", "10.2.0.0"))},
+			want: values{"src_addr": {"10.1.0.0", ""}, "dst_addr": {"10.2.0.0", ""}, "etype": {"IPv4", ""}, "src_net": {"0.0.0.0/0", "invalid Prefix"}, "dst_net": {"0.0.0.0/0", "invalid Prefix"}}},
+		{name: "ports of TCP and UDP", datagrams: [][]byte{v9(templateSet(0, 4, 1, 180, 2, 181, 2, 182, 2, 183, 2), set(256, uint8(6), uint32(0), uint16(1234), uint16(443)))},
+			want: values{"src_port": {1234, 0}, "dst_port": {443, 0}}},
+		{name: "VLAN priority", datagrams: [][]byte{v9(templateSet(0, 58, 2, 59, 2), set(256, uint16(0xa064), uint16(0x60c8)))},
+			want: values{"vlan_id": {100, 0xa064}, "src_vlan": {100, 0xa064}, "dst_vlan": {200, 0x60c8}}},
+		{name: "VLANs in 243 and 254", datagrams: [][]byte{v9(templateSet(0, 243, 2, 254, 2, 58, 2), set(256, uint16(100), uint16(200), uint16(0)))},
+			want: values{"vlan_id": {100, 0}, "src_vlan": {100, 0}, "dst_vlan": {200, 0}}},
+		{name: "physical interfaces", datagrams: [][]byte{ipfix(templateSet(2, 252, 4, 253, 4), set(256, uint32(3), uint32(4)))},
+			want: values{"in_if": {3, 0}, "out_if": {4, 0}}},
+		{name: "DSCP in 195", datagrams: [][]byte{ipfix(templateSet(2, 195, 1), set(256, uint8(46)))},
+			want: values{"ip_tos": {184, 0}}},
+		{name: "empty MPLS sections", datagrams: [][]byte{ipfix(templateSet(2, 70, 3, 71, 3), set(256, []byte{0x05, 0xdd, 0x51, 0, 0, 0}))},
+			want: values{"mpls_label": {"[24021]", "[24021 0]"}}},
+		{name: "MPLS labels beyond the third", datagrams: [][]byte{ipfix(templateSet(2, 70, 3, 71, 3, 72, 3, 73, 3), set(256, []byte{0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 1}))},
+			want: values{"mpls_label": {"[16 32 48 64]", "[16 32 48]"}}},
+		{name: "responder counters", datagrams: [][]byte{v9(templateSet(0, 8, 4, 231, 4, 232, 4), set(256, "10.0.0.1", uint32(500), uint32(900)))},
+			want: values{"bytes": {500, 0}}, records: [2]int{2, 1}},
+		{name: "NetFlow v1", datagrams: [][]byte{be(uint16(1), uint16(1), uint32(60_000), exportTime, uint32(0), make([]byte, 48))},
+			records: [2]int{1, 0}},
 		{name: "records beside a bad neighbour", datagrams: [][]byte{
 			ipfix(templateSet(2, 8, 4), set(256, "10.0.0.1"), set(999, uint32(0)))},
 			records: [2]int{1, 0}},

@@ -3,6 +3,8 @@ package pipe
 import (
 	"bytes"
 
+	flowpb "github.com/netsampler/goflow2/v2/pb"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
@@ -74,5 +76,6 @@ func (r *Reader) handleLine(text []byte) {
 	}
 	m.TimeFlowStartNs, m.TimeFlowEndNs = s.time(timeFlowStart), s.time(timeFlowEnd)
 	r.rec.Extra.HasStart, r.rec.Extra.HasEnd = m.TimeFlowStartNs != 0, m.TimeFlowEndNs != 0
+	r.rec.Extra.HasICMP = m.Type != flowpb.FlowMessage_SFLOW_5 // goflow2 does not read those of samples
 	r.handle(r.json)
 }

@@ -3,6 +3,7 @@ package pipe
 import (
 	"encoding/binary"
 
+	flowpb "github.com/netsampler/goflow2/v2/pb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
@@ -67,6 +68,7 @@ func (r *Reader) handleMessage(b []byte) {
 		m.TimeReceivedNs = r.now
 	}
 	r.rec.Extra.HasStart, r.rec.Extra.HasEnd = m.TimeFlowStartNs != 0, m.TimeFlowEndNs != 0
+	r.rec.Extra.HasICMP = m.Type != flowpb.FlowMessage_SFLOW_5 // goflow2 does not read those of samples
 	if r.extra {
 		fillExtra(&r.rec, m.ProtoReflect().GetUnknown())
 	}

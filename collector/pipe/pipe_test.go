@@ -211,16 +211,16 @@ broken
 					SrcAddr: addr("10.0.0.1"), DstAddr: addr("fd00::2"), NextHop: addr("10.0.0.3"), BgpNextHop: addr("10.0.0.4"), SamplerAddress: addr("10.0.0.5"),
 					TimeReceivedNs: 10e9, TimeFlowStartNs: 8e9, TimeFlowEndNs: 9e9,
 				},
-				flow.Extra{HasStart: true, HasEnd: true, OwnFields: flow.OwnFields{TunnelSrcAddr: addr("10.0.0.6"), TunnelDstAddr: addr("10.0.0.7")}},
+				flow.Extra{HasStart: true, HasEnd: true, HasICMP: true, OwnFields: flow.OwnFields{TunnelSrcAddr: addr("10.0.0.6"), TunnelDstAddr: addr("10.0.0.7")}},
 				flow.Line{Close: 233, Keys: []string{"SrcPod"}},
 			},
 			{
 				&flowpb.FlowMessage{SrcAddr: addr("fd00::1"), DstAddr: addr("10.0.0.2"), TimeReceivedNs: now, TimeFlowEndNs: 7},
-				flow.Extra{HasEnd: true},
+				flow.Extra{HasEnd: true, HasICMP: true},
 				flow.Line{Close: 64, Snake: true},
 			},
-			{&flowpb.FlowMessage{TimeReceivedNs: now}, flow.Extra{}, flow.Line{Close: -1}},
-			{&flowpb.FlowMessage{TimeReceivedNs: now}, flow.Extra{}, flow.Line{Close: 1, Empty: true}},
+			{&flowpb.FlowMessage{TimeReceivedNs: now}, flow.Extra{HasICMP: true}, flow.Line{Close: -1}},
+			{&flowpb.FlowMessage{TimeReceivedNs: now}, flow.Extra{HasICMP: true}, flow.Line{Close: 1, Empty: true}},
 		} {
 			rec := got.records[i]
 			if !proto.Equal(&rec.Msg.FlowMessage, want.msg) {

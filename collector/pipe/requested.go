@@ -44,6 +44,9 @@ func (s *scanner) request(id flow.FieldID) {
 		for name, n := range flowpb.FlowMessage_FlowType_value {
 			w.names[name] = uint64(n)
 		}
+		for _, t := range flow.OwnTypes {
+			w.names[flow.TypeName(t)] = uint64(t)
+		}
 	case flow.FieldEtype:
 		names = append(names, flow.Fields[flow.FieldEtypeName].Name)
 		w.names = make(map[string]uint64)

@@ -1,6 +1,6 @@
 // Package sequence finds out what was lost on the way from an exporter by the
-// sequence numbers of its messages: records of IPFIX (RFC 7011, 3.1) and NetFlow
-// v5, messages of NetFlow v9 (RFC 3954, 5.1) and sFlow.
+// sequence numbers of its messages: records of IPFIX (RFC 7011, 3.1), NetFlow v5
+// and v7, messages of NetFlow v9 (RFC 3954, 5.1) and sFlow.
 //
 // A gap in the numbers is no loss yet: messages that arrive late fill it. What is
 // still missing after 32 more messages or 5 s is lost.
@@ -41,6 +41,7 @@ const (
 	NetFlow5
 	NetFlow9
 	IPFIX
+	NetFlow7
 )
 
 // Stream identifies what has a counter of its own within one source: an

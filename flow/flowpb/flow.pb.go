@@ -42,16 +42,20 @@ const (
 	EnrichedFlow_NETFLOW_V5  EnrichedFlow_FlowType = 2
 	EnrichedFlow_NETFLOW_V9  EnrichedFlow_FlowType = 3
 	EnrichedFlow_IPFIX       EnrichedFlow_FlowType = 4
+	EnrichedFlow_NETFLOW_V1  EnrichedFlow_FlowType = 101
+	EnrichedFlow_NETFLOW_V7  EnrichedFlow_FlowType = 107
 )
 
 // Enum value maps for EnrichedFlow_FlowType.
 var (
 	EnrichedFlow_FlowType_name = map[int32]string{
-		0: "FLOWUNKNOWN",
-		1: "SFLOW_5",
-		2: "NETFLOW_V5",
-		3: "NETFLOW_V9",
-		4: "IPFIX",
+		0:   "FLOWUNKNOWN",
+		1:   "SFLOW_5",
+		2:   "NETFLOW_V5",
+		3:   "NETFLOW_V9",
+		4:   "IPFIX",
+		101: "NETFLOW_V1",
+		107: "NETFLOW_V7",
 	}
 	EnrichedFlow_FlowType_value = map[string]int32{
 		"FLOWUNKNOWN": 0,
@@ -59,6 +63,8 @@ var (
 		"NETFLOW_V5":  2,
 		"NETFLOW_V9":  3,
 		"IPFIX":       4,
+		"NETFLOW_V1":  101,
+		"NETFLOW_V7":  107,
 	}
 )
 
@@ -176,7 +182,7 @@ func (EnrichedFlow_LayerStack) EnumDescriptor() ([]byte, []int) {
 
 type EnrichedFlow struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
-	Type         EnrichedFlow_FlowType  `protobuf:"varint,1,opt,name=type,proto3,enum=flowpb.EnrichedFlow_FlowType" json:"type,omitempty"`   // SFLOW_5, NETFLOW_V5, NETFLOW_V9 or IPFIX
+	Type         EnrichedFlow_FlowType  `protobuf:"varint,1,opt,name=type,proto3,enum=flowpb.EnrichedFlow_FlowType" json:"type,omitempty"`   // SFLOW_5, NETFLOW_V1, NETFLOW_V5, NETFLOW_V7, NETFLOW_V9 or IPFIX
 	SamplingRate uint64                 `protobuf:"varint,3,opt,name=sampling_rate,json=samplingRate,proto3" json:"sampling_rate,omitempty"` // one in how many packets was sampled, 0 if the exporter does not say
 	SequenceNum  uint32                 `protobuf:"varint,4,opt,name=sequence_num,json=sequenceNum,proto3" json:"sequence_num,omitempty"`    // sequence number in the datagram's header
 	SrcAddr      []byte                 `protobuf:"bytes,6,opt,name=src_addr,json=srcAddr,proto3" json:"src_addr,omitempty"`                 // source address
@@ -271,14 +277,18 @@ type EnrichedFlow struct {
 	InIfName        string `protobuf:"bytes,2105,opt,name=in_if_name,json=inIfName,proto3" json:"in_if_name,omitempty"`                       // name of the ingress interface (IE 82)
 	OutIfName       string `protobuf:"bytes,2106,opt,name=out_if_name,json=outIfName,proto3" json:"out_if_name,omitempty"`                    // name of the egress interface (IE 82)
 	TunnelType      uint32 `protobuf:"varint,2107,opt,name=tunnel_type,json=tunnelType,proto3" json:"tunnel_type,omitempty"`                  // Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve (6876/891)
-	TunnelKey       uint64 `protobuf:"varint,2108,opt,name=tunnel_key,json=tunnelKey,proto3" json:"tunnel_key,omitempty"`                     // Open vSwitch tunnel key, such as the VNI (6876/892)
-	TunnelSrcAddr   []byte `protobuf:"bytes,2109,opt,name=tunnel_src_addr,json=tunnelSrcAddr,proto3" json:"tunnel_src_addr,omitempty"`        // Open vSwitch tunnel, outer source (6876/893)
-	TunnelDstAddr   []byte `protobuf:"bytes,2110,opt,name=tunnel_dst_addr,json=tunnelDstAddr,proto3" json:"tunnel_dst_addr,omitempty"`        // Open vSwitch tunnel, outer destination (6876/894)
-	TunnelProto     uint32 `protobuf:"varint,2111,opt,name=tunnel_proto,json=tunnelProto,proto3" json:"tunnel_proto,omitempty"`               // Open vSwitch tunnel, outer IP protocol (6876/895)
-	TunnelSrcPort   uint32 `protobuf:"varint,2112,opt,name=tunnel_src_port,json=tunnelSrcPort,proto3" json:"tunnel_src_port,omitempty"`       // Open vSwitch tunnel, outer source port (6876/896)
-	TunnelDstPort   uint32 `protobuf:"varint,2113,opt,name=tunnel_dst_port,json=tunnelDstPort,proto3" json:"tunnel_dst_port,omitempty"`       // Open vSwitch tunnel, outer destination port (6876/897)
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// tunnel key, such as the VNI: Open vSwitch's, or the layer-2 segment of other exporters (IE 351,
+	// 6876/892)
+	TunnelKey     uint64 `protobuf:"varint,2108,opt,name=tunnel_key,json=tunnelKey,proto3" json:"tunnel_key,omitempty"`
+	TunnelSrcAddr []byte `protobuf:"bytes,2109,opt,name=tunnel_src_addr,json=tunnelSrcAddr,proto3" json:"tunnel_src_addr,omitempty"`  // Open vSwitch tunnel, outer source (6876/893)
+	TunnelDstAddr []byte `protobuf:"bytes,2110,opt,name=tunnel_dst_addr,json=tunnelDstAddr,proto3" json:"tunnel_dst_addr,omitempty"`  // Open vSwitch tunnel, outer destination (6876/894)
+	TunnelProto   uint32 `protobuf:"varint,2111,opt,name=tunnel_proto,json=tunnelProto,proto3" json:"tunnel_proto,omitempty"`         // Open vSwitch tunnel, outer IP protocol (6876/895)
+	TunnelSrcPort uint32 `protobuf:"varint,2112,opt,name=tunnel_src_port,json=tunnelSrcPort,proto3" json:"tunnel_src_port,omitempty"` // Open vSwitch tunnel, outer source port (6876/896)
+	TunnelDstPort uint32 `protobuf:"varint,2113,opt,name=tunnel_dst_port,json=tunnelDstPort,proto3" json:"tunnel_dst_port,omitempty"` // Open vSwitch tunnel, outer destination port (6876/897)
+	// when the packet or event was observed, Unix nanoseconds (IE 322 to 325)
+	ObservationTimeNs uint64 `protobuf:"varint,2128,opt,name=observation_time_ns,json=observationTimeNs,proto3" json:"observation_time_ns,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *EnrichedFlow) Reset() {
@@ -927,6 +937,13 @@ func (x *EnrichedFlow) GetTunnelDstPort() uint32 {
 	return 0
 }
 
+func (x *EnrichedFlow) GetObservationTimeNs() uint64 {
+	if x != nil {
+		return x.ObservationTimeNs
+	}
+	return 0
+}
+
 // KubeObject is the owner of an address whose prefix is neither Src nor Dst.
 type KubeObject struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1067,7 +1084,7 @@ var File_flow_flow_proto protoreflect.FileDescriptor
 
 const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\x8f\x1b\n" +
+	"\x0fflow/flow.proto\x12\x06flowpb\"\xe0\x1b\n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1169,13 +1186,14 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x0ftunnel_dst_addr\x18\xbe\x10 \x01(\fR\rtunnelDstAddr\x12\"\n" +
 	"\ftunnel_proto\x18\xbf\x10 \x01(\rR\vtunnelProto\x12'\n" +
 	"\x0ftunnel_src_port\x18\xc0\x10 \x01(\rR\rtunnelSrcPort\x12'\n" +
-	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x1a<\n" +
+	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x12/\n" +
+	"\x13observation_time_ns\x18\xd0\x10 \x01(\x04R\x11observationTimeNs\x1a<\n" +
 	"\x0eSrcLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
 	"\x0eDstLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"S\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"s\n" +
 	"\bFlowType\x12\x0f\n" +
 	"\vFLOWUNKNOWN\x10\x00\x12\v\n" +
 	"\aSFLOW_5\x10\x01\x12\x0e\n" +
@@ -1183,7 +1201,11 @@ const file_flow_flow_proto_rawDesc = "" +
 	"NETFLOW_V5\x10\x02\x12\x0e\n" +
 	"\n" +
 	"NETFLOW_V9\x10\x03\x12\t\n" +
-	"\x05IPFIX\x10\x04\"\xc7\x01\n" +
+	"\x05IPFIX\x10\x04\x12\x0e\n" +
+	"\n" +
+	"NETFLOW_V1\x10e\x12\x0e\n" +
+	"\n" +
+	"NETFLOW_V7\x10k\"\xc7\x01\n" +
 	"\n" +
 	"LayerStack\x12\f\n" +
 	"\bEthernet\x10\x00\x12\b\n" +

@@ -73,7 +73,7 @@ func inputOptions() []option {
 	return []option{
 		{
 			name: "listen", arg: "URL,...", def: "netflow://:2055,sflow://:6343",
-			usage: "where exporters send to, as `SCHEME://[HOST]:PORT`: scheme `netflow` (v5, v9, IPFIX), `sflow` or `flow` (any of them); " +
+			usage: "where exporters send to, as `SCHEME://[HOST]:PORT`: scheme `netflow` (v1, v5, v7, v9, IPFIX), `sflow` or `flow` (any of them); " +
 				"`?count=N` is the number of sockets that share the port (default: one per core, at most 4), `?rcvbuf=BYTES` the size of their buffers (default: 8 MiB). " +
 				"In captures, datagrams to other ports are decoded too if they look like flow exports",
 			set: func(c *Config, v string) (err error) { c.Listen, err = collector.ParseListen(v); return err },

@@ -68,7 +68,7 @@ var differences = []struct{ fields, what, test string }{
 	{"layers", "behind GRE headers with a key, a checksum or a sequence number", "GRE with optional fields"},
 	{"`src_port`, `dst_port`, `tcp_flags`", "of sampled packets that are cut in the TCP or UDP header, as far as they are there; padding behind a sampled header is not read", "ports of cut headers"},
 	{"`icmp_type`, `icmp_code`", "of sampled packets", "ICMP of sampled packets"},
-	{"`vlan_id`", "of sampled packets without the priority bits", "VLAN priority"},
+	{"`vlan_id`", "of sampled packets without the priority bits", "VLAN priority of sampled packets"},
 	{"`src_vlan`, `dst_vlan`", "0 for sFlow's unknown VLAN (0xffffffff), and without priority bits", "unknown VLAN"},
 	{"`in_if`, `out_if`", "of sFlow: 0 unless one interface is meant; goflow2 has the format in the upper two bits, or the reason of a discard or a number of interfaces for an index", "interface formats"},
 	{"`forwarding_status`", "from the reason of a discard in sFlow: 257 is 130, 259 is 139, 260 is 138, 261 is 133, others are 128, and the unknown reason, 256, is 0", "drop reasons"},
@@ -84,8 +84,29 @@ var differences = []struct{ fields, what, test string }{
 	{"`sampling_rate`", "of the sampler or selector that the record names (IE 48, 302), where there are several", "rate of the record's sampler"},
 	{"`bytes`, `packets`", "from IE 85 and 86, where 1 and 2 are absent", "counters in 85 and 86"},
 	{"`bytes`, `packets`", "from IE 231 and 298, where 1 and 2 are absent", "counters in 231 and 298"},
+	{"`bytes`", "from IE 352, where 1, 85, 23 and 231 are absent", "bytes in 352"},
 	{"`time_flow_start_ns`, `time_flow_end_ns`", "from IE 22 and 21 with the boot time (IE 160) in IPFIX", "times from the boot time"},
+	{"`time_flow_start_ns`", "before the uptime began, or began anew after 49.7 days", "start before the uptime"},
+	{"`time_flow_end_ns`", "after the uptime in the header of NetFlow v5", "end after the uptime"},
+	{"`time_flow_end_ns`", "from the start and the duration (IE 161, 162), where no end is sent; the start likewise", "end from the duration"},
+	{"`time_flow_start_ns`, `time_flow_end_ns`", "from IE 322 to 325, where no other time is sent, as in the records of events", "times of observation"},
 	{"`time_flow_start_ns`, `time_flow_end_ns`", "from IE 152 and 153 in NetFlow v9", "absolute times in v9"},
+	{"`icmp_type`, `icmp_code`", "from the destination port, if the source port is 0 and the type is known, where the exporter sends no type", "ICMP in the destination port"},
+	{"`sampling_rate`", "from the record itself: IE 34, 50, 305 and 306, 309 and 310", "sampling rate in the record"},
+	{"`src_mac`, `dst_mac`", "of IE 56, 81 and 80, 57 the one that is not 0", "zero MAC addresses"},
+	{"addresses, next hops, prefix lengths, `etype`, ICMP", "of templates for both families: a zero never replaces a value, and of two zeros or two values that of the flow's family stays", "template for both families"},
+	{"`time_flow_start_ns`, `time_flow_end_ns`", "of several times the last one that is not 0", "zero times"},
+	{"`etype`", "from IE 256, where all addresses are 0: ARP of a template that has elements for addresses", "EtherType beside zero addresses"},
+	{"`src_addr`, `dst_addr`", "from prefixes (IE 44, 45, 169, 170), where the addresses are absent or 0", "prefixes for addresses"},
+	{"`src_port`, `dst_port`", "from IE 180 to 183, where 7 and 11 are absent or 0", "ports of TCP and UDP"},
+	{"`vlan_id`, `src_vlan`, `dst_vlan`", "of IE 58 and 59 without the priority bits", "VLAN priority"},
+	{"`vlan_id`, `src_vlan`, `dst_vlan`", "from IE 243 and 254, where 58 and 59 are absent or 0", "VLANs in 243 and 254"},
+	{"`in_if`, `out_if`", "from IE 252 and 253, where 10 and 14 are absent or 0", "physical interfaces"},
+	{"`ip_tos`", "from IE 195 (DSCP), where 5 is absent", "DSCP in 195"},
+	{"`mpls_label`", "without the empty sections below the bottom of the stack", "empty MPLS sections"},
+	{"`mpls_label`", "up to ten labels: IE 73 to 79", "MPLS labels beyond the third"},
+	{"whole records", "of the responder (IE 232, 299), right after that of the initiator", "responder counters"},
+	{"whole records", "of NetFlow v1 and v7", "NetFlow v1"},
 	{"whole records", "that goflow2 loses beside a data set that it cannot read", "records beside a bad neighbour"},
 }
 
@@ -167,8 +188,13 @@ func originCell(f *flow.Field) string {
 	for _, e := range f.Elements {
 		names = append(names, e.String())
 	}
-	if f.ID == flow.FieldInIfName || f.ID == flow.FieldOutIfName {
+	switch f.ID {
+	case flow.FieldInIfName, flow.FieldOutIfName:
 		names = append(names, "IE 82; of two in a record the first is the ingress interface's")
+	case flow.FieldObservationTimeNs:
+		names = append(names, "IE 322 to 325")
+	case flow.FieldTunnelKey:
+		names = append(names, "IE 351")
 	}
 	return strings.Join(names, ", ")
 }
@@ -323,7 +349,8 @@ program.
 `)
 
 var docFilled = docText(`
-An RFC 5103 biflow is two records here, and one in goflow2.
+A biflow is two records here, and one in goflow2: one with reverse counters (RFC 5103) and one with
+counters of initiator and responder.
 
 ## What goflow2 has no fields for
 

@@ -275,5 +275,8 @@ func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
 	if v := x.TunnelDstPort; v != 0 && on[flow.FieldTunnelDstPort] {
 		n = putNumber(b, n, 2113, uint64(v))
 	}
+	if v := x.ObservationTimeNs; v != 0 && on[flow.FieldObservationTimeNs] {
+		n = putNumber(b, n, 2128, v)
+	}
 	return b, n
 }

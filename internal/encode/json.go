@@ -155,7 +155,11 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 			n = putUpstreamNet(b, n, r.Msg.DstAddr, r.Msg.DstNet)
 		}
 	case opUpstreamType:
-		if name, ok := upstreampb.FlowMessage_FlowType_name[int32(r.Msg.Type)]; ok {
+		name, ok := upstreampb.FlowMessage_FlowType_name[int32(r.Msg.Type)]
+		if !ok && slices.Contains(flow.OwnTypes[:], r.Msg.Type) {
+			name, ok = flow.TypeName(r.Msg.Type), true
+		}
+		if ok {
 			n += copy(b[n:], name)
 		} else {
 			n = len(strconv.AppendInt(b[:n], int64(r.Msg.Type), 10))
@@ -165,7 +169,9 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	case opUpstreamProto:
 		n += copy(b[n:], protoproducer.ProtoName(r.Msg.Proto))
 	case opUpstreamIcmp:
-		n += copy(b[n:], protoproducer.IcmpCodeType(r.Msg.Proto, r.Msg.IcmpCode, r.Msg.IcmpType))
+		if proto := r.Msg.Proto; r.HasICMP() || proto != flow.ProtoICMP {
+			n += copy(b[n:], protoproducer.IcmpCodeType(proto, r.Msg.IcmpCode, r.Msg.IcmpType))
+		} // else goflow2 has the name of type 0, an echo reply
 	case opString:
 		v := r.Name(s.field)
 		b = reserve(b, n, len(v)+e.room)

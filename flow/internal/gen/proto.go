@@ -45,6 +45,11 @@ message EnrichedFlow {
 		for j := range e.Values().Len() {
 			p("    %s = %d;\n", e.Values().Get(j).Name(), e.Values().Get(j).Number())
 		}
+		if e.FullName() == flow.TypeNetFlowV1.Descriptor().FullName() {
+			for _, t := range flow.OwnTypes {
+				p("    %s = %d;\n", flow.TypeName(t), t)
+			}
+		}
 		p("  }\n")
 	}
 	p("\n")
