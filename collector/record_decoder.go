@@ -269,8 +269,12 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 		headers.end()
 		r.Extra.HasICMP = headers.icmp
 	}
-	m.VlanId, m.SrcVlan, m.DstVlan = m.VlanId&vlanMask, m.SrcVlan&vlanMask, m.DstVlan&vlanMask
-	d.icmp.fill(r, t.recordDecoder, record)
+	if m.VlanId|m.SrcVlan|m.DstVlan > vlanMask {
+		m.VlanId, m.SrcVlan, m.DstVlan = m.VlanId&vlanMask, m.SrcVlan&vlanMask, m.DstVlan&vlanMask
+	}
+	if d.icmp.own || m.Proto == flow.ProtoICMP || m.Proto == flow.ProtoIPv6ICMP {
+		d.icmp.fill(r, t.recordDecoder, record)
+	}
 	if d.openVSwitch {
 		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
 	}

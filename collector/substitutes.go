@@ -27,7 +27,9 @@ func (c *compiler) addSubstitutes() {
 	}
 	if i := c.lastOf(ieIPTTL); i >= 0 {
 		x := setField(flow.FieldIPTTL)
-		x.op = opSetUintIfSet
+		if c.find(ieMinimumTTL) >= 0 {
+			x.op = opSetUintIfSet
+		}
 		c.addExtra(x, int(i))
 	}
 	if i := c.lastOf(ieLayer2SegmentID); i >= 0 && !c.has(flow.Element{PEN: flow.PENVMware, ID: ovsTunnelKey}) {
