@@ -46,4 +46,8 @@ var pending = map[string]bool{
 	"F25-mpls-empty-sections":             true,
 	"F26-sflow-sampled-ipv4-only":         true,
 	"ovn/ovs31-three-domains":             true,
+	"tshark/ovs-netflow5":                 true,
+	"tshark/ovs-sflow":                    true,
+	"tshark/pmacctd-sflow-s10":            true,
+	"tshark/pmacctd-v10":                  true,
 }
