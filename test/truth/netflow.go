@@ -93,8 +93,8 @@ func (e *exporters) tell(d domain, record *node) {
 var plain = map[string][]string{
 	"SrcAddr": {"cflow.srcaddr", "cflow.srcaddrv6"}, "DstAddr": {"cflow.dstaddr", "cflow.dstaddrv6"},
 	"SrcPort": {"cflow.srcport"}, "DstPort": {"cflow.dstport"}, "Proto": {"cflow.protocol"},
-	// Contract: 85 and 86 where 1 and 2 are absent.
-	"Bytes": {"cflow.octets", "cflow.permanent_octets"}, "Packets": {"cflow.packets", "cflow.permanent_packets"},
+	// Contract: 85 and 86 where 1 and 2 are absent, else the bytes of layer 2.
+	"Bytes": {"cflow.octets", "cflow.permanent_octets", "cflow.layer2_octet_delta_count"}, "Packets": {"cflow.packets", "cflow.permanent_packets"},
 	"InIf": {"cflow.inputint"}, "OutIf": {"cflow.outputint"},
 	"VlanId": {"cflow.vlanid"}, "SrcVlan": {"cflow.vlanid"}, "DstVlan": {"cflow.post_vlanid"},
 	"IPTos": {"cflow.tos"}, "IPTTL": {"cflow.ip_ttl"}, "IPv6FlowLabel": {"cflow.ipv6flowlabel"}, "TCPFlags": {"cflow.tcpflags"},
