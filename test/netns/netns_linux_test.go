@@ -379,10 +379,10 @@ func sflow(sequence uint32) []byte {
 
 func repeated(n int, record []byte) []byte { return bytes.Repeat(record, n) }
 
-// TestNAT has two exporters behind one address, which send different templates
-// under one id from the same port: both are decoded right.
-func TestNAT(t *testing.T) {
-	l := newLab(t)
+// behindOneAddress makes a collector and two exporters, "one" and "two", behind a
+// router that translates their addresses to its own.
+func (l *lab) behindOneAddress() {
+	l.t.Helper()
 	l.add("collector", "router", "one", "two")
 	l.join("collector", "router", 1500, []string{"10.9.0.1/24"}, []string{"10.9.0.254/24"})
 	for i, ns := range []string{"one", "two"} {
@@ -390,14 +390,21 @@ func TestNAT(t *testing.T) {
 		l.run("ip", "-n", l.prefix+ns, "route", "add", "default", "via", fmt.Sprintf("10.9.%d.254", i+1))
 	}
 	if err := l.in("router", func() error { return os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0) }); err != nil {
-		t.Fatal(err)
+		l.t.Fatal(err)
 	}
 	if out, err := l.try("ip", "netns", "exec", l.prefix+"router", "nft",
 		"add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oifname to-collector masquerade"); err != nil {
 		if out2, err := l.try("ip", "netns", "exec", l.prefix+"router", "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "to-collector", "-j", "MASQUERADE"); err != nil {
-			t.Skipf("needs nft or iptables, that can translate addresses: %s; %s", out, out2)
+			l.t.Skipf("needs nft or iptables, that can translate addresses: %s; %s", out, out2)
 		}
 	}
+}
+
+// TestNAT has two exporters behind one address, which send different templates
+// under one id from the same port: both are decoded right.
+func TestNAT(t *testing.T) {
+	l := newLab(t)
+	l.behindOneAddress()
 	p := l.start("collector")
 	one, two := l.dial("one", 4739, "10.9.0.1:2055"), l.dial("two", 4739, "10.9.0.1:2055")
 	send(t, one, ipfix(0, set(2, template(shapeIPv4))))
