@@ -146,3 +146,16 @@ func protocolOf(b []byte) protocol {
 	}
 	return protoUnknown
 }
+
+// countBadSets counts the malformed sets or samples of a datagram. It returns false if
+// nothing else was in it: the datagram itself is malformed then, and counted as that.
+func (d *Decoder) countBadSets(good, bad int) bool {
+	if bad > 0 && good == 0 {
+		return false
+	}
+	for range bad {
+		d.metrics.dropSet(setMalformed)
+		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
+	}
+	return true
+}

@@ -109,14 +109,7 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 			d.recordsCounted = false
 		}
 	}
-	if bad > 0 && good == 0 {
-		return false
-	}
-	for range bad {
-		d.metrics.dropSet(setMalformed)
-		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
-	}
-	return true
+	return d.countBadSets(good, bad)
 }
 
 // dataSet decodes a data set, or keeps it until its template comes. It returns

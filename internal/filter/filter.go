@@ -38,7 +38,7 @@ type Config struct {
 	Labels []flow.Label
 	// Cluster is the value of the field Cluster.
 	Cluster string
-	// Piped is set if records come over a pipe, where they may have generated fields
+	// Piped reports whether records come over a pipe, where they may have generated fields
 	// already. These are preferred to the attributes of the record's Ends, as the
 	// encoders do.
 	Piped bool

@@ -35,7 +35,7 @@ func (k kind) String() string { return kindNames[k] }
 type operand struct {
 	kind kind
 	text string // for errors: what the user wrote, shortened
-	// literal is set if the value is the same for all records. The functions can be
+	// literal reports whether the value is the same for all records. The functions can be
 	// called with a nil eval then, and the value is in integer, float or str.
 	literal bool
 	field   *flow.Field // the field that the operand is, nil if it is none
