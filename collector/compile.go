@@ -15,7 +15,7 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, at: make([]valueBounds, len(t.fields))}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields))}
 	offset := 0
 	elements := make([]element, len(t.fields))
 	for i, f := range t.fields {
@@ -24,6 +24,8 @@ func newRecordDecoder(t *template) *recordDecoder {
 			elements[i].PEN = f.Pen
 		} else if f.Type == ieSamplerID || f.Type == ieSelectorID {
 			rd.sampler = i
+		} else if f.Type == ieSelectionSequenceID {
+			rd.sequence = i
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}

@@ -71,6 +71,7 @@ const (
 	ieObservationPointID         = 138
 	ieICMPTypeCodeIPv6           = 139
 	ieMPLSTopLabelIPv6Address    = 140
+	ieObservationDomainID        = 149
 	ieFlowStartSeconds           = 150
 	ieFlowEndSeconds             = 151
 	ieFlowStartMilliseconds      = 152
@@ -95,11 +96,14 @@ const (
 	ieEthernetHeaderLength       = 240
 	ieEthernetType               = 256
 	ieInitiatorPackets           = 298
+	ieSelectionSequenceID        = 301
 	ieSelectorID                 = 302
+	ieSelectorAlgorithm          = 304
 	ieSamplingPacketInterval     = 305
 	ieSamplingPacketSpace        = 306
 	ieSamplingSize               = 309
 	ieSamplingPopulation         = 310
+	ieSamplingProbability        = 311
 	ieDataLinkFrameSize          = 312
 	ieDataLinkFrameSection       = 315
 )

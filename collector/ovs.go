@@ -3,6 +3,8 @@ package collector
 import (
 	"encoding/binary"
 
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
@@ -30,6 +32,19 @@ func isOpenVSwitch(elements []element) bool {
 	}
 	for i, id := range ovsElements {
 		if elements[i].Element != (flow.Element{ID: id}) {
+			return false
+		}
+	}
+	return true
+}
+
+// fromOpenVSwitch reports the same of the fields of a template.
+func fromOpenVSwitch(fields []netflow.Field) bool {
+	if len(fields) < len(ovsElements) {
+		return false
+	}
+	for i, id := range ovsElements {
+		if fields[i].PenProvided || fields[i].Type != id {
 			return false
 		}
 	}

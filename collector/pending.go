@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // Budgets of the data sets that wait for their template, in bytes: of one exporter
@@ -17,6 +18,13 @@ const (
 	heldOverhead = 160
 )
 
+// heldKey says which template held sets wait for: the one of an id that their port
+// sends. As another observation domain's may do, the domain is not part of it.
+type heldKey struct {
+	version  uint16
+	port, id uint16
+}
+
 // heldSet is a data set that waits for its template.
 type heldSet struct {
 	key      templateKey
@@ -28,6 +36,8 @@ type heldSet struct {
 	// in exporter.order then.
 	waits bool
 }
+
+func (h *heldSet) heldKey() heldKey { return heldKey{h.key.version, h.port, h.key.id} }
 
 // size returns what the set counts against the budgets, in bytes.
 func (h *heldSet) size() int64 { return int64(cap(h.content)) + heldOverhead }
@@ -49,7 +59,7 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		d.metrics.dropSet(setHoldFull)
 		return true
 	}
-	if e.findTemplate(k, s.port) != nil {
+	if s, _ := e.findTemplate(k, s.port); s != nil {
 		return false
 	}
 	full := func() bool {
@@ -63,9 +73,14 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		return true
 	}
 	if e.held == nil {
-		e.held = make(map[templateKey][]*heldSet)
+		e.held = make(map[heldKey][]*heldSet)
 	}
-	e.held[k] = append(e.held[k], s)
+	e.held[s.heldKey()] = append(e.held[s.heldKey()], s)
+	lendAt := s.received + int64(lendAfter)
+	e.lendAt = min(e.lendAt, lendAt)
+	if lendUntil := lendAt + int64(time.Second); t.lendUntil.Load() < lendUntil {
+		t.lendUntil.Store(lendUntil)
+	}
 	e.order = append(e.order, s)
 	e.countHeld(s, 1)
 	return true
@@ -90,9 +105,9 @@ func (e *exporter) removeOldestHeld() bool {
 		e.order = e.order[1:]
 		if s.waits {
 			// Sets of one template are in order, so it is the first of its own.
-			sets := e.held[s.key]
+			sets := e.held[s.heldKey()]
 			sets[0] = nil
-			e.setHeld(s.key, sets[1:])
+			e.setHeld(s.heldKey(), sets[1:])
 			e.countHeld(s, -1)
 			return true
 		}
@@ -102,7 +117,7 @@ func (e *exporter) removeOldestHeld() bool {
 }
 
 // setHeld replaces the sets that wait for a template. e.mu is held.
-func (e *exporter) setHeld(k templateKey, sets []*heldSet) {
+func (e *exporter) setHeld(k heldKey, sets []*heldSet) {
 	if len(sets) == 0 {
 		delete(e.held, k)
 	} else {
@@ -110,14 +125,15 @@ func (e *exporter) setHeld(k templateKey, sets []*heldSet) {
 	}
 }
 
-// removeDecodable removes the held sets of a template that is now known for their
-// ports, and returns them in the order in which they came.
-func (e *exporter) removeDecodable(k templateKey) []*heldSet {
+// removeDecodable removes the held sets of a port for which a template of k's id is
+// now known, and returns them in the order in which they came.
+func (e *exporter) removeDecodable(k templateKey, port uint16) []*heldSet {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	id := heldKey{k.version, port, k.id}
 	var ready, kept []*heldSet
-	for _, s := range e.held[k] {
-		if e.findTemplate(k, s.port) != nil {
+	for _, s := range e.held[id] {
+		if known, _ := e.findTemplate(s.key, s.port); known != nil {
 			e.countHeld(s, -1)
 			ready = append(ready, s)
 		} else {
@@ -125,7 +141,7 @@ func (e *exporter) removeDecodable(k templateKey) []*heldSet {
 		}
 	}
 	if len(ready) > 0 {
-		e.setHeld(k, kept)
+		e.setHeld(id, kept)
 		if int64(len(e.order)) > 2*e.numHeld.Load()+64 {
 			e.order = slices.DeleteFunc(e.order, func(s *heldSet) bool { return !s.waits })
 		}
@@ -147,27 +163,26 @@ func (e *exporter) removeHeldUntil(last int64) (n int) {
 	return n
 }
 
-// decodeHeldSets decodes the sets that waited for a template. Their records have
-// the time at which the sets were received.
-func (d *Decoder) decodeHeldSets(k templateKey) {
-	e := d.peer.exporter
-	if e.numHeld.Load() == 0 {
+// decodeHeld decodes sets that waited for a template. Their records have the time at
+// which the sets were received.
+func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
+	if len(sets) == 0 {
 		return
 	}
 	peer, received, count, counted := d.peer, d.received, d.recordCount, d.recordsCounted
 	defer func() { d.peer, d.received, d.recordCount, d.recordsCounted = peer, received, count, counted }()
-	for _, s := range e.removeDecodable(k) {
+	for _, s := range sets {
 		d.received = s.received
-		d.peer = d.peerOf(netip.AddrPortFrom(peer.source.Addr(), s.port))
-		if !d.decodeHeld(s) {
+		d.peer = d.peerOf(netip.AddrPortFrom(e.addr, s.port))
+		if !d.decodeHeldSet(s) {
 			d.metrics.dropSet(setMalformed)
 		}
 	}
 }
 
-// decodeHeld decodes one set. It returns false if the set is malformed. A panic
+// decodeHeldSet decodes one set. It returns false if the set is malformed. A panic
 // costs that set only.
-func (d *Decoder) decodeHeld(s *heldSet) (ok bool) {
+func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.panicked(r, s.content)

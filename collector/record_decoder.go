@@ -25,8 +25,9 @@ type recordDecoder struct {
 	forward direction
 	reverse *direction // of an RFC 5103 biflow
 
-	// sampler is the index of the field with the sampler's id, or -1.
-	sampler int
+	// sampler and sequence are the indexes of the fields with the ids of the sampler
+	// and of the selection sequence, or -1.
+	sampler, sequence int
 	// reverseCounters are the fields that hold the counters of the other direction.
 	reverseCounters []uint16
 }
@@ -153,17 +154,13 @@ func (rd *recordDecoder) value(record []byte, field int) []byte {
 
 // decodeRecord emits a record, and the other direction of a biflow as one more.
 func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
-	rate := t.samplingRate
-	if t.sampler >= 0 {
-		rate = d.peer.exporter.samplingRate(samplerKey{h.domain, h.version, number(t.value(b, t.sampler))})
-	}
-	d.emitDirection(t, &t.forward, b, h, rate)
+	d.emitDirection(t, &t.forward, b, h)
 	if t.reverse != nil && t.hasReverse(b) {
-		d.emitDirection(t, t.reverse, b, h, rate)
+		d.emitDirection(t, t.reverse, b, h)
 	}
 }
 
-func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header, rate uint64) {
+func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header) {
 	d.rec.Reset()
 	if err := dir.fill(&d.rec, t, b, h.exportTime, h.uptime); err != nil {
 		// goflow2 fails only on numbers of more than 8 bytes, which the record
@@ -172,10 +169,7 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 		d.metrics.dropSet(setMalformed)
 		return
 	}
-	if rate == 0 {
-		rate = d.peer.sampling
-	}
-	d.rec.Msg.SamplingRate = rate
+	d.rec.Msg.SamplingRate = d.samplingRate(t, b, d.rec.Msg.SamplingRate)
 	d.rec.Msg.ObservationDomainId = h.domain
 	d.emit(h.proto, h.sequence, d.peer.address)
 }

@@ -12,9 +12,16 @@ type templateBinding struct {
 	*recordDecoder
 	key templateKey
 	// generation is the exporter's, from which the rest was taken.
-	generation   uint64
-	samplingRate uint64 // of the observation domain
+	generation uint64
+	whose      fallback // whose template it is
+	// rate is the sampling rate that options data gives to records that name no
+	// interface and no selector with a rate of its own. rateByRecord reports whether
+	// there are such rates.
+	rate         answer
+	rateByRecord bool
 	bootTime     uint64 // from options data, in Unix milliseconds; 0 if unknown
+	// until is how long rate and bootTime stay the same, in Unix nanoseconds.
+	until int64
 }
 
 // bind returns how to read a data set of so many bytes. known reports whether its
@@ -29,11 +36,11 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 	b = p.bindings[k]
 	// The generation is read before what depends on it.
 	generation := e.generation.Load()
-	if b != nil && b.generation == generation && b.tmpl.shape != nil {
+	if b != nil && b.generation == generation && b.tmpl.shape != nil && d.received < b.until {
 		b.lastUsed = d.received
 		return b, true
 	}
-	t, ok := e.template(k, p.source.Port())
+	t, whose, ok := e.template(k, p.source.Port())
 	if !ok {
 		if b != nil {
 			delete(p.bindings, k)
@@ -50,14 +57,30 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 		p.bindings[k] = b
 		d.chargePeer(p, bindingBytes)
 	}
+	if whose == fallbackDomain && b.whose != fallbackDomain {
+		d.metrics.fallback(whose)
+	}
+	b.whose = whose
 	if b.recordDecoder == nil || b.tmpl.shape == nil || b.tmpl.id != t.id {
 		b.recordDecoder = d.recordDecoderOf(&t)
 	}
 	b.lastUsed = d.received
 	b.generation = generation
-	b.samplingRate = e.samplingRate(samplerKey{domain: k.domain, version: k.version})
-	b.bootTime = e.bootTime(k.domain)
+	b.askExporter(e, p.source.Port(), d.received/1e9)
 	return b, true
+}
+
+// askExporter finds out what options data says, at the given time (Unix seconds).
+func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) {
+	k := b.key
+	b.rate = e.samplingRate(rateQuery{domain: k.domain, version: k.version, port: port}, now).inNanoseconds()
+	boot := e.bootTime(port, k.domain, now).inNanoseconds()
+	b.bootTime, b.until = boot.value, min(b.rate.until, boot.until)
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	kinds := &e.rates.kinds
+	b.rateByRecord = kinds[forIngress]+kinds[forEgress] > 0 ||
+		(b.sampler >= 0 || b.sequence >= 0) && kinds[forSelector]+kinds[forSequence] > 0
 }
 
 // makeRoomForBinding evicts random bindings of a peer until its budget holds one
