@@ -35,7 +35,7 @@ type Decoder struct {
 	layerStack []flowpb.FlowMessage_LayerStack
 	layerSize  []uint32
 	peers      map[netip.AddrPort]*peer
-	gaps       []openGap
+	gaps       []openGaps
 	// recordDecoders are by shape of the template.
 	recordDecoders map[string]*recordDecoder
 	// peersBytes and decodersBytes are what the caches above take.

@@ -121,7 +121,7 @@ func TestLentIsBounded(t *testing.T) {
 			d.decodeLent()
 		}
 	}
-	e := d.peers[testSource].exporter
+	e := c.exporters.get(testSource.Addr(), 0)
 	if n := e.lent.len(); n == 0 || n > maxLent {
 		t.Errorf("%d templates are lent", n)
 	}
