@@ -94,6 +94,9 @@ func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
 		tail--
 	}
 	before := d.recordCount.Data
+	if tail == 0 && t.tmpl.options {
+		tail = 1 // options data may say 0 of system 0: sampling is off
+	}
 	for len(b) >= t.tmpl.minLen && tail > 0 {
 		n := t.locate(b)
 		if n == 0 {
