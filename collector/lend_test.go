@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -126,4 +127,78 @@ func TestLentIsBounded(t *testing.T) {
 		t.Errorf("%d templates are lent", n)
 	}
 	checkAccounts(t, c.exporters)
+}
+
+// ovsTemplate is a template that begins as all of Open vSwitch's do.
+func ovsTemplate(id uint16, more ...ie) []byte {
+	return templateRecord(id, append([]ie{{138, 4, 0}, {61, 1, 0}, {56, 6, 0}, {80, 6, 0}, {256, 2, 0}, {240, 1, 0}}, more...)...)
+}
+
+// TestTemplatesAcrossDomains has observation domains that lack a template. Open
+// vSwitch before 3.2 sends its templates in the first one only.
+func TestTemplatesAcrossDomains(t *testing.T) {
+	source, source2 := testSource, netip.AddrPortFrom(testSource.Addr(), 9)
+	template := func(domain uint32, more ...ie) []byte {
+		return ipfixMessage(0, domain, set(2, ovsTemplate(256, more...)))
+	}
+	bytes4, packets4 := ie{1, 4, 0}, ie{2, 4, 0}
+	data := func(domain uint32) []byte {
+		return ipfixMessage(0, domain, set(256, be(uint32(5), uint8(0), make([]byte, 12), uint16(0x800), uint8(14), uint32(100), uint32(7))))
+	}
+	const bytes, packets = "100 7|", "7 100|"
+	type sent struct {
+		source netip.AddrPort
+		b      []byte
+	}
+	for _, tc := range []struct {
+		name  string
+		sent  []sent
+		want  string
+		taken uint64
+		held  int64
+	}{
+		{"of one domain only", []sent{{source, template(1, bytes4, packets4)}, {source, data(2)}, {source, data(3)}, {source, data(2)}}, bytes + bytes + bytes, 2, 0},
+		{"data first", []sent{{source, data(2)}, {source, template(1, bytes4, packets4)}, {source, data(2)}}, bytes + bytes, 1, 0},
+		{"its own wins", []sent{{source, template(1, bytes4, packets4)}, {source, data(2)}, {source, template(2, packets4, bytes4)}, {source, data(2)}, {source, data(1)}}, bytes + packets + bytes, 1, 0},
+		{"one shape of two domains", []sent{{source, template(1, bytes4, packets4)}, {source, template(2, bytes4, packets4)}, {source, data(3)}}, bytes, 1, 0},
+		{"two shapes of two domains", []sent{{source, template(1, bytes4, packets4)}, {source, template(2, packets4, bytes4)}, {source, data(3)}}, "", 0, 1},
+		{"two shapes become one", []sent{{source, template(1, bytes4, packets4)}, {source, template(2, packets4, bytes4)}, {source, data(3)}, {source, template(1, packets4, bytes4)}}, packets, 1, 0},
+		{"of another port", []sent{{source2, template(1, bytes4, packets4)}, {source, data(2)}}, "", 0, 1},
+		{"another exporter's", []sent{
+			{source, ipfixMessage(0, 1, set(2, templateRecord(256, ie{61, 1, 0}, ie{138, 4, 0}, ie{56, 6, 0}, ie{80, 6, 0}, ie{256, 2, 0}, ie{240, 1, 0}, bytes4, packets4)))}, {source, data(2)}}, "", 0, 1},
+		{"of v9", []sent{
+			{source, v9Message(0, 1, set(0, ovsTemplate(256, bytes4, packets4)))}, {source, v9Message(0, 2, data(2)[16:])}}, "", 0, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, _ := newWith(t, Config{TemplatesHold: time.Hour})
+			var got string
+			d := c.NewDecoder(&sink{f: func(r *flow.Record) { got += fmt.Sprintf("%d %d|", r.Msg.Bytes, r.Msg.Packets) }})
+			for _, s := range tc.sent {
+				d.Datagram(s.source, AnyFlow, s.b, testTime)
+			}
+			if got != tc.want {
+				t.Errorf("got %s, want %s", got, tc.want)
+			}
+			if n := d.metrics.fallbacks[fallbackDomain].Load(); n != tc.taken {
+				t.Errorf("%d templates taken, want %d", n, tc.taken)
+			}
+			if n := c.exporters.numHeld.Load(); n != tc.held {
+				t.Errorf("%d sets wait, want %d", n, tc.held)
+			}
+			checkAccounts(t, c.exporters)
+		})
+	}
+}
+
+// TestOldOpenVSwitch reads what Open vSwitch 3.1 sent of three observation domains.
+func TestOldOpenVSwitch(t *testing.T) {
+	c, _ := newWith(t, Config{TemplatesHold: time.Hour, Listeners: []Listener{{Protocols: NetFlow, Port: 2055}}})
+	domains := make(map[uint32]int)
+	h := &sink{f: func(r *flow.Record) { domains[r.Msg.ObservationDomainId]++ }}
+	if err := c.ReadCapture(t.Context(), "../testdata/captures-ovn/ovs31-three-domains.pcap", h); err != nil {
+		t.Fatal(err)
+	}
+	if len(domains) != 3 || domains[33554433] != 5 || domains[33554434] != 5 || domains[33554435] != 5 {
+		t.Errorf("records by domain: %v", domains)
+	}
 }

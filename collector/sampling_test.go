@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"net/netip"
@@ -165,4 +167,64 @@ func TestSampling(t *testing.T) {
 			checkCaches(t, d)
 		})
 	}
+}
+
+// TestWriteExporters shows the sampling rates that were told.
+func TestWriteExporters(t *testing.T) {
+	c, _ := newWith(t, Config{})
+	show := func() string {
+		var b bytes.Buffer
+		if err := c.WriteExporters(&b); err != nil {
+			t.Fatal(err)
+		}
+		var infos []struct {
+			Exporter string
+			Sampling []rateInfo
+		}
+		if err := json.Unmarshal(b.Bytes(), &infos); err != nil {
+			t.Fatalf("%v: %s", err, b.String())
+		}
+		return fmt.Sprint(infos)
+	}
+	if got := show(); got != "[]" {
+		t.Errorf("got %s of no exporter", got)
+	}
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+	other := netip.MustParseAddrPort("192.0.2.77:5")
+	for _, source := range []netip.AddrPort{testSource, other} {
+		d.Datagram(source, AnyFlow, ipfixMessage(0, 1,
+			set(3, optionsRecord(300, 1, ie{10, 4, 0}, ie{34, 4, 0}), optionsRecord(301, 1, ie{144, 4, 0}, ie{34, 4, 0})),
+			set(300, be(uint32(7), uint32(100))), set(301, be(uint32(1), uint32(0)))), testTime)
+	}
+	const rates = "[{%d 10 1 domain 0 0 2023-11-14 22:13:20 +0000 UTC} {%d 10 1 ingress interface 7 100 2023-11-14 22:13:20 +0000 UTC}]"
+	want := fmt.Sprintf("[{%v "+rates+"} {%v "+rates+"}]", testSource.Addr(), testSource.Port(), testSource.Port(), other.Addr(), 5, 5)
+	if got := show(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestRatesWithoutLock decodes records that name interfaces: no memory is taken for a
+// record.
+func TestRatesWithoutLock(t *testing.T) {
+	c, _ := newWith(t, Config{})
+	var sum uint64
+	d := c.NewDecoder(&sink{f: func(r *flow.Record) { sum += r.Msg.SamplingRate }})
+	var rates, records []byte
+	for i := range uint32(40) {
+		rates, records = append(rates, be(i+1, 100+i)...), append(records, be(i+1)...)
+	}
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{10, 4, 0}, ie{34, 4, 0})), set(300, rates)), testTime)
+	b := ipfixMessage(0, 1, set(2, templateRecord(256, ie{10, 4, 0})), set(256, records))
+	d.Datagram(testSource, AnyFlow, b, testTime)
+	if want := uint64(40*100 + 39*40/2); sum != want {
+		t.Errorf("rates add up to %d, want %d", sum, want)
+	}
+	data := ipfixMessage(0, 1, set(256, records))
+	if n := testing.AllocsPerRun(100, func() { d.Datagram(testSource, AnyFlow, data, testTime) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+	e := c.exporters.get(testSource.Addr(), 0)
+	e.mu.Lock() // no lock is asked for
+	defer e.mu.Unlock()
+	d.Datagram(testSource, AnyFlow, data, testTime)
 }
