@@ -40,13 +40,14 @@ type exporter struct {
 	// shapes in use.
 	ownBytes, shapeBytes int64
 
-	// held are the data sets that wait, by port and id of the template that they wait
-	// for, oldest first. order has them all, oldest first, and some that no longer
-	// wait.
-	held      map[heldKey][]*heldSet
-	order     []*heldSet
-	heldBytes int64
-	numHeld   atomic.Int64
+	// held are the data sets that wait, by the template that they wait for, oldest
+	// first. order has them all, oldest first, and some that no longer wait.
+	// heldDomains are the domains of those of IPFIX.
+	held        map[portKey][]*heldSet
+	heldDomains map[portID][]uint32
+	order       []*heldSet
+	heldBytes   int64
+	numHeld     atomic.Int64
 	// lending is of lend.go.
 	lending
 }

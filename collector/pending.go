@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"net/netip"
 	"slices"
@@ -13,17 +14,10 @@ import (
 const (
 	defaultHoldExporter = 1 << 20
 	defaultHoldTotal    = 64 << 20
-	// heldOverhead is for the struct of a set and its places in exporter.held and
-	// exporter.order.
-	heldOverhead = 160
+	// heldOverhead is for the struct of a set and its places in exporter.held,
+	// exporter.heldDomains and exporter.order.
+	heldOverhead = 208
 )
-
-// heldKey says which template held sets wait for: the one of an id that their port
-// sends. As another observation domain's may do, the domain is not part of it.
-type heldKey struct {
-	version  uint16
-	port, id uint16
-}
 
 // heldSet is a data set that waits for its template.
 type heldSet struct {
@@ -37,7 +31,7 @@ type heldSet struct {
 	waits bool
 }
 
-func (h *heldSet) heldKey() heldKey { return heldKey{h.key.version, h.port, h.key.id} }
+func (h *heldSet) portKey() portKey { return portKey{h.key, h.port} }
 
 // size returns what the set counts against the budgets, in bytes.
 func (h *heldSet) size() int64 { return int64(cap(h.content)) + heldOverhead }
@@ -73,9 +67,14 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		return true
 	}
 	if e.held == nil {
-		e.held = make(map[heldKey][]*heldSet)
+		e.held = make(map[portKey][]*heldSet)
+		e.heldDomains = make(map[portID][]uint32)
 	}
-	e.held[s.heldKey()] = append(e.held[s.heldKey()], s)
+	waiting := e.held[s.portKey()]
+	if id := (portID{s.port, k.id}); len(waiting) == 0 && k.version == 10 {
+		e.heldDomains[id] = append(e.heldDomains[id], k.domain)
+	}
+	e.held[s.portKey()] = append(waiting, s)
 	lendAt := s.received + int64(lendAfter)
 	e.lendAt = min(e.lendAt, lendAt)
 	if lendUntil := lendAt + int64(time.Second); t.lendUntil.Load() < lendUntil {
@@ -105,9 +104,9 @@ func (e *exporter) removeOldestHeld() bool {
 		e.order = e.order[1:]
 		if s.waits {
 			// Sets of one template are in order, so it is the first of its own.
-			sets := e.held[s.heldKey()]
+			sets := e.held[s.portKey()]
 			sets[0] = nil
-			e.setHeld(s.heldKey(), sets[1:])
+			e.setHeld(s.portKey(), sets[1:])
 			e.countHeld(s, -1)
 			return true
 		}
@@ -117,36 +116,60 @@ func (e *exporter) removeOldestHeld() bool {
 }
 
 // setHeld replaces the sets that wait for a template. e.mu is held.
-func (e *exporter) setHeld(k heldKey, sets []*heldSet) {
-	if len(sets) == 0 {
-		delete(e.held, k)
-	} else {
+func (e *exporter) setHeld(k portKey, sets []*heldSet) {
+	if len(sets) > 0 {
 		e.held[k] = sets
+		return
+	}
+	delete(e.held, k)
+	id := portID{k.port, k.id}
+	domains := e.heldDomains[id]
+	if i := slices.Index(domains, k.domain); i >= 0 && k.version == 10 {
+		domains[i] = domains[len(domains)-1]
+		if domains = domains[:len(domains)-1]; len(domains) > 0 {
+			e.heldDomains[id] = domains
+		} else {
+			delete(e.heldDomains, id)
+		}
 	}
 }
 
-// removeDecodable removes the held sets of a port for which a template of k's id is
-// now known, and returns them in the order in which they came.
-func (e *exporter) removeDecodable(k templateKey, port uint16) []*heldSet {
+// removeDecodable removes the held sets of a port whose template is now known, and
+// returns them in the order in which they came. These are sets of the template's
+// domain and, if it is one of Open vSwitch's, perhaps those of others.
+func (e *exporter) removeDecodable(k templateKey, port uint16) (ready []*heldSet) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	id := heldKey{k.version, port, k.id}
-	var ready, kept []*heldSet
-	for _, s := range e.held[id] {
-		if known, _ := e.findTemplate(s.key, s.port); known != nil {
-			e.countHeld(s, -1)
-			ready = append(ready, s)
-		} else {
-			kept = append(kept, s)
+	if s, _ := e.findTemplate(k, port); s == nil {
+		return nil // evicted in the meantime
+	}
+	ready = e.removeHeld(portKey{k, port}, ready)
+	if k.version == 10 {
+		if o := e.openVSwitch.get(portID{port, k.id}); o != nil && o.shape() != nil {
+			for _, domain := range slices.Clone(e.heldDomains[portID{port, k.id}]) {
+				ready = e.removeHeld(portKey{templateKey{domain, k.version, k.id}, port}, ready)
+			}
+			slices.SortStableFunc(ready, func(a, b *heldSet) int { return cmp.Compare(a.received, b.received) })
 		}
 	}
-	if len(ready) > 0 {
-		e.setHeld(id, kept)
-		if int64(len(e.order)) > 2*e.numHeld.Load()+64 {
-			e.order = slices.DeleteFunc(e.order, func(s *heldSet) bool { return !s.waits })
-		}
+	if len(ready) > 0 && int64(len(e.order)) > 2*e.numHeld.Load()+64 {
+		e.order = slices.DeleteFunc(e.order, func(s *heldSet) bool { return !s.waits })
 	}
 	return ready
+}
+
+// removeHeld removes the sets that wait for a template, and appends them to ready.
+// e.mu is held.
+func (e *exporter) removeHeld(k portKey, ready []*heldSet) []*heldSet {
+	sets := e.held[k]
+	if len(sets) == 0 {
+		return ready
+	}
+	for _, s := range sets {
+		e.countHeld(s, -1)
+	}
+	e.setHeld(k, nil)
+	return append(ready, sets...)
 }
 
 // removeHeldUntil removes the held sets that came until the given time (Unix
