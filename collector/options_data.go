@@ -10,8 +10,8 @@ const (
 	// address.
 	toldFor = 30 * 60
 	// maxTellers bounds the ports of an address that are asked for what other ports
-	// did not tell. If more of them have told something, no other port gets it.
-	maxTellers = 64
+	// did not tell. If more of them have told different things, no other port gets it.
+	maxTellers = 16
 )
 
 // optionKind says what a value in options data is for.
@@ -59,7 +59,7 @@ type optionsData struct {
 	// kinds counts the values of each kind.
 	kinds [numOptionKinds]int32
 	// tellers are the ports that told something last. crowded is when there were too
-	// many of them, in Unix seconds.
+	// many of them that told different things, in Unix seconds.
 	tellers []uint16
 	crowded uint32
 }
@@ -132,13 +132,20 @@ func (o *optionsData) noteTeller(port uint16, now uint32) {
 		}
 	}
 	if isRecent(least, now) {
-		o.crowded = now
+		a, oneA := o.only(o.tellers[oldest])
+		b, oneB := o.only(port)
+		if !oneA || !oneB || a.value != b.value {
+			o.crowded = now
+		}
 	}
 	o.tellers[oldest] = port
 }
 
 // isRecent reports whether what was told at a time still counts for other ports.
 func isRecent(told, now uint32) bool { return int64(now)-int64(told) <= toldFor }
+
+// endOf returns until when it counts, in Unix nanoseconds.
+func endOf(told uint32) int64 { return (int64(told) + toldFor + 1) * 1e9 }
 
 // forgetOne forgets a random value, but not the one of a key. It returns false if
 // there is no other.
@@ -179,11 +186,12 @@ func (o *optionsData) only(port uint16) (optionValue, bool) {
 }
 
 // answer is what is known of a sampling rate or boot time: the value, whether anyone
-// told one, and until when, in Unix seconds, the answer stays the same if nothing else
+// told one, and until when, in Unix nanoseconds, the answer stays the same if nothing else
 // is told.
 type answer struct {
 	value uint64
 	told  bool
+	own   bool // whether the port itself told it
 	until int64
 }
 
@@ -195,7 +203,7 @@ const forever = int64(1) << 62
 func (o *optionsData) agreed(now uint32, ask func(port uint16) (optionValue, bool)) answer {
 	a := answer{until: forever}
 	if o.crowded != 0 && isRecent(o.crowded, now) {
-		a.until = int64(o.crowded) + toldFor + 1
+		a.until = endOf(o.crowded)
 		return a
 	}
 	differ := false
@@ -204,7 +212,7 @@ func (o *optionsData) agreed(now uint32, ask func(port uint16) (optionValue, boo
 		if !ok || !isRecent(v.told, now) {
 			continue
 		}
-		a.until = min(a.until, int64(v.told)+toldFor+1)
+		a.until = min(a.until, endOf(v.told))
 		differ = differ || a.told && a.value != v.value
 		a.value, a.told = v.value, true
 	}
@@ -249,7 +257,7 @@ func (e *exporter) bootTime(port uint16, domain uint32, now int64) answer {
 	defer e.mu.RUnlock()
 	k := optionKey{domain: domain, version: 10, port: port}
 	if v, ok := e.bootTimes.get(k); ok {
-		return answer{v.value, true, forever}
+		return answer{v.value, true, true, forever}
 	}
 	return e.bootTimes.agreed(uint32(now), func(port uint16) (optionValue, bool) {
 		k.port = port

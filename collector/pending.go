@@ -195,6 +195,9 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 	peer, received, count, counted := d.peer, d.received, d.recordCount, d.recordsCounted
 	defer func() { d.peer, d.received, d.recordCount, d.recordsCounted = peer, received, count, counted }()
 	for _, s := range sets {
+		d.portQuestions += len(s.content) / 32
+	}
+	for _, s := range sets {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(e.addr, s.port))
 		if !d.decodeHeldSet(s) {

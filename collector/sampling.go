@@ -30,7 +30,6 @@ const (
 	rateOfSelector
 	rateOfDomain
 	rateOfExporter // if all that was told agrees
-	numRateSteps
 )
 
 // setRate remembers a sampling rate, one in how many packets, as it was told at the
@@ -77,28 +76,66 @@ func (e *exporter) putSelectors(k optionKey, l selectorList) {
 	e.changed()
 }
 
-// samplingRate returns the sampling rate that options data gives to a record: what its
-// port told, else what the ports of the address agree on. now is in Unix seconds.
+// samplingRate returns the sampling rate that options data gives to the records of a
+// domain that name no interface and no selector with a rate of its own: what their port
+// told, else what the ports of the address agree on. now is in Unix seconds.
 func (e *exporter) samplingRate(q rateQuery, now int64) answer {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	return e.findRate(&q, now, rateOfDomain, rateOfExporter)
+}
+
+// rateByRecord returns the sampling rate of a record that names an interface or
+// selector. Other records of its domain have the rate base. ask reports whether the
+// other ports of the address may be asked, which takes a while.
+func (e *exporter) rateByRecord(q *rateQuery, base answer, now int64, ask func() bool) (a answer, ok bool) {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	if a, ok := e.ownRate(q, rateOfInterface, rateOfSelector); ok {
+		return a, true
+	}
+	if base.own {
+		return base, true
+	}
+	if !ask() {
+		return base, false
+	}
+	a = e.findRate(q, now, rateOfInterface, rateOfSelector)
+	base.until = min(base.until, a.until)
+	if a.told {
+		return a, true
+	}
+	return base, true
+}
+
+// findRate looks for a sampling rate in two steps, first in what the port itself told.
+// e.mu is held.
+func (e *exporter) findRate(q *rateQuery, now int64, first, second rateStep) answer {
 	if e.rates.values.len() == 0 {
 		return answer{until: forever}
 	}
-	for step := range numRateSteps {
-		if v, ok := e.portRate(&q, q.port, step); ok {
-			return answer{v.value, true, forever}
-		}
+	if a, ok := e.ownRate(q, first, second); ok {
+		return a
 	}
 	until := forever
-	for step := range numRateSteps {
-		a := e.rates.agreed(uint32(now), func(port uint16) (optionValue, bool) { return e.portRate(&q, port, step) })
+	for step := first; step <= second; step++ {
+		a := e.rates.agreed(uint32(now), func(port uint16) (optionValue, bool) { return e.portRate(q, port, step) })
 		a.until = min(a.until, until)
 		if until = a.until; a.told {
 			return a
 		}
 	}
 	return answer{until: until}
+}
+
+// ownRate returns the sampling rate that the port itself told. e.mu is held.
+func (e *exporter) ownRate(q *rateQuery, first, second rateStep) (answer, bool) {
+	for step := first; step <= second; step++ {
+		if v, ok := e.portRate(q, q.port, step); ok {
+			return answer{v.value, true, true, forever}, true
+		}
+	}
+	return answer{}, false
 }
 
 // portRate returns the sampling rate that a port told, as far as one step finds it.
@@ -213,17 +250,25 @@ func (d *Decoder) recordRate(t *templateBinding, record []byte) *answer {
 	}
 	h := (q.selector*31+q.sequence)*31 + uint64(q.iface) + uint64(q.domain)*7
 	c := &p.rates[(h^h>>6^h>>12)%uint64(len(p.rates))]
-	if c.generation != t.generation || c.query != q || d.received >= c.answer.until {
-		c.query, c.generation = q, t.generation
-		c.answer = p.exporter.samplingRate(q, d.received/1e9).inNanoseconds()
+	if c.generation == t.generation && c.query == q && d.received < c.answer.until {
+		return &c.answer
 	}
+	a, ok := p.exporter.rateByRecord(&q, t.rate, d.received/1e9, d.mayAskPorts)
+	if !ok {
+		return &t.rate
+	}
+	*c = cachedRate{q, t.generation, a}
 	return &c.answer
 }
 
-// inNanoseconds returns the answer with its end in Unix nanoseconds.
-func (a answer) inNanoseconds() answer {
-	if a.until < forever {
-		a.until *= 1e9
-	}
-	return a
+// mayAskPorts reports whether the other ports of an address may be asked for the rate
+// of one more record: only so often for the bytes of a datagram, or hostile records
+// that name ever other interfaces would cost much more than others.
+func (d *Decoder) mayAskPorts() bool {
+	d.portQuestions--
+	return d.portQuestions >= 0
 }
+
+// portQuestions returns how often the other ports of an address may be asked for the
+// rates of the records in so many bytes.
+func portQuestions(bytes int) int { return 8 + bytes/32 }

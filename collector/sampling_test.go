@@ -45,6 +45,12 @@ func TestSampling(t *testing.T) {
 		s[0].at = at
 		return s
 	}
+	many := func(n int, f func(i int) []sent) (all [][]sent) {
+		for i := range n {
+			all = append(all, f(i))
+		}
+		return all
+	}
 	tellOf := func(id uint16) func(port uint16, domain uint32, of uint64, rate uint32) []sent {
 		return func(port uint16, domain uint32, of uint64, rate uint32) []sent {
 			return options(port, domain, optionsRecord(300, 1, ie{id, 8, 0}, ie{305, 4, 0}, ie{306, 4, 0}), be(of, uint32(1), rate-1))
@@ -148,6 +154,10 @@ func TestSampling(t *testing.T) {
 		{"one of two that differ has gone", [][]sent{tell(1, 1, 100, 0), tell(2, 1, 200, 20*time.Minute), dataAt(3, 1, 21*time.Minute, any1), dataAt(3, 1, 31*time.Minute, any1)}, "7 200"},
 		{"its own domain's before another port's interface's", [][]sent{tell(1, 1, 100, 0), ingress(2, 1, 1, 200), data(1, 1, any1), data(3, 1, any1)}, "100 200"},
 		{"its own only rate before another port's", [][]sent{tell(1, 1, 100, 0), tell(2, 2, 200, 0), data(1, 2, any1)}, "100"},
+		{"many other ports agree", append(many(100, func(i int) []sent { return tell(uint16(i+10), 1, 100, 0) }), data(1, 1, any1)), "100"},
+		{"one of many ports differs", append(many(100, func(i int) []sent { return tell(uint16(i+10), 1, 100+uint32(i/99), 0) }), data(1, 1, any1)), "7"},
+		{"one of many ports differed", append(many(100, func(i int) []sent { return tell(uint16(i+10), 1, 100+uint32((i+99)/100), 0) }), data(1, 1, any1)), "7"},
+		{"many ports differ", append(many(100, func(i int) []sent { return tell(uint16(i+10), 1, uint32(i+100), 0) }), data(1, 1, any1), data(20, 1, any1)), "7 110"},
 		{"sampling is off, the configuration does not matter", [][]sent{tell(1, 1, 0, 0), data(1, 1, any1)}, "0"},
 		{"sampling is off at another port", [][]sent{tell(1, 1, 0, 0), data(2, 1, any1)}, "0"},
 	} {

@@ -73,8 +73,8 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 // askExporter finds out what options data says, at the given time (Unix seconds).
 func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) {
 	k := b.key
-	b.rate = e.samplingRate(rateQuery{domain: k.domain, version: k.version, port: port}, now).inNanoseconds()
-	boot := e.bootTime(port, k.domain, now).inNanoseconds()
+	b.rate = e.samplingRate(rateQuery{domain: k.domain, version: k.version, port: port}, now)
+	boot := e.bootTime(port, k.domain, now)
 	b.bootTime, b.until = boot.value, min(b.rate.until, boot.until)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
