@@ -41,6 +41,9 @@ type Config struct {
 	// Sampling gives a sampling rate to exporters that send none. The longest
 	// prefix that contains the exporter counts.
 	Sampling []SamplingRule
+	// Fields are the fields that somebody reads of the records. Only for these, names
+	// in options data are kept and looked up.
+	Fields flow.FieldSet
 	// DrainTimeout bounds how long Run, after its context has ended, reads what had
 	// reached the sockets; 0 is 5 s.
 	DrainTimeout time.Duration
@@ -157,6 +160,7 @@ func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 		errors:         c.errors,
 		policy:         c.policy,
 		handler:        h,
+		wantedNames:    wantedNames(&c.cfg.Fields),
 		peers:          make(map[netip.AddrPort]*peer),
 		recordDecoders: make(map[string]*recordDecoder),
 	}

@@ -148,6 +148,7 @@ func (t *exporters) forget(e *exporter) {
 	e.evicted.Store(true)
 	e.templates, e.shapeUses = sizedMap[portKey, learnedTemplate]{}, sizedMap[*shape, int32]{}
 	e.rates, e.bootTimes = sizedMap[samplerKey, uint64]{}, sizedMap[domainKey, uint64]{}
+	e.names.clear()
 	e.ownBytes, e.shapeBytes = 0, 0
 	e.changed()
 }
@@ -230,6 +231,9 @@ type exporter struct {
 	// bootTimes are the Unix times in milliseconds that relative times of IPFIX
 	// count from (IE 160 in options data).
 	bootTimes sizedMap[domainKey, uint64]
+	// names are those of interfaces, VRFs and applications in options data. Readers
+	// need no lock.
+	names optionsTable
 	// ownBytes is the size of this struct and its maps, shapeBytes that of the
 	// shapes in use.
 	ownBytes, shapeBytes int64
@@ -443,7 +447,7 @@ func (e *exporter) changed() {
 // account brings the exporter's size and that of all up to date after a change. e.mu
 // is held.
 func (e *exporter) account() {
-	own := allocated(int64(unsafe.Sizeof(*e))) + e.templates.bytes() + e.shapeUses.bytes() + e.rates.bytes() + e.bootTimes.bytes()
+	own := allocated(int64(unsafe.Sizeof(*e))) + e.templates.bytes() + e.shapeUses.bytes() + e.rates.bytes() + e.bootTimes.bytes() + e.names.bytes()
 	e.all.bytes.Add(own - e.ownBytes)
 	e.ownBytes = own
 	e.bytes.Store(own + e.shapeBytes)
@@ -468,8 +472,8 @@ func (e *exporter) hasRoomFor(s *shape) bool {
 
 // fits reports whether the exporter's budget holds templates, sampling rates and
 // boot times of the given sizes. An eighth of it is kept for each of the three, so
-// that no kind can leave another without room.
+// that no kind can leave another without room, and one for names (learnName).
 func (e *exporter) fits(templates, rates, bootTimes int64) bool {
 	kept := e.all.exporterBudget / 8
-	return int64(unsafe.Sizeof(*e))+max(templates, kept)+max(rates, kept)+max(bootTimes, kept) <= e.all.exporterBudget
+	return int64(unsafe.Sizeof(*e))+kept+max(templates, kept)+max(rates, kept)+max(bootTimes, kept) <= e.all.exporterBudget
 }

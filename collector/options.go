@@ -1,7 +1,11 @@
 package collector
 
-// decodeOptions reads a record of options data: sampling rates and the boot time.
+// decodeOptions reads a record of options data: names, sampling rates and the boot
+// time.
 func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
+	if t.hasNames {
+		d.decodeNames(t, b)
+	}
 	var sampler, rate, interval, space, size, population uint64
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]

@@ -80,6 +80,7 @@ func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 		return rd
 	}
 	rd := newRecordDecoder(t)
+	rd.setNames(d.wantedNames)
 	rd.bytes = rd.size()
 	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > decodersBudget {
 		id, old, _ := victim(maps.All(d.recordDecoders), func(a, b *recordDecoder) bool { return a.lastUsed < b.lastUsed })
@@ -102,14 +103,14 @@ func (rd *recordDecoder) size() int {
 	n := emptyDecoderBytes + int(rd.tmpl.bytes()) + 4*25 +
 		cap(rd.scratch) + 128 + // lines of cache around it
 		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) +
-		cap(rd.reverseCounters)*8
+		cap(rd.reverseCounters)*8 + cap(rd.applicationID)
 	for _, d := range []*direction{&rd.forward, rd.reverse} {
 		if d != nil {
 			const boxedValue = 24 // the header of a slice in an interface
 			n += cap(d.fields)*(int(unsafe.Sizeof(netflow.DataField{}))+boxedValue) +
 				cap(d.variable)*int(unsafe.Sizeof(variableField{})) +
 				cap(d.extra)*int(unsafe.Sizeof(extraField{})) +
-				int(unsafe.Sizeof(direction{}))
+				int(unsafe.Sizeof(direction{})) + int(unsafe.Sizeof(outerHeader{}))
 		}
 	}
 	return n + n/8 // size classes

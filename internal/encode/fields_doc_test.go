@@ -144,14 +144,33 @@ func numberCell(f *flow.Field) string {
 	return strconv.Itoa(int(f.Number))
 }
 
+// origins says what fills a field besides the elements of its row.
+var origins = map[flow.FieldID]string{
+	flow.FieldInIfName:         "IE 82; of two in a record the first is the ingress interface's. Else options data that have IE 82 with the number of `InIf` (IE 10 or 14, or the scope Interface of NetFlow v9)",
+	flow.FieldOutIfName:        "as `InIfName`, by `OutIf`",
+	flow.FieldInIfDescription:  "IE 83, as IE 82 for `InIfName`",
+	flow.FieldOutIfDescription: "IE 83, as IE 82 for `OutIfName`",
+	flow.FieldIngressVrfName:   "IE 236; of two in a record the first is the ingress VRF's. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
+	flow.FieldEgressVrfName:    "as `IngressVrfName`, by `EgressVrfID`",
+	flow.FieldApplicationID:    "IE 95, engine and selector as decimal numbers; a selector of more than 8 bytes is in hexadecimal",
+	flow.FieldApplicationName:  "IE 94 where there is no 96; else options data that have IE 96 or 94 with the same application (IE 95)",
+	flow.FieldTunnelSrcAddr:    outerOrigin + "8 or 27",
+	flow.FieldTunnelDstAddr:    outerOrigin + "12 or 28",
+	flow.FieldTunnelProto:      outerOrigin + "4",
+	flow.FieldTunnelSrcPort:    outerOrigin + "7",
+	flow.FieldTunnelDstPort:    outerOrigin + "11",
+}
+
+const outerOrigin = "the first of two of IE "
+
 // originCell shows the elements that fill a field.
 func originCell(f *flow.Field) string {
 	var names []string
 	for _, e := range f.Elements {
 		names = append(names, e.String())
 	}
-	if f.ID == flow.FieldInIfName || f.ID == flow.FieldOutIfName {
-		names = append(names, "IE 82; of two in a record the first is the ingress interface's")
+	if more, ok := origins[f.ID]; ok {
+		names = append(names, more)
 	}
 	return strings.Join(names, ", ")
 }

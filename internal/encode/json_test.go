@@ -91,7 +91,7 @@ func TestSelectColumns(t *testing.T) {
 		{list: "-Bytes", want: "... -Bytes"},
 		{list: "default,-PPod", want: "... -DstPod -NxtPod -SrcPod"},
 		{list: "default,+SrcStatus,-SrcPod", want: "... SrcStatus -SrcPod"},
-		{list: "Byte", wantErr: `fields: no field is named "Byte"; possible are default, all, AsPath, BgpCommunities`},
+		{list: "Byte", wantErr: `fields: no field is named "Byte"; possible are default, all, ApplicationId, ApplicationName, AsPath`},
 		{list: "default,+OtherPod", wantErr: `"OtherPod"`},
 		{list: "default,+", wantErr: `""`},
 		{list: "+-Bytes", wantErr: `"-Bytes"`},
