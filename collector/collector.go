@@ -44,6 +44,8 @@ type Config struct {
 	// Fields are the fields that somebody reads of the records. Only for these, names
 	// in options data are kept and looked up.
 	Fields flow.FieldSet
+	// Elements are further elements that become fields of records.
+	Elements []flow.ExtraElement
 	// DrainTimeout bounds how long Run, after its context has ended, reads what had
 	// reached the sockets; 0 is 5 s.
 	DrainTimeout time.Duration
@@ -89,6 +91,7 @@ type Collector struct {
 	exporters  *exporters
 	errors     *errorLog
 	policy     *policy
+	elements   *extraElements
 	own        *workerMetrics // of what no worker counts
 	opened     bool
 
@@ -117,6 +120,7 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 		log:        log,
 		errors:     &errorLog{log: log},
 		policy:     newPolicy(&cfg),
+		elements:   newExtraElements(cfg.Elements),
 		own:        new(workerMetrics),
 		inputs:     make(map[string]prometheus.Counter),
 	}
@@ -161,6 +165,7 @@ func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 		policy:         c.policy,
 		handler:        h,
 		wantedNames:    wantedNames(&c.cfg.Fields),
+		elements:       c.elements,
 		peers:          make(map[netip.AddrPort]*peer),
 		recordDecoders: make(map[string]*recordDecoder),
 	}

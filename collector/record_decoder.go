@@ -31,6 +31,8 @@ type recordDecoder struct {
 	// direction names it. applicationID has room for its text.
 	application   int
 	applicationID []byte
+	// elementValues has room for the elements of the user's list.
+	elementValues []flow.ElementValue
 	// hasNames reports whether the template is one of options data with names.
 	hasNames bool
 	// reverseCounters are the fields that hold the counters of the other direction.
@@ -49,6 +51,8 @@ type direction struct {
 	extra    []extraField
 	// hasStart and hasEnd report whether the template has times that goflow2 reads.
 	hasStart, hasEnd bool
+	// elements are the fields with elements of the user's list.
+	elements []elementField
 	// outer is where the template has the outer header of a tunnel, nil if it has none.
 	outer *outerHeader
 	// names says which numbers options data may give a name to.
@@ -222,6 +226,9 @@ func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, expo
 			continue
 		}
 		x.apply(r, t, record, v)
+	}
+	if len(d.elements) > 0 {
+		r.Extra.Elements = d.readElements(t.recordDecoder, record)
 	}
 	if d.outer != nil {
 		d.outer.fill(r, t.recordDecoder, record)

@@ -79,9 +79,13 @@ const (
 	NumberOther     = 2040 // objects of other prefixes, each a KubeObject
 	NumberCluster   = 2041
 	NumberOwn       = 2100 // first one of what goflow2 has no fields for
+	NumberElements  = 2136 // elements of the user's list, each an ExtraField
 
 	NumberPrefix = 1 // prefix in KubeObject
 	NumberObject = 2 // first generated field in KubeObject
+
+	NumberElementName  = 1 // name in ExtraField
+	NumberElementValue = 2 // value in ExtraField
 )
 
 // Upstream reports whether goflow2 has the field, too.

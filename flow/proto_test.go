@@ -218,6 +218,7 @@ func TestProtoFields(t *testing.T) {
 	add(flow.NumberDst+flow.NumberLabels, "dst_labels", protoreflect.MessageKind)
 	add(flow.NumberOther, "other", protoreflect.MessageKind)
 	add(flow.NumberCluster, "cluster", protoreflect.StringKind)
+	add(flow.NumberElements, "extra", protoreflect.MessageKind)
 	if got, want := enriched.Fields().Len(), len(fields); got != want {
 		t.Errorf("flow.proto has %d fields, the tables have %d", got, want)
 	}

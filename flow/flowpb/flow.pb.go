@@ -295,7 +295,8 @@ type EnrichedFlow struct {
 	// registry of NAT event types (IE 230)
 	NatEvent uint32 `protobuf:"varint,2126,opt,name=nat_event,json=natEvent,proto3" json:"nat_event,omitempty"`
 	// what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update (IE 233, IE 40005)
-	FirewallEvent uint32 `protobuf:"varint,2127,opt,name=firewall_event,json=firewallEvent,proto3" json:"firewall_event,omitempty"`
+	FirewallEvent uint32        `protobuf:"varint,2127,opt,name=firewall_event,json=firewallEvent,proto3" json:"firewall_event,omitempty"`
+	Extra         []*ExtraField `protobuf:"bytes,2136,rep,name=extra,proto3" json:"extra,omitempty"` // the elements of -fields.elements
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1030,6 +1031,66 @@ func (x *EnrichedFlow) GetFirewallEvent() uint32 {
 	return 0
 }
 
+func (x *EnrichedFlow) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+// ExtraField is an element that -fields.elements has made a field of.
+type ExtraField struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // as the file has it
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // as in JSON, without quotes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtraField) Reset() {
+	*x = ExtraField{}
+	mi := &file_flow_flow_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtraField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtraField) ProtoMessage() {}
+
+func (x *ExtraField) ProtoReflect() protoreflect.Message {
+	mi := &file_flow_flow_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
+func (*ExtraField) Descriptor() ([]byte, []int) {
+	return file_flow_flow_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExtraField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExtraField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
 // KubeObject is the owner of an address whose prefix is neither Src nor Dst.
 type KubeObject struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
@@ -1054,7 +1115,7 @@ type KubeObject struct {
 
 func (x *KubeObject) Reset() {
 	*x = KubeObject{}
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_flow_flow_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1066,7 +1127,7 @@ func (x *KubeObject) String() string {
 func (*KubeObject) ProtoMessage() {}
 
 func (x *KubeObject) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_flow_flow_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1079,7 +1140,7 @@ func (x *KubeObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeObject.ProtoReflect.Descriptor instead.
 func (*KubeObject) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{1}
+	return file_flow_flow_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *KubeObject) GetPrefix() string {
@@ -1170,7 +1231,7 @@ var File_flow_flow_proto protoreflect.FileDescriptor
 
 const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\x89\x1f\n" +
+	"\x0fflow/flow.proto\x12\x06flowpb\"\xb4\x1f\n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1284,7 +1345,8 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x11post_nat_src_port\x18\xcc\x10 \x01(\rR\x0epostNatSrcPort\x12*\n" +
 	"\x11post_nat_dst_port\x18\xcd\x10 \x01(\rR\x0epostNatDstPort\x12\x1c\n" +
 	"\tnat_event\x18\xce\x10 \x01(\rR\bnatEvent\x12&\n" +
-	"\x0efirewall_event\x18\xcf\x10 \x01(\rR\rfirewallEvent\x1a<\n" +
+	"\x0efirewall_event\x18\xcf\x10 \x01(\rR\rfirewallEvent\x12)\n" +
+	"\x05extra\x18\xd8\x10 \x03(\v2\x12.flowpb.ExtraFieldR\x05extra\x1a<\n" +
 	"\x0eSrcLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
@@ -1320,7 +1382,11 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
 	"\x06Teredo\x10\r\x12\n" +
 	"\n" +
-	"\x06Custom\x10c\"\x8e\x03\n" +
+	"\x06Custom\x10c\"6\n" +
+	"\n" +
+	"ExtraField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8e\x03\n" +
 	"\n" +
 	"KubeObject\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x10\n" +
@@ -1353,28 +1419,30 @@ func file_flow_flow_proto_rawDescGZIP() []byte {
 }
 
 var file_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_flow_flow_proto_goTypes = []any{
 	(EnrichedFlow_FlowType)(0),   // 0: flowpb.EnrichedFlow.FlowType
 	(EnrichedFlow_LayerStack)(0), // 1: flowpb.EnrichedFlow.LayerStack
 	(*EnrichedFlow)(nil),         // 2: flowpb.EnrichedFlow
-	(*KubeObject)(nil),           // 3: flowpb.KubeObject
-	nil,                          // 4: flowpb.EnrichedFlow.SrcLabelsEntry
-	nil,                          // 5: flowpb.EnrichedFlow.DstLabelsEntry
-	nil,                          // 6: flowpb.KubeObject.LabelsEntry
+	(*ExtraField)(nil),           // 3: flowpb.ExtraField
+	(*KubeObject)(nil),           // 4: flowpb.KubeObject
+	nil,                          // 5: flowpb.EnrichedFlow.SrcLabelsEntry
+	nil,                          // 6: flowpb.EnrichedFlow.DstLabelsEntry
+	nil,                          // 7: flowpb.KubeObject.LabelsEntry
 }
 var file_flow_flow_proto_depIdxs = []int32{
 	0, // 0: flowpb.EnrichedFlow.type:type_name -> flowpb.EnrichedFlow.FlowType
 	1, // 1: flowpb.EnrichedFlow.layer_stack:type_name -> flowpb.EnrichedFlow.LayerStack
-	4, // 2: flowpb.EnrichedFlow.src_labels:type_name -> flowpb.EnrichedFlow.SrcLabelsEntry
-	5, // 3: flowpb.EnrichedFlow.dst_labels:type_name -> flowpb.EnrichedFlow.DstLabelsEntry
-	3, // 4: flowpb.EnrichedFlow.other:type_name -> flowpb.KubeObject
-	6, // 5: flowpb.KubeObject.labels:type_name -> flowpb.KubeObject.LabelsEntry
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 2: flowpb.EnrichedFlow.src_labels:type_name -> flowpb.EnrichedFlow.SrcLabelsEntry
+	6, // 3: flowpb.EnrichedFlow.dst_labels:type_name -> flowpb.EnrichedFlow.DstLabelsEntry
+	4, // 4: flowpb.EnrichedFlow.other:type_name -> flowpb.KubeObject
+	3, // 5: flowpb.EnrichedFlow.extra:type_name -> flowpb.ExtraField
+	7, // 6: flowpb.KubeObject.labels:type_name -> flowpb.KubeObject.LabelsEntry
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_flow_flow_proto_init() }
@@ -1388,7 +1456,7 @@ func file_flow_flow_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flow_flow_proto_rawDesc), len(file_flow_flow_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -99,7 +99,7 @@ func TestSelectColumns(t *testing.T) {
 		{list: "Bytes,-Bytes", wantErr: "leaves no field"},
 		{list: "-all", wantErr: "leaves no field"},
 	} {
-		cols, err := selectColumns(dialectV1, tc.list, nxt)
+		cols, err := selectColumns(dialectV1, tc.list, nxt, nil)
 		if tc.wantErr != "" {
 			if err == nil || !strings.Contains(err.Error(), tc.wantErr) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q: error %v, want %q", tc.list, err, tc.wantErr)
@@ -116,7 +116,7 @@ func TestSelectColumns(t *testing.T) {
 		}
 		want := strings.Fields(tc.want)
 		if want[0] == "..." {
-			base, err := selectColumns(dialectV1, "default", nxt)
+			base, err := selectColumns(dialectV1, "default", nxt, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -67,6 +67,11 @@ func ParseKey(list string, mapping []flow.MapEntry, labels ...flow.Label) (*Key,
 	return k, nil
 }
 
+// Fields returns the fields of the flow that keys are made of.
+func (k *Key) Fields() flow.FieldSet {
+	return fieldsOf(slices.Concat(k.ends[0], k.ends[1], k.alone))
+}
+
 func single(k flow.ValueKind) bool {
 	return k != flow.KindUints && k != flow.KindAddrs && k != flow.KindLayers
 }

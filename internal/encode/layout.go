@@ -28,6 +28,7 @@ type step struct {
 	field  flow.FieldID
 	end    uint8
 	attr   flow.Attr
+	index  uint16 // of an element in the user's list
 }
 
 const maxKey = 32
@@ -49,6 +50,7 @@ const (
 	opStartMs
 	opEndMs
 	opDSCP
+	opElement // a number or a string, only where the record carries it
 
 	opAddr
 	opMAC
@@ -120,8 +122,10 @@ func upstreamOrder(c column) int {
 // add appends the step of a column. It returns an upper bound for what the step
 // writes, in bytes; values of unbounded length make room for themselves.
 func (l *layout) add(d dialect, c column, name string) int {
-	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
+	s := step{field: c.field, end: uint8(c.end), attr: c.attr, index: uint16(c.element)}
 	switch {
+	case c.kind == element:
+		s.op = opElement
 	case c.kind == decoded:
 		s.op = d.opOf(&flow.Fields[c.field])
 	case c.kind != generated:
@@ -150,6 +154,14 @@ func (l *layout) add(d dialect, c column, name string) int {
 	l.names = append(l.names, name)
 	l.texts = append(l.texts, text)
 	return max(maxKey, len(key)) + maxPrefix + 4
+}
+
+// appendKey appends the key of a step.
+func (l *layout) appendKey(b []byte, i int) []byte {
+	if s := &l.steps[i]; s.keyLen > 0 {
+		return append(b, s.key[:s.keyLen]...)
+	}
+	return append(b, l.texts[i]...)
 }
 
 func (l *layout) putKey(b []byte, n, i int) int {

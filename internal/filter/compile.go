@@ -77,6 +77,9 @@ func (c *compiler) identifier(n *ast.IdentifierNode) (*operand, *Error) {
 		err.Unknown = n.Value
 		return nil, err
 	}
+	if name.element > 0 {
+		return c.element(n.Value, name.element-1), nil
+	}
 	if name.field == nil {
 		return c.generated(n.Value, name.attr), nil
 	}
