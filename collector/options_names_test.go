@@ -230,8 +230,12 @@ func TestNamesAllocations(t *testing.T) {
 // TestOptionsTableBounds fills the names of an exporter beyond its budget.
 func TestOptionsTableBounds(t *testing.T) {
 	for name, entry := range map[string]func(i int) namedEntry{
-		"many keys":    func(i int) namedEntry { return namedEntry{nameKey: nameKey{nameOfInterface, uint64(i)}, port: 1, name: []byte("name")} },
-		"many sources": func(i int) namedEntry { return namedEntry{nameKey: nameKey{nameOfVRF, 1}, domain: uint32(i), port: 1, name: fmt.Append(nil, i)} },
+		"many keys": func(i int) namedEntry {
+			return namedEntry{nameKey: nameKey{nameOfInterface, uint64(i)}, port: 1, name: []byte("name")}
+		},
+		"many sources": func(i int) namedEntry {
+			return namedEntry{nameKey: nameKey{nameOfVRF, 1}, domain: uint32(i), port: 1, name: fmt.Append(nil, i)}
+		},
 		"long names": func(i int) namedEntry {
 			return namedEntry{nameKey: nameKey{nameOfVRF, uint64(i) << 40}, port: 1, name: make([]byte, maxNameLen), description: make([]byte, maxNameLen)}
 		},

@@ -107,23 +107,23 @@ func parseElements(data []byte, taken map[string]bool) ([]flow.ExtraElement, err
 	}
 	var elements []flow.ExtraElement
 	for _, item := range root.Content {
-		e, err := parseElement(item)
+		e, at, err := parseElement(item)
 		if err != nil {
 			return nil, err
 		}
 		for _, other := range elements {
 			switch {
 			case other.Name == e.Name:
-				return nil, atLine(item, "name %s is there twice; choose another", e.Name)
+				return nil, atLine(at["name"], "name %s is there twice; choose another", e.Name)
 			case other.Element == e.Element:
-				return nil, atLine(item, "element %s is there twice, as %s and %s; give it once", e.Element, other.Name, e.Name)
+				return nil, atLine(at["id"], "element %s is there twice, as %s and %s; give it once", e.Element, other.Name, e.Name)
 			}
 		}
 		switch {
 		case taken[e.Name]:
-			return nil, atLine(item, "name %s is that of another field; choose another (docs/fields.md lists those there are)", e.Name)
+			return nil, atLine(at["name"], "name %s is that of another field; choose another (docs/fields.md lists those there are)", e.Name)
 		case collector.ReadsElement(e.Element):
-			return nil, atLine(item, "element %s has a field already, see docs/fields.md; leave it out", e.Element)
+			return nil, atLine(at["id"], "element %s has a field already, see docs/fields.md; leave it out", e.Element)
 		case len(elements) == maxElements:
 			return nil, atLine(item, "has more than %d elements; leave some out", maxElements)
 		}
@@ -132,56 +132,64 @@ func parseElements(data []byte, taken map[string]bool) ([]flow.ExtraElement, err
 	return elements, nil
 }
 
-// parseElement reads one element of the list.
-func parseElement(item *yaml.Node) (e flow.ExtraElement, err error) {
+// parseElement reads one element of the list, and where its values are.
+func parseElement(item *yaml.Node) (e flow.ExtraElement, at map[string]*yaml.Node, err error) {
 	if item.Kind != yaml.MappingNode {
-		return e, atLine(item, "is no element; give %s", elementExample)
+		return e, nil, atLine(item, "is no element; give %s", elementExample)
 	}
-	given := make(map[string]bool)
+	at = make(map[string]*yaml.Node)
 	for i := 0; i+1 < len(item.Content); i += 2 {
 		key, value := item.Content[i], item.Content[i+1]
-		if given[key.Value] {
-			return e, atLine(key, "%s is there twice; give it once", show(key.Value))
+		if at[key.Value] != nil {
+			return e, nil, atLine(key, "%s is there twice; give it once", show(key.Value))
 		}
-		given[key.Value] = true
 		if value.Kind != yaml.ScalarNode {
-			return e, atLine(value, "%s is no plain value", show(key.Value))
+			return e, nil, atLine(value, "%s is no plain value", show(key.Value))
 		}
-		switch key.Value {
-		case "name":
-			if e.Name = value.Value; !elementName.MatchString(e.Name) {
-				return e, atLine(value, "name %s is not allowed; give up to 64 letters, digits and underscores", Quote(e.Name))
-			}
-		case "id":
-			id, err := strconv.ParseUint(value.Value, 10, 16)
-			if err != nil || id == 0 {
-				return e, atLine(value, "id %s is not allowed; give a number from 1 to 65535", Quote(value.Value))
-			}
-			e.ID = uint16(id)
-		case "pen":
-			pen, err := strconv.ParseUint(value.Value, 10, 32)
-			if err != nil {
-				return e, atLine(value, "pen %s is not allowed; give a private enterprise number, or 0 for IANA's and NetFlow v9's elements", Quote(value.Value))
-			}
-			e.PEN = uint32(pen)
-		case "type":
-			t := slices.Index(flow.ElementTypes, value.Value)
-			if t < 0 {
-				return e, atLine(value, "type %s is not allowed; give one of %s", Quote(value.Value), strings.Join(flow.ElementTypes, ", "))
-			}
-			e.Type = flow.ElementType(t)
-		default:
-			return e, atLine(key, "key %s is not allowed; give name, id, pen and type", Quote(key.Value))
+		at[key.Value] = value
+		if err := setElement(&e, key, value); err != nil {
+			return e, nil, err
 		}
 	}
 	for _, key := range []string{"name", "id", "type"} {
-		if !given[key] {
-			return e, atLine(item, "%s is missing; give %s", key, elementExample)
+		if at[key] == nil {
+			return e, nil, atLine(item, "%s is missing; give %s", key, elementExample)
 		}
 	}
 	const enterpriseBit = 0x8000
 	if e.PEN != 0 && e.ID >= enterpriseBit {
-		return e, atLine(item, "id %d is not allowed; elements of enterprises have numbers from 1 to 32767", e.ID)
+		return e, nil, atLine(at["id"], "id %d is not allowed; elements of enterprises have numbers from 1 to 32767", e.ID)
 	}
-	return e, nil
+	return e, at, nil
+}
+
+// setElement takes over the value of a key.
+func setElement(e *flow.ExtraElement, key, value *yaml.Node) error {
+	switch key.Value {
+	case "name":
+		if e.Name = value.Value; !elementName.MatchString(e.Name) {
+			return atLine(value, "name %s is not allowed; give up to 64 letters, digits and underscores", Quote(e.Name))
+		}
+	case "id":
+		id, err := strconv.ParseUint(value.Value, 10, 16)
+		if err != nil || id == 0 {
+			return atLine(value, "id %s is not allowed; give a number from 1 to 65535", Quote(value.Value))
+		}
+		e.ID = uint16(id)
+	case "pen":
+		pen, err := strconv.ParseUint(value.Value, 10, 32)
+		if err != nil {
+			return atLine(value, "pen %s is not allowed; give a private enterprise number, or 0 for IANA's and NetFlow v9's elements", Quote(value.Value))
+		}
+		e.PEN = uint32(pen)
+	case "type":
+		t := slices.Index(flow.ElementTypes, value.Value)
+		if t < 0 {
+			return atLine(value, "type %s is not allowed; give one of %s", Quote(value.Value), strings.Join(flow.ElementTypes, ", "))
+		}
+		e.Type = flow.ElementType(t)
+	default:
+		return atLine(key, "key %s is not allowed; give name, id, pen and type", Quote(key.Value))
+	}
+	return nil
 }
