@@ -53,6 +53,7 @@ const (
 	FieldBgpCommunities
 	FieldBgpNextHop
 	FieldEgressVrfName
+	FieldExporterAddress
 	FieldFirewallEvent
 	FieldFlowDirection
 	FieldFlowEndReason
@@ -106,6 +107,7 @@ type OwnFields struct {
 	TunnelProto      uint8  // outer IP protocol of a tunnel (6876/895)
 	TunnelSrcPort    uint16 // outer source port of a tunnel (6876/896)
 	TunnelDstPort    uint16 // outer destination port of a tunnel (6876/897)
+	ExporterAddress  []byte // address that the datagram came from, where it is not SamplerAddress
 	InIfDescription  []byte // description of the ingress interface (IE 83, also in options data)
 	OutIfDescription []byte // description of the egress interface (IE 83, also in options data)
 	IngressVrfName   []byte // name of the ingress VRF (IE 236, in options data by IE 234 or 235)
@@ -126,6 +128,7 @@ func (x *OwnFields) clone() {
 	x.OutIfName = clone(x.OutIfName)
 	x.TunnelSrcAddr = clone(x.TunnelSrcAddr)
 	x.TunnelDstAddr = clone(x.TunnelDstAddr)
+	x.ExporterAddress = clone(x.ExporterAddress)
 	x.InIfDescription = clone(x.InIfDescription)
 	x.OutIfDescription = clone(x.OutIfDescription)
 	x.IngressVrfName = clone(x.IngressVrfName)
@@ -142,6 +145,7 @@ func (x *OwnFields) Size() int {
 		len(x.OutIfName) +
 		len(x.TunnelSrcAddr) +
 		len(x.TunnelDstAddr) +
+		len(x.ExporterAddress) +
 		len(x.InIfDescription) +
 		len(x.OutIfDescription) +
 		len(x.IngressVrfName) +
@@ -386,6 +390,8 @@ func (r *Record) Bytes(id FieldID) []byte {
 		return r.Msg.BgpNextHop
 	case FieldEgressVrfName:
 		return r.Extra.EgressVrfName
+	case FieldExporterAddress:
+		return r.Extra.ExporterAddress
 	case FieldInIfDescription:
 		return r.Extra.InIfDescription
 	case FieldInIfName:
@@ -428,6 +434,8 @@ func (r *Record) BytesAt(id FieldID) *[]byte {
 		return &r.Msg.BgpNextHop
 	case FieldEgressVrfName:
 		return &r.Extra.EgressVrfName
+	case FieldExporterAddress:
+		return &r.Extra.ExporterAddress
 	case FieldInIfDescription:
 		return &r.Extra.InIfDescription
 	case FieldInIfName:

@@ -210,6 +210,7 @@ var table = [...]Field{
 	{Name: "BgpCommunities", Kind: KindUints, Number: 101, Doc: "BGP communities (sFlow)"},
 	{Name: "BgpNextHop", Kind: KindAddr, Number: 100, Doc: "BGP next hop"},
 	{Name: "EgressVrfName", Kind: KindText, Number: 2119, Doc: "name of the egress VRF (IE 236, in options data by IE 235 or 234)"},
+	{Name: "ExporterAddress", Kind: KindAddr, Number: 2115, Doc: "address that the datagram came from, where it is not SamplerAddress"},
 	{Name: "FirewallEvent", Kind: KindUint, Bits: 8, Number: 2127, Elements: []Element{{0, 233}, {0, 40005}}, Doc: "what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update"},
 	{Name: "FlowDirection", Kind: KindUint, Bits: 8, Number: 2101, NetObserv: "FlowDirection", Elements: []Element{{0, 61}}, Doc: "0 ingress, 1 egress"},
 	{Name: "FlowEndReason", Kind: KindUint, Bits: 8, Number: 2102, Elements: []Element{{0, 136}}, Doc: "why the flow ended"},

@@ -73,6 +73,16 @@ func TestElements(t *testing.T) {
 	}
 }
 
+// TestExporterAddress shows where sFlow came from, if the agent has another address.
+func TestExporterAddress(t *testing.T) {
+	for file, want := range map[string]string{"ovs-sflow": `{"ExporterAddress":"127.0.0.1","SamplerAddress":"10.244.0.2"}`, "ovs-ipfix": `{"ExporterAddress":"","SamplerAddress":"127.0.0.1"}`} {
+		stdout, stderr, code := runProgram(t, "-kube.off", "-fields", "ExporterAddress,SamplerAddress", filepath.Join(captureDir, file+".pcap"))
+		if first, _, _ := strings.Cut(stdout, "\n"); code != exitDone || first != want {
+			t.Errorf("%s: exit code %d, %s\n%s", file, code, stderr, first)
+		}
+	}
+}
+
 // TestElementsUsage refuses files of -fields.elements, with the line that is wrong.
 func TestElementsUsage(t *testing.T) {
 	for _, tc := range []struct{ name, content, want string }{

@@ -275,6 +275,10 @@ func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
 	if v := x.TunnelDstPort; v != 0 && on[flow.FieldTunnelDstPort] {
 		n = putNumber(b, n, 2113, uint64(v))
 	}
+	if v := x.ExporterAddress; len(v) != 0 && on[flow.FieldExporterAddress] {
+		b = reserve(b, n, e.room+len(v))
+		n = putBytes(b, n, 2115, v)
+	}
 	if v := x.InIfDescription; len(v) != 0 && on[flow.FieldInIfDescription] {
 		b = appendString(protowire.AppendTag(b[:n], 2116, protowire.BytesType), v)
 		n = len(b)
