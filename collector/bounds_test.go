@@ -202,6 +202,10 @@ func BenchmarkHostile(b *testing.B) {
 		}), ipfixMessage(0, 1, repeat(12_000, func(i int) []byte { return set(uint16(256+i%4000), []byte{1}) })...)},
 		{"sampling rates that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{302, 2, 0}, ie{34, 2, 0})))},
 			ipfixMessage(0, 1, set(300, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
+		{"names that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 2, 0}, ie{82, 2, 0})))},
+			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
+		{"names of many interfaces", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 3, 0}, ie{82, 1, 0})))},
+			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint8(i>>16), uint16(i+1), "x") })...))},
 		{"sFlow samples", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, rawHeader(1, 100, ethernet(0x0800, ipv4Packet(17, 0, udpHeader(10)))))}, 500)...)},
 		{"sFlow records", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, slices.Repeat([][]byte{rawHeader(1, 100, nil)}, 900)...)}, 2)...)},
 	} {
@@ -212,6 +216,7 @@ func BenchmarkHostile(b *testing.B) {
 				b.Fatal(err)
 			}
 			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+			d.wantedNames = nameIfs | nameVRFs | nameApplicationID
 			for _, g := range bc.before {
 				d.Datagram(testSource, AnyFlow, g, testTime)
 			}

@@ -247,15 +247,12 @@ func (d *Decoder) learnName(t *templateBinding, k nameKey, name, description []b
 	d.peer.exporter.learnName(namedEntry{nameKey: k, domain: t.key.domain, port: d.peer.source.Port(), name: name, description: description})
 }
 
-// learnName remembers a name of an exporter's options data, as a copy. An eighth of
+// learnName remembers a name of an exporter's options data. An eighth of
 // the exporter's budget is for names.
 func (e *exporter) learnName(n namedEntry) {
 	if known := e.names.find(n.nameKey, n.domain, n.port); known != nil && known.says(n.name, n.description) && (known.port == n.port || known.port == 0) {
 		return
 	}
-	both := make([]byte, 0, len(n.name)+len(n.description))
-	both = append(append(both, n.name...), n.description...)
-	n.name, n.description = both[:len(n.name):len(n.name)], both[len(n.name):]
 	e.mu.Lock()
 	if e.evicted.Load() {
 		e.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"math/bits"
 	"math/rand/v2"
-	"slices"
 	"sync/atomic"
 	"unsafe"
 )
@@ -25,7 +24,8 @@ type nameKey struct {
 	id   uint64
 }
 
-// namedEntry is what one source has told about a nameKey. It does not change.
+// namedEntry is what one source has told about a nameKey. It does not change once it is
+// in a table.
 type namedEntry struct {
 	nameKey
 	domain uint32
@@ -33,10 +33,16 @@ type namedEntry struct {
 	port uint16
 	// name and description, which only interfaces have, share an array.
 	name, description []byte
+	next              *namedEntry // in the bucket
 }
 
 func (n *namedEntry) says(name, description []byte) bool {
 	return bytes.Equal(n.name, name) && bytes.Equal(n.description, description)
+}
+
+// bytes returns what the entry takes on the heap.
+func (n *namedEntry) bytes() int64 {
+	return allocated(int64(unsafe.Sizeof(*n))) + allocated(int64(cap(n.name)+cap(n.description)))
 }
 
 const (
@@ -46,24 +52,24 @@ const (
 	// It bounds what a look-up costs.
 	maxTellers = 64
 	// bucketLoad is how many entries there are in a bucket when the table grows.
-	bucketLoad = 4
+	bucketLoad = 2
 	minBuckets = 8
 )
 
-// nameBucket has the entries of some keys. It is never changed, but replaced.
-type nameBucket []namedEntry
+// nameBucket is the newest of some entries, which lead from one to the next.
+type nameBucket = atomic.Pointer[namedEntry]
 
 // optionsTable has the names that an exporter's options data give to numbers. One
 // goroutine at a time may change it; any number may read it meanwhile, without a lock:
-// a change replaces one small bucket. The zero value is an empty table.
+// a change puts new entries before those that stay. The zero value is an empty table.
 type optionsTable struct {
 	// buckets has a power of two of buckets, nil if the table is empty.
-	buckets atomic.Pointer[[]atomic.Pointer[nameBucket]]
+	buckets atomic.Pointer[[]nameBucket]
 	// factor spreads the keys over the buckets. It is odd, and secret.
 	factor uint64
 	n      int // entries
-	// inBuckets is what the buckets and the texts take on the heap, in bytes.
-	inBuckets int64
+	// entryBytes is what the entries take on the heap.
+	entryBytes int64
 }
 
 // bytes returns what the table takes on the heap.
@@ -72,27 +78,11 @@ func (t *optionsTable) bytes() int64 {
 	if buckets == nil {
 		return 0
 	}
-	return bucketArrayBytes(len(*buckets)) + t.inBuckets
-}
-
-func bucketArrayBytes(n int) int64 {
-	const sliceHeader = 24
-	return allocated(sliceHeader) + allocated(int64(n)*int64(unsafe.Sizeof(atomic.Pointer[nameBucket]{})))
-}
-
-func (b *nameBucket) bytes() int64 {
-	if b == nil || len(*b) == 0 {
-		return 0
-	}
-	n := allocated(int64(unsafe.Sizeof(*b))) + allocated(int64(cap(*b))*int64(unsafe.Sizeof(namedEntry{})))
-	for i := range *b {
-		n += allocated(int64(cap((*b)[i].name) + cap((*b)[i].description)))
-	}
-	return n
+	return allocated(int64(unsafe.Sizeof(*buckets))) + allocated(int64(len(*buckets))*int64(unsafe.Sizeof(nameBucket{}))) + t.entryBytes
 }
 
 // bucketOf returns the bucket of a key (universal hashing by multiplication).
-func bucketOf(buckets []atomic.Pointer[nameBucket], factor uint64, k nameKey) *atomic.Pointer[nameBucket] {
+func bucketOf(buckets []nameBucket, factor uint64, k nameKey) *nameBucket {
 	h := (k.id<<2 ^ k.id>>62 ^ uint64(k.kind)) * factor
 	return &buckets[h>>(64-bits.Len(uint(len(buckets)-1)))]
 }
@@ -106,14 +96,9 @@ func (t *optionsTable) find(k nameKey, domain uint32, port uint16) *namedEntry {
 	if buckets == nil {
 		return nil
 	}
-	b := bucketOf(*buckets, t.factor, k).Load()
-	if b == nil {
-		return nil
-	}
 	var best *namedEntry
 	bestRank, unsure := -1, false
-	for i := range *b {
-		n := &(*b)[i]
+	for n := bucketOf(*buckets, t.factor, k).Load(); n != nil; n = n.next {
 		if n.nameKey != k {
 			continue
 		}
@@ -145,72 +130,85 @@ func (n *namedEntry) rank(domain uint32, port uint16) int {
 	return rank
 }
 
-// put remembers what a source tells about a key. The table then takes at most so many
-// bytes: if need be, random other entries go.
+// put remembers what a source tells about a key, as a copy. The table then takes at most
+// so many bytes: if need be, random other entries go.
 func (t *optionsTable) put(e namedEntry, budget int64) {
-	if known := t.find(e.nameKey, e.domain, e.port); known != nil && known.says(e.name, e.description) {
+	known := t.find(e.nameKey, e.domain, e.port)
+	if known != nil && known.says(e.name, e.description) {
 		if known.port != e.port && known.port != 0 {
 			shared := *known
 			shared.port = 0
-			t.replace(known, shared)
+			t.add(&shared, func(n *namedEntry, _ int) bool { return n == known })
 		}
 		return
 	}
+	both := make([]byte, 0, len(e.name)+len(e.description))
+	both = append(append(both, e.name...), e.description...)
+	e.name, e.description = both[:len(e.name):len(e.name)], both[len(e.name):]
 	if buckets := t.buckets.Load(); buckets == nil || t.n >= bucketLoad*len(*buckets) {
 		t.grow()
 	}
-	at := bucketOf(*t.buckets.Load(), t.factor, e.nameKey)
-	old := at.Load()
-	bucket := nameBucket{}
-	tellers := 0
-	if old != nil {
-		bucket = make(nameBucket, 0, len(*old)+1)
-		for _, n := range *old {
-			if n.nameKey == e.nameKey {
-				if tellers++; n.domain == e.domain && n.port == e.port || tellers >= maxTellers {
-					continue // the last of too many tellers goes
-				}
-			}
-			bucket = append(bucket, n)
-		}
-	}
-	t.set(at, append(bucket, e))
+	t.add(&e, func(n *namedEntry, newer int) bool {
+		return n.domain == e.domain && n.port == e.port || newer >= maxTellers-1
+	})
 	for t.bytes() > budget && t.n > 1 {
 		t.evict()
 	}
 }
 
-// replace puts an entry in the place of another one of the same key.
-func (t *optionsTable) replace(known *namedEntry, n namedEntry) {
-	at := bucketOf(*t.buckets.Load(), t.factor, n.nameKey)
-	bucket := slices.Clone(*at.Load())
-	for i := range bucket {
-		if b := &bucket[i]; b.nameKey == known.nameKey && b.domain == known.domain && b.port == known.port {
-			*b = n
+// add puts an entry before the others of its bucket, and removes those of the same key
+// for which gone returns true. It is called with the number of newer ones that stay.
+func (t *optionsTable) add(e *namedEntry, gone func(n *namedEntry, newer int) bool) {
+	at := bucketOf(*t.buckets.Load(), t.factor, e.nameKey)
+	first := at.Load()
+	last, newer := (*namedEntry)(nil), 0 // the last one to go
+	for n := first; n != nil; n = n.next {
+		if n.nameKey != e.nameKey {
+			continue
+		}
+		if gone(n, newer) {
+			last = n
+			t.n--
+			t.entryBytes -= n.bytes()
+		} else {
+			newer++
 		}
 	}
-	t.set(at, bucket)
-}
-
-// set replaces a bucket and keeps count.
-func (t *optionsTable) set(at *atomic.Pointer[nameBucket], b nameBucket) {
-	old := at.Load()
-	if old != nil {
-		t.n -= len(*old)
+	end, newer := &e.next, 0
+	for n := first; n != nil; n = n.next {
+		if last == nil {
+			*end = n // the rest stays
+			break
+		}
+		if n.nameKey == e.nameKey && gone(n, newer) {
+			if n == last {
+				last = nil
+			}
+			*end = nil
+			continue
+		}
+		if n.nameKey == e.nameKey {
+			newer++
+		}
+		kept := *n // readers may be at the old one
+		kept.next = nil
+		*end, end = &kept, &kept.next
 	}
-	t.n += len(b)
-	t.inBuckets += b.bytes() - old.bytes()
-	at.Store(&b)
+	t.n++
+	t.entryBytes += e.bytes()
+	at.Store(e)
 }
 
-// evict removes an entry of a random bucket.
+// evict removes the newest entry of a random bucket.
 func (t *optionsTable) evict() {
 	buckets := *t.buckets.Load()
 	first := rand.IntN(len(buckets)) //nolint:gosec // no secret: chance only spreads evictions
 	for i := range buckets {
 		at := &buckets[(first+i)%len(buckets)]
-		if b := at.Load(); b != nil && len(*b) > 0 {
-			t.set(at, slices.Clone((*b)[1:]))
+		if n := at.Load(); n != nil {
+			t.n--
+			t.entryBytes -= n.bytes()
+			at.Store(n.next)
 			return
 		}
 	}
@@ -222,24 +220,18 @@ func (t *optionsTable) grow() {
 	size := minBuckets
 	if old != nil {
 		size = 2 * len(*old)
-	} else if t.factor == 0 {
+	}
+	if t.factor == 0 {
 		t.factor = rand.Uint64() | 1 //nolint:gosec // nobody who could guess it sees what it leads to
 	}
-	buckets := make([]atomic.Pointer[nameBucket], size)
-	t.n, t.inBuckets = 0, 0
+	buckets := make([]nameBucket, size)
 	if old != nil {
 		for i := range *old {
-			b := (*old)[i].Load()
-			if b == nil {
-				continue
-			}
-			for _, n := range *b {
+			for n := (*old)[i].Load(); n != nil; n = n.next {
+				moved := *n // readers may be at the old one
 				at := bucketOf(buckets, t.factor, n.nameKey)
-				var bucket nameBucket
-				if known := at.Load(); known != nil {
-					bucket = *known
-				}
-				t.set(at, append(slices.Clip(bucket), n))
+				moved.next = at.Load()
+				at.Store(&moved)
 			}
 		}
 	}
@@ -249,5 +241,5 @@ func (t *optionsTable) grow() {
 // clear makes the table empty.
 func (t *optionsTable) clear() {
 	t.buckets.Store(nil)
-	t.n, t.inBuckets = 0, 0
+	t.n, t.entryBytes = 0, 0
 }
