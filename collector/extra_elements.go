@@ -10,13 +10,13 @@ import (
 // in that list.
 type extraElements struct {
 	list []flow.ExtraElement
-	at   map[flow.Element]uint16
+	at   map[flow.Element]uint8
 }
 
 func newExtraElements(list []flow.ExtraElement) *extraElements {
-	e := &extraElements{list: list, at: make(map[flow.Element]uint16)}
+	e := &extraElements{list: list, at: make(map[flow.Element]uint8)}
 	for i := range list {
-		e.at[list[i].Element] = uint16(i)
+		e.at[list[i].Element] = uint8(i)
 	}
 	return e
 }
@@ -24,7 +24,7 @@ func newExtraElements(list []flow.ExtraElement) *extraElements {
 // elementField is a field of a template that holds an element of the user's list.
 type elementField struct {
 	index   uint16 // in the template
-	element uint16 // in the user's list
+	element uint8  // in the user's list
 	typ     flow.ElementType
 }
 

@@ -3,6 +3,7 @@ package collector
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -74,6 +75,33 @@ func TestRecordFields(t *testing.T) {
 				t.Errorf("got  %q\nwant %q", got, tc.want)
 			}
 		})
+	}
+}
+
+// TestReverseNAT exchanges the ends behind a NAT in the other direction of a biflow.
+func TestReverseNAT(t *testing.T) {
+	address := func(s string) []byte { return netip.MustParseAddr(s).AsSlice() }
+	for _, tc := range []struct {
+		name     string
+		fields   []ie
+		src, dst []byte
+	}{
+		{"IPv4", []ie{{225, 4, 0}, {226, 4, 0}}, address("192.0.2.1"), address("192.0.2.2")},
+		{"IPv6", []ie{{281, 16, 0}, {282, 16, 0}}, address("2001:db8::1"), address("2001:db8::2")},
+	} {
+		fields := append([]ie{{8, 4, 0}, {12, 4, 0}, {1, 4, 0}, {1, 4, penReverse}, {227, 2, 0}, {228, 2, 0}, {233, 1, 0}, {95, 4, 0}}, tc.fields...)
+		got, _ := decodeAll(t, showFields, ipfixMessage(0, 1, set(2, templateRecord(256, fields...)),
+			set(256, be(address("10.0.0.1"), address("10.0.0.2"), uint32(100), uint32(200), uint16(1000), uint16(80), uint8(2), uint32(13<<24|431), tc.src, tc.dst))))
+		src, _ := netip.AddrFromSlice(tc.src)
+		dst, _ := netip.AddrFromSlice(tc.dst)
+		const format = "SrcAddr=%s DstAddr=%s ApplicationId=13:431 FirewallEvent=2 PostNATDstAddr=%s PostNATDstPort=%d PostNATSrcAddr=%s PostNATSrcPort=%d"
+		want := []string{
+			fmt.Sprintf(format, "10.0.0.1", "10.0.0.2", dst, 80, src, 1000),
+			fmt.Sprintf(format, "10.0.0.2", "10.0.0.1", src, 1000, dst, 80),
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %q\nwant %q", tc.name, got, want)
+		}
 	}
 }
 

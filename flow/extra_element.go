@@ -6,6 +6,9 @@ import (
 	"strconv"
 )
 
+// MaxElements bounds the list of -fields.elements.
+const MaxElements = 256
+
 // ElementType is how the value of an [ExtraElement] is read.
 type ElementType uint8
 
@@ -74,7 +77,7 @@ type ExtraElement struct {
 
 // ElementValue is the value of an [ExtraElement] in a record.
 type ElementValue struct {
-	Index uint16 // of the element in the user's list
+	Index uint8  // of the element in the user's list
 	Value []byte // the type holds it
 }
 

@@ -186,3 +186,23 @@ func TestCloneFields(t *testing.T) {
 		t.Error("a record that was reset has bytes")
 	}
 }
+
+// TestCloneElements checks that a copy of further elements shares no bytes with the
+// record.
+func TestCloneElements(t *testing.T) {
+	r := new(flow.Record)
+	r.Extra.Elements = []flow.ElementValue{{Index: 3, Value: []byte("abc")}, {Index: 1, Value: nil}}
+	c := r.Clone()
+	r.Extra.Elements[0].Value[0] = 'x'
+	r.Extra.Elements[1].Index = 7
+	v, ok := c.Extra.Element(3)
+	if _, other := c.Extra.Element(7); !ok || string(v) != "abc" || other {
+		t.Errorf("%q %v", v, c.Extra.Elements)
+	}
+	if got := c.Extra.Size(); got < 3 {
+		t.Errorf("size %d", got)
+	}
+	if r.Reset(); r.Extra.Size() != 0 {
+		t.Error("a record that was reset has elements")
+	}
+}

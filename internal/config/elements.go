@@ -17,12 +17,8 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 )
 
-const (
-	// maxElementsFile bounds the file of -fields.elements, in bytes.
-	maxElementsFile = 1 << 20
-	// maxElements bounds the elements in it: each record is searched for them.
-	maxElements = 256
-)
+// maxElementsFile bounds the file of -fields.elements, in bytes.
+const maxElementsFile = 1 << 20
 
 // elementExample shows what the file of -fields.elements has.
 const elementExample = "a list of {name: NAME, id: N, pen: N, type: TYPE}"
@@ -124,8 +120,8 @@ func parseElements(data []byte, taken map[string]bool) ([]flow.ExtraElement, err
 			return nil, atLine(at["name"], "name %s is that of another field; choose another (docs/fields.md lists those there are)", e.Name)
 		case collector.ReadsElement(e.Element):
 			return nil, atLine(at["id"], "element %s has a field already, see docs/fields.md; leave it out", e.Element)
-		case len(elements) == maxElements:
-			return nil, atLine(item, "has more than %d elements; leave some out", maxElements)
+		case len(elements) == flow.MaxElements:
+			return nil, atLine(item, "has more than %d elements; leave some out", flow.MaxElements)
 		}
 		elements = append(elements, e)
 	}

@@ -246,7 +246,7 @@ func (e *JSON) putElement(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	if len(r.Extra.Elements) == 0 {
 		return b, n
 	}
-	index := e.steps[i].index
+	index := e.steps[i].end
 	v, ok := r.Extra.Element(int(index))
 	if !ok {
 		return b, n

@@ -26,9 +26,8 @@ type step struct {
 	keyLen uint8 // 0 if the key is in texts
 	op     op
 	field  flow.FieldID
-	end    uint8
+	end    uint8 // of a generated field; of an element, its index in the user's list
 	attr   flow.Attr
-	index  uint16 // of an element in the user's list
 }
 
 const maxKey = 32
@@ -122,10 +121,10 @@ func upstreamOrder(c column) int {
 // add appends the step of a column. It returns an upper bound for what the step
 // writes, in bytes; values of unbounded length make room for themselves.
 func (l *layout) add(d dialect, c column, name string) int {
-	s := step{field: c.field, end: uint8(c.end), attr: c.attr, index: uint16(c.element)}
+	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
 	switch {
 	case c.kind == element:
-		s.op = opElement
+		s.op, s.end = opElement, uint8(c.element)
 	case c.kind == decoded:
 		s.op = d.opOf(&flow.Fields[c.field])
 	case c.kind != generated:
