@@ -52,6 +52,7 @@ const (
 	FieldASPath
 	FieldBgpCommunities
 	FieldBgpNextHop
+	FieldCountsOnce
 	FieldEgressVrfName
 	FieldExporterAddress
 	FieldFirewallEvent
@@ -456,6 +457,15 @@ func (r *Record) BytesAt(id FieldID) *[]byte {
 		return &r.Extra.TunnelSrcAddr
 	}
 	return nil
+}
+
+// Bool returns the value of a field of kind KindBool, false for others.
+func (r *Record) Bool(id FieldID) bool {
+	switch id {
+	case FieldCountsOnce:
+		return r.CountsOnce()
+	}
+	return false
 }
 
 // SetBytes sets a field of kind KindAddr or KindText; it does nothing for others.

@@ -197,6 +197,7 @@ func TestProtoFields(t *testing.T) {
 		flow.KindUint: numbers, flow.KindUints: numbers, flow.KindMAC: numbers,
 		flow.KindAddr: {protoreflect.BytesKind}, flow.KindAddrs: {protoreflect.BytesKind},
 		flow.KindText: {protoreflect.StringKind}, flow.KindString: {protoreflect.EnumKind}, flow.KindLayers: {protoreflect.EnumKind},
+		flow.KindBool: {protoreflect.BoolKind},
 	}
 	for i := range flow.Fields {
 		if f := &flow.Fields[i]; f.Number != 0 {

@@ -277,6 +277,9 @@ type EnrichedFlow struct {
 	TunnelProto     uint32 `protobuf:"varint,2111,opt,name=tunnel_proto,json=tunnelProto,proto3" json:"tunnel_proto,omitempty"`               // outer IP protocol of a tunnel (6876/895)
 	TunnelSrcPort   uint32 `protobuf:"varint,2112,opt,name=tunnel_src_port,json=tunnelSrcPort,proto3" json:"tunnel_src_port,omitempty"`       // outer source port of a tunnel (6876/896)
 	TunnelDstPort   uint32 `protobuf:"varint,2113,opt,name=tunnel_dst_port,json=tunnelDstPort,proto3" json:"tunnel_dst_port,omitempty"`       // outer destination port of a tunnel (6876/897)
+	// whether the traffic metrics count the record: false if another record has the same packets, or
+	// if there are no addresses
+	CountsOnce bool `protobuf:"varint,2114,opt,name=counts_once,json=countsOnce,proto3" json:"counts_once,omitempty"`
 	// address that the datagram came from, where it is not SamplerAddress
 	ExporterAddress []byte `protobuf:"bytes,2115,opt,name=exporter_address,json=exporterAddress,proto3" json:"exporter_address,omitempty"`
 	// description of the ingress interface (IE 83, also in options data)
@@ -949,6 +952,13 @@ func (x *EnrichedFlow) GetTunnelDstPort() uint32 {
 	return 0
 }
 
+func (x *EnrichedFlow) GetCountsOnce() bool {
+	if x != nil {
+		return x.CountsOnce
+	}
+	return false
+}
+
 func (x *EnrichedFlow) GetExporterAddress() []byte {
 	if x != nil {
 		return x.ExporterAddress
@@ -1240,7 +1250,7 @@ var File_flow_flow_proto protoreflect.FileDescriptor
 
 const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\xe0\x1f\n" +
+	"\x0fflow/flow.proto\x12\x06flowpb\"\x82 \n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1342,7 +1352,9 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x0ftunnel_dst_addr\x18\xbe\x10 \x01(\fR\rtunnelDstAddr\x12\"\n" +
 	"\ftunnel_proto\x18\xbf\x10 \x01(\rR\vtunnelProto\x12'\n" +
 	"\x0ftunnel_src_port\x18\xc0\x10 \x01(\rR\rtunnelSrcPort\x12'\n" +
-	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x12*\n" +
+	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x12 \n" +
+	"\vcounts_once\x18\xc2\x10 \x01(\bR\n" +
+	"countsOnce\x12*\n" +
 	"\x10exporter_address\x18\xc3\x10 \x01(\fR\x0fexporterAddress\x12+\n" +
 	"\x11in_if_description\x18\xc4\x10 \x01(\tR\x0finIfDescription\x12-\n" +
 	"\x12out_if_description\x18\xc5\x10 \x01(\tR\x10outIfDescription\x12)\n" +

@@ -18,6 +18,7 @@ type column struct {
 	kind     columnKind
 	def      bool         // in the default set
 	field    flow.FieldID // of a decoded field
+	negated  bool         // the field's opposite
 	end      int          // of a generated field: index of the mapping entry
 	attr     flow.Attr
 	value    string // of a constant
@@ -159,6 +160,9 @@ func columns(d dialect, mapping []flow.MapEntry, labels ...flow.Label) ([]column
 	if d == dialectNetObserv {
 		// Loki streams of flowlogs-pipeline have it as a label.
 		cols = append(cols, column{key: "_RecordType", names: []string{"_RecordType"}, kind: constant, def: true, value: "flowLog"})
+	}
+	if d == dialectNetObserv {
+		cols = append(cols, column{key: "Duplicate", names: []string{"Duplicate"}, kind: decoded, field: flow.FieldCountsOnce, negated: true})
 	}
 	for i := range flow.Fields {
 		f := &flow.Fields[i]

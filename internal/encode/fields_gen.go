@@ -225,8 +225,8 @@ func (e *Protobuf) appendLists(b []byte, m *protoproducer.ProtoProducerMessage) 
 
 // putOwn writes what goflow2's message has no fields for, in the order of the
 // numbers. The caller has made room for the numbers.
-func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
-	on := &e.on
+func (e *Protobuf) putOwn(b []byte, n int, r *flow.Record) ([]byte, int) {
+	on, x := &e.on, &r.Extra
 	if v := x.BiFlowDirection; v != 0 && on[flow.FieldBiFlowDirection] {
 		n = putNumber(b, n, 2100, uint64(v))
 	}
@@ -274,6 +274,9 @@ func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
 	}
 	if v := x.TunnelDstPort; v != 0 && on[flow.FieldTunnelDstPort] {
 		n = putNumber(b, n, 2113, uint64(v))
+	}
+	if on[flow.FieldCountsOnce] && r.CountsOnce() {
+		n = putNumber(b, n, 2114, 1)
 	}
 	if v := x.ExporterAddress; len(v) != 0 && on[flow.FieldExporterAddress] {
 		b = reserve(b, n, e.room+len(v))

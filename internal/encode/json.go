@@ -143,6 +143,11 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 		return e.putAttr(b, n, i, end.Object, v)
 	}
 	n = e.putKey(b, n, i)
+	if s.op == opBool || s.op == opNotBool {
+		n = len(strconv.AppendBool(b[:n], r.Bool(s.field) == (s.op == opBool)))
+		b[n] = ','
+		return b, n + 1
+	}
 	if s.op < opAddr {
 		n = putUint(b, n, numberOf(s, r))
 		b[n] = ','

@@ -466,6 +466,8 @@ func addr(b []byte) string {
 func wantValue(r *flow.Record, f flow.Field) any {
 	var parts []string
 	switch f.Kind {
+	case flow.KindBool:
+		return r.Bool(f.ID)
 	case flow.KindUint:
 		return strconv.FormatUint(r.Uint(f.ID), 10)
 	case flow.KindMAC:
@@ -598,5 +600,27 @@ func BenchmarkJSON(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 		})
+	}
+}
+
+// TestCountsOnce writes whether a record counts, and in netobserv its opposite.
+func TestCountsOnce(t *testing.T) {
+	counts, repeated := reference(), reference()
+	repeated.Extra.Duplicate = true
+	for _, tc := range []struct {
+		schema, fields string
+		r              *flow.Record
+		want           string
+	}{
+		{"v1", "CountsOnce", counts, `{"CountsOnce":true}`},
+		{"v1", "counts_once", repeated, `{"CountsOnce":false}`},
+		{"v1", "CountsOnce", new(flow.Record), `{"CountsOnce":false}`},
+		{"v2", "CountsOnce", repeated, `{"counts_once":false}`},
+		{"netobserv", "CountsOnce,Duplicate", counts, `{"CountsOnce":true,"Duplicate":false}`},
+		{"netobserv", "Duplicate", repeated, `{"Duplicate":true}`},
+	} {
+		if got := string(newJSON(t, JSONConfig{Schema: tc.schema, Fields: tc.fields}).AppendRecord(nil, tc.r)); got != tc.want+"\n" {
+			t.Errorf("%s, %s: got %s, want %s", tc.schema, tc.fields, got, tc.want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -149,6 +150,8 @@ func appendValue(dst []byte, f *flow.Field, r *flow.Record) []byte {
 		return dst[:putMAC(dst, n, r.Uint(f.ID))]
 	case flow.KindText:
 		return append(dst, r.Bytes(f.ID)...)
+	case flow.KindBool:
+		return strconv.AppendBool(dst, r.Bool(f.ID))
 	}
 	return append(dst, r.Name(f.ID)...)
 }

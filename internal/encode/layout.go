@@ -49,6 +49,8 @@ const (
 	opStartMs
 	opEndMs
 	opDSCP
+	opBool
+	opNotBool
 	opElement // a number or a string, only where the record carries it
 
 	opAddr
@@ -75,6 +77,7 @@ const (
 var opOfKind = [...]op{
 	flow.KindUint: opUint, flow.KindAddr: opAddr, flow.KindMAC: opMAC, flow.KindText: opText,
 	flow.KindString: opString, flow.KindUints: opUints, flow.KindAddrs: opAddrs, flow.KindLayers: opLayers,
+	flow.KindBool: opBool,
 }
 
 // opsOf lists the fields of each dialect that are not written as others of their kind.
@@ -125,6 +128,8 @@ func (l *layout) add(d dialect, c column, name string) int {
 	switch {
 	case c.kind == element:
 		s.op, s.end = opElement, uint8(c.element)
+	case c.kind == decoded && c.negated:
+		s.op = opNotBool
 	case c.kind == decoded:
 		s.op = d.opOf(&flow.Fields[c.field])
 	case c.kind != generated:

@@ -170,7 +170,7 @@ func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
 	if len(e.cluster) > 0 && !hasField(unknown, flow.NumberCluster) {
 		n += copy(b[n:], e.cluster)
 	}
-	b, n = e.putOwn(b, n, &r.Extra)
+	b, n = e.putOwn(b, n, r)
 	b = b[:n]
 	if len(r.Extra.Elements) > 0 {
 		b = e.appendElements(b, &r.Extra)

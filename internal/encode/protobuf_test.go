@@ -72,6 +72,8 @@ func wantMessage(r *flow.Record, mapping []flow.MapEntry, cluster string) *flowp
 			w.Set(to, protoreflect.ValueOfUint32(uint32(r.Uint(f.ID))))
 		case protoreflect.Uint64Kind:
 			w.Set(to, protoreflect.ValueOfUint64(r.Uint(f.ID)))
+		case protoreflect.BoolKind:
+			w.Set(to, protoreflect.ValueOfBool(r.Bool(f.ID)))
 		case protoreflect.BytesKind:
 			w.Set(to, protoreflect.ValueOfBytes(r.Bytes(f.ID)))
 		case protoreflect.StringKind:

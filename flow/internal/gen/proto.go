@@ -97,6 +97,8 @@ func ownType(f *field) string {
 	switch {
 	case f.Kind == flow.KindText:
 		return "string"
+	case f.Kind == flow.KindBool:
+		return "bool"
 	case f.Kind == flow.KindAddr:
 		return "bytes"
 	case f.Kind == flow.KindUint && f.Bits < 64:
