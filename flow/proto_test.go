@@ -63,6 +63,9 @@ func declarations(f protoreflect.FileDescriptor) []string {
 			if fd.IsList() {
 				typ = "repeated " + typ
 			}
+			if fd.HasOptionalKeyword() {
+				typ = "optional " + typ
+			}
 			add("%s/%s %s = %d", in, typ, fd.Name(), fd.Number())
 		}
 	}

@@ -279,7 +279,7 @@ type EnrichedFlow struct {
 	TunnelDstPort   uint32 `protobuf:"varint,2113,opt,name=tunnel_dst_port,json=tunnelDstPort,proto3" json:"tunnel_dst_port,omitempty"`       // outer destination port of a tunnel (6876/897)
 	// whether the traffic metrics count the record: false if another record has the same packets, or
 	// if there are no addresses
-	CountsOnce bool `protobuf:"varint,2114,opt,name=counts_once,json=countsOnce,proto3" json:"counts_once,omitempty"`
+	CountsOnce *bool `protobuf:"varint,2114,opt,name=counts_once,json=countsOnce,proto3,oneof" json:"counts_once,omitempty"`
 	// address that the datagram came from, where it is not SamplerAddress
 	ExporterAddress []byte `protobuf:"bytes,2115,opt,name=exporter_address,json=exporterAddress,proto3" json:"exporter_address,omitempty"`
 	// description of the ingress interface (IE 83, also in options data)
@@ -953,8 +953,8 @@ func (x *EnrichedFlow) GetTunnelDstPort() uint32 {
 }
 
 func (x *EnrichedFlow) GetCountsOnce() bool {
-	if x != nil {
-		return x.CountsOnce
+	if x != nil && x.CountsOnce != nil {
+		return *x.CountsOnce
 	}
 	return false
 }
@@ -1250,7 +1250,7 @@ var File_flow_flow_proto protoreflect.FileDescriptor
 
 const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\x82 \n" +
+	"\x0fflow/flow.proto\x12\x06flowpb\"\x97 \n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1352,9 +1352,9 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x0ftunnel_dst_addr\x18\xbe\x10 \x01(\fR\rtunnelDstAddr\x12\"\n" +
 	"\ftunnel_proto\x18\xbf\x10 \x01(\rR\vtunnelProto\x12'\n" +
 	"\x0ftunnel_src_port\x18\xc0\x10 \x01(\rR\rtunnelSrcPort\x12'\n" +
-	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x12 \n" +
-	"\vcounts_once\x18\xc2\x10 \x01(\bR\n" +
-	"countsOnce\x12*\n" +
+	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x12%\n" +
+	"\vcounts_once\x18\xc2\x10 \x01(\bH\x00R\n" +
+	"countsOnce\x88\x01\x01\x12*\n" +
 	"\x10exporter_address\x18\xc3\x10 \x01(\fR\x0fexporterAddress\x12+\n" +
 	"\x11in_if_description\x18\xc4\x10 \x01(\tR\x0finIfDescription\x12-\n" +
 	"\x12out_if_description\x18\xc5\x10 \x01(\tR\x10outIfDescription\x12)\n" +
@@ -1404,7 +1404,8 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
 	"\x06Teredo\x10\r\x12\n" +
 	"\n" +
-	"\x06Custom\x10c\"6\n" +
+	"\x06Custom\x10cB\x0e\n" +
+	"\f_counts_once\"6\n" +
 	"\n" +
 	"ExtraField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
@@ -1472,6 +1473,7 @@ func file_flow_flow_proto_init() {
 	if File_flow_flow_proto != nil {
 		return
 	}
+	file_flow_flow_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -69,7 +69,8 @@ func (d dialect) key(f *flow.Field) (key string, def bool) {
 		if f.Number == 0 {
 			return "", false
 		}
-		return f.Snake, true // a field without a value takes up no bytes
+		// A field without a value takes up no bytes, but most records count.
+		return f.Snake, f.Kind != flow.KindBool
 	case dialectNetObserv:
 		if f.ID == flow.FieldOutIfName {
 			return "", false

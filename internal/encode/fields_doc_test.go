@@ -224,7 +224,7 @@ own its addresses. '-format' and '-schema' choose their names and renderings:
 
 - In JSON, all fields of the **default set** are in each record, zero or empty when unknown. So are
   **opt-in** fields once '-fields' names them. Protobuf leaves out what is zero or empty, and has
-  all fields of the flow in its default set.
+  all fields of the flow but 'CountsOnce' in its default set.
 - **Generated fields** are in a record only when they are known. The prefix 'P' stands for that of
   '-mapping': with the default mapping 'SrcAddr=Src,DstAddr=Dst' there are 'SrcPod' and 'DstPod'.
 
@@ -261,7 +261,7 @@ flow.proto does not know. Lines of JSON can be written as JSON only.
 | times | Unix seconds, nanoseconds where the name ends in 'Ns' | Unix nanoseconds | milliseconds in 'TimeFlowStartMs' and 'TimeFlowEndMs', else as v1 | Unix nanoseconds |
 | text | a string as the exporter sent it; bytes that are no UTF-8 become U+FFFD | the same | the same | the same |
 | list | an array | the same | the same | repeated |
-| true or false | 'true' or 'false' | the same | the same | bool |
+| true or false | 'true' or 'false' | the same | the same | bool, also if it is false |
 
 **Start and end of a flow** are 0 in v1 if the exporter sends none. Its template decides that, not
 the value. The other schemas then have what goflow2 has, the export time. For an sFlow sample, start

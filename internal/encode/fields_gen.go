@@ -275,8 +275,8 @@ func (e *Protobuf) putOwn(b []byte, n int, r *flow.Record) ([]byte, int) {
 	if v := x.TunnelDstPort; v != 0 && on[flow.FieldTunnelDstPort] {
 		n = putNumber(b, n, 2113, uint64(v))
 	}
-	if on[flow.FieldCountsOnce] && r.CountsOnce() {
-		n = putNumber(b, n, 2114, 1)
+	if on[flow.FieldCountsOnce] {
+		n = putBool(b, n, 2114, r.CountsOnce())
 	}
 	if v := x.ExporterAddress; len(v) != 0 && on[flow.FieldExporterAddress] {
 		b = reserve(b, n, e.room+len(v))

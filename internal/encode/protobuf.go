@@ -370,6 +370,14 @@ func putNumber(b []byte, n int, number uint32, v uint64) int {
 	return putVarint(b, putTag(b, n, number, uint32(protowire.VarintType)), v)
 }
 
+// putBool writes a field that is true or false, also if it is false.
+func putBool(b []byte, n int, number uint32, v bool) int {
+	if v {
+		return putNumber(b, n, number, 1)
+	}
+	return putNumber(b, n, number, 0)
+}
+
 // putBytes writes a field that is bytes.
 func putBytes(b []byte, n int, number uint32, v []byte) int {
 	n = putVarint(b, putTag(b, n, number, uint32(protowire.BytesType)), uint64(len(v)))

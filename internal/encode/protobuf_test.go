@@ -105,6 +105,7 @@ func TestProtobufReference(t *testing.T) {
 	}{
 		{"default", func(m *flowpb.EnrichedFlow) {
 			m.SrcNode, m.SrcZone, m.SrcPodUid, m.SrcStatus, m.DstStatus = "", "", "", "", ""
+			m.CountsOnce = nil
 		}},
 		{"all", func(*flowpb.EnrichedFlow) {}},
 		{"all,-TimeReceived,-EtypeName,-PStatus,-SrcMac", func(m *flowpb.EnrichedFlow) {

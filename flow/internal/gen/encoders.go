@@ -165,7 +165,7 @@ func (e *Protobuf) putOwn(b []byte, n int, r *flow.Record) ([]byte, int) {
 		f := &fields[i]
 		switch f.Kind {
 		case flow.KindBool:
-			p("if on[flow.%s] && %s {\nn = putNumber(b, n, %d, 1)\n}\n", f.ident, f.derived, f.Number)
+			p("if on[flow.%s] {\nn = putBool(b, n, %d, %s)\n}\n", f.ident, f.Number, f.derived)
 		case flow.KindText:
 			p("if v := %s; len(v) != 0 && on[flow.%s] {\nb = appendString(protowire.AppendTag(b[:n], %d, protowire.BytesType), v)\nn = len(b)\nb = reserve(b, n, e.room)\n}\n", f.local(), f.ident, f.Number)
 		case flow.KindAddr:

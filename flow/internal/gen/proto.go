@@ -98,7 +98,7 @@ func ownType(f *field) string {
 	case f.Kind == flow.KindText:
 		return "string"
 	case f.Kind == flow.KindBool:
-		return "bool"
+		return "optional bool" // false is not the same as none
 	case f.Kind == flow.KindAddr:
 		return "bytes"
 	case f.Kind == flow.KindUint && f.Bits < 64:
