@@ -50,6 +50,11 @@ var oppositeElements = func() map[uint16]uint16 {
 		{iePostSourceMacAddress, iePostDestinationMacAddress},
 		{ieVlanID, iePostVlanID},
 		{ieIngressVRFID, ieEgressVRFID},
+		{iePostNATSourceIPv4Address, iePostNATDestIPv4Address},
+		{iePostNATSourceIPv6Address, iePostNATDestIPv6Address},
+		{iePostNAPTSourcePort, iePostNAPTDestinationPort},
+		{asaXlateSourceAddress, asaXlateDestinationAddr},
+		{asaXlateSourcePort, asaXlateDestinationPort},
 	} {
 		m[pair[0]], m[pair[1]] = pair[1], pair[0]
 	}
@@ -61,7 +66,7 @@ func forwardOnly(id uint16) bool {
 	switch id {
 	case ieIPClassOfService, ieTCPControlBits, ieFlowLabelIPv6, ieMinimumTTL, ieFragmentIdentification, iePostIPClassOfService,
 		ieIPNextHopIPv4Address, ieBGPNextHopIPv4Address, ieIPNextHopIPv6Address, ieBGPNextHopIPv6Address,
-		ieFlowDirection, ieInterfaceName, ieInterfaceDescription, ieFragmentOffset, ieIPTTL, ieIPDiffServCodePoint, ieFragmentFlags,
+		ieFlowDirection, ieInterfaceName, ieInterfaceDescription, ieVRFName, ieFragmentOffset, ieIPTTL, ieIPDiffServCodePoint, ieFragmentFlags,
 		ieMPLSTopLabelStackSection, ieMPLSLabelStackSection2, ieMPLSLabelStackSection3,
 		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieDataLinkFrameSize, ieDataLinkFrameSection:
 		return true

@@ -212,6 +212,10 @@ func BenchmarkHostile(b *testing.B) {
 		{"templates that change beside rates of other ports", nil, ipfixMessage(0, 1, repeat(2500, func(i int) []byte {
 			return append(set(2, templateRecord(256, ie{4, uint16(i%2 + 1), 0})), set(256, []byte{6, 6})...)
 		})...)},
+		{"names that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 2, 0}, ie{82, 2, 0})))},
+			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
+		{"names of many interfaces", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 3, 0}, ie{82, 1, 0})))},
+			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint8(i>>16), uint16(i+1), "x") })...))},
 		{"sFlow samples", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, rawHeader(1, 100, ethernet(0x0800, ipv4Packet(17, 0, udpHeader(10)))))}, 500)...)},
 		{"sFlow records", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, slices.Repeat([][]byte{rawHeader(1, 100, nil)}, 900)...)}, 2)...)},
 	} {
@@ -227,6 +231,7 @@ func BenchmarkHostile(b *testing.B) {
 					d.Datagram(netip.AddrPortFrom(testSource.Addr(), 1+port), AnyFlow, interfaceRates, testTime)
 				}
 			}
+			d.wantedNames = nameIfs | nameVRFs | nameApplicationID
 			for _, g := range bc.before {
 				d.Datagram(testSource, AnyFlow, g, testTime)
 			}

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -80,6 +81,17 @@ var fills = map[string]func(t *exporters){
 			}
 		}
 	},
+	"names": func(t *exporters) {
+		for i := range 50 {
+			e := t.get(forged(i).Addr(), 1)
+			for n := range 1000 {
+				e.learnName(namedEntry{
+					nameKey: nameKey{nameOfInterface, uint64(n % 300)}, nameSource: nameSource{1, uint16(n / 100), 1},
+					name: fmt.Append(nil, "eth", n), description: []byte("uplink"),
+				})
+			}
+		}
+	},
 	"templates that change": func(t *exporters) {
 		for i := range 100 {
 			e := t.get(forged(i).Addr(), 1)
@@ -98,6 +110,7 @@ var fills = map[string]func(t *exporters){
 				e.learnTemplate(testTemplate(uint32(n%7), n, (i*3000+n)%50_000, 1+n%40), 1, int64(n))
 				setSelectorRate(e, uint32(n), uint64(n+1), 5)
 				e.setBootTime(1, uint32(n), 5, 1)
+				e.learnName(namedEntry{nameKey: nameKey{nameOfVRF, uint64(n)}, nameSource: nameSource{1, uint16(n), 1}, name: make([]byte, n%maxNameLen)})
 			}
 		}
 	},
@@ -382,6 +395,7 @@ func TestRecordDecodersAreEvictedOneByOne(t *testing.T) {
 func TestWorkersShareBudget(t *testing.T) {
 	c, _ := newWith(t, Config{TemplatesHold: time.Minute})
 	c.exporters.totalBudget, c.exporters.exporterBudget = 1<<20, 128<<10
+	c.cfg.Fields.Add(flow.FieldInIfName)
 	const workers = 4
 	var wg sync.WaitGroup
 	for w := range workers {
@@ -395,6 +409,10 @@ func TestWorkersShareBudget(t *testing.T) {
 					set(2, templateRecord(id, ie{uint16(1000 + (i+w)%300), 4, 0})),
 					set(3, optionsRecord(400, 1, ie{302, 4, 0}, ie{34, 4, 0}, ie{160, 8, 0})),
 					set(400, be(uint32(i), uint32(i), uint64(i))),
+					set(3, optionsRecord(401, 1, ie{10, 2, 0}, ie{82, 4, 0})),
+					set(401, be(uint16(i%5+1), uint32(i)), be(uint16(i%7+1), "eth0")),
+					set(2, templateRecord(255+256, ie{8, 4, 0}, ie{10, 2, 0})),
+					set(255+256, be(uint32(i), uint16(i%7+1))),
 					set(id, be(uint32(1)))), testTime+int64(i))
 			}
 			if n := d.metrics.drops[dropPanic].Load(); n > 0 {

@@ -67,12 +67,12 @@ type compiler struct {
 	last map[uint16]int
 	// hasBytes and hasPackets report whether the usual counters are there.
 	hasBytes, hasPackets bool
-	// names counts the interface names so far.
-	names int
+	// texts counts the texts so far of which there may be two.
+	texts map[uint16]int
 }
 
 func (rd *recordDecoder) compile(elements []element) direction {
-	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements}
+	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements, texts: make(map[uint16]int)}
 	c.layOut()
 	c.hasBytes, c.hasPackets = c.find(ieOctetDeltaCount) >= 0, c.find(iePacketDeltaCount) >= 0
 	for _, el := range elements {
@@ -86,6 +86,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	}
 	c.addCounters()
 	c.addTimes()
+	c.direction.outer = c.findOuterHeader()
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }
@@ -167,7 +168,11 @@ func (c *compiler) addGoflow2Field(el element) {
 // addElement adds an extra field for an element that maps to one field.
 func (c *compiler) addElement(el element) {
 	if f, ok := flow.FieldByElement(el.Element); ok {
-		c.addExtra(setField(f.ID), el.index)
+		if len(f.Elements) > 1 {
+			c.addExtra(setOneOf(f, el.Element), el.index)
+		} else {
+			c.addExtra(setField(f.ID), el.index)
+		}
 		return
 	}
 	if el.PEN != penIANA {
@@ -178,13 +183,19 @@ func (c *compiler) addElement(el element) {
 		if c.rd.tmpl.fields[el.index].Length > 0 {
 			c.addExtra(extraField{op: opEtypeIfZero}, el.index)
 		}
-	case ieInterfaceName:
+	case ieInterfaceName, ieInterfaceDescription, ieVRFName:
 		// Open vSwitch sends the name twice in the templates of outgoing packets:
 		// of the ingress, then of the egress interface.
-		if c.names < len(interfaceNames) {
-			c.addExtra(interfaceNames[c.names], el.index)
+		if n := c.texts[el.ID]; n < len(textPairs[el.ID]) {
+			c.addExtra(textPairs[el.ID][n], el.index)
 		}
-		c.names++
+		c.texts[el.ID]++
+	case ieApplicationID:
+		c.addExtra(extraField{op: opApplicationID}, el.index)
+	case ieApplicationDescription:
+		if c.find(ieApplicationName) < 0 {
+			c.addExtra(setField(flow.FieldApplicationName), el.index)
+		}
 	}
 }
 
@@ -194,7 +205,7 @@ func (c *compiler) addExtra(x extraField, index int) {
 	x.index = uint16(index)
 	d := &c.direction
 	for i := range d.extra {
-		if d.extra[i].op == x.op && d.extra[i].field == x.field {
+		if d.extra[i].op == x.op && d.extra[i].field == x.field && d.extra[i].variant == x.variant {
 			d.extra[i].index = x.index
 			return
 		}

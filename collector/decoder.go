@@ -28,6 +28,10 @@ type Decoder struct {
 	errors    *errorLog
 	policy    *policy
 	handler   flow.Handler
+	// wantedNames says which names of options data somebody asks for.
+	wantedNames naming
+	// elements are those that the user has made fields of.
+	elements *extraElements
 
 	rec   flow.Record
 	addrs [12]byte // of a v5 record

@@ -36,6 +36,9 @@ type exporter struct {
 
 	mu sync.RWMutex
 	knowledge
+	// names are those of interfaces, VRFs and applications in options data. Readers
+	// need no lock.
+	names optionsTable
 	// ownBytes is the size of this struct and its maps, shapeBytes that of the
 	// shapes in use.
 	ownBytes, shapeBytes int64
@@ -266,7 +269,7 @@ func (e *exporter) changed() {
 // is held.
 func (e *exporter) account() {
 	own := allocated(int64(unsafe.Sizeof(*e))) + e.templateMapBytes() + e.shapeUses.bytes() +
-		e.rates.bytes() + e.selectors.bytes() + e.bootTimes.bytes()
+		e.rates.bytes() + e.selectors.bytes() + e.bootTimes.bytes() + e.names.bytes()
 	e.all.bytes.Add(own - e.ownBytes)
 	e.ownBytes = own
 	e.bytes.Store(own + e.shapeBytes)
@@ -300,8 +303,8 @@ func (e *exporter) hasRoomFor(m *sizedMap[portKey, learnedTemplate], s *shape) b
 
 // fits reports whether the exporter's budget holds templates, sampling rates and
 // boot times of the given sizes. An eighth of it is kept for each of the three, so
-// that no kind can leave another without room.
+// that no kind can leave another without room, and one for names (learnName).
 func (e *exporter) fits(templates, rates, bootTimes int64) bool {
 	kept := e.all.exporterBudget / 8
-	return int64(unsafe.Sizeof(*e))+max(templates, kept)+max(rates, kept)+max(bootTimes, kept) <= e.all.exporterBudget
+	return int64(unsafe.Sizeof(*e))+kept+max(templates, kept)+max(rates, kept)+max(bootTimes, kept) <= e.all.exporterBudget
 }

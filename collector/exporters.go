@@ -158,6 +158,7 @@ func (t *exporters) forget(e *exporter) {
 	t.bytes.Add(-e.ownBytes)
 	e.evicted.Store(true)
 	e.knowledge = knowledge{}
+	e.names.clear()
 	e.ownBytes, e.shapeBytes = 0, 0
 	e.changed()
 }

@@ -33,7 +33,7 @@ type samplingOption struct {
 }
 
 // decodeOptions reads a record of options data: sampling rates, what selection
-// sequences are made of, and the boot time.
+// sequences are made of, the boot time, and names.
 func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
@@ -60,6 +60,9 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 		default:
 			o.add(f.Type, v)
 		}
+	}
+	if t.hasNames {
+		d.decodeNames(t, b, o.domain)
 	}
 	e, port, now := d.peer.exporter, d.peer.source.Port(), d.received/1e9
 	if boot != 0 {

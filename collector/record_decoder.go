@@ -28,6 +28,14 @@ type recordDecoder struct {
 	// sampler and sequence are the indexes of the fields with the ids of the sampler
 	// and of the selection sequence, or -1.
 	sampler, sequence int
+	// application is the index of the field with the application's id, valid where a
+	// direction names it. applicationID has room for its text.
+	application   int
+	applicationID []byte
+	// elementValues has room for the elements of the user's list.
+	elementValues []flow.ElementValue
+	// hasNames reports whether the template is one of options data with names.
+	hasNames bool
 	// reverseCounters are the fields that hold the counters of the other direction.
 	reverseCounters []uint16
 }
@@ -44,6 +52,12 @@ type direction struct {
 	extra    []extraField
 	// hasStart and hasEnd report whether the template has times that goflow2 reads.
 	hasStart, hasEnd bool
+	// elements are the fields with elements of the user's list.
+	elements []elementField
+	// outer is where the template has the outer header of a tunnel, nil if it has none.
+	outer *outerHeader
+	// names says which numbers options data may give a name to.
+	names naming
 	// openVSwitch reports whether the template is one of Open vSwitch's.
 	openVSwitch bool
 }
@@ -55,11 +69,12 @@ type variableField struct {
 
 // extraField fills in one element that goflow2's producer does not read.
 type extraField struct {
-	op    extraOp
-	field flow.FieldID // of opSet...
-	index uint16       // of the element in the template
-	boot  int16        // opStartUptime, opEndUptime: the element with the boot time, or -1
-	mask  uint64       // opSetUint: the largest number that the field can hold
+	op      extraOp
+	field   flow.FieldID // of opSet...
+	index   uint16       // of the element in the template
+	boot    int16        // opStartUptime, opEndUptime: the element with the boot time, or -1
+	variant uint8        // opSet...UnlessZero: which of the elements that may fill the field
+	mask    uint64       // opSetUint: the largest number that the field can hold
 }
 
 type extraOp uint8
@@ -68,6 +83,9 @@ const (
 	opSetUint extraOp = iota
 	opSetAddr
 	opSetText
+	opSetUintUnlessZero
+	opSetAddrUnlessZero
+	opApplicationID
 	opReverseBiflowDirection
 	opEtypeIfZero
 	opBytes
@@ -173,6 +191,9 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 		return
 	}
 	d.rec.Msg.SamplingRate = d.samplingRate(t, b, d.rec.Msg.SamplingRate)
+	if dir.names != 0 {
+		d.addNames(dir.names, t, b, h.domain)
+	}
 	d.rec.Msg.ObservationDomainId = h.domain
 	d.emit(h.proto, h.sequence, d.peer.address)
 }
@@ -203,6 +224,12 @@ func (d *direction) fill(r *flow.Record, t *templateBinding, record []byte, expo
 		}
 		x.apply(r, t, record, v)
 	}
+	if len(d.elements) > 0 {
+		r.Extra.Elements = d.readElements(t.recordDecoder, record)
+	}
+	if d.outer != nil {
+		d.outer.fill(r, t.recordDecoder, record)
+	}
 	if d.openVSwitch {
 		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
 	}
@@ -217,6 +244,15 @@ func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte)
 		r.SetBytes(x.field, v)
 	case opSetText:
 		r.SetBytes(x.field, text(v))
+	case opSetUintUnlessZero:
+		if n := number(v) & x.mask; n != 0 {
+			r.SetUint(x.field, n)
+		}
+	case opSetAddrUnlessZero:
+		setAddrUnlessZero(r, x.field, v)
+	case opApplicationID:
+		t.applicationID = appendApplicationID(t.applicationID[:0], v)
+		r.Extra.ApplicationID = t.applicationID
 	case opReverseBiflowDirection:
 		r.Extra.BiFlowDirection = oppositeBiflowDirection(uint8(number(v)))
 	case opEtypeIfZero:
@@ -256,6 +292,17 @@ func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte)
 	case opEndNTP:
 		m.TimeFlowEndNs = protoproducer.ConvertNTPEpoch(number(v))
 	}
+}
+
+// setAddrUnlessZero sets an address of which a record may have several, one for each
+// family. A zero never replaces another one. Of two others that of the flow's family
+// counts.
+func setAddrUnlessZero(r *flow.Record, field flow.FieldID, v []byte) {
+	known := r.Bytes(field)
+	if len(v) == 0 || len(known) > 0 && (allZero(v) && !allZero(known) || allZero(v) == allZero(known) && len(v) != len(r.Msg.SrcAddr)) {
+		return
+	}
+	r.SetBytes(field, v)
 }
 
 // bootTime returns the exporter's boot in Unix milliseconds: the record's own,

@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // templateBinding is a record decoder as one exporter's template uses it.
@@ -103,6 +105,8 @@ func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 		return rd
 	}
 	rd := newRecordDecoder(t)
+	rd.setNames(d.wantedNames)
+	rd.setElements(d.elements)
 	rd.bytes = rd.size()
 	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > decodersBudget {
 		id, old, _ := victim(maps.All(d.recordDecoders), func(a, b *recordDecoder) bool { return a.lastUsed < b.lastUsed })
@@ -125,14 +129,15 @@ func (rd *recordDecoder) size() int {
 	n := emptyDecoderBytes + int(rd.tmpl.bytes()) + 4*25 +
 		cap(rd.scratch) + 128 + // lines of cache around it
 		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) +
-		cap(rd.reverseCounters)*8
+		cap(rd.reverseCounters)*8 + cap(rd.applicationID) + cap(rd.elementValues)*int(unsafe.Sizeof(flow.ElementValue{}))
 	for _, d := range []*direction{&rd.forward, rd.reverse} {
 		if d != nil {
 			const boxedValue = 24 // the header of a slice in an interface
 			n += cap(d.fields)*(int(unsafe.Sizeof(netflow.DataField{}))+boxedValue) +
 				cap(d.variable)*int(unsafe.Sizeof(variableField{})) +
 				cap(d.extra)*int(unsafe.Sizeof(extraField{})) +
-				int(unsafe.Sizeof(direction{}))
+				cap(d.elements)*int(unsafe.Sizeof(elementField{})) +
+				int(unsafe.Sizeof(direction{})) + int(unsafe.Sizeof(outerHeader{}))
 		}
 	}
 	return n + n/8 // size classes

@@ -150,14 +150,35 @@ func numberCell(f *flow.Field) string {
 	return strconv.Itoa(int(f.Number))
 }
 
+// origins says what fills a field besides the elements of its row.
+var origins = map[flow.FieldID]string{
+	flow.FieldInIfName:         "IE 82; of two in a record the first is the ingress interface's. Else options data that have IE 82 with the number of `InIf` (IE 10 or 14, or the scope Interface of NetFlow v9)",
+	flow.FieldOutIfName:        "as `InIfName`, by `OutIf`",
+	flow.FieldInIfDescription:  "IE 83, as IE 82 for `InIfName`",
+	flow.FieldOutIfDescription: "IE 83, as IE 82 for `OutIfName`",
+	flow.FieldIngressVrfName:   "IE 236; of two in a record the first is the ingress VRF's. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
+	flow.FieldEgressVrfName:    "as `IngressVrfName`, by `EgressVrfID`",
+	flow.FieldCountsOnce:       "Open vSwitch's templates and tunnels, see [traffic-metrics.md](traffic-metrics.md); true for other exporters, and for input that does not say",
+	flow.FieldExporterAddress:  "the datagram's source, where an sFlow agent has another address",
+	flow.FieldApplicationID:    "IE 95, engine and selector as decimal numbers; a selector of more than 8 bytes is in hexadecimal",
+	flow.FieldApplicationName:  "IE 94 where there is no 96; else options data that have IE 96 or 94 with the same application (IE 95)",
+	flow.FieldTunnelSrcAddr:    outerOrigin + "8 or 27",
+	flow.FieldTunnelDstAddr:    outerOrigin + "12 or 28",
+	flow.FieldTunnelProto:      outerOrigin + "4",
+	flow.FieldTunnelSrcPort:    outerOrigin + "7",
+	flow.FieldTunnelDstPort:    outerOrigin + "11",
+}
+
+const outerOrigin = "the first of two of IE "
+
 // originCell shows the elements that fill a field.
 func originCell(f *flow.Field) string {
 	var names []string
 	for _, e := range f.Elements {
 		names = append(names, e.String())
 	}
-	if f.ID == flow.FieldInIfName || f.ID == flow.FieldOutIfName {
-		names = append(names, "IE 82; of two in a record the first is the ingress interface's")
+	if more, ok := origins[f.ID]; ok {
+		names = append(names, more)
 	}
 	return strings.Join(names, ", ")
 }
@@ -182,6 +203,8 @@ func kindCell(k flow.ValueKind) string {
 		return "list of addresses"
 	case flow.KindLayers:
 		return "list of names"
+	case flow.KindBool:
+		return "true or false"
 	}
 	panic(fmt.Sprintf("kind %d has no name", k))
 }
@@ -207,7 +230,7 @@ own its addresses. '-format' and '-schema' choose their names and renderings:
 
 - In JSON, all fields of the **default set** are in each record, zero or empty when unknown. So are
   **opt-in** fields once '-fields' names them. Protobuf leaves out what is zero or empty, and has
-  all fields of the flow in its default set.
+  all fields of the flow but 'CountsOnce' in its default set.
 - **Generated fields** are in a record only when they are known. The prefix 'P' stands for that of
   '-mapping': with the default mapping 'SrcAddr=Src,DstAddr=Dst' there are 'SrcPod' and 'DstPod'.
 
@@ -244,6 +267,7 @@ flow.proto does not know. Lines of JSON can be written as JSON only.
 | times | Unix seconds, nanoseconds where the name ends in 'Ns' | Unix nanoseconds | milliseconds in 'TimeFlowStartMs' and 'TimeFlowEndMs', else as v1 | Unix nanoseconds |
 | text | a string as the exporter sent it; bytes that are no UTF-8 become U+FFFD | the same | the same | the same |
 | list | an array | the same | the same | repeated |
+| true or false | 'true' or 'false' | the same | the same | bool, also if it is false |
 
 **Start and end of a flow** are 0 in v1 if the exporter sends none. Its template decides that, not
 the value. The other schemas then have what goflow2 has, the export time. For an sFlow sample, start
@@ -264,7 +288,7 @@ is the number in flow.proto. Those below 2000 are goflow2’s.
 var docGenerated = docText(`
 In netobserv, 'Dscp' is the upper six bits of the type of service. 'Interfaces' comes with
 'IfDirections': they have the name of each interface that has one, and its direction, ingress (0) or
-egress (1).
+egress (1). '+Duplicate' is the opposite of 'CountsOnce'.
 
 ## Generated fields
 
@@ -279,7 +303,7 @@ every record.
 
 netobserv also has '"_RecordType":"flowLog"' in each record, which is a label of NetObserv’s Loki
 streams. It lacks what flowlogs-pipeline computes from its own settings: 'K8S_FlowLayer',
-'Duplicate', subnet labels, conversations. It lacks what only an eBPF agent sees: DNS, drops,
+subnet labels, conversations. It lacks what only an eBPF agent sees: DNS, drops,
 round-trip times. 'Flags' are the flags of the TCP header, without NetObserv’s combinations (0x100
 and above).
 

@@ -60,6 +60,7 @@ var derived = map[string]string{
 	"TimeFlowEndNs":   "r.endNs()",
 	"TimeReceived":    "r.Msg.TimeReceivedNs / 1e9",
 	"TimeReceivedNs":  "r.Msg.TimeReceivedNs",
+	"CountsOnce":      "r.CountsOnce()",
 }
 
 // uints are the types of the numbers of [flow.OwnFields], by width.
@@ -94,6 +95,8 @@ func resolve() ([]field, error) {
 				return nil, fmt.Errorf("%s: goflow2 has no field %d", f.Name, f.Number)
 			}
 			f.path, f.typ = "r.Msg."+in.Name, in.Type
+		case f.Own() && f.Kind == flow.KindBool && f.derived != "":
+			f.typ = reflect.TypeFor[bool]()
 		case f.Own():
 			f.path = "r.Extra." + goName(f.Name)
 			switch f.Kind {
@@ -200,7 +203,7 @@ func accessors(fields []field) string {
 	}
 	p(")\n")
 
-	own := byNumber(fields, (*flow.Field).Own)
+	own := slices.DeleteFunc(byNumber(fields, (*flow.Field).Own), func(f field) bool { return f.path == "" })
 	p(`
 // OwnFields holds the fields that goflow2's message lacks, by their number in
 // flow.proto. Zero and empty values are those that the exporter did not send.
@@ -265,6 +268,13 @@ type OwnFields struct {
 		return "return &" + f.path
 	})
 	p("return nil\n}\n")
+	accessor("// Bool returns the value of a field of kind KindBool, false for others.", "Bool(id FieldID) bool", func(f *field) string {
+		if f.Kind != flow.KindBool {
+			return ""
+		}
+		return "return " + f.derived
+	})
+	p("return false\n}\n")
 	p(`
 // SetBytes sets a field of kind KindAddr or KindText; it does nothing for others.
 // The record keeps v itself.
