@@ -12,6 +12,7 @@ type eval struct {
 	r       *flow.Record
 	unknown []byte   // the unknown fields of a message that came over a pipe
 	buf     [64]byte // room for the text of one address, until the next one
+	hex     []byte   // room for the text of one element, until the next one
 }
 
 // kind is the type of an operand.

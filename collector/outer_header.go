@@ -1,0 +1,73 @@
+package collector
+
+import (
+	"bytes"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// outerHeader says where a template has elements twice: first those of the outer header
+// of a tunnel, then those of the packet inside, which are the flow's (RFC 7011, 8: the
+// order of several is that of their treatment by the Metering Process; for IP in IP
+// the first address is the outer header's). An index is -1 where the element is there
+// once at most.
+type outerHeader struct {
+	src4, dst4, src6, dst6, proto, srcPort, dstPort int
+}
+
+// findOuterHeader returns where the template has an outer header, nil if it has none.
+func (c *compiler) findOuterHeader() *outerHeader {
+	first := func(id uint16) int {
+		i := c.find(id)
+		for _, el := range c.elements {
+			if el.PEN == penIANA && !el.skip && el.ID == id && el.index > i {
+				return i
+			}
+		}
+		return -1
+	}
+	o := &outerHeader{
+		src4: first(ieSourceIPv4Address), dst4: first(ieDestinationIPv4Address),
+		src6: first(ieSourceIPv6Address), dst6: first(ieDestinationIPv6Address),
+		proto: first(ieProtocolIdentifier), srcPort: first(ieSourceTransportPort), dstPort: first(ieDestinationTransportPort),
+	}
+	if o.src4 < 0 && o.dst4 < 0 && o.src6 < 0 && o.dst6 < 0 {
+		return nil
+	}
+	return o
+}
+
+// fill sets the fields of the tunnel. The addresses of the flow are set already: where
+// they are the same, there is no tunnel, and an exporter sends its elements twice.
+func (o *outerHeader) fill(r *flow.Record, rd *recordDecoder, record []byte) {
+	value := func(i int) []byte {
+		if i < 0 {
+			return nil
+		}
+		return rd.value(record, i)
+	}
+	address := func(i4, i6 int) []byte {
+		if v := value(i4); len(v) == 4 && !allZero(v) {
+			return v
+		}
+		if v := value(i6); len(v) == 16 && !allZero(v) {
+			return v
+		}
+		return nil
+	}
+	src, dst := address(o.src4, o.src6), address(o.dst4, o.dst6)
+	if (src == nil || bytes.Equal(src, r.Msg.SrcAddr)) && (dst == nil || bytes.Equal(dst, r.Msg.DstAddr)) {
+		return
+	}
+	x := &r.Extra
+	x.TunnelSrcAddr, x.TunnelDstAddr = src, dst
+	if o.proto >= 0 {
+		r.SetUint(flow.FieldTunnelProto, number(value(o.proto)))
+	}
+	if o.srcPort >= 0 {
+		r.SetUint(flow.FieldTunnelSrcPort, number(value(o.srcPort)))
+	}
+	if o.dstPort >= 0 {
+		r.SetUint(flow.FieldTunnelDstPort, number(value(o.dstPort)))
+	}
+}
