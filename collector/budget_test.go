@@ -337,6 +337,22 @@ func TestFleet(t *testing.T) {
 	}
 }
 
+// TestManyPorts has many Open vSwitches send from one address, behind a NAT. Each has
+// its templates.
+func TestManyPorts(t *testing.T) {
+	n := 1000
+	if testing.Short() || race.Enabled {
+		n = 100
+	}
+	got := decodeCapture(t, n, func(i int, g datagram) datagram {
+		g.source = netip.AddrPortFrom(g.source.Addr(), uint16(i))
+		return g
+	})
+	if got != uint64(105*n) {
+		t.Errorf("%d records of %d ports, want %d", got, n, 105*n)
+	}
+}
+
 // TestPeersAreEvictedOneByOne floods a worker with sources. One that sends all the
 // time is followed all the time.
 func TestPeersAreEvictedOneByOne(t *testing.T) {
@@ -414,7 +430,16 @@ func TestWorkersShareBudget(t *testing.T) {
 					set(2, templateRecord(255+256, ie{8, 4, 0}, ie{10, 2, 0})),
 					set(255+256, be(uint32(i), uint16(i%7+1))),
 					set(id, be(uint32(1)))), testTime+int64(i))
+				// Another port has sent no template.
+				source = netip.AddrPortFrom(source.Addr(), uint16(9+i%2))
+				d.Datagram(source, AnyFlow, ipfixMessage(0, domain, set(id, be(uint32(1)))), testTime+int64(i))
+				if i%100 == w {
+					c.exporters.lendTemplates(testTime+int64(i), true)
+				}
+				d.decodeLent()
 			}
+			c.exporters.lendTemplates(testTime, true)
+			d.decodeLent()
 			if n := d.metrics.drops[dropPanic].Load(); n > 0 {
 				t.Errorf("%d panics", n)
 			}

@@ -100,12 +100,12 @@ type learnedTemplate struct {
 type ovsTemplates struct {
 	last *shape // of the template that came last
 	n    int32
-	sum  uint64 // of the hashes of all shapes
+	sum  uint32 // of the hashes of all shapes
 }
 
 // shape returns the one shape that all templates have, nil if they differ.
 func (o *ovsTemplates) shape() *shape {
-	if o.sum != uint64(o.n)*o.last.hash {
+	if o.sum != uint32(o.n)*o.last.hash {
 		return nil
 	}
 	return o.last
@@ -217,7 +217,7 @@ func (e *exporter) countTemplate(k portKey, s *shape, n int32) {
 		e.openVSwitch.put(id, ovsTemplates{s, 1, s.hash})
 		return
 	}
-	o.sum += uint64(n) * s.hash // modulo 2^64
+	o.sum += uint32(n) * s.hash // modulo 2^32
 	if o.n += n; o.n == 0 {
 		e.openVSwitch.delete(id)
 	} else if n > 0 {

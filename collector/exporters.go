@@ -15,7 +15,7 @@ import (
 const (
 	// defaultExporterBudget is for one exporter. It holds 64 observation domains
 	// with the 89 templates that Open vSwitch has in each many times over.
-	// Behind one address it holds 2,000 of them with 89 templates each.
+	// Behind one address it holds 1,000 exporters with these templates.
 	defaultExporterBudget = 16 << 20
 	// defaultTotalBudget is for all exporters. It holds 4,096 of them with 4
 	// domains of 88 templates each.

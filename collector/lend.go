@@ -45,6 +45,19 @@ type loan struct {
 	refreshed uint32
 }
 
+// waitToBorrow notes that a set waits, to which a template may be lent if its port
+// sends none. e.mu is held.
+func (e *exporter) waitToBorrow(s *heldSet) {
+	if e.ports.get(portNumber(s.port)+1) != nil {
+		return
+	}
+	at := s.received + int64(lendAfter)
+	e.lendAt = min(e.lendAt, at)
+	if until := at + int64(time.Second); e.all.lendUntil.Load() < until {
+		e.all.lendUntil.Store(until)
+	}
+}
+
 // returnLent ends what was lent to a port, which now sends its first template. e.mu is
 // held.
 func (e *exporter) returnLent(port uint16) {

@@ -6,7 +6,6 @@ import (
 	"math"
 	"net/netip"
 	"slices"
-	"time"
 )
 
 // Budgets of the data sets that wait for their template, in bytes: of one exporter
@@ -75,11 +74,7 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		e.heldDomains[id] = append(e.heldDomains[id], k.domain)
 	}
 	e.held[s.portKey()] = append(waiting, s)
-	lendAt := s.received + int64(lendAfter)
-	e.lendAt = min(e.lendAt, lendAt)
-	if lendUntil := lendAt + int64(time.Second); t.lendUntil.Load() < lendUntil {
-		t.lendUntil.Store(lendUntil)
-	}
+	e.waitToBorrow(s)
 	e.order = append(e.order, s)
 	e.countHeld(s, 1)
 	return true

@@ -220,7 +220,7 @@ func (d *Decoder) samplingRate(t *templateBinding, record []byte, told uint64) u
 	if told != 0 {
 		return told
 	}
-	a := &t.rate
+	a := &t.optionsRate
 	if t.rateByRecord {
 		a = d.recordRate(t, record)
 	}
@@ -253,9 +253,9 @@ func (d *Decoder) recordRate(t *templateBinding, record []byte) *answer {
 	if c.generation == t.generation && c.query == q && d.received < c.answer.until {
 		return &c.answer
 	}
-	a, ok := p.exporter.rateByRecord(&q, t.rate, d.received/1e9, d.mayAskPorts)
+	a, ok := p.exporter.rateByRecord(&q, t.optionsRate, d.received/1e9, d.mayAskPorts)
 	if !ok {
-		return &t.rate
+		return &t.optionsRate
 	}
 	*c = cachedRate{q, t.generation, a}
 	return &c.answer

@@ -47,7 +47,7 @@ type shape struct {
 	// id encodes the version and all fields: equal ids mean equal records.
 	id string
 	// hash is one of id, which nobody can foresee.
-	hash uint64
+	hash uint32
 	// openVSwitch reports whether it is one of Open vSwitch's for packets.
 	openVSwitch bool
 	// templates counts the templates of all exporters that have this shape;
@@ -95,7 +95,7 @@ func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) 
 		return nil
 	}
 	s.id = string(b)
-	s.hash = maphash.String(shapeSeed, s.id)
+	s.hash = uint32(maphash.String(shapeSeed, s.id))
 	s.openVSwitch = key.version == 10 && !options && fromOpenVSwitch(s.fields)
 	return &template{key, s}
 }

@@ -16,13 +16,13 @@ type templateBinding struct {
 	// generation is the exporter's, from which the rest was taken.
 	generation uint64
 	whose      fallback // whose template it is
-	// rate is the sampling rate that options data gives to records that name no
+	// optionsRate is the sampling rate that options data gives to records that name no
 	// interface and no selector with a rate of its own. rateByRecord reports whether
 	// there are such rates.
-	rate         answer
+	optionsRate  answer
 	rateByRecord bool
 	bootTime     uint64 // from options data, in Unix milliseconds; 0 if unknown
-	// until is how long rate and bootTime stay the same, in Unix nanoseconds.
+	// until is how long optionsRate and bootTime stay the same, in Unix nanoseconds.
 	until int64
 }
 
@@ -75,9 +75,9 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 // askExporter finds out what options data says, at the given time (Unix seconds).
 func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) {
 	k := b.key
-	b.rate = e.samplingRate(rateQuery{domain: k.domain, version: k.version, port: port}, now)
+	b.optionsRate = e.samplingRate(rateQuery{domain: k.domain, version: k.version, port: port}, now)
 	boot := e.bootTime(port, k.domain, now)
-	b.bootTime, b.until = boot.value, min(b.rate.until, boot.until)
+	b.bootTime, b.until = boot.value, min(b.optionsRate.until, boot.until)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	kinds := &e.rates.kinds
