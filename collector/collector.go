@@ -91,7 +91,7 @@ type Collector struct {
 	exporters  *exporters
 	errors     *errorLog
 	policy     *policy
-	elements   *extraElements
+	elements   *userElements
 	own        *workerMetrics // of what no worker counts
 	opened     bool
 
@@ -120,7 +120,7 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 		log:        log,
 		errors:     &errorLog{log: log},
 		policy:     newPolicy(&cfg),
-		elements:   newExtraElements(cfg.Elements),
+		elements:   newUserElements(cfg.Elements),
 		own:        new(workerMetrics),
 		inputs:     make(map[string]prometheus.Counter),
 	}

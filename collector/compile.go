@@ -79,7 +79,7 @@ type compiler struct {
 }
 
 func (rd *recordDecoder) compile(elements []element) direction {
-	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements, texts: make(map[uint16]int)}
+	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements}
 	c.layOut()
 	c.hasBytes, c.hasPackets = c.find(ieOctetDeltaCount) >= 0, c.find(iePacketDeltaCount) >= 0
 	c.addICMP()
@@ -237,6 +237,9 @@ func (c *compiler) addElement(el element) {
 		// of the ingress, then of the egress interface.
 		if n := c.texts[el.ID]; n < len(textPairs[el.ID]) {
 			c.addExtra(textPairs[el.ID][n], el.index)
+		}
+		if c.texts == nil {
+			c.texts = make(map[uint16]int)
 		}
 		c.texts[el.ID]++
 	case ieApplicationID:

@@ -31,7 +31,7 @@ type Decoder struct {
 	// wantedNames says which names of options data somebody asks for.
 	wantedNames naming
 	// elements are those that the user has made fields of.
-	elements *extraElements
+	elements *userElements
 
 	rec     flow.Record
 	addrs   [12]byte // of a record of NetFlow v1, v5 or v7

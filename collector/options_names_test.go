@@ -234,7 +234,7 @@ func TestNamesAllocations(t *testing.T) {
 	}
 	records := 0
 	d := namingDecoder(t, func(r *flow.Record) { records += len(r.Extra.InIfName) }, nameFields...)
-	d.elements = newExtraElements([]flow.ExtraElement{{Element: flow.Element{ID: 1000}, Name: "One"}})
+	d.elements = newUserElements([]flow.ExtraElement{{Element: flow.Element{ID: 1000}, Name: "One"}})
 	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{10, 4, 0}, ie{82, 4, 0})), set(300, be(uint32(3), "eth3"))), testTime)
 	template := templateRecord(256, ie{8, 4, 0}, ie{10, 4, 0}, ie{14, 4, 0}, ie{95, 4, 0}, ie{1000, 4, 0})
 	record := be("\x0a\x00\x00\x01", uint32(3), uint32(4), uint32(1), uint32(5))

@@ -17,19 +17,33 @@ type outerHeader struct {
 
 // findOuterHeader returns where the template has an outer header, nil if it has none.
 func (c *compiler) findOuterHeader() *outerHeader {
-	first := func(id uint16) int {
-		i := c.find(id)
-		for _, el := range c.elements {
-			if el.PEN == penIANA && !el.skip && el.ID == id && el.index > i {
-				return i
+	o := &outerHeader{-1, -1, -1, -1, -1, -1, -1}
+	seen := [...]struct {
+		id    uint16
+		first int // index of the first one, -1 until then
+		outer *int
+	}{
+		{ieSourceIPv4Address, -1, &o.src4},
+		{ieDestinationIPv4Address, -1, &o.dst4},
+		{ieSourceIPv6Address, -1, &o.src6},
+		{ieDestinationIPv6Address, -1, &o.dst6},
+		{ieProtocolIdentifier, -1, &o.proto},
+		{ieSourceTransportPort, -1, &o.srcPort},
+		{ieDestinationTransportPort, -1, &o.dstPort},
+	}
+	for _, el := range c.elements {
+		if el.PEN != penIANA || el.skip || el.ID > ieDestinationIPv6Address {
+			continue
+		}
+		for i := range seen {
+			switch s := &seen[i]; {
+			case s.id != el.ID:
+			case s.first < 0:
+				s.first = el.index
+			default:
+				*s.outer = s.first
 			}
 		}
-		return -1
-	}
-	o := &outerHeader{
-		src4: first(ieSourceIPv4Address), dst4: first(ieDestinationIPv4Address),
-		src6: first(ieSourceIPv6Address), dst6: first(ieDestinationIPv6Address),
-		proto: first(ieProtocolIdentifier), srcPort: first(ieSourceTransportPort), dstPort: first(ieDestinationTransportPort),
 	}
 	if o.src4 < 0 && o.dst4 < 0 && o.src6 < 0 && o.dst6 < 0 {
 		return nil

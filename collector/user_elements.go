@@ -6,15 +6,15 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// extraElements are the elements that the user has made fields of, and where they are
+// userElements are the elements that the user has made fields of, and where they are
 // in that list.
-type extraElements struct {
+type userElements struct {
 	list []flow.ExtraElement
 	at   map[flow.Element]uint8
 }
 
-func newExtraElements(list []flow.ExtraElement) *extraElements {
-	e := &extraElements{list: list, at: make(map[flow.Element]uint8)}
+func newUserElements(list []flow.ExtraElement) *userElements {
+	e := &userElements{list: list, at: make(map[flow.Element]uint8)}
 	for i := range list {
 		e.at[list[i].Element] = uint8(i)
 	}
@@ -32,7 +32,7 @@ type elementField struct {
 // Of an element that is there several times the last counts, as with fields. The
 // other direction of a biflow has those that RFC 5103 gives it, and IANA's elements
 // that are of no direction.
-func (rd *recordDecoder) setElements(e *extraElements) {
+func (rd *recordDecoder) setElements(e *userElements) {
 	if len(e.list) == 0 || rd.tmpl.options {
 		return
 	}
@@ -62,7 +62,7 @@ func (rd *recordDecoder) setElements(e *extraElements) {
 	rd.elementValues = make([]flow.ElementValue, 0, len(rd.forward.elements))
 }
 
-func (d *direction) addElement(e *extraElements, el flow.Element, index int) {
+func (d *direction) addElement(e *userElements, el flow.Element, index int) {
 	at, ok := e.at[el]
 	if !ok {
 		return
