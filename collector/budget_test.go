@@ -340,9 +340,9 @@ func TestFleet(t *testing.T) {
 // TestManyPorts has many Open vSwitches send from one address, behind a NAT. Each has
 // its templates.
 func TestManyPorts(t *testing.T) {
-	n := 1000
+	n := 200
 	if testing.Short() || race.Enabled {
-		n = 100
+		n = 50
 	}
 	got := decodeCapture(t, n, func(i int, g datagram) datagram {
 		g.source = netip.AddrPortFrom(g.source.Addr(), uint16(i))

@@ -14,9 +14,9 @@ import (
 // caches (peers.go).
 const (
 	// defaultExporterBudget is for one exporter. It holds 64 observation domains
-	// with the 89 templates that Open vSwitch has in each many times over.
-	// Behind one address it holds 1,000 exporters with these templates.
-	defaultExporterBudget = 16 << 20
+	// with the 89 templates that Open vSwitch has in each several times over.
+	// Behind one address it holds about 250 exporters with these templates.
+	defaultExporterBudget = 4 << 20
 	// defaultTotalBudget is for all exporters. It holds 4,096 of them with 4
 	// domains of 88 templates each.
 	defaultTotalBudget = 128 << 20

@@ -222,7 +222,7 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 		return
 	}
 	var told uint64
-	if own := t.recordDecoder.rate; own != nil {
+	if own := t.rate; own != nil {
 		told = own.of(t.recordDecoder, b)
 	}
 	d.rec.Msg.SamplingRate = d.samplingRate(t, b, told)

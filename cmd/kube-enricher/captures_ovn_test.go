@@ -113,7 +113,7 @@ func TestOVNCaptures(t *testing.T) {
 			for c, n := range got {
 				wrong = append(wrong, fmt.Sprintf("%v: %v, want none", c, n))
 			}
-			complain(t, "ovn/"+name, wrong)
+			complain(t, wrong)
 		})
 	}
 	// A frame of NetFlow has the Ethernet header, one of sFlow its checksum, too.
@@ -166,7 +166,7 @@ func ovnSent(t *testing.T, name string, overhead uint64, atLeast int) {
 	if compared < atLeast {
 		t.Errorf("%d conversations compared, want %d", compared, atLeast)
 	}
-	complain(t, "ovn/"+name, wrong)
+	complain(t, wrong)
 }
 
 // TestOVNSamples has what OVN's own samples carry: the observation point of an ACL.
@@ -204,7 +204,7 @@ func TestOVNSamples(t *testing.T) {
 			if got := slices.Sorted(maps.Keys(points)); tc.points != nil && !slices.Equal(got, tc.points) {
 				wrong = append(wrong, fmt.Sprintf("points %v, want %v", got, tc.points))
 			}
-			complain(t, "ovn/"+strings.TrimSuffix(strings.TrimSuffix(tc.file, ".gz"), ".pcap"), wrong)
+			complain(t, wrong)
 		})
 	}
 }

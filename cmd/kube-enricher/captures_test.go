@@ -20,16 +20,11 @@ const (
 	ovnDir     = "../../testdata/captures-ovn"
 )
 
-// complain fails the test for what is wrong with a capture, unless that is known.
-func complain(t *testing.T, name string, wrong []string) {
+// complain fails the test if something is wrong with a capture.
+func complain(t *testing.T, wrong []string) {
 	t.Helper()
-	switch {
-	case pending[name] && len(wrong) == 0:
-		t.Errorf("%s is right: take it off the list", name)
-	case pending[name]:
-		t.Logf("known to be wrong: %s", strings.Join(wrong, "; "))
-	case len(wrong) > 0:
-		const most = 20
+	const most = 20
+	if len(wrong) > 0 {
 		t.Errorf("%d wrong values:\n%s", len(wrong), strings.Join(wrong[:min(most, len(wrong))], "\n"))
 	}
 }
@@ -244,11 +239,6 @@ func TestReports(t *testing.T) {
 	if err != nil || len(tables) < 44 {
 		t.Fatalf("%d tables: %v", len(tables), err)
 	}
-	for name := range pending {
-		if _, err := os.Stat(filepath.Join(reportsDir, name+".truth.csv")); err != nil && !strings.Contains(name, "/") {
-			t.Errorf("on the list, but not there: %v", err)
-		}
-	}
 	for _, table := range tables {
 		base := strings.TrimSuffix(table, ".truth.csv")
 		t.Run(filepath.Base(base), func(t *testing.T) {
@@ -262,7 +252,7 @@ func TestReports(t *testing.T) {
 			for _, v := range views {
 				wrong = append(wrong, v.compare(t, base+".pcap", args, header, rows)...)
 			}
-			complain(t, filepath.Base(base), wrong)
+			complain(t, wrong)
 		})
 	}
 }
@@ -279,7 +269,7 @@ func TestTshark(t *testing.T) {
 			for _, v := range views {
 				wrong = append(wrong, v.compare(t, file, []string{"-kube.off"}, header, rows)...)
 			}
-			complain(t, "tshark/"+name, wrong)
+			complain(t, wrong)
 		})
 	}
 }

@@ -16,15 +16,6 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
-// pending has tests that are known to fail. They may pass by chance: which exporter's
-// options come last is up to the kernel.
-var pending = map[string]bool{
-	"TestTwoExportersBehindOneAddress/softflowd_IPFIX":             true,
-	"TestTwoExportersBehindOneAddress/softflowd_v9":                true,
-	"TestTwoExportersBehindOneAddress/softflowd_and_pmacctd_v9":    true,
-	"TestTwoExportersBehindOneAddress/softflowd_and_pmacctd_IPFIX": true,
-}
-
 // agent is an exporter of Debian's that watches the loopback interface of a
 // namespace and exports to the collector at once.
 type agent struct {
@@ -148,10 +139,7 @@ func TestTwoExportersBehindOneAddress(t *testing.T) {
 			if len(seen) != 2 || seen[11111] == 0 || seen[22222] == 0 {
 				wrong = append(wrong, fmt.Sprintf("records by source port: %v", seen))
 			}
-			switch {
-			case pending[t.Name()]:
-				t.Logf("known to fail: %q", wrong)
-			case len(wrong) > 0:
+			if len(wrong) > 0 {
 				t.Errorf("%q", wrong)
 			}
 		})
