@@ -66,24 +66,24 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	x.Why = fmt.Sprintf("nobody is known to have owned the address then, nor within %v", time.Duration(tolerance))
 	e.store.mu.Lock()
 	defer e.store.mu.Unlock()
-	entry := e.store.index.find(addr)
-	if entry == nil {
+	found := e.store.index.find(addr)
+	if found == nil {
 		return x
 	}
-	s, rule := e.store.index.choose(entry, 0, t, t)
+	s, rule := e.store.index.findOwner(found, 0, t, t)
 	var end flow.End
 	switch rule {
 	case ruleNone:
 	case ruleGap:
 		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
 	case ruleStatic:
-		end = entry.static
+		end = found.static
 		x.Rule, x.Why = "service", "no pod owned the address then, and a service has it"
 		if end.Object.Kind == kindNode.String() {
 			x.Rule, x.Why = "node", "no pod and no service owned the address then, and a node has it"
 		}
 	case ruleInterrupted:
-		end = entry.asUncertain(s.end.Object)
+		end = found.asUncertain(s.end.Object)
 		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
 	case ruleOverlap:
 		end = s.end
@@ -105,7 +105,7 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	if o := end.Object; o != nil {
 		x.Chosen = &NamedEnd{o.Kind, o.Namespace, o.Name, o.UID, o.Workload, o.WorkloadKind, o.Node, o.Warn}
 	}
-	x.Owners = entry.claimants()
+	x.Owners = found.claimants()
 	return x
 }
 

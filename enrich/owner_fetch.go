@@ -91,16 +91,16 @@ func (st *store) missingOwners(k kind) []missingOwner {
 }
 
 // applyFetchedOwner applies an owner that was fetched. It is nil if the server has none.
-func (st *store) applyFetchedOwner(k kind, key string, it *object) {
+func (st *store) applyFetchedOwner(k kind, key string, o *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if o := st.pendingOwners[k][key]; o != nil {
-		o.requested = true
+	if w := st.pendingOwners[k][key]; w != nil {
+		w.requested = true
 	}
-	if it == nil || it.uid != key { // gone, or another one of the same name
+	if o == nil || o.uid != key { // gone, or another one of the same name
 		return
 	}
-	st.applyOwner(it)
+	st.applyOwner(o)
 	st.removeOwner(k, key, time.Now().UnixNano()) // nothing will report its end
 }
 
