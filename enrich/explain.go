@@ -161,10 +161,11 @@ func (e *Enricher) Stale() string {
 	var kinds []string
 	for k := range numKinds {
 		f := &st.feeds[k]
-		if !f.started || f.forbidden || f.watch.unreachableSince == 0 || now-f.watch.unreachableSince <= int64(staleAfter) {
+		since := f.watch.UnreachableSince()
+		if !f.started || f.forbidden || since == 0 || now-since <= int64(staleAfter) {
 			continue
 		}
-		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.watch.unreachableSince).UTC().Format(time.RFC3339))
+		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, since).UTC().Format(time.RFC3339))
 		if f.err != nil {
 			s += ": " + f.err.Error()
 		}

@@ -78,7 +78,7 @@ type missingOwner struct{ key, namespace, name string }
 func (st *store) missingOwners(k kind) []missingOwner {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.feeds[k].watch.listed { // the permission to list was granted
+	if st.feeds[k].watch.Listed() { // the permission to list was granted
 		return nil
 	}
 	var list []missingOwner
@@ -109,7 +109,7 @@ func (st *store) applyFetchedOwner(k kind, key string, o *object) {
 func (st *store) ownersFetched(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.feeds[kindPod].watch.listed {
+	if st.feeds[kindPod].watch.Listed() {
 		st.feeds[k].fetching = false
 		st.checkSync()
 	}

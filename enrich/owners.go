@@ -77,7 +77,7 @@ func (st *store) applyOwner(o *object) {
 	}
 	old, known := st.rootOwners[k][key]
 	if !known {
-		if f := &st.feeds[k]; !f.listing && f.watch.listed {
+		if f := &st.feeds[k]; !f.listing && f.watch.Listed() {
 			st.metrics.observeLag(k, time.Now().UnixNano(), o.created)
 		}
 	}

@@ -160,12 +160,10 @@ func (st *store) openSpan(p *pod, a netip.Addr, o *object, yieldsFrom, now int64
 	st.observe(a)
 	s.sibling, p.spans = p.spans, s
 	e := st.entryToChange(a)
-	if !f.listing && f.watch.phase == resuming && o.ready == 0 {
-		// The event came late, and nothing shows the start. It may be any time since the watermark.
-		since := max(f.watch.watermark(), o.created)
-		for o := e.spans; o != nil; o = o.next {
-			if o.to > since {
-				o.mayHaveEndedAt(since)
+	if since, missed := f.watch.mayHaveMissedStart(o.ready, o.created); missed && !f.listing {
+		for other := e.spans; other != nil; other = other.next {
+			if other.to > since {
+				other.mayHaveEndedAt(since)
 			}
 		}
 	}

@@ -46,7 +46,7 @@ func (st *store) applyStaticOwner(obj *object) {
 	}
 	old := st.staticOwners[obj.kind][key]
 	if old == nil {
-		if f := &st.feeds[obj.kind]; !f.listing && f.watch.listed {
+		if f := &st.feeds[obj.kind]; !f.listing && f.watch.Listed() {
 			st.metrics.observeLag(obj.kind, time.Now().UnixNano(), obj.created)
 		}
 	} else {

@@ -82,7 +82,7 @@ type feed struct {
 
 // done reports whether the first sync need not wait for the kind.
 func (f *feed) done() bool {
-	return !f.started || (f.watch.listed || f.forbidden) && !f.fetching
+	return !f.started || (f.watch.Listed() || f.forbidden) && !f.fetching
 }
 
 // markStarted makes the first sync wait for a kind.
@@ -248,7 +248,7 @@ func (st *store) markUnreachable(k kind, err error) {
 func (st *store) mustRelist(k kind) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.feeds[k].watch.expired
+	return st.feeds[k].watch.MustRelist()
 }
 
 // setForbidden notes that a kind may not be listed. The argument fetching reports whether its
