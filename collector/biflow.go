@@ -62,6 +62,8 @@ var oppositeElements = func() map[uint16]uint16 {
 		{ieDot1qCustomerVLANID, iePostDot1qCustomerVLANID},
 		{ieInitiatorOctets, ieResponderOctets},
 		{ieInitiatorPackets, ieResponderPackets},
+		{asaXlateSourceAddress, asaXlateDestinationAddr},
+		{asaXlateSourcePort, asaXlateDestinationPort},
 	} {
 		m[pair[0]], m[pair[1]] = pair[1], pair[0]
 	}
@@ -85,7 +87,7 @@ func forwardOnly(id uint16) bool {
 	switch id {
 	case ieIPClassOfService, ieTCPControlBits, ieFlowLabelIPv6, ieMinimumTTL, ieFragmentIdentification, iePostIPClassOfService,
 		ieIPNextHopIPv4Address, ieBGPNextHopIPv4Address, ieIPNextHopIPv6Address, ieBGPNextHopIPv6Address,
-		ieFlowDirection, ieInterfaceName, ieInterfaceDescription, ieFragmentOffset, ieIPTTL, ieIPDiffServCodePoint, ieFragmentFlags,
+		ieFlowDirection, ieInterfaceName, ieInterfaceDescription, ieVRFName, ieFragmentOffset, ieIPTTL, ieIPDiffServCodePoint, ieFragmentFlags,
 		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieDataLinkFrameSize, ieIPHeaderPacketSection, ieDataLinkFrameSection:
 		return true
 	}

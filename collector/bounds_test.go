@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -182,6 +183,10 @@ func TestNewExporter(t *testing.T) {
 // cost much more than a byte of good records ("records of one byte").
 func BenchmarkHostile(b *testing.B) {
 	oneByte := ipfixMessage(0, 1, set(2, templateRecord(256, ie{4, 1, 0})))
+	interfaceRates := ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{10, 2, 0}, ie{34, 2, 0})),
+		set(300, repeat(1000, func(i int) []byte { return be(uint16(i+1), uint16(i+1)) })...))
+	interfaceRecords := ipfixMessage(0, 1, set(2, templateRecord(256, ie{10, 2, 0})),
+		set(256, repeat(30_000, func(i int) []byte { return be(uint16(i%1000 + 1)) })...))
 	for _, bc := range []struct {
 		name   string
 		before [][]byte
@@ -202,6 +207,15 @@ func BenchmarkHostile(b *testing.B) {
 		}), ipfixMessage(0, 1, repeat(12_000, func(i int) []byte { return set(uint16(256+i%4000), []byte{1}) })...)},
 		{"sampling rates that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{302, 2, 0}, ie{34, 2, 0})))},
 			ipfixMessage(0, 1, set(300, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
+		{"rates of ever other interfaces", [][]byte{interfaceRates}, interfaceRecords},
+		{"rates of other ports' interfaces", nil, interfaceRecords},
+		{"templates that change beside rates of other ports", nil, ipfixMessage(0, 1, repeat(2500, func(i int) []byte {
+			return append(set(2, templateRecord(256, ie{4, uint16(i%2 + 1), 0})), set(256, []byte{6, 6})...)
+		})...)},
+		{"names that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 2, 0}, ie{82, 2, 0})))},
+			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
+		{"names of many interfaces", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 3, 0}, ie{82, 1, 0})))},
+			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint8(i>>16), uint16(i+1), "x") })...))},
 		{"sFlow samples", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, rawHeader(1, 100, ethernet(0x0800, ipv4Packet(17, 0, udpHeader(10)))))}, 500)...)},
 		{"sFlow records", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, slices.Repeat([][]byte{rawHeader(1, 100, nil)}, 900)...)}, 2)...)},
 	} {
@@ -212,6 +226,12 @@ func BenchmarkHostile(b *testing.B) {
 				b.Fatal(err)
 			}
 			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+			for port := range uint16(maxTellers) {
+				if strings.Contains(bc.name, "other ports") {
+					d.Datagram(netip.AddrPortFrom(testSource.Addr(), 1+port), AnyFlow, interfaceRates, testTime)
+				}
+			}
+			d.wantedNames = nameIfs | nameVRFs | nameApplicationID
 			for _, g := range bc.before {
 				d.Datagram(testSource, AnyFlow, g, testTime)
 			}

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"encoding/binary"
+	"fmt"
 	"io"
 	"net/netip"
 	"slices"
@@ -24,6 +25,11 @@ func testTemplate(domain uint32, id, shape, fields int) *template {
 	}
 	f[0].Type = uint16(shape)
 	return newTemplate(templateKey{domain, 10, uint16(256 + id)}, nil, f, false)
+}
+
+// setSelectorRate has port 1 tell the rate of a selector.
+func setSelectorRate(e *exporter, domain uint32, selector, rate uint64) {
+	e.setRate(optionKey{id: selector, domain: domain, version: 10, port: 1, kind: forSelector}, rate, 1)
 }
 
 // fills are what an exporter table may be full of.
@@ -63,7 +69,7 @@ var fills = map[string]func(t *exporters){
 		for i := range 50 {
 			e := t.get(forged(i).Addr(), 1)
 			for s := range 1000 {
-				e.setSampling(samplerKey{1, 10, uint64(s)}, 5)
+				setSelectorRate(e, 1, uint64(s+1), 5)
 			}
 		}
 	},
@@ -71,7 +77,18 @@ var fills = map[string]func(t *exporters){
 		for i := range 50 {
 			e := t.get(forged(i).Addr(), 1)
 			for domain := range uint32(1000) {
-				e.setBootTime(domain, 5)
+				e.setBootTime(1, domain, 5, 1)
+			}
+		}
+	},
+	"names": func(t *exporters) {
+		for i := range 50 {
+			e := t.get(forged(i).Addr(), 1)
+			for n := range 1000 {
+				e.learnName(namedEntry{
+					nameKey: nameKey{nameOfInterface, uint64(n % 300)}, nameSource: nameSource{1, uint16(n / 100), 1},
+					name: fmt.Append(nil, "eth", n), description: []byte("uplink"),
+				})
 			}
 		}
 	},
@@ -91,8 +108,9 @@ var fills = map[string]func(t *exporters){
 			e := t.get(forged(i).Addr(), 1)
 			for n := range 3000 {
 				e.learnTemplate(testTemplate(uint32(n%7), n, (i*3000+n)%50_000, 1+n%40), 1, int64(n))
-				e.setSampling(samplerKey{uint32(n), 10, uint64(n)}, 5)
-				e.setBootTime(uint32(n), 5)
+				setSelectorRate(e, uint32(n), uint64(n+1), 5)
+				e.setBootTime(1, uint32(n), 5, 1)
+				e.learnName(namedEntry{nameKey: nameKey{nameOfVRF, uint64(n)}, nameSource: nameSource{1, uint16(n), 1}, name: make([]byte, n%maxNameLen)})
 			}
 		}
 	},
@@ -138,8 +156,10 @@ func checkAccounts(t *testing.T, table *exporters) {
 	}
 	for _, e := range table.list() {
 		shapes := make(map[*shape]int32)
-		for _, l := range e.templates.all() {
-			shapes[l.shape]++
+		for _, templates := range []*sizedMap[portKey, learnedTemplate]{&e.templates, &e.lent} {
+			for _, l := range templates.all() {
+				shapes[l.shape]++
+			}
 		}
 		var shapeBytes int64
 		for s, n := range shapes {
@@ -190,13 +210,13 @@ func TestBudgetFits(t *testing.T) {
 		e := table.get(forged(1).Addr(), 1)
 		learn(e, 64, 89)
 		for domain := range uint32(64) {
-			e.setBootTime(domain, 5)
+			e.setBootTime(1, domain, 5, 1)
 			for sampler := range uint64(100) {
-				e.setSampling(samplerKey{domain, 10, sampler}, 5+sampler)
+				setSelectorRate(e, domain, sampler+1, 5+sampler)
 			}
 		}
-		if e.templates.len() != 64*89 || e.rates.len() != 6400 || e.bootTimes.len() != 64 {
-			t.Errorf("%d templates, %d rates, %d boot times fit", e.templates.len(), e.rates.len(), e.bootTimes.len())
+		if e.templates.len() != 64*89 || e.rates.values.len() != 6400 || e.bootTimes.values.len() != 64 {
+			t.Errorf("%d templates, %d rates, %d boot times fit", e.templates.len(), e.rates.values.len(), e.bootTimes.values.len())
 		}
 		t.Logf("%d KiB of %d", e.bytes.Load()>>10, table.exporterBudget>>10)
 	})
@@ -212,8 +232,8 @@ func TestExporterBudget(t *testing.T) {
 	e := table.get(forged(1).Addr(), 1)
 	const n = 200_000
 	for i := range n {
-		e.setSampling(samplerKey{1, 10, uint64(i)}, 5)
-		e.setBootTime(uint32(i), 5)
+		setSelectorRate(e, 1, uint64(i+1), 5)
+		e.setBootTime(1, uint32(i), 5, 1)
 	}
 	for i := range n {
 		e.learnTemplate(testTemplate(uint32(i/60_000), i%60_000, i%60_000, 10), 1, int64(i))
@@ -223,12 +243,12 @@ func TestExporterBudget(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d templates, %d rates, %d boot times", e.templates.len(), e.rates.len(), e.bootTimes.len())
-	if e.templates.len() < 1000 || e.rates.len() < 10_000 || e.bootTimes.len() < 10_000 {
-		t.Errorf("%d templates, %d rates, %d boot times", e.templates.len(), e.rates.len(), e.bootTimes.len())
+	t.Logf("%d templates, %d rates, %d boot times", e.templates.len(), e.rates.values.len(), e.bootTimes.values.len())
+	if e.templates.len() < 1000 || e.rates.values.len() < 10_000 || e.bootTimes.values.len() < 10_000 {
+		t.Errorf("%d templates, %d rates, %d boot times", e.templates.len(), e.rates.values.len(), e.bootTimes.values.len())
 	}
 	for refreshed := range 10 {
-		if _, ok := e.template(templateKey{9, 10, uint16(256 + refreshed)}, 1); !ok {
+		if _, _, ok := e.template(templateKey{9, 10, uint16(256 + refreshed)}, 1); !ok {
 			t.Errorf("template %d was refreshed and went", refreshed)
 		}
 	}
@@ -317,6 +337,22 @@ func TestFleet(t *testing.T) {
 	}
 }
 
+// TestManyPorts has many Open vSwitches send from one address, behind a NAT. Each has
+// its templates.
+func TestManyPorts(t *testing.T) {
+	n := 1000
+	if testing.Short() || race.Enabled {
+		n = 100
+	}
+	got := decodeCapture(t, n, func(i int, g datagram) datagram {
+		g.source = netip.AddrPortFrom(g.source.Addr(), uint16(i))
+		return g
+	})
+	if got != uint64(105*n) {
+		t.Errorf("%d records of %d ports, want %d", got, n, 105*n)
+	}
+}
+
 // TestPeersAreEvictedOneByOne floods a worker with sources. One that sends all the
 // time is followed all the time.
 func TestPeersAreEvictedOneByOne(t *testing.T) {
@@ -375,6 +411,7 @@ func TestRecordDecodersAreEvictedOneByOne(t *testing.T) {
 func TestWorkersShareBudget(t *testing.T) {
 	c, _ := newWith(t, Config{TemplatesHold: time.Minute})
 	c.exporters.totalBudget, c.exporters.exporterBudget = 1<<20, 128<<10
+	c.cfg.Fields.Add(flow.FieldInIfName)
 	const workers = 4
 	var wg sync.WaitGroup
 	for w := range workers {
@@ -388,8 +425,21 @@ func TestWorkersShareBudget(t *testing.T) {
 					set(2, templateRecord(id, ie{uint16(1000 + (i+w)%300), 4, 0})),
 					set(3, optionsRecord(400, 1, ie{302, 4, 0}, ie{34, 4, 0}, ie{160, 8, 0})),
 					set(400, be(uint32(i), uint32(i), uint64(i))),
+					set(3, optionsRecord(401, 1, ie{10, 2, 0}, ie{82, 4, 0})),
+					set(401, be(uint16(i%5+1), uint32(i)), be(uint16(i%7+1), "eth0")),
+					set(2, templateRecord(255+256, ie{8, 4, 0}, ie{10, 2, 0})),
+					set(255+256, be(uint32(i), uint16(i%7+1))),
 					set(id, be(uint32(1)))), testTime+int64(i))
+				// Another port has sent no template.
+				source = netip.AddrPortFrom(source.Addr(), uint16(9+i%2))
+				d.Datagram(source, AnyFlow, ipfixMessage(0, domain, set(id, be(uint32(1)))), testTime+int64(i))
+				if i%100 == w {
+					c.exporters.lendTemplates(testTime+int64(i), true)
+				}
+				d.decodeLent()
 			}
+			c.exporters.lendTemplates(testTime, true)
+			d.decodeLent()
 			if n := d.metrics.drops[dropPanic].Load(); n > 0 {
 				t.Errorf("%d panics", n)
 			}

@@ -41,6 +41,11 @@ type Config struct {
 	// Sampling gives a sampling rate to exporters that send none. The longest
 	// prefix that contains the exporter counts.
 	Sampling []SamplingRule
+	// Fields are the fields that somebody reads of the records. Only for these, names
+	// in options data are kept and looked up.
+	Fields flow.FieldSet
+	// Elements are further elements that become fields of records.
+	Elements []flow.ExtraElement
 	// DrainTimeout bounds how long Run, after its context has ended, reads what had
 	// reached the sockets; 0 is 5 s.
 	DrainTimeout time.Duration
@@ -86,6 +91,7 @@ type Collector struct {
 	exporters  *exporters
 	errors     *errorLog
 	policy     *policy
+	elements   *userElements
 	own        *workerMetrics // of what no worker counts
 	opened     bool
 
@@ -114,6 +120,7 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 		log:        log,
 		errors:     &errorLog{log: log},
 		policy:     newPolicy(&cfg),
+		elements:   newUserElements(cfg.Elements),
 		own:        new(workerMetrics),
 		inputs:     make(map[string]prometheus.Counter),
 	}
@@ -157,6 +164,8 @@ func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 		errors:         c.errors,
 		policy:         c.policy,
 		handler:        h,
+		wantedNames:    wantedNames(&c.cfg.Fields),
+		elements:       c.elements,
 		peers:          make(map[netip.AddrPort]*peer),
 		recordDecoders: make(map[string]*recordDecoder),
 	}

@@ -15,7 +15,7 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, at: make([]valueBounds, len(t.fields)), rate: newRateElements(t)}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields)), rate: newRateElements(t)}
 	offset := 0
 	elements := make([]element, len(t.fields))
 	for i, f := range t.fields {
@@ -24,6 +24,8 @@ func newRecordDecoder(t *template) *recordDecoder {
 			elements[i].PEN = f.Pen
 		} else if f.Type == ieSamplerID || f.Type == ieSelectorID {
 			rd.sampler = i
+		} else if f.Type == ieSelectionSequenceID {
+			rd.sequence = i
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}
@@ -72,8 +74,8 @@ type compiler struct {
 	candidates [numTargets]choice
 	// hasBytes and hasPackets report whether the usual counters are there.
 	hasBytes, hasPackets bool
-	// names counts the interface names so far.
-	names int
+	// texts counts the texts so far of which there may be two.
+	texts map[uint16]int
 }
 
 func (rd *recordDecoder) compile(elements []element) direction {
@@ -96,6 +98,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	c.addCounters()
 	c.addTimes()
 	c.addSections()
+	c.direction.outer = c.findOuterHeader()
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }
@@ -218,16 +221,33 @@ func (c *compiler) addElement(el element) {
 		return // see addSubstitutes
 	}
 	if f, ok := flow.FieldByElement(el.Element); ok {
-		c.addExtra(setField(f.ID), el.index)
+		if len(f.Elements) > 1 {
+			c.addExtra(setOneOf(f, el.Element), el.index)
+		} else {
+			c.addExtra(setField(f.ID), el.index)
+		}
 		return
 	}
-	if el.Element == (flow.Element{ID: ieInterfaceName}) {
+	if el.PEN != penIANA {
+		return
+	}
+	switch el.ID {
+	case ieInterfaceName, ieInterfaceDescription, ieVRFName:
 		// Open vSwitch sends the name twice in the templates of outgoing packets:
 		// of the ingress, then of the egress interface.
-		if c.names < len(interfaceNames) {
-			c.addExtra(interfaceNames[c.names], el.index)
+		if n := c.texts[el.ID]; n < len(textPairs[el.ID]) {
+			c.addExtra(textPairs[el.ID][n], el.index)
 		}
-		c.names++
+		if c.texts == nil {
+			c.texts = make(map[uint16]int)
+		}
+		c.texts[el.ID]++
+	case ieApplicationID:
+		c.addExtra(extraField{op: opApplicationID}, el.index)
+	case ieApplicationDescription:
+		if c.find(ieApplicationName) < 0 {
+			c.addExtra(setField(flow.FieldApplicationName), el.index)
+		}
 	}
 }
 
@@ -238,7 +258,7 @@ func (c *compiler) addExtra(x extraField, index int) {
 	x.other = -1
 	d := &c.direction
 	for i := range d.extra {
-		if d.extra[i].op == x.op && d.extra[i].field == x.field {
+		if d.extra[i].op == x.op && d.extra[i].field == x.field && d.extra[i].variant == x.variant {
 			d.extra[i].index = x.index
 			return
 		}

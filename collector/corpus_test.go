@@ -212,7 +212,7 @@ func shapeCases() []shapeCase {
 			one([]ie{{8, 4, 0}}, be(a4))}, "300"},
 		{"sampling of another domain", rate, [][]byte{
 			ipfixMessage(0, 2, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{34, 4, 0})), set(300, be(uint32(1), uint32(77)))),
-			one([]ie{{8, 4, 0}}, be(a4))}, "0"},
+			one([]ie{{8, 4, 0}}, be(a4))}, "77"}, // the only one: see TestSampling
 		{"sampling by sampler", rate, [][]byte{
 			v9Message(0, 1, set(1, be(uint16(300), uint16(0), uint16(8), uint16(48), uint16(1), uint16(50), uint16(4))), set(300, be(uint8(5), uint32(100), uint8(6), uint32(200)))),
 			v9Message(0, 1, set(0, templateRecord(256, ie{48, 1, 0})), set(256, be(uint8(5), uint8(6), uint8(9)))),

@@ -20,7 +20,7 @@ func (c *Collector) WriteTemplates(w io.Writer) error {
 	for _, e := range c.exporters.list() {
 		e.mu.Lock()
 		for k, l := range e.templates.all() {
-			source := netip.AddrPortFrom(e.addr, l.port).String()
+			source := netip.AddrPortFrom(e.addr, k.port).String()
 			if all[source] == nil {
 				all[source] = make(netflow.FlowBaseTemplateSet)
 			}
@@ -44,6 +44,35 @@ type exporterInfo struct {
 	Templates    int        `json:"templates"`
 	SetsHeld     int64      `json:"setsHeld"`     // data sets that wait for a template
 	SequenceLost uint64     `json:"sequenceLost"` // records or datagrams, as its protocol counts
+	Sampling     []rateInfo `json:"sampling,omitempty"`
+
+	exporter *exporter
+}
+
+// rateInfo is what /exporters shows of a sampling rate that options data told.
+type rateInfo struct {
+	Port    uint16    `json:"port"` // who told it
+	Version uint16    `json:"version"`
+	Domain  uint32    `json:"domain"`
+	For     string    `json:"for"`
+	ID      uint64    `json:"id,omitempty"` // of what it is for
+	Rate    uint64    `json:"rate"`         // one in how many packets; 0: packets are not sampled
+	Told    time.Time `json:"told"`         // last
+}
+
+// sampling returns the sampling rates that were told, ordered.
+func (e *exporter) sampling() []rateInfo {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	var infos []rateInfo
+	for k, v := range e.rates.values.all() {
+		infos = append(infos, rateInfo{k.port, k.version, k.domain, optionKindNames[k.kind], k.id, v.value, time.Unix(int64(v.told), 0).UTC()})
+	}
+	slices.SortFunc(infos, func(a, b rateInfo) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Domain, b.Domain),
+			cmp.Compare(a.For, b.For), cmp.Compare(a.ID, b.ID))
+	})
+	return infos
 }
 
 // WriteExporters writes the known exporters as a JSON array, the one that lost
@@ -54,14 +83,29 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 		e.mu.Lock()
 		templates := e.templates.len()
 		e.mu.Unlock()
-		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load()})
+		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load(), nil, e})
 	}
 	slices.SortFunc(infos, func(a, b exporterInfo) int {
 		return cmp.Or(cmp.Compare(b.SequenceLost, a.SequenceLost), a.Exporter.Compare(b.Exporter))
 	})
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(infos); err != nil {
+	// One at a time: an exporter may have told many rates.
+	before := "[\n  "
+	for _, info := range infos {
+		info.Sampling = info.exporter.sampling()
+		b, err := json.MarshalIndent(info, "  ", "  ")
+		if err == nil {
+			_, err = fmt.Fprintf(w, "%s%s", before, b)
+		}
+		if err != nil {
+			return fmt.Errorf("write exporters: %w", err)
+		}
+		before = ",\n  "
+	}
+	end := "\n]\n"
+	if len(infos) == 0 {
+		end = "[]\n"
+	}
+	if _, err := io.WriteString(w, end); err != nil {
 		return fmt.Errorf("write exporters: %w", err)
 	}
 	return nil

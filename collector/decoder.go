@@ -28,12 +28,16 @@ type Decoder struct {
 	errors    *errorLog
 	policy    *policy
 	handler   flow.Handler
+	// wantedNames says which names of options data somebody asks for.
+	wantedNames naming
+	// elements are those that the user has made fields of.
+	elements *userElements
 
 	rec     flow.Record
 	addrs   [12]byte // of a record of NetFlow v1, v5 or v7
 	headers headerReader
 	peers   map[netip.AddrPort]*peer
-	gaps    []openGap
+	gaps    []openGaps
 	// recordDecoders are by shape of the template.
 	recordDecoders map[string]*recordDecoder
 	// peersBytes and decodersBytes are what the caches above take.
@@ -47,6 +51,8 @@ type Decoder struct {
 	// counts them. recordsCounted reports whether all of them could be counted.
 	recordCount    sequence.RecordCount
 	recordsCounted bool
+	// portQuestions is how often other ports may still be asked for a rate.
+	portQuestions int
 
 	_ [64]byte
 }
@@ -82,7 +88,7 @@ func (d *Decoder) panicked(r any, b []byte) {
 // datagram checks who sent a datagram and passes it to the decoder of its protocol.
 func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
 	source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
-	d.received = received
+	d.received, d.portQuestions = received, portQuestions(len(b))
 	if !d.policy.allows(source.Addr()) {
 		d.metrics.received(protoUnknown, len(b))
 		d.drop(dropNotAllowed, source, b)
@@ -145,4 +151,17 @@ func protocolOf(b []byte) protocol {
 		}
 	}
 	return protoUnknown
+}
+
+// countBadSets counts the malformed sets or samples of a datagram. It returns false if
+// nothing else was in it: the datagram itself is malformed then, and counted as that.
+func (d *Decoder) countBadSets(good, bad int) bool {
+	if bad > 0 && good == 0 {
+		return false
+	}
+	for range bad {
+		d.metrics.dropSet(setMalformed)
+		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
+	}
+	return true
 }

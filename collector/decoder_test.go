@@ -3,7 +3,6 @@ package collector
 import (
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"testing"
 
@@ -22,36 +21,6 @@ func decodeAll(t *testing.T, show func(*flow.Record) string, datagrams ...[]byte
 		d.Datagram(testSource, AnyFlow, b, testTime)
 	}
 	return got, d.metrics
-}
-
-// TestTemplatesAcrossPorts keeps templates when the source port changes, and
-// keeps two exporters behind one address from breaking each other.
-func TestTemplatesAcrossPorts(t *testing.T) {
-	c, _ := newTestCollector(t)
-	var got []string
-	d := c.NewDecoder(&sink{f: func(r *flow.Record) { got = append(got, tuple(r)) }})
-	from := func(port uint16) netip.AddrPort { return netip.AddrPortFrom(testSource.Addr(), port) }
-	template := ipfixMessage(0, 1, set(2, basicTemplate(256)))
-	data := ipfixMessage(0, 1, set(256, basicRecord(40000)))
-	other := ipfixMessage(0, 1, set(2, templateRecord(256, ie{27, 16, 0}, ie{28, 16, 0})))
-	otherData := ipfixMessage(0, 1, set(256, be(netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2"))))
-	const otherTuple = "fd00::1 fd00::2 0 0 0 0 0"
-
-	d.Datagram(from(1000), AnyFlow, template, testTime)
-	d.Datagram(from(2000), AnyFlow, data, testTime) // the exporter came back from another port
-	d.Datagram(from(3000), AnyFlow, other, testTime)
-	d.Datagram(from(3000), AnyFlow, otherData, testTime)
-	d.Datagram(from(1000), AnyFlow, data, testTime)
-	d.Datagram(from(1000), AnyFlow, other, testTime) // changed by who sent it first
-	d.Datagram(from(1000), AnyFlow, otherData, testTime)
-	d.Datagram(from(3000), AnyFlow, otherData, testTime)
-	want := []string{basicTuple, otherTuple, basicTuple, otherTuple, otherTuple}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	if n := d.metrics.sets[setTimeout].Load(); n != 0 {
-		t.Errorf("%d sets without template", n)
-	}
 }
 
 // TestBounds floods the decoder with forged exporters and templates.
@@ -105,8 +74,14 @@ func TestBounds(t *testing.T) {
 func checkCaches(t *testing.T, d *Decoder) {
 	t.Helper()
 	peers, decoders := 0, 0
+	rates := func(p *peer) int {
+		if p.rates == nil {
+			return 0
+		}
+		return rateCacheBytes
+	}
 	for _, p := range d.peers {
-		want := peerBytes + len(p.bindings)*bindingBytes + p.sequences.Len()*trackerBytes
+		want := peerBytes + rates(p) + len(p.bindings)*bindingBytes + p.sequences.Len()*trackerBytes
 		if p.bytes != want || len(p.bindings)*bindingBytes > peerBudget {
 			t.Errorf("a peer with %d bindings and %d trackers takes %d bytes, want %d", len(p.bindings), p.sequences.Len(), p.bytes, want)
 		}
@@ -132,8 +107,7 @@ func TestBoundsOfPorts(t *testing.T) {
 	var data [][]byte
 	for i := range uint16(templates) {
 		f := ie{1000 + i, 4, 0} // of a shape of its own
-		d.Datagram(testSource, AnyFlow, ipfixMessage(0, uint32(i%200), set(2, templateRecord(256+i, f))), testTime)
-		data = append(data, ipfixMessage(0, uint32(i%200), set(256+i, be(uint32(1)))))
+		data = append(data, ipfixMessage(0, uint32(i%200), set(2, templateRecord(256+i, f)), set(256+i, be(uint32(1)))))
 	}
 	for port := range uint16(ports) {
 		for _, b := range data {

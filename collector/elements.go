@@ -1,6 +1,10 @@
 package collector
 
-import "github.com/netobserv/goflow2-kube-enricher/flow"
+import (
+	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
 
 // Private enterprise numbers of elements that the collector treats by themselves
 // (https://www.iana.org/assignments/enterprise-numbers). 0 stands for IANA's own
@@ -71,9 +75,13 @@ const (
 	iePacketTotalCount            = 86
 	ieFragmentOffset              = 88
 	ieForwardingStatus            = 89
+	ieApplicationDescription      = 94
+	ieApplicationID               = 95
+	ieApplicationName             = 96
 	ieObservationPointID          = 138
 	ieICMPTypeCodeIPv6            = 139
 	ieMPLSTopLabelIPv6Address     = 140
+	ieObservationDomainID         = 149
 	ieFlowStartSeconds            = 150
 	ieFlowEndSeconds              = 151
 	ieFlowStartMilliseconds       = 152
@@ -108,6 +116,7 @@ const (
 	ieResponderOctets             = 232
 	ieIngressVRFID                = 234
 	ieEgressVRFID                 = 235
+	ieVRFName                     = 236
 	ieEthernetHeaderLength        = 240
 	ieDot1qVLANID                 = 243
 	ieDot1qCustomerVLANID         = 245
@@ -120,11 +129,14 @@ const (
 	iePostNATDestIPv6Address      = 282
 	ieInitiatorPackets            = 298
 	ieResponderPackets            = 299
+	ieSelectionSequenceID         = 301
 	ieSelectorID                  = 302
+	ieSelectorAlgorithm           = 304
 	ieSamplingPacketInterval      = 305
 	ieSamplingPacketSpace         = 306
 	ieSamplingSize                = 309
 	ieSamplingPopulation          = 310
+	ieSamplingProbability         = 311
 	ieDataLinkFrameSize           = 312
 	ieIPHeaderPacketSection       = 313
 	ieDataLinkFrameSection        = 315
@@ -139,6 +151,15 @@ const (
 // ovsTunnelKey is Open vSwitch's element for the key of a tunnel
 // (ofproto/ipfix-enterprise-entities.def).
 const ovsTunnelKey = 892
+
+// Elements that the Cisco ASA sends in NetFlow v9, where numbers are not IANA's alone
+// (Cisco Secure Firewall ASA NetFlow Implementation Guide).
+const (
+	asaXlateSourceAddress   = 40001
+	asaXlateDestinationAddr = 40002
+	asaXlateSourcePort      = 40003
+	asaXlateDestinationPort = 40004
+)
 
 // setField returns the extra field that sets a field of the record to the value of
 // one element.
@@ -160,9 +181,27 @@ func setField(id flow.FieldID) extraField {
 	return x
 }
 
-// interfaceNames are the extra fields for interfaceName, by how often the template
-// has it.
-var interfaceNames = [...]extraField{setField(flow.FieldInIfName), setField(flow.FieldOutIfName)}
+// textPairs are the extra fields for texts of which the template may have two, the
+// first for the ingress side and the second for the egress side.
+var textPairs = map[uint16][2]extraField{
+	ieInterfaceName:        {setField(flow.FieldInIfName), setField(flow.FieldOutIfName)},
+	ieInterfaceDescription: {setField(flow.FieldInIfDescription), setField(flow.FieldOutIfDescription)},
+	ieVRFName:              {setField(flow.FieldIngressVrfName), setField(flow.FieldEgressVrfName)},
+}
+
+// setOneOf returns the extra field that sets a field which several elements may fill.
+// Exporters send zeros in those that they have no value for.
+func setOneOf(f *flow.Field, e flow.Element) extraField {
+	x := setField(f.ID)
+	x.variant = uint8(1 + slices.Index(f.Elements, e))
+	switch x.op {
+	case opSetAddr:
+		x.op = opSetAddrUnlessZero
+	case opSetUint:
+		x.op = opSetUintUnlessZero
+	}
+	return x
+}
 
 // readByGoflow2 reports how goflow2's producer reads an IANA element
 // (producer/proto/producer_nf.go, ConvertNetFlowDataSet): as a number, which it

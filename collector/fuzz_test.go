@@ -3,7 +3,9 @@ package collector
 import (
 	"encoding/binary"
 	"math"
+	"net/netip"
 	"testing"
+	"time"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
 	"google.golang.org/protobuf/proto"
@@ -44,6 +46,7 @@ func lengthPrefixed(datagrams ...[]byte) []byte {
 func fuzzSequence(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, _ := newTestCollector(t)
+		c.exporters.holdFor = time.Minute
 		records := uint64(0)
 		d := c.NewDecoder(&sink{f: func(r *flow.Record) {
 			records++
@@ -58,8 +61,14 @@ func fuzzSequence(f *testing.F) {
 			g := b[2 : 2+n : 2+n]
 			b = b[2+n:]
 			bytes += n
-			d.Datagram(testSource, AnyFlow, g, testTime)
+			// Datagrams of odd length are of another source port.
+			source := netip.AddrPortFrom(testSource.Addr(), testSource.Port()+uint16(n%2))
+			d.Datagram(source, AnyFlow, g, testTime)
 		}
+		c.exporters.lendTemplates(testTime, true)
+		d.decodeLent()
+		checkAccounts(t, c.exporters)
+		checkCaches(t, d)
 		var counted uint64
 		for p := range numProtocols {
 			counted += d.metrics.records[p].Load()

@@ -109,14 +109,7 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 			d.recordsCounted = false
 		}
 	}
-	if bad > 0 && good == 0 {
-		return false
-	}
-	for range bad {
-		d.metrics.dropSet(setMalformed)
-		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
-	}
-	return true
+	return d.countBadSets(good, bad)
 }
 
 // dataSet decodes a data set, or keeps it until its template comes. It returns
@@ -179,12 +172,16 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 	// A new exporter has no templates, so it is the first one to be evicted when
 	// another worker needs room. It is then looked up again.
 	for range 3 {
-		if d.peer.exporter.learnTemplate(t, d.peer.source.Port(), d.received/1e9) {
+		e, port := d.peer.exporter, d.peer.source.Port()
+		changed, ok := e.learnTemplate(t, port, d.received/1e9)
+		if ok {
+			if changed && e.numHeld.Load() > 0 {
+				d.decodeHeld(e, e.removeDecodable(t.key, port))
+			}
 			break
 		}
 		d.peer = d.peerOf(d.peer.source)
 	}
-	d.decodeHeldSets(t.key)
 }
 
 // templateSet decodes a template set of either version. It returns false if not

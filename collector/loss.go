@@ -2,7 +2,7 @@ package collector
 
 import "github.com/netobserv/goflow2-kube-enricher/collector/sequence"
 
-// maxGaps bounds the trackers with open gaps of one worker. Beyond it the gaps are
+// maxGaps bounds the counters with open gaps of one worker. Beyond it the gaps are
 // closed before their time.
 const maxGaps = 4096
 
@@ -18,22 +18,19 @@ var sequenceProtocols = [numProtocols]sequence.Protocol{
 func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
 	p := d.peer
 	trackers := p.sequences.Len()
-	t := p.sequences.Tracker(sequence.Stream{Protocol: sequenceProtocols[proto], ID: stream}, seq, n)
-	if t == nil {
-		return
+	c := p.sequences.Counters(sequenceProtocols[proto])
+	if lost := c.Message(stream, seq, n, counted, uptime, d.received); lost > 0 {
+		d.countLost(p, proto, lost)
 	}
 	if grown := p.sequences.Len() - trackers; grown != 0 {
 		d.chargePeer(p, grown*trackerBytes)
 	}
-	hadGaps := t.HasGaps()
-	if lost := t.Message(seq, n, counted, uptime, d.received); lost > 0 {
-		d.countLost(p, proto, lost)
-	}
-	if !hadGaps && t.HasGaps() {
+	if c.HasGaps() && !c.Listed {
 		if len(d.gaps) >= maxGaps {
 			d.closeGaps(d.received, true)
 		}
-		d.gaps = append(d.gaps, openGap{p, t, proto})
+		c.Listed = true
+		d.gaps = append(d.gaps, openGaps{p, c, proto})
 	}
 }
 
@@ -42,11 +39,11 @@ func (d *Decoder) countLost(p *peer, proto protocol, n uint64) {
 	p.exporter.sequenceLost.Add(n)
 }
 
-// openGap is a tracker with open gaps.
-type openGap struct {
-	peer    *peer
-	tracker *sequence.Tracker
-	proto   protocol
+// openGaps are counters with open gaps.
+type openGaps struct {
+	peer     *peer
+	counters *sequence.Counters
+	proto    protocol
 }
 
 // closeGaps closes the gaps that have been open for long at now (Unix nanoseconds),
@@ -57,14 +54,14 @@ func (d *Decoder) closeGaps(now int64, all bool) (pending bool) {
 	for _, g := range d.gaps {
 		var lost uint64
 		if all {
-			lost = g.tracker.CloseAll()
+			lost = g.counters.CloseAll()
 		} else {
-			lost = g.tracker.CloseOld(now)
+			lost = g.counters.CloseOld(now)
 		}
 		if lost > 0 {
 			d.countLost(g.peer, g.proto, lost)
 		}
-		if g.tracker.HasGaps() {
+		if g.counters.Listed = g.counters.HasGaps(); g.counters.Listed {
 			kept = append(kept, g)
 		}
 	}

@@ -14,6 +14,11 @@ func TestSequencePerProtocol(t *testing.T) {
 		copy(b[16:], be(seq))
 		return b
 	}
+	engine := func(seq uint32, n int, id uint16) []byte {
+		b := v5(seq, n)
+		copy(b[20:], be(id))
+		return b
+	}
 	ipfix := func(seq, domain uint32, n int) []byte {
 		return ipfixMessage(seq, domain, set(256, slices.Concat(slices.Repeat([][]byte{basicRecord(1)}, n)...)))
 	}
@@ -33,6 +38,9 @@ func TestSequencePerProtocol(t *testing.T) {
 		{"v5 of Open vSwitch has the number of the last flow", protoNetFlow5, [][]byte{v5(29, 30), v5(30, 1), v5(32, 2), v5(62, 30), v5(66, 2), v5(67, 1)}, 2},
 		{"v9 counts datagrams", protoNetFlow9, [][]byte{v9Message(5, 1), v9Message(6, 1), v9Message(9, 1)}, 2},
 		{"v9 counts by source id", protoNetFlow9, [][]byte{v9Message(5, 1), v9Message(700, 2), v9Message(6, 1), v9Message(701, 2)}, 0},
+		{"v9 counts all source ids together", protoNetFlow9, [][]byte{v9Message(5, 1), v9Message(6, 2), v9Message(7, 1), v9Message(10, 2), v9Message(11, 1), v9Message(12, 2)}, 2},
+		{"v5 counts all engines together", protoNetFlow5, [][]byte{engine(0, 3, 1), engine(3, 2, 2), engine(5, 1, 1), engine(9, 1, 2), engine(10, 5, 1)}, 3},
+		{"v5 counts by engine", protoNetFlow5, [][]byte{engine(0, 3, 1), engine(0, 2, 2), engine(3, 1, 1), engine(9, 1, 2), engine(4, 5, 1)}, 7},
 		{"sFlow counts datagrams", protoSFlow, [][]byte{sflow(1), sflow(2), sflow(4)}, 1},
 		{"IPFIX counts records", protoIPFIX, [][]byte{templates(1), ipfix(0, 1, 3), ipfix(3, 1, 2), ipfix(9, 1, 1)}, 4},
 		{"IPFIX counts by domain", protoIPFIX, [][]byte{templates(1), templates(2), ipfix(0, 1, 30), ipfix(0, 2, 2), ipfix(30, 1, 2), ipfix(2, 2, 1)}, 0},

@@ -71,6 +71,7 @@ type workerMetrics struct {
 	sequenceLost      [numProtocols]atomic.Uint64
 	templatesRejected atomic.Uint64
 	structures        atomic.Uint64 // left out of sFlow samples
+	fallbacks         [numFallbacks]atomic.Uint64
 	_                 [64]byte
 }
 
@@ -81,6 +82,7 @@ func (m *workerMetrics) received(p protocol, bytes int) {
 
 func (m *workerMetrics) drop(r dropReason)   { m.drops[r].Add(1) }
 func (m *workerMetrics) dropSet(r setReason) { m.sets[r].Add(1) }
+func (m *workerMetrics) fallback(f fallback) { m.fallbacks[f].Add(1) }
 func (m *workerMetrics) record(p protocol)   { m.records[p].Add(1) }
 
 const namespace = "kube_enricher_"
@@ -90,7 +92,7 @@ type metrics struct {
 	c *Collector
 
 	datagrams, bytes, records, drops, sets, rejected, structures *prometheus.Desc
-	templates, exporters, lastSeen                               *prometheus.Desc
+	templates, fallbacks, exporters, lastSeen                    *prometheus.Desc
 	held, sequenceLost                                           *prometheus.Desc
 }
 
@@ -108,6 +110,7 @@ func newMetrics(c *Collector) *metrics {
 		rejected:     desc("templates_rejected_total", "Templates received that describe no record, such as withdrawals."),
 		structures:   desc("sflow_structures_dropped_total", "Structures of sFlow samples that are cut or malformed, and were left out of the sample's record."),
 		templates:    desc("templates", "NetFlow v9 and IPFIX templates known."),
+		fallbacks:    desc("templates_fallback_total", "Templates of another source port of the address, or of another observation domain of the source, that data is decoded with for want of its own.", "why"),
 		exporters:    desc("exporters", "Exporters known, by address."),
 		held:         desc("sets_held", "Data sets that wait for their template."),
 		sequenceLost: desc("sequence_lost_total", "What sequence numbers say was lost on the way: records of IPFIX and NetFlow v5 and v7, datagrams of NetFlow v9 and sFlow.", "protocol"),
@@ -117,7 +120,7 @@ func newMetrics(c *Collector) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.exporters, m.lastSeen, m.held, m.sequenceLost} {
+	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.fallbacks, m.exporters, m.lastSeen, m.held, m.sequenceLost} {
 		ch <- d
 	}
 }
@@ -160,6 +163,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter(m.rejected, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.templatesRejected }))
 	counter(m.structures, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.structures }))
+	for f := fallbackPort; f < numFallbacks; f++ {
+		counter(m.fallbacks, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.fallbacks[f] }), fallbackNames[f])
+	}
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}

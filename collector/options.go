@@ -1,49 +1,187 @@
 package collector
 
-// decodeOptions reads a record of options data: sampling rates and the boot time.
+import (
+	"encoding/binary"
+	"math"
+)
+
+// scopeInterface9 is the type of a scope of NetFlow v9 that names an interface
+// (RFC 3954, 6.1).
+const scopeInterface9 = 2
+
+// Values of selectorAlgorithm (IANA's registry of PSAMP parameters). Exporters that
+// select n out of N at random may send an interval of 1 beside size and population,
+// which is none. Size and population without an algorithm mean it, too.
+const (
+	selectByCount   = 1
+	selectUniformly = 4 // with a probability
+)
+
+// samplingOption is what a record of options data says about sampling.
+type samplingOption struct {
+	told bool // whether it has an element for a rate
+
+	interval, randomInterval  uint64 // IE 34, 50: one in how many packets
+	packetInterval, space     uint64 // IE 305, 306
+	hasSpace                  bool
+	size, population          uint64  // IE 309, 310
+	probability               float64 // IE 311
+	algorithm                 uint64  // IE 304
+	selectors                 selectorList
+	sequence, ingress, egress uint64 // IE 301, 10, 14
+	domain                    uint32 // that it is about
+}
+
+// decodeOptions reads a record of options data: sampling rates, what selection
+// sequences are made of, the boot time, and names.
 func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
-	var sampler, rate, interval, space, size, population uint64
+	o := samplingOption{domain: t.key.domain}
+	var boot uint64
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]
-		if f.PenProvided || i < t.tmpl.scopes && t.tmpl.key.version == 9 {
-			continue // v9 has numbers of their own for scopes (RFC 3954, 6.1)
+		if f.PenProvided {
+			continue
 		}
-		v := number(t.value(b, i))
-		switch f.Type {
-		case ieSamplerID, ieSelectorID:
-			sampler = v
-		case ieSamplingInterval, ieSamplerRandomInterval:
-			rate = v
-		case ieSamplingPacketInterval:
-			interval = v
-		case ieSamplingPacketSpace:
-			space = v
-		case ieSamplingSize:
-			size = v
-		case ieSamplingPopulation:
-			population = v
-		case ieSystemInitTimeMilliseconds:
-			if v != 0 {
-				d.peer.exporter.setBootTime(t.key.domain, v)
+		v := t.value(b, i)
+		if i < t.tmpl.scopes && t.tmpl.key.version == 9 {
+			if f.Type == scopeInterface9 {
+				o.ingress, o.egress = number(v), number(v)
 			}
+			continue // v9 has numbers of their own for scopes
+		}
+		switch f.Type {
+		case ieSystemInitTimeMilliseconds:
+			boot = number(v)
+		case ieObservationDomainID:
+			// Data about another observation domain. Some exporters leave it 0.
+			if n := number(v); i < t.tmpl.scopes && n > 0 && n <= math.MaxUint32 {
+				o.domain = uint32(n)
+			}
+		default:
+			o.add(f.Type, v)
 		}
 	}
+	if t.hasNames {
+		d.decodeNames(t, b, o.domain)
+	}
+	e, port, now := d.peer.exporter, d.peer.source.Port(), d.received/1e9
+	if boot != 0 {
+		e.setBootTime(port, o.domain, boot, now)
+	}
+	k := optionKey{domain: o.domain, version: t.key.version, port: port}
+	if o.told {
+		e.setRates(k, &o, now)
+	} else if o.sequence != 0 && o.selectors.n > 0 {
+		k.kind, k.id = forSequence, o.sequence
+		e.setSequence(k, o.selectors)
+	}
+}
+
+// add takes over the value of an element.
+func (o *samplingOption) add(id uint16, value []byte) {
+	if len(value) == 0 {
+		return
+	}
+	v := number(value)
+	switch id {
+	case ieSamplerID, ieSelectorID:
+		if v != 0 && o.selectors.n < maxSelectors {
+			o.selectors.ids[o.selectors.n] = v
+			o.selectors.n++
+		}
+	case ieSelectionSequenceID:
+		o.sequence = v
+	case ieIngressInterface:
+		o.ingress = v
+	case ieEgressInterface:
+		o.egress = v
+	case ieSelectorAlgorithm:
+		o.algorithm = v
+	case ieSamplingInterval:
+		o.interval, o.told = v, true
+	case ieSamplerRandomInterval:
+		o.randomInterval, o.told = v, true
+	case ieSamplingPacketInterval:
+		o.packetInterval, o.told = v, true
+	case ieSamplingPacketSpace:
+		o.space, o.hasSpace = v, true
+	case ieSamplingSize:
+		o.size = v
+	case ieSamplingPopulation:
+		o.population, o.told = v, true
+	case ieSamplingProbability:
+		o.addProbability(value)
+	}
+}
+
+// addProbability takes over samplingProbability, a float64 that may be sent as a
+// float32 (RFC 7011, 6.2).
+func (o *samplingOption) addProbability(value []byte) {
+	var p float64
+	switch len(value) {
+	case 4:
+		p = float64(math.Float32frombits(binary.BigEndian.Uint32(value)))
+	case 8:
+		p = math.Float64frombits(binary.BigEndian.Uint64(value))
+	default:
+		return
+	}
+	if p >= 0 && p <= 1 {
+		o.probability, o.told = p, true
+	}
+}
+
+// rate returns the sampling rate, 0 if there is no sampling.
+func (o *samplingOption) rate() uint64 {
 	switch {
-	case interval > 0 && space > 0: // RFC 5477, 8.2: interval packets of interval + space
-		rate = (interval + space) / interval
-	case interval > 0 && t.tmpl.has(ieSamplingPacketSpace):
-		rate = 1 // no packet is left out
-	case interval > 0: // exporters that send the interval alone mean the rate
-		rate = interval
-	case rate == 0 && size > 0:
-		rate = population / size
+	case o.algorithm == selectUniformly && o.probability > 0:
+		return uint64(min(math.Round(1/o.probability), math.MaxUint32))
+	case o.size > 0 && o.population >= o.size && !(o.algorithm == selectByCount && o.packetInterval > 0):
+		return rounded(o.population, o.size)
+	case o.packetInterval > 0 && o.hasSpace: // RFC 5477, 8.2: interval packets of interval + space
+		return rounded(o.packetInterval+o.space, o.packetInterval)
+	case o.packetInterval > 0: // exporters that send the interval alone mean the rate
+		return o.packetInterval
+	case o.probability > 0:
+		return uint64(min(math.Round(1/o.probability), math.MaxUint32))
+	case o.interval > 0:
+		return o.interval
 	}
-	if rate != 0 {
-		// Records that name no sampler get the rate that came last.
-		k := samplerKey{domain: t.key.domain, version: t.key.version}
-		d.peer.exporter.setSampling(k, rate)
-		if k.sampler = sampler; sampler != 0 {
-			d.peer.exporter.setSampling(k, rate)
+	return o.randomInterval
+}
+
+// rounded returns a/b, rounded.
+func rounded(a, b uint64) uint64 {
+	q, rest := a/b, a%b
+	if rest >= b-rest {
+		q++
+	}
+	return q
+}
+
+// setRates remembers the rate of an option for what it is told for. k is of its
+// domain.
+func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
+	rate := o.rate()
+	switch {
+	case o.ingress != 0 || o.egress != 0:
+		if o.ingress != 0 {
+			k.kind, k.id = forIngress, o.ingress
+			e.setRate(k, rate, now)
 		}
+		if o.egress != 0 {
+			k.kind, k.id = forEgress, o.egress
+			e.setRate(k, rate, now)
+		}
+	case o.sequence != 0:
+		k.kind, k.id = forSequence, o.sequence
+		e.setRate(k, rate, now)
+	case o.selectors.n > 0:
+		for _, id := range o.selectors.ids[:o.selectors.n] {
+			k.kind, k.id = forSelector, id
+			e.setRate(k, rate, now)
+		}
+	default:
+		e.setRate(k, rate, now)
 	}
 }

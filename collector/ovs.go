@@ -1,6 +1,10 @@
 package collector
 
-import "github.com/netobserv/goflow2-kube-enricher/flow"
+import (
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
 
 // Open vSwitch sees a packet up to four times: where it enters the sender's
 // bridge, where it leaves that for a port (not for a tunnel), and the same on
@@ -26,6 +30,19 @@ func isOpenVSwitch(elements []element) bool {
 	}
 	for i, id := range ovsElements {
 		if elements[i].Element != (flow.Element{ID: id}) {
+			return false
+		}
+	}
+	return true
+}
+
+// fromOpenVSwitch reports the same of the fields of a template.
+func fromOpenVSwitch(fields []netflow.Field) bool {
+	if len(fields) < len(ovsElements) {
+		return false
+	}
+	for i, id := range ovsElements {
+		if fields[i].PenProvided || fields[i].Type != id {
 			return false
 		}
 	}

@@ -29,7 +29,8 @@ const (
 	peerBytes    = int(unsafe.Sizeof(peer{})) + int(unsafe.Sizeof(exporter{})) + 4*41 + 128
 	bindingBytes = int(unsafe.Sizeof(templateBinding{})) + 4*17 + emptyDecoderBytes
 	// trackerBytes has the room that a tracker keeps for gaps.
-	trackerBytes = int(unsafe.Sizeof(sequence.Tracker{})) + 4*17 + sequence.IdleGapBytes
+	rateCacheBytes = int(unsafe.Sizeof(rateCache{}))
+	trackerBytes   = int(unsafe.Sizeof(sequence.Tracker{})) + 4*17 + sequence.IdleGapBytes
 )
 
 // peer is what a worker keeps of one source, an address and port.
@@ -40,6 +41,7 @@ type peer struct {
 	bindings map[templateKey]*templateBinding
 	// sampling is the rate that -sampling gives to exporters that send none.
 	sampling  uint64
+	rates     *rateCache // nil unless records decide on their rate
 	sequences sequence.Source
 
 	lastUsed int64 // Unix nanoseconds

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"bytes"
+	"cmp"
 	"math"
 	"net/netip"
 	"slices"
@@ -12,9 +13,9 @@ import (
 const (
 	defaultHoldExporter = 1 << 20
 	defaultHoldTotal    = 64 << 20
-	// heldOverhead is for the struct of a set and its places in exporter.held and
-	// exporter.order.
-	heldOverhead = 160
+	// heldOverhead is for the struct of a set and its places in exporter.held,
+	// exporter.heldDomains and exporter.order.
+	heldOverhead = 208
 )
 
 // heldSet is a data set that waits for its template.
@@ -28,6 +29,8 @@ type heldSet struct {
 	// in exporter.order then.
 	waits bool
 }
+
+func (h *heldSet) portKey() portKey { return portKey{h.key, h.port} }
 
 // size returns what the set counts against the budgets, in bytes.
 func (h *heldSet) size() int64 { return int64(cap(h.content)) + heldOverhead }
@@ -49,7 +52,7 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		d.metrics.dropSet(setHoldFull)
 		return true
 	}
-	if e.findTemplate(k, s.port) != nil {
+	if s, _ := e.findTemplate(k, s.port); s != nil {
 		return false
 	}
 	full := func() bool {
@@ -63,9 +66,15 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		return true
 	}
 	if e.held == nil {
-		e.held = make(map[templateKey][]*heldSet)
+		e.held = make(map[portKey][]*heldSet)
+		e.heldDomains = make(map[portID][]uint32)
 	}
-	e.held[k] = append(e.held[k], s)
+	waiting := e.held[s.portKey()]
+	if id := (portID{s.port, k.id}); len(waiting) == 0 && k.version == 10 {
+		e.heldDomains[id] = append(e.heldDomains[id], k.domain)
+	}
+	e.held[s.portKey()] = append(waiting, s)
+	e.waitToBorrow(s)
 	e.order = append(e.order, s)
 	e.countHeld(s, 1)
 	return true
@@ -90,9 +99,9 @@ func (e *exporter) removeOldestHeld() bool {
 		e.order = e.order[1:]
 		if s.waits {
 			// Sets of one template are in order, so it is the first of its own.
-			sets := e.held[s.key]
+			sets := e.held[s.portKey()]
 			sets[0] = nil
-			e.setHeld(s.key, sets[1:])
+			e.setHeld(s.portKey(), sets[1:])
 			e.countHeld(s, -1)
 			return true
 		}
@@ -102,35 +111,60 @@ func (e *exporter) removeOldestHeld() bool {
 }
 
 // setHeld replaces the sets that wait for a template. e.mu is held.
-func (e *exporter) setHeld(k templateKey, sets []*heldSet) {
-	if len(sets) == 0 {
-		delete(e.held, k)
-	} else {
+func (e *exporter) setHeld(k portKey, sets []*heldSet) {
+	if len(sets) > 0 {
 		e.held[k] = sets
+		return
+	}
+	delete(e.held, k)
+	id := portID{k.port, k.id}
+	domains := e.heldDomains[id]
+	if i := slices.Index(domains, k.domain); i >= 0 && k.version == 10 {
+		domains[i] = domains[len(domains)-1]
+		if domains = domains[:len(domains)-1]; len(domains) > 0 {
+			e.heldDomains[id] = domains
+		} else {
+			delete(e.heldDomains, id)
+		}
 	}
 }
 
-// removeDecodable removes the held sets of a template that is now known for their
-// ports, and returns them in the order in which they came.
-func (e *exporter) removeDecodable(k templateKey) []*heldSet {
+// removeDecodable removes the held sets of a port whose template is now known, and
+// returns them in the order in which they came. These are sets of the template's
+// domain and, if it is one of Open vSwitch's, perhaps those of others.
+func (e *exporter) removeDecodable(k templateKey, port uint16) (ready []*heldSet) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	var ready, kept []*heldSet
-	for _, s := range e.held[k] {
-		if e.findTemplate(k, s.port) != nil {
-			e.countHeld(s, -1)
-			ready = append(ready, s)
-		} else {
-			kept = append(kept, s)
+	if s, _ := e.findTemplate(k, port); s == nil {
+		return nil // evicted in the meantime
+	}
+	ready = e.removeHeld(portKey{k, port}, ready)
+	if k.version == 10 {
+		if o := e.openVSwitch.get(portID{port, k.id}); o != nil && o.shape() != nil {
+			for _, domain := range slices.Clone(e.heldDomains[portID{port, k.id}]) {
+				ready = e.removeHeld(portKey{templateKey{domain, k.version, k.id}, port}, ready)
+			}
+			slices.SortStableFunc(ready, func(a, b *heldSet) int { return cmp.Compare(a.received, b.received) })
 		}
 	}
-	if len(ready) > 0 {
-		e.setHeld(k, kept)
-		if int64(len(e.order)) > 2*e.numHeld.Load()+64 {
-			e.order = slices.DeleteFunc(e.order, func(s *heldSet) bool { return !s.waits })
-		}
+	if len(ready) > 0 && int64(len(e.order)) > 2*e.numHeld.Load()+64 {
+		e.order = slices.DeleteFunc(e.order, func(s *heldSet) bool { return !s.waits })
 	}
 	return ready
+}
+
+// removeHeld removes the sets that wait for a template, and appends them to ready.
+// e.mu is held.
+func (e *exporter) removeHeld(k portKey, ready []*heldSet) []*heldSet {
+	sets := e.held[k]
+	if len(sets) == 0 {
+		return ready
+	}
+	for _, s := range sets {
+		e.countHeld(s, -1)
+	}
+	e.setHeld(k, nil)
+	return append(ready, sets...)
 }
 
 // removeHeldUntil removes the held sets that came until the given time (Unix
@@ -147,27 +181,29 @@ func (e *exporter) removeHeldUntil(last int64) (n int) {
 	return n
 }
 
-// decodeHeldSets decodes the sets that waited for a template. Their records have
-// the time at which the sets were received.
-func (d *Decoder) decodeHeldSets(k templateKey) {
-	e := d.peer.exporter
-	if e.numHeld.Load() == 0 {
+// decodeHeld decodes sets that waited for a template. Their records have the time at
+// which the sets were received.
+func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
+	if len(sets) == 0 {
 		return
 	}
 	peer, received, count, counted := d.peer, d.received, d.recordCount, d.recordsCounted
 	defer func() { d.peer, d.received, d.recordCount, d.recordsCounted = peer, received, count, counted }()
-	for _, s := range e.removeDecodable(k) {
+	for _, s := range sets {
+		d.portQuestions += len(s.content) / 32
+	}
+	for _, s := range sets {
 		d.received = s.received
-		d.peer = d.peerOf(netip.AddrPortFrom(peer.source.Addr(), s.port))
-		if !d.decodeHeld(s) {
+		d.peer = d.peerOf(netip.AddrPortFrom(e.addr, s.port))
+		if !d.decodeHeldSet(s) {
 			d.metrics.dropSet(setMalformed)
 		}
 	}
 }
 
-// decodeHeld decodes one set. It returns false if the set is malformed. A panic
+// decodeHeldSet decodes one set. It returns false if the set is malformed. A panic
 // costs that set only.
-func (d *Decoder) decodeHeld(s *heldSet) (ok bool) {
+func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.panicked(r, s.content)

@@ -41,11 +41,13 @@ func TestHold(t *testing.T) {
 		t.Fatalf("%d records, %d sets held", len(got), c.exporters.numHeld.Load())
 	}
 	d.Datagram(testSource, AnyFlow, ipfixMessage(2, 1, set(2, basicTemplate(256)), set(256, basicRecord(5))), testTime+3e9)
-	want := []string{strings.ReplaceAll(basicTuple, "40000", "1"), strings.ReplaceAll(basicTuple, "40000", "3"), strings.ReplaceAll(basicTuple, "40000", "5")}
+	c.exporters.lendTemplates(testTime+11e9, false) // to the other port
+	d.decodeLent()
+	want := []string{strings.ReplaceAll(basicTuple, "40000", "1"), strings.ReplaceAll(basicTuple, "40000", "5"), strings.ReplaceAll(basicTuple, "40000", "3")}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if want := []uint64{uint64(testTime), uint64(testTime + 1e9), uint64(testTime + 3e9)}; !slices.Equal(times, want) {
+	if want := []uint64{uint64(testTime), uint64(testTime + 3e9), uint64(testTime + 1e9)}; !slices.Equal(times, want) {
 		t.Errorf("received at %d, want %d", times, want)
 	}
 	c.exporters.expireHeld(testTime+int64(time.Minute), c.own)

@@ -71,9 +71,8 @@ type (
 		Version   uint16        `json:"version"`
 		Domain    uint32        `json:"domain"`
 		ID        uint16        `json:"id"`
-		Port      uint16        `json:"port"`          // who sent it
-		Own       bool          `json:"own,omitempty"` // kept for that port alone
-		Refreshed int64         `json:"refreshed"`     // Unix seconds
+		Port      uint16        `json:"port"`      // who sent it
+		Refreshed int64         `json:"refreshed"` // Unix seconds
 		Options   bool          `json:"options,omitempty"`
 		Scopes    int           `json:"scopes,omitempty"`
 		Fields    []storedField `json:"fields"`
@@ -85,10 +84,21 @@ type (
 		Domain  uint32 `json:"domain"`
 		Sampler uint64 `json:"sampler,omitempty"`
 		Rate    uint64 `json:"rate"`
+		storedTeller
+		// Kind is an optionKind, Sampler the id of what the rate is for. Files of
+		// before have samplers only.
+		Kind uint8 `json:"kind,omitempty"`
 	}
 	storedBootTime struct {
 		Domain uint32 `json:"domain"`
 		Millis uint64 `json:"unixMilliseconds"`
+		storedTeller
+	}
+	// storedTeller is who told something, and when, unless it is storedExporter.teller
+	// and LastSeen. Files of before do not have it.
+	storedTeller struct {
+		Port *uint16 `json:"port,omitempty"`
+		Told int64   `json:"told,omitempty"` // Unix seconds
 	}
 )
 
@@ -254,7 +264,7 @@ func (e *exporter) stored() *storedExporter {
 			break
 		}
 		st := storedTemplate{
-			Version: k.version, Domain: k.domain, ID: k.id, Port: l.port, Own: k.port != 0, Refreshed: int64(l.refreshed),
+			Version: k.version, Domain: k.domain, ID: k.id, Port: k.port, Refreshed: int64(l.refreshed),
 			Options: l.shape.options, Scopes: l.shape.scopes,
 		}
 		for _, f := range l.shape.fields {
@@ -266,11 +276,16 @@ func (e *exporter) stored() *storedExporter {
 		}
 		se.Templates = append(se.Templates, st)
 	}
-	for k, ms := range e.bootTimes.all() {
-		se.BootTimes = append(se.BootTimes, storedBootTime{k.domain, ms})
+	tellers := make(tellers)
+	for k, v := range e.bootTimes.values.all() {
+		se.BootTimes = append(se.BootTimes, storedBootTime{k.domain, v.value, tellers.stored(se, &k, v.told)})
 	}
-	for k, rate := range e.rates.all() {
-		se.Sampling = append(se.Sampling, storedSampling{k.version, k.domain, k.sampler, rate})
+	for k, v := range e.rates.values.all() {
+		s := storedSampling{Version: k.version, Domain: k.domain, Sampler: k.id, Rate: v.value, storedTeller: tellers.stored(se, &k, v.told)}
+		if k.kind > forSelector {
+			s.Kind = uint8(k.kind)
+		}
+		se.Sampling = append(se.Sampling, s)
 	}
 	return se
 }
@@ -287,37 +302,87 @@ func (t *exporters) restore(se *storedExporter, now int64) (templates int) {
 		return 0
 	}
 	e := t.get(se.Address.Unmap(), se.LastSeen*1e3)
-	// Templates that all ports share go first: the others differ from them.
-	for _, own := range []bool{false, true} {
-		for i := range se.Templates {
-			st := &se.Templates[i]
-			if st.Own != own || !trusted(st.Refreshed) || st.Scopes < 0 || st.Scopes > len(st.Fields) || st.Version != 9 && st.Version != 10 {
-				continue
+	for i := range se.Templates {
+		st := &se.Templates[i]
+		if !trusted(st.Refreshed) || st.Scopes < 0 || st.Scopes > len(st.Fields) || st.Version != 9 && st.Version != 10 {
+			continue
+		}
+		fields := make([]netflow.Field, len(st.Fields))
+		for i, f := range st.Fields {
+			if len(f) < 2 || len(f) > 3 || f[0] > 0xffff || f[1] > 0xffff {
+				return templates
 			}
-			fields := make([]netflow.Field, len(st.Fields))
-			for i, f := range st.Fields {
-				if len(f) < 2 || len(f) > 3 || f[0] > 0xffff || f[1] > 0xffff {
-					return templates
-				}
-				fields[i] = netflow.Field{Type: uint16(f[0]), Length: uint16(f[1])}
-				if len(f) == 3 {
-					fields[i].PenProvided, fields[i].Pen = true, f[2]
-				}
-			}
-			tmpl := newTemplate(templateKey{st.Domain, st.Version, st.ID}, fields[:st.Scopes], fields[st.Scopes:], st.Options)
-			if tmpl != nil {
-				e.learnTemplate(tmpl, st.Port, max(st.Refreshed, 0))
-				templates++
+			fields[i] = netflow.Field{Type: uint16(f[0]), Length: uint16(f[1])}
+			if len(f) == 3 {
+				fields[i].PenProvided, fields[i].Pen = true, f[2]
 			}
 		}
+		tmpl := newTemplate(templateKey{st.Domain, st.Version, st.ID}, fields[:st.Scopes], fields[st.Scopes:], st.Options)
+		if tmpl != nil {
+			e.learnTemplate(tmpl, st.Port, max(st.Refreshed, 0))
+			templates++
+		}
 	}
+	e.restoreOptions(se)
+	return templates
+}
+
+// tellers are the ports that tell the options data of a domain, as far as the templates
+// show it: those that sent a template for it, else any template.
+type tellers map[optionKey]uint16
+
+// of returns the port for the domain and version of k.
+func (t tellers) of(se *storedExporter, k *optionKey) uint16 {
+	domain := optionKey{domain: k.domain, version: k.version}
+	port, known := t[domain]
+	if known {
+		return port
+	}
+	for i := range se.Templates {
+		st := &se.Templates[i]
+		if st.Options && st.Version == k.version && st.Domain == k.domain && (!known || st.Port > port) {
+			port, known = st.Port, true
+		}
+	}
+	for i := 0; !known && i < len(se.Templates); i++ {
+		port = max(port, se.Templates[i].Port)
+	}
+	t[domain] = port
+	return port
+}
+
+func (t tellers) stored(se *storedExporter, k *optionKey, told uint32) (s storedTeller) {
+	if k.port != t.of(se, k) {
+		s.Port = &k.port
+	}
+	if int64(told) != se.LastSeen {
+		s.Told = int64(told)
+	}
+	return s
+}
+
+// restoreOptions takes over what was stored of options data.
+func (e *exporter) restoreOptions(se *storedExporter) {
+	tellers := make(tellers)
 	for _, s := range se.Sampling {
-		e.setSampling(samplerKey{s.Domain, s.Version, s.Sampler}, s.Rate)
+		k := optionKey{id: s.Sampler, domain: s.Domain, version: s.Version, kind: optionKind(s.Kind)}
+		if k.kind == forDomain && k.id != 0 {
+			k.kind = forSelector
+		}
+		if k.kind < numOptionKinds && (k.version == 9 || k.version == 10) {
+			if k.port = tellers.of(se, &k); s.Port != nil {
+				k.port = *s.Port
+			}
+			e.setRate(k, s.Rate, cmp.Or(s.Told, se.LastSeen))
+		}
 	}
 	for _, b := range se.BootTimes {
-		e.setBootTime(b.Domain, b.Millis)
+		port := tellers.of(se, &optionKey{domain: b.Domain, version: 10})
+		if b.Port != nil {
+			port = *b.Port
+		}
+		e.setBootTime(port, b.Domain, b.Millis, cmp.Or(b.Told, se.LastSeen))
 	}
-	return templates
 }
 
 // restoreTemplates reads the templates file at start. It returns nil if none is
@@ -371,6 +436,7 @@ func (c *Collector) runMaintenance(f *templatesFile, done <-chan struct{}) {
 	for {
 		select {
 		case now := <-tick.C:
+			c.exporters.lendTemplates(now.UnixNano(), false)
 			c.exporters.expireHeld(now.UnixNano(), c.own)
 			save(now, false)
 		case <-done:

@@ -49,13 +49,13 @@ func TestStore(t *testing.T) {
 	var rate uint64
 	var got []string
 	d2 := c2.NewDecoder(&sink{f: func(r *flow.Record) { rate = r.Msg.SamplingRate; got = append(got, tuple(r)) }})
-	d2.Datagram(netip.AddrPortFrom(testSource.Addr(), 5), AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime)
+	d2.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime)
 	d2.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(256, netip.MustParseAddr("fd00::1").AsSlice())), testTime)
 	if rate != 77 || !slices.Equal(got, []string{basicTuple, "fd00::1  0 0 0 0 0"}) {
 		t.Errorf("rate %d, records %q", rate, got)
 	}
 	e := c2.exporters.get(testSource.Addr(), 0)
-	if l := e.templates.get(portKey{templateKey: templateKey{1, 10, 256}}); l == nil || int64(l.refreshed) != testTime/1e9 {
+	if l := e.templates.get(portKey{templateKey{1, 10, 256}, testSource.Port()}); l == nil || int64(l.refreshed) != testTime/1e9 {
 		t.Errorf("the template's age is not kept: %+v", l)
 	}
 	if _, n, err := restored(file, now.Add(25*time.Hour)); err != nil || n != 0 {
@@ -113,7 +113,7 @@ func TestStoreInterval(t *testing.T) {
 	}
 	wrote(now)
 	e := c.exporters.get(testSource.Addr(), testTime/1e9)
-	e.setSampling(samplerKey{version: 9}, 5)
+	e.setRate(optionKey{version: 9}, 5, testTime/1e9)
 	if wrote(now.Add(time.Second)) {
 		t.Error("written after a second")
 	}

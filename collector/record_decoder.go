@@ -25,8 +25,17 @@ type recordDecoder struct {
 	forward direction
 	reverse *direction // of an RFC 5103 biflow
 
-	// sampler is the index of the field with the sampler's id, or -1.
-	sampler int
+	// sampler and sequence are the indexes of the fields with the ids of the sampler
+	// and of the selection sequence, or -1.
+	sampler, sequence int
+	// application is the index of the field with the application's id, valid where a
+	// direction names it. applicationID has room for its text.
+	application   int
+	applicationID []byte
+	// elementValues has room for the elements of the user's list.
+	elementValues []flow.ElementValue
+	// hasNames reports whether the template is one of options data with names.
+	hasNames bool
 	// reverseCounters are the fields that hold the counters of the other direction.
 	reverseCounters []uint16
 	// rate has the fields with the sampling rate, nil if there are none.
@@ -54,6 +63,12 @@ type direction struct {
 	mpls               []uint16 // sections of the label stack, from the top
 	// hasStart and hasEnd report whether the template has times that goflow2 reads.
 	hasStart, hasEnd bool
+	// elements are the fields with elements of the user's list.
+	elements []elementField
+	// outer is where the template has the outer header of a tunnel, nil if it has none.
+	outer *outerHeader
+	// names says which numbers options data may give a name to.
+	names naming
 	// openVSwitch reports whether the template is one of Open vSwitch's.
 	openVSwitch bool
 	// sections reports whether the template has the beginnings of packets.
@@ -72,8 +87,9 @@ type extraField struct {
 	index uint16       // of the element in the template
 	// other is a second element, or -1: the boot time of opStartUptime and opEndUptime,
 	// the port of UDP of opSrcPort and opDstPort.
-	other int16
-	mask  uint64 // opSetUint...: the largest number that the field can hold
+	other   int16
+	variant uint8  // opSet...UnlessZero: which of the elements that may fill the field
+	mask    uint64 // opSetUint...: the largest number that the field can hold
 }
 
 type extraOp uint8
@@ -84,6 +100,9 @@ const (
 	opSetUintIfSet // unless the value is 0
 	opSetAddr
 	opSetText
+	opSetUintUnlessZero
+	opSetAddrUnlessZero
+	opApplicationID
 	opReverseBiflowDirection
 	opSrcPrefix
 	opDstPrefix
@@ -124,6 +143,9 @@ func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
 		tail--
 	}
 	before := d.recordCount.Data
+	if tail == 0 && t.tmpl.options {
+		tail = 1 // options data may say 0 of system 0: sampling is off
+	}
 	for len(b) >= t.tmpl.minLen && tail > 0 {
 		n := t.locate(b)
 		if n == 0 {
@@ -184,22 +206,13 @@ func (rd *recordDecoder) value(record []byte, field int) []byte {
 
 // decodeRecord emits a record, and the other direction of a biflow as one more.
 func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
-	rate := t.samplingRate
-	if t.sampler >= 0 {
-		rate = d.peer.exporter.samplingRate(samplerKey{h.domain, h.version, number(t.value(b, t.sampler))})
-	}
-	if t.rate != nil {
-		if own := t.rate.of(t.recordDecoder, b); own != 0 {
-			rate = own
-		}
-	}
-	d.emitDirection(t, &t.forward, b, h, rate)
+	d.emitDirection(t, &t.forward, b, h)
 	if t.reverse != nil && t.hasReverse(b) {
-		d.emitDirection(t, t.reverse, b, h, rate)
+		d.emitDirection(t, t.reverse, b, h)
 	}
 }
 
-func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header, rate uint64) {
+func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header) {
 	d.rec.Reset()
 	if err := dir.fill(&d.rec, &d.headers, t, b, h); err != nil {
 		// goflow2 fails only on numbers of more than 8 bytes, which the record
@@ -208,10 +221,14 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 		d.metrics.dropSet(setMalformed)
 		return
 	}
-	if rate == 0 {
-		rate = d.peer.sampling
+	var told uint64
+	if own := t.recordDecoder.rate; own != nil {
+		told = own.of(t.recordDecoder, b)
 	}
-	d.rec.Msg.SamplingRate = rate
+	d.rec.Msg.SamplingRate = d.samplingRate(t, b, told)
+	if dir.names != 0 {
+		d.addNames(dir.names, t, b, h.domain)
+	}
 	d.rec.Msg.ObservationDomainId = h.domain
 	d.emit(h.proto, h.sequence, d.peer.address)
 }
@@ -275,6 +292,12 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 	if d.icmp.own || m.Proto == flow.ProtoICMP || m.Proto == flow.ProtoIPv6ICMP {
 		d.icmp.fill(r, t.recordDecoder, record)
 	}
+	if len(d.elements) > 0 {
+		r.Extra.Elements = d.readElements(t.recordDecoder, record)
+	}
+	if d.outer != nil {
+		d.outer.fill(r, t.recordDecoder, record)
+	}
 	if d.openVSwitch {
 		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
 	}
@@ -298,6 +321,15 @@ func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte)
 		r.SetBytes(x.field, v)
 	case opSetText:
 		r.SetBytes(x.field, text(v))
+	case opSetUintUnlessZero:
+		if n := number(v) & x.mask; n != 0 {
+			r.SetUint(x.field, n)
+		}
+	case opSetAddrUnlessZero:
+		setAddrUnlessZero(r, x.field, v)
+	case opApplicationID:
+		t.applicationID = appendApplicationID(t.applicationID[:0], v)
+		r.Extra.ApplicationID = t.applicationID
 	case opReverseBiflowDirection:
 		r.Extra.BiFlowDirection = oppositeBiflowDirection(uint8(number(v)))
 	case opSrcPrefix:
@@ -333,6 +365,17 @@ func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte)
 	case opPackets:
 		m.Packets = number(v)
 	}
+}
+
+// setAddrUnlessZero sets an address of which a record may have several, one for each
+// family. A zero never replaces another one. Of two others that of the flow's family
+// counts.
+func setAddrUnlessZero(r *flow.Record, field flow.FieldID, v []byte) {
+	known := r.Bytes(field)
+	if len(v) == 0 || len(known) > 0 && (allZero(v) && !allZero(known) || allZero(v) == allZero(known) && len(v) != len(r.Msg.SrcAddr)) {
+		return
+	}
+	r.SetBytes(field, v)
 }
 
 // number reads a big-endian number of up to 8 bytes, since RFC 7011, 6.2 allows

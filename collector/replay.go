@@ -23,7 +23,7 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	for _, l := range c.cfg.Listeners {
 		ports[l.Port] |= l.Protocols
 	}
-	var checked int64
+	var checked, last int64
 	stats, err := capture.Read(ctx, path, func(g *capture.Datagram) {
 		allowed, ok := ports[g.Dst.Port()]
 		if !ok {
@@ -33,14 +33,19 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 			allowed = AnyFlow
 		}
 		now := g.Time.UnixNano()
-		if now-checked >= 1e9 {
+		if now-checked >= int64(maintenanceInterval) {
 			checked = now
 			d.closeGaps(now, false)
+			c.exporters.lendTemplates(now, false)
+			d.decodeLent()
 			c.exporters.expireHeld(now, c.own)
 		}
+		last = now
 		d.Datagram(g.Src, allowed, g.Payload, now)
 	})
 	d.closeGaps(0, true)
+	c.exporters.lendTemplates(last, true)
+	d.decodeLent()
 	c.exporters.expireHeld(0, c.own)
 	h.Idle()
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")

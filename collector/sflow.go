@@ -66,14 +66,7 @@ func (d *Decoder) sflow5(b []byte) bool {
 		}
 		good++ // counters are no flows, and no fault
 	}
-	if bad > 0 && good == 0 {
-		return false
-	}
-	for range bad {
-		d.metrics.dropSet(setMalformed)
-		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
-	}
-	return true
+	return d.countBadSets(good, bad)
 }
 
 // flowSample decodes a sample of one packet. It returns false, and why, if there is

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"encoding/binary"
+	"hash/maphash"
 	"slices"
 	"unsafe"
 
@@ -45,6 +46,10 @@ type shape struct {
 	variable bool
 	// id encodes the version and all fields: equal ids mean equal records.
 	id string
+	// hash is one of id, which nobody can foresee.
+	hash uint32
+	// openVSwitch reports whether it is one of Open vSwitch's for packets.
+	openVSwitch bool
 	// templates counts the templates of all exporters that have this shape;
 	// exporters.shapesMu guards it.
 	templates int
@@ -90,19 +95,18 @@ func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) 
 		return nil
 	}
 	s.id = string(b)
+	s.hash = uint32(maphash.String(shapeSeed, s.id))
+	s.openVSwitch = key.version == 10 && !options && fromOpenVSwitch(s.fields)
 	return &template{key, s}
 }
+
+var shapeSeed = maphash.MakeSeed()
 
 func bit(b bool) byte {
 	if b {
 		return 1
 	}
 	return 0
-}
-
-// has reports whether the template has the IANA element typ.
-func (t *template) has(typ uint16) bool {
-	return slices.ContainsFunc(t.fields, func(f netflow.Field) bool { return !f.PenProvided && f.Type == typ })
 }
 
 // nextField returns the length in bytes of the value of a field at the start of b,

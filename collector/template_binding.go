@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // templateBinding is a record decoder as one exporter's template uses it.
@@ -12,9 +14,16 @@ type templateBinding struct {
 	*recordDecoder
 	key templateKey
 	// generation is the exporter's, from which the rest was taken.
-	generation   uint64
-	samplingRate uint64 // of the observation domain
+	generation uint64
+	whose      fallback // whose template it is
+	// optionsRate is the sampling rate that options data gives to records that name no
+	// interface and no selector with a rate of its own. rateByRecord reports whether
+	// there are such rates.
+	optionsRate  answer
+	rateByRecord bool
 	bootTime     uint64 // from options data, in Unix milliseconds; 0 if unknown
+	// until is how long optionsRate and bootTime stay the same, in Unix nanoseconds.
+	until int64
 }
 
 // bind returns how to read a data set of so many bytes. known reports whether its
@@ -29,11 +38,11 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 	b = p.bindings[k]
 	// The generation is read before what depends on it.
 	generation := e.generation.Load()
-	if b != nil && b.generation == generation && b.tmpl.shape != nil {
+	if b != nil && b.generation == generation && b.tmpl.shape != nil && d.received < b.until {
 		b.lastUsed = d.received
 		return b, true
 	}
-	t, ok := e.template(k, p.source.Port())
+	t, whose, ok := e.template(k, p.source.Port())
 	if !ok {
 		if b != nil {
 			delete(p.bindings, k)
@@ -50,14 +59,30 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 		p.bindings[k] = b
 		d.chargePeer(p, bindingBytes)
 	}
+	if whose == fallbackDomain && b.whose != fallbackDomain {
+		d.metrics.fallback(whose)
+	}
+	b.whose = whose
 	if b.recordDecoder == nil || b.tmpl.shape == nil || b.tmpl.id != t.id {
 		b.recordDecoder = d.recordDecoderOf(&t)
 	}
 	b.lastUsed = d.received
 	b.generation = generation
-	b.samplingRate = e.samplingRate(samplerKey{domain: k.domain, version: k.version})
-	b.bootTime = e.bootTime(k.domain)
+	b.askExporter(e, p.source.Port(), d.received/1e9)
 	return b, true
+}
+
+// askExporter finds out what options data says, at the given time (Unix seconds).
+func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) {
+	k := b.key
+	b.optionsRate = e.samplingRate(rateQuery{domain: k.domain, version: k.version, port: port}, now)
+	boot := e.bootTime(port, k.domain, now)
+	b.bootTime, b.until = boot.value, min(b.optionsRate.until, boot.until)
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	kinds := &e.rates.kinds
+	b.rateByRecord = kinds[forIngress]+kinds[forEgress] > 0 ||
+		(b.sampler >= 0 || b.sequence >= 0) && kinds[forSelector]+kinds[forSequence] > 0
 }
 
 // makeRoomForBinding evicts random bindings of a peer until its budget holds one
@@ -80,6 +105,8 @@ func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 		return rd
 	}
 	rd := newRecordDecoder(t)
+	rd.setNames(d.wantedNames)
+	rd.setElements(d.elements)
 	rd.bytes = rd.size()
 	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > decodersBudget {
 		id, old, _ := victim(maps.All(d.recordDecoders), func(a, b *recordDecoder) bool { return a.lastUsed < b.lastUsed })
@@ -102,7 +129,7 @@ func (rd *recordDecoder) size() int {
 	n := emptyDecoderBytes + int(rd.tmpl.bytes()) + 4*25 +
 		cap(rd.scratch) + 128 + // lines of cache around it
 		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) +
-		cap(rd.reverseCounters)*2
+		cap(rd.reverseCounters)*2 + cap(rd.applicationID) + cap(rd.elementValues)*int(unsafe.Sizeof(flow.ElementValue{}))
 	if rd.rate != nil {
 		n += int(unsafe.Sizeof(*rd.rate)) + cap(rd.rate.rates)*2
 	}
@@ -115,7 +142,8 @@ func (rd *recordDecoder) size() int {
 				cap(d.choices)*int(unsafe.Sizeof(choice{})) +
 				cap(d.family.addresses)*int(unsafe.Sizeof(candidate{})) +
 				cap(d.mpls)*2 +
-				int(unsafe.Sizeof(direction{}))
+				cap(d.elements)*int(unsafe.Sizeof(elementField{})) +
+				int(unsafe.Sizeof(direction{})) + int(unsafe.Sizeof(outerHeader{}))
 			for _, c := range d.choices {
 				n += cap(c) * int(unsafe.Sizeof(candidate{}))
 			}

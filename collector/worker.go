@@ -35,6 +35,7 @@ func (w *worker) run() {
 			}
 			d.Datagram(source, s.listener.Protocols, b, now)
 		}
+		d.decodeLent()
 		switch {
 		case errors.Is(err, udp.ErrDrained):
 			d.closeGaps(now, true)
@@ -57,6 +58,6 @@ func (w *worker) run() {
 
 // idle does what is left for a pause, and reports whether to be called again soon.
 func (w *worker) idle(now int64) (pending bool) {
-	pending = w.decoder.closeGaps(now, false)
+	pending = w.decoder.closeGaps(now, false) || w.decoder.exporters.waitsToLend(now)
 	return w.decoder.handler.Idle() || pending
 }

@@ -47,24 +47,38 @@ const (
 	FieldTimeReceived
 	FieldType
 	FieldVlanID
+	FieldApplicationID
+	FieldApplicationName
 	FieldASPath
 	FieldBgpCommunities
 	FieldBgpNextHop
+	FieldCountsOnce
+	FieldEgressVrfName
+	FieldExporterAddress
+	FieldFirewallEvent
 	FieldFlowDirection
 	FieldFlowEndReason
 	FieldIPFlags
 	FieldIPv6RoutingHeaderAddresses
 	FieldIPv6RoutingHeaderSegLeft
+	FieldInIfDescription
 	FieldInIfName
+	FieldIngressVrfName
 	FieldLayerSize
 	FieldLayerStack
 	FieldMplsIP
 	FieldMplsLabel
 	FieldMplsTTL
+	FieldNatEvent
 	FieldObservationDomainID
 	FieldObservationPointID
 	FieldObservationTimeNs
+	FieldOutIfDescription
 	FieldOutIfName
+	FieldPostNATDstAddr
+	FieldPostNATDstPort
+	FieldPostNATSrcAddr
+	FieldPostNATSrcPort
 	FieldTimeFlowEndNs
 	FieldTimeFlowStartNs
 	FieldTimeReceivedNs
@@ -86,15 +100,28 @@ type OwnFields struct {
 	FlowEndReason     uint8  // why the flow ended (IE 136)
 	IngressVrfID      uint32 // ingress VRF (IE 234)
 	EgressVrfID       uint32 // egress VRF (IE 235)
-	InIfName          []byte // name of the ingress interface (IE 82)
-	OutIfName         []byte // name of the egress interface (IE 82)
+	InIfName          []byte // name of the ingress interface (IE 82, also in options data)
+	OutIfName         []byte // name of the egress interface (IE 82, also in options data)
 	TunnelType        uint8  // Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve (6876/891)
 	TunnelKey         uint64 // tunnel key, such as the VNI: Open vSwitch's, or the layer-2 segment of other exporters (IE 351, 6876/892)
-	TunnelSrcAddr     []byte // Open vSwitch tunnel, outer source (6876/893)
-	TunnelDstAddr     []byte // Open vSwitch tunnel, outer destination (6876/894)
-	TunnelProto       uint8  // Open vSwitch tunnel, outer IP protocol (6876/895)
-	TunnelSrcPort     uint16 // Open vSwitch tunnel, outer source port (6876/896)
-	TunnelDstPort     uint16 // Open vSwitch tunnel, outer destination port (6876/897)
+	TunnelSrcAddr     []byte // outer source address of a tunnel (6876/893)
+	TunnelDstAddr     []byte // outer destination address of a tunnel (6876/894)
+	TunnelProto       uint8  // outer IP protocol of a tunnel (6876/895)
+	TunnelSrcPort     uint16 // outer source port of a tunnel (6876/896)
+	TunnelDstPort     uint16 // outer destination port of a tunnel (6876/897)
+	ExporterAddress   []byte // address that the datagram came from, where it is not SamplerAddress
+	InIfDescription   []byte // description of the ingress interface (IE 83, also in options data)
+	OutIfDescription  []byte // description of the egress interface (IE 83, also in options data)
+	IngressVrfName    []byte // name of the ingress VRF (IE 236, in options data by IE 234 or 235)
+	EgressVrfName     []byte // name of the egress VRF (IE 236, in options data by IE 235 or 234)
+	ApplicationID     []byte // application as engine:selector (RFC 6759), such as 13:431 (IE 95)
+	ApplicationName   []byte // name of the application (options data of the exporter, IE 96)
+	PostNATSrcAddr    []byte // source address behind a NAT (IE 225, IE 281, IE 40001)
+	PostNATDstAddr    []byte // destination address behind a NAT (IE 226, IE 282, IE 40002)
+	PostNATSrcPort    uint16 // source port behind a NAT (IE 227, IE 40003)
+	PostNATDstPort    uint16 // destination port behind a NAT (IE 228, IE 40004)
+	NatEvent          uint8  // what a NAT did: 1 created a translation, 2 deleted it, 3 ran out of addresses; others in IANA's registry of NAT event types (IE 230)
+	FirewallEvent     uint8  // what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update (IE 233, IE 40005)
 	ObservationTimeNs uint64 // when the packet or event was observed, Unix nanoseconds (IE 322 to 325)
 }
 
@@ -104,6 +131,15 @@ func (x *OwnFields) clone() {
 	x.OutIfName = clone(x.OutIfName)
 	x.TunnelSrcAddr = clone(x.TunnelSrcAddr)
 	x.TunnelDstAddr = clone(x.TunnelDstAddr)
+	x.ExporterAddress = clone(x.ExporterAddress)
+	x.InIfDescription = clone(x.InIfDescription)
+	x.OutIfDescription = clone(x.OutIfDescription)
+	x.IngressVrfName = clone(x.IngressVrfName)
+	x.EgressVrfName = clone(x.EgressVrfName)
+	x.ApplicationID = clone(x.ApplicationID)
+	x.ApplicationName = clone(x.ApplicationName)
+	x.PostNATSrcAddr = clone(x.PostNATSrcAddr)
+	x.PostNATDstAddr = clone(x.PostNATDstAddr)
 }
 
 // Size returns how many bytes the slices hold.
@@ -111,7 +147,16 @@ func (x *OwnFields) Size() int {
 	return len(x.InIfName) +
 		len(x.OutIfName) +
 		len(x.TunnelSrcAddr) +
-		len(x.TunnelDstAddr)
+		len(x.TunnelDstAddr) +
+		len(x.ExporterAddress) +
+		len(x.InIfDescription) +
+		len(x.OutIfDescription) +
+		len(x.IngressVrfName) +
+		len(x.EgressVrfName) +
+		len(x.ApplicationID) +
+		len(x.ApplicationName) +
+		len(x.PostNATSrcAddr) +
+		len(x.PostNATDstAddr)
 }
 
 // Uint returns the value of a field of kind KindUint or KindMAC, 0 for others.
@@ -187,6 +232,8 @@ func (r *Record) Uint(id FieldID) uint64 {
 		return r.Msg.TimeReceivedNs / 1e9
 	case FieldVlanID:
 		return uint64(r.Msg.VlanId)
+	case FieldFirewallEvent:
+		return uint64(r.Extra.FirewallEvent)
 	case FieldFlowDirection:
 		return uint64(r.Extra.FlowDirection)
 	case FieldFlowEndReason:
@@ -195,12 +242,18 @@ func (r *Record) Uint(id FieldID) uint64 {
 		return uint64(r.Msg.IpFlags)
 	case FieldIPv6RoutingHeaderSegLeft:
 		return uint64(r.Msg.Ipv6RoutingHeaderSegLeft)
+	case FieldNatEvent:
+		return uint64(r.Extra.NatEvent)
 	case FieldObservationDomainID:
 		return uint64(r.Msg.ObservationDomainId)
 	case FieldObservationPointID:
 		return uint64(r.Msg.ObservationPointId)
 	case FieldObservationTimeNs:
 		return r.Extra.ObservationTimeNs
+	case FieldPostNATDstPort:
+		return uint64(r.Extra.PostNATDstPort)
+	case FieldPostNATSrcPort:
+		return uint64(r.Extra.PostNATSrcPort)
 	case FieldTimeFlowEndNs:
 		return r.endNs()
 	case FieldTimeFlowStartNs:
@@ -289,6 +342,8 @@ func (r *Record) SetUint(id FieldID, v uint64) {
 		r.Msg.TcpFlags = narrow[uint32](v)
 	case FieldVlanID:
 		r.Msg.VlanId = narrow[uint32](v)
+	case FieldFirewallEvent:
+		r.Extra.FirewallEvent = narrow[uint8](v)
 	case FieldFlowDirection:
 		r.Extra.FlowDirection = narrow[uint8](v)
 	case FieldFlowEndReason:
@@ -297,12 +352,18 @@ func (r *Record) SetUint(id FieldID, v uint64) {
 		r.Msg.IpFlags = narrow[uint32](v)
 	case FieldIPv6RoutingHeaderSegLeft:
 		r.Msg.Ipv6RoutingHeaderSegLeft = narrow[uint32](v)
+	case FieldNatEvent:
+		r.Extra.NatEvent = narrow[uint8](v)
 	case FieldObservationDomainID:
 		r.Msg.ObservationDomainId = narrow[uint32](v)
 	case FieldObservationPointID:
 		r.Msg.ObservationPointId = narrow[uint32](v)
 	case FieldObservationTimeNs:
 		r.Extra.ObservationTimeNs = v
+	case FieldPostNATDstPort:
+		r.Extra.PostNATDstPort = narrow[uint16](v)
+	case FieldPostNATSrcPort:
+		r.Extra.PostNATSrcPort = narrow[uint16](v)
 	case FieldTunnelDstPort:
 		r.Extra.TunnelDstPort = narrow[uint16](v)
 	case FieldTunnelKey:
@@ -328,12 +389,30 @@ func (r *Record) Bytes(id FieldID) []byte {
 		return r.Msg.SamplerAddress
 	case FieldSrcAddr:
 		return r.Msg.SrcAddr
+	case FieldApplicationID:
+		return r.Extra.ApplicationID
+	case FieldApplicationName:
+		return r.Extra.ApplicationName
 	case FieldBgpNextHop:
 		return r.Msg.BgpNextHop
+	case FieldEgressVrfName:
+		return r.Extra.EgressVrfName
+	case FieldExporterAddress:
+		return r.Extra.ExporterAddress
+	case FieldInIfDescription:
+		return r.Extra.InIfDescription
 	case FieldInIfName:
 		return r.Extra.InIfName
+	case FieldIngressVrfName:
+		return r.Extra.IngressVrfName
+	case FieldOutIfDescription:
+		return r.Extra.OutIfDescription
 	case FieldOutIfName:
 		return r.Extra.OutIfName
+	case FieldPostNATDstAddr:
+		return r.Extra.PostNATDstAddr
+	case FieldPostNATSrcAddr:
+		return r.Extra.PostNATSrcAddr
 	case FieldTunnelDstAddr:
 		return r.Extra.TunnelDstAddr
 	case FieldTunnelSrcAddr:
@@ -354,18 +433,45 @@ func (r *Record) BytesAt(id FieldID) *[]byte {
 		return &r.Msg.SamplerAddress
 	case FieldSrcAddr:
 		return &r.Msg.SrcAddr
+	case FieldApplicationID:
+		return &r.Extra.ApplicationID
+	case FieldApplicationName:
+		return &r.Extra.ApplicationName
 	case FieldBgpNextHop:
 		return &r.Msg.BgpNextHop
+	case FieldEgressVrfName:
+		return &r.Extra.EgressVrfName
+	case FieldExporterAddress:
+		return &r.Extra.ExporterAddress
+	case FieldInIfDescription:
+		return &r.Extra.InIfDescription
 	case FieldInIfName:
 		return &r.Extra.InIfName
+	case FieldIngressVrfName:
+		return &r.Extra.IngressVrfName
+	case FieldOutIfDescription:
+		return &r.Extra.OutIfDescription
 	case FieldOutIfName:
 		return &r.Extra.OutIfName
+	case FieldPostNATDstAddr:
+		return &r.Extra.PostNATDstAddr
+	case FieldPostNATSrcAddr:
+		return &r.Extra.PostNATSrcAddr
 	case FieldTunnelDstAddr:
 		return &r.Extra.TunnelDstAddr
 	case FieldTunnelSrcAddr:
 		return &r.Extra.TunnelSrcAddr
 	}
 	return nil
+}
+
+// Bool returns the value of a field of kind KindBool, false for others.
+func (r *Record) Bool(id FieldID) bool {
+	switch id {
+	case FieldCountsOnce:
+		return r.CountsOnce()
+	}
+	return false
 }
 
 // SetBytes sets a field of kind KindAddr or KindText; it does nothing for others.

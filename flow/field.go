@@ -23,6 +23,7 @@ const (
 	KindUints                   // numbers: [Record.Uints]
 	KindAddrs                   // addresses: [Record.Addrs]
 	KindLayers                  // goflow2's layer names: Record.Msg.LayerStack
+	KindBool                    // true or false: [Record.Bool]
 )
 
 // PENVMware is the private enterprise number of the elements in which Open
@@ -77,9 +78,13 @@ const (
 	NumberOther     = 2040 // objects of other prefixes, each a KubeObject
 	NumberCluster   = 2041
 	NumberOwn       = 2100 // first one of what goflow2 has no fields for
+	NumberElements  = 2136 // elements of the user's list, each an ExtraField
 
 	NumberPrefix = 1 // prefix in KubeObject
 	NumberObject = 2 // first generated field in KubeObject
+
+	NumberElementName  = 1 // name in ExtraField
+	NumberElementValue = 2 // value in ExtraField
 )
 
 // Upstream reports whether goflow2 has the field, too.
@@ -198,33 +203,47 @@ var table = [...]Field{
 	{Name: "TimeReceived", Kind: KindUint, NetObserv: "TimeReceived", Default: true, Doc: "time of receipt, Unix seconds"},
 	{Name: "Type", Kind: KindString, Number: 1, Default: true, Doc: "SFLOW_5, NETFLOW_V1, NETFLOW_V5, NETFLOW_V7, NETFLOW_V9 or IPFIX"},
 	{Name: "VlanId", Kind: KindUint, Number: 29, Default: true, Doc: "802.1Q VLAN"},
+	{Name: "ApplicationId", Kind: KindText, Number: 2120, Doc: "application as engine:selector (RFC 6759), such as 13:431 (IE 95)"},
+	{Name: "ApplicationName", Kind: KindText, Number: 2121, Elements: []Element{{0, 96}}, Doc: "name of the application (options data of the exporter)"},
 	{Name: "AsPath", Kind: KindUints, Number: 102, Doc: "AS path (sFlow)"},
 	{Name: "BgpCommunities", Kind: KindUints, Number: 101, Doc: "BGP communities (sFlow)"},
 	{Name: "BgpNextHop", Kind: KindAddr, Number: 100, Doc: "BGP next hop"},
+	{Name: "CountsOnce", Kind: KindBool, Number: 2114, Doc: "whether the traffic metrics count the record: false if another record has the same packets, or if there are no addresses"},
+	{Name: "EgressVrfName", Kind: KindText, Number: 2119, Doc: "name of the egress VRF (IE 236, in options data by IE 235 or 234)"},
+	{Name: "ExporterAddress", Kind: KindAddr, Number: 2115, Doc: "address that the datagram came from, where it is not SamplerAddress"},
+	{Name: "FirewallEvent", Kind: KindUint, Bits: 8, Number: 2127, Elements: []Element{{0, 233}, {0, 40005}}, Doc: "what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update"},
 	{Name: "FlowDirection", Kind: KindUint, Bits: 8, Number: 2101, NetObserv: "FlowDirection", Elements: []Element{{0, 61}}, Doc: "0 ingress, 1 egress"},
 	{Name: "FlowEndReason", Kind: KindUint, Bits: 8, Number: 2102, Elements: []Element{{0, 136}}, Doc: "why the flow ended"},
 	{Name: "IPFlags", Kind: KindUint, Number: 38, Snake: "ip_flags", Doc: "flags of the IP header"},
 	{Name: "IPv6RoutingHeaderAddresses", Kind: KindAddrs, Number: 105, Doc: "segment routing header, addresses (sFlow)"},
 	{Name: "IPv6RoutingHeaderSegLeft", Kind: KindUint, Number: 106, Doc: "segment routing header, segments left (sFlow)"},
-	{Name: "InIfName", Kind: KindText, Number: 2105, NetObserv: "Interfaces", Doc: "name of the ingress interface (IE 82)"},
+	{Name: "InIfDescription", Kind: KindText, Number: 2116, Doc: "description of the ingress interface (IE 83, also in options data)"},
+	{Name: "InIfName", Kind: KindText, Number: 2105, NetObserv: "Interfaces", Doc: "name of the ingress interface (IE 82, also in options data)"},
+	{Name: "IngressVrfName", Kind: KindText, Number: 2118, Doc: "name of the ingress VRF (IE 236, in options data by IE 234 or 235)"},
 	{Name: "LayerSize", Kind: KindUints, Number: 104, Doc: "sizes of the sampled packet's layers, in bytes (sFlow)"},
 	{Name: "LayerStack", Kind: KindLayers, Number: 103, Doc: "layers of the sampled packet (sFlow)"},
 	{Name: "MplsIp", Kind: KindAddrs, Number: 82, Doc: "addresses of the MPLS top label"},
 	{Name: "MplsLabel", Kind: KindUints, Number: 81, Doc: "MPLS label stack"},
 	{Name: "MplsTtl", Kind: KindUints, Number: 80, Doc: "MPLS TTLs"},
+	{Name: "NatEvent", Kind: KindUint, Bits: 8, Number: 2126, Elements: []Element{{0, 230}}, Doc: "what a NAT did: 1 created a translation, 2 deleted it, 3 ran out of addresses; others in IANA's registry of NAT event types"},
 	{Name: "ObservationDomainId", Kind: KindUint, Number: 70, Doc: "observation domain or v9 source id"},
 	{Name: "ObservationPointId", Kind: KindUint, Number: 71, Doc: "observation point (IE 138)"},
 	{Name: "ObservationTimeNs", Kind: KindUint, Bits: 64, Number: 2128, Doc: "when the packet or event was observed, Unix nanoseconds (IE 322 to 325)"},
-	{Name: "OutIfName", Kind: KindText, Number: 2106, Doc: "name of the egress interface (IE 82)"},
+	{Name: "OutIfDescription", Kind: KindText, Number: 2117, Doc: "description of the egress interface (IE 83, also in options data)"},
+	{Name: "OutIfName", Kind: KindText, Number: 2106, Doc: "name of the egress interface (IE 82, also in options data)"},
+	{Name: "PostNATDstAddr", Kind: KindAddr, Number: 2123, Snake: "post_nat_dst_addr", Elements: []Element{{0, 226}, {0, 282}, {0, 40002}}, Doc: "destination address behind a NAT"},
+	{Name: "PostNATDstPort", Kind: KindUint, Bits: 16, Number: 2125, Snake: "post_nat_dst_port", Elements: []Element{{0, 228}, {0, 40004}}, Doc: "destination port behind a NAT"},
+	{Name: "PostNATSrcAddr", Kind: KindAddr, Number: 2122, Snake: "post_nat_src_addr", Elements: []Element{{0, 225}, {0, 281}, {0, 40001}}, Doc: "source address behind a NAT"},
+	{Name: "PostNATSrcPort", Kind: KindUint, Bits: 16, Number: 2124, Snake: "post_nat_src_port", Elements: []Element{{0, 227}, {0, 40003}}, Doc: "source port behind a NAT"},
 	{Name: "TimeFlowEndNs", Kind: KindUint, Number: 112, Doc: "end of the flow, Unix nanoseconds"},
 	{Name: "TimeFlowStartNs", Kind: KindUint, Number: 111, Doc: "start of the flow, Unix nanoseconds"},
 	{Name: "TimeReceivedNs", Kind: KindUint, Number: 110, Doc: "time of receipt, Unix nanoseconds"},
-	{Name: "TunnelDstAddr", Kind: KindAddr, Number: 2110, Elements: []Element{{PENVMware, 894}}, Doc: "Open vSwitch tunnel, outer destination"},
-	{Name: "TunnelDstPort", Kind: KindUint, Bits: 16, Number: 2113, Elements: []Element{{PENVMware, 897}}, Doc: "Open vSwitch tunnel, outer destination port"},
+	{Name: "TunnelDstAddr", Kind: KindAddr, Number: 2110, Elements: []Element{{PENVMware, 894}}, Doc: "outer destination address of a tunnel"},
+	{Name: "TunnelDstPort", Kind: KindUint, Bits: 16, Number: 2113, Elements: []Element{{PENVMware, 897}}, Doc: "outer destination port of a tunnel"},
 	{Name: "TunnelKey", Kind: KindUint, Bits: 64, Number: 2108, Elements: []Element{{PENVMware, 892}}, Doc: "tunnel key, such as the VNI: Open vSwitch's, or the layer-2 segment of other exporters (IE 351)"},
-	{Name: "TunnelProto", Kind: KindUint, Bits: 8, Number: 2111, Elements: []Element{{PENVMware, 895}}, Doc: "Open vSwitch tunnel, outer IP protocol"},
-	{Name: "TunnelSrcAddr", Kind: KindAddr, Number: 2109, Elements: []Element{{PENVMware, 893}}, Doc: "Open vSwitch tunnel, outer source"},
-	{Name: "TunnelSrcPort", Kind: KindUint, Bits: 16, Number: 2112, Elements: []Element{{PENVMware, 896}}, Doc: "Open vSwitch tunnel, outer source port"},
+	{Name: "TunnelProto", Kind: KindUint, Bits: 8, Number: 2111, Elements: []Element{{PENVMware, 895}}, Doc: "outer IP protocol of a tunnel"},
+	{Name: "TunnelSrcAddr", Kind: KindAddr, Number: 2109, Elements: []Element{{PENVMware, 893}}, Doc: "outer source address of a tunnel"},
+	{Name: "TunnelSrcPort", Kind: KindUint, Bits: 16, Number: 2112, Elements: []Element{{PENVMware, 896}}, Doc: "outer source port of a tunnel"},
 	{Name: "TunnelType", Kind: KindUint, Bits: 8, Number: 2107, Elements: []Element{{PENVMware, 891}}, Doc: "Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve"},
 }
 
@@ -254,6 +273,12 @@ func (r *Record) Name(id FieldID) string {
 // [Extra.HasICMP] a type of 0 is none, not that of an echo reply.
 func (r *Record) HasICMP() bool {
 	return r.Msg.IcmpType != 0 || r.Msg.IcmpCode != 0 || r.Extra.HasICMP
+}
+
+// CountsOnce reports whether the record is the one that counts its packets, and has an
+// address to count them for. Lines of JSON that do not say otherwise count.
+func (r *Record) CountsOnce() bool {
+	return !r.Extra.Duplicate && (r.Line != nil || len(r.Msg.SrcAddr)+len(r.Msg.DstAddr) > 0)
 }
 
 func (r *Record) startNs() uint64 {

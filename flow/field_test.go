@@ -58,11 +58,25 @@ var elements = []struct {
 	field   string
 }{
 	{flow.Element{ID: 61}, "FlowDirection"},
+	{flow.Element{ID: 96}, "ApplicationName"},
 	{flow.Element{ID: 136}, "FlowEndReason"},
 	{flow.Element{ID: 192}, "IPTTL"},
+	{flow.Element{ID: 225}, "PostNATSrcAddr"},
+	{flow.Element{ID: 226}, "PostNATDstAddr"},
+	{flow.Element{ID: 227}, "PostNATSrcPort"},
+	{flow.Element{ID: 228}, "PostNATDstPort"},
+	{flow.Element{ID: 230}, "NatEvent"},
+	{flow.Element{ID: 233}, "FirewallEvent"},
 	{flow.Element{ID: 234}, "IngressVrfID"},
 	{flow.Element{ID: 235}, "EgressVrfID"},
 	{flow.Element{ID: 239}, "BiFlowDirection"},
+	{flow.Element{ID: 281}, "PostNATSrcAddr"},
+	{flow.Element{ID: 282}, "PostNATDstAddr"},
+	{flow.Element{ID: 40001}, "PostNATSrcAddr"},
+	{flow.Element{ID: 40002}, "PostNATDstAddr"},
+	{flow.Element{ID: 40003}, "PostNATSrcPort"},
+	{flow.Element{ID: 40004}, "PostNATDstPort"},
+	{flow.Element{ID: 40005}, "FirewallEvent"},
 	{flow.Element{PEN: flow.PENVMware, ID: 891}, "TunnelType"},
 	{flow.Element{PEN: flow.PENVMware, ID: 892}, "TunnelKey"},
 	{flow.Element{PEN: flow.PENVMware, ID: 893}, "TunnelSrcAddr"},
@@ -170,5 +184,25 @@ func TestCloneFields(t *testing.T) {
 	}
 	if r.Reset(); r.Extra.Size() != 0 {
 		t.Error("a record that was reset has bytes")
+	}
+}
+
+// TestCloneElements checks that a copy of further elements shares no bytes with the
+// record.
+func TestCloneElements(t *testing.T) {
+	r := new(flow.Record)
+	r.Extra.Elements = []flow.ElementValue{{Index: 3, Value: []byte("abc")}, {Index: 1, Value: nil}}
+	c := r.Clone()
+	r.Extra.Elements[0].Value[0] = 'x'
+	r.Extra.Elements[1].Index = 7
+	v, ok := c.Extra.Element(3)
+	if _, other := c.Extra.Element(7); !ok || string(v) != "abc" || other {
+		t.Errorf("%q %v", v, c.Extra.Elements)
+	}
+	if got := c.Extra.Size(); got < 3 {
+		t.Errorf("size %d", got)
+	}
+	if r.Reset(); r.Extra.Size() != 0 {
+		t.Error("a record that was reset has elements")
 	}
 }

@@ -7,12 +7,17 @@ package main
 import (
 	"log"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow/internal/gen"
 )
 
 func main() {
+	// The Go code of flow.proto comes next, so nothing is written without protoc.
+	if _, err := exec.LookPath("protoc"); err != nil {
+		log.Fatal("protoc is missing: install it (Debian: protobuf-compiler), then run again")
+	}
 	files, err := gen.Files()
 	if err != nil {
 		log.Fatal(err)

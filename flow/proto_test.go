@@ -63,6 +63,9 @@ func declarations(f protoreflect.FileDescriptor) []string {
 			if fd.IsList() {
 				typ = "repeated " + typ
 			}
+			if fd.HasOptionalKeyword() {
+				typ = "optional " + typ
+			}
 			add("%s/%s %s = %d", in, typ, fd.Name(), fd.Number())
 		}
 	}
@@ -204,6 +207,7 @@ func TestProtoFields(t *testing.T) {
 		flow.KindUint: numbers, flow.KindUints: numbers, flow.KindMAC: numbers,
 		flow.KindAddr: {protoreflect.BytesKind}, flow.KindAddrs: {protoreflect.BytesKind},
 		flow.KindText: {protoreflect.StringKind}, flow.KindString: {protoreflect.EnumKind}, flow.KindLayers: {protoreflect.EnumKind},
+		flow.KindBool: {protoreflect.BoolKind},
 	}
 	for i := range flow.Fields {
 		if f := &flow.Fields[i]; f.Number != 0 {
@@ -225,6 +229,7 @@ func TestProtoFields(t *testing.T) {
 	add(flow.NumberDst+flow.NumberLabels, "dst_labels", protoreflect.MessageKind)
 	add(flow.NumberOther, "other", protoreflect.MessageKind)
 	add(flow.NumberCluster, "cluster", protoreflect.StringKind)
+	add(flow.NumberElements, "extra", protoreflect.MessageKind)
 	if got, want := enriched.Fields().Len(), len(fields); got != want {
 		t.Errorf("flow.proto has %d fields, the tables have %d", got, want)
 	}

@@ -126,6 +126,9 @@ type Extra struct {
 	// vSwitch are ever marked.
 	Duplicate bool
 
+	// Elements has the elements of the user's list that the record carries.
+	Elements []ElementValue
+
 	// OwnFields has the fields of [Fields] that the exporter's elements fill.
 	OwnFields
 }

@@ -93,7 +93,7 @@ type buffer struct {
 	writers    []*writer
 	closed     bool
 	closedFor  dropReason
-	// parked is set if the goroutine that writes sleeps until a writer takes a
+	// parked reports whether the goroutine that writes sleeps until a writer takes a
 	// chunk. It does not sweep meanwhile.
 	parked bool
 
@@ -119,7 +119,7 @@ type writer struct {
 	mu    sync.Mutex // shared with the goroutines that sweep or scrape, not with other workers
 	chunk *chunk
 	flush bool // the chunk is to be written as soon as the output is free
-	// closed is set if all records are dropped, for the reason b.closedFor.
+	// closed reports whether all records are dropped, for the reason b.closedFor.
 	closed   bool
 	accepted uint64 // records, dropped ones included
 	dropped  [numDropReasons]uint64

@@ -31,7 +31,7 @@ type destination struct {
 	regular bool
 	// fifo is set for a named pipe: another reader may come.
 	fifo bool
-	// partialLine is set if the file ends in the middle of a line, which was left by
+	// partialLine reports whether the file ends in the middle of a line, which was left by
 	// a program that was killed.
 	partialLine bool
 }

@@ -43,9 +43,9 @@ type FileConfig struct {
 	// DrainTimeout is how long Run goes on writing after its context has
 	// ended; 0 is [DefaultDrainTimeout].
 	DrainTimeout time.Duration
-	// Binary is set if records are not lines.
+	// Binary reports whether records are not lines.
 	Binary bool
-	// Several is set if this is one of several outputs. The metric records_held
+	// Several reports whether this is one of several outputs. The metric records_held
 	// has the transport as a label then.
 	Several bool
 }
@@ -67,7 +67,7 @@ type File struct {
 	// as long as a reader stalls, so workers only try to lock it. It guards
 	// partialChunk, partial and partialRecords.
 	writeMu sync.Mutex
-	// partialChunk is set if a part of the first chunk of the queue was written.
+	// partialChunk reports whether a part of the first chunk of the queue was written.
 	partialChunk bool
 	// partial is what has to be written before anything else: the rest of a record
 	// that was written in part, or the end of a line that was found in the file.

@@ -86,10 +86,10 @@ type KafkaConfig struct {
 	// DrainTimeout is how long Run goes on after its context has ended. It is
 	// [DefaultDrainTimeout] if 0.
 	DrainTimeout time.Duration
-	// Binary is set if records are not lines. The newline at the end of a line is
+	// Binary reports whether records are not lines. The newline at the end of a line is
 	// not part of the message.
 	Binary bool
-	// Several is set if this is one of several outputs. The metric records_held has
+	// Several reports whether this is one of several outputs. The metric records_held has
 	// the transport as a label then.
 	Several bool
 }

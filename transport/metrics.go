@@ -15,7 +15,7 @@ const namespace = "kube_enricher"
 type outputStats struct {
 	buf       *buffer
 	transport string
-	// several is set if records_held has the transport as a label, too.
+	// several reports whether records_held has the transport as a label, too.
 	several bool
 
 	batches, bytes, errors atomic.Uint64

@@ -85,13 +85,13 @@ type runnerConfig struct {
 	transport string
 	// name is the destination's, in errors and in the log.
 	name string
-	// errorsHaveName is set if the driver's errors name the destination already, as
+	// errorsHaveName reports whether the driver's errors name the destination already, as
 	// those of files do.
 	errorsHaveName bool
-	// block is set if workers wait when the buffer is full. Then records that could
+	// block reports whether workers wait when the buffer is full. Then records that could
 	// not be written are an error of Run.
 	block bool
-	// several is set if this is one of several outputs.
+	// several reports whether this is one of several outputs.
 	several bool
 	// drainTimeout is how long the loop may go on after the context has ended.
 	drainTimeout time.Duration
@@ -132,7 +132,7 @@ type runner struct {
 type problem struct {
 	err error
 	at  time.Duration // after the output's epoch
-	// unreachable is set if the destination could not be opened or reached. The
+	// unreachable reports whether the destination could not be opened or reached. The
 	// problem lasts until it can, however long nothing was written.
 	unreachable bool
 }

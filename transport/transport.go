@@ -1,5 +1,6 @@
-// Package transport writes records. Encoders turn a record into bytes. Outputs write
-// the bytes to a file or to Kafka, and count what becomes of every record.
+// Package transport writes records. An encoder (internal/encode) turns a record into
+// bytes. Outputs write the bytes to a file or to Kafka, and count what becomes of every
+// record.
 //
 // A worker's [Writer] encodes into a chunk of the output's buffer (buffer.go). The
 // output's runner (runner.go) starts and stops the goroutine that writes the chunks,
@@ -31,8 +32,9 @@ type Keyer interface {
 	AppendKey(dst []byte, r *flow.Record) []byte
 }
 
-// Output is where records go. An output is inert until Open or Run. Its calls
-// come in this order: Open, NewWriter for each worker, Run, Finish; Ready and
+// Output is where records go. An output is inert until Open or Run. Open comes first,
+// and Run is called once. NewWriter is called once for each worker, before or during
+// Run, from any goroutine. Finish comes after the last record of all writers. Ready and
 // Reopen may come at any time, from any goroutine.
 type Output interface {
 	// Open opens what can be opened at once, so that a wrong setting is found before

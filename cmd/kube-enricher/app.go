@@ -167,6 +167,7 @@ func (a *app) build() (err error) {
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
 		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, DrainTimeout: cfg.DrainTimeout / 2,
+		Fields: cfg.FieldsRead(), Elements: cfg.Elements,
 	}, a.newChain, a.log, a.reg)
 	return err
 }

@@ -181,6 +181,8 @@ func valueV2(r map[string]any, column, want string) (string, bool) {
 		return text(r["proto"]), true
 	case "Etype":
 		return "", false // EtypeName is the same
+	case "IcmpName":
+		return "", false // goflow2's own names; type and code are compared
 	case "SrcNet", "DstNet": // "10.0.0.0/8"
 		_, length, ok := strings.Cut(text(r[map[string]string{"SrcNet": "src_net", "DstNet": "dst_net"}[column]]), "/")
 		return length, ok || want != "0"

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
@@ -23,8 +24,14 @@ func TestRestart(t *testing.T) {
 		t.Run(stop.String(), func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "templates")
 			template, data := benchMessages("ipfix", 0, 10, 100)
+			var from net.Dialer
+			if stop == syscall.SIGTERM {
+				// The exporter keeps its port. Otherwise it has another one each time, and
+				// its data waits before it is decoded with the templates of the last one.
+				from.LocalAddr = freeUDPAddr(t)
+			}
 			send := func(to string, n int, messages ...[]byte) {
-				c, err := net.Dial("udp", to) // another source port each time
+				c, err := from.DialContext(t.Context(), "udp", to)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -53,8 +60,12 @@ func TestRestart(t *testing.T) {
 			p.wait()
 
 			p, flows, base = collect(t, "-templates.file", file)
+			started := time.Now()
 			send(flows, 100, data)
 			p.eventually("records after the restart", written(base, 1000))
+			if waited := time.Since(started); stop == syscall.SIGTERM && waited > 8*time.Second {
+				t.Errorf("the records came after %v", waited)
+			}
 			text, _ := get(t, base+"/metrics")
 			if n := metric(text, "kube_enricher_sets_dropped_total", "") + metric(text, "kube_enricher_sets_held", ""); n != 0 {
 				t.Errorf("%v sets were not decoded", n)
@@ -69,6 +80,17 @@ func TestRestart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// freeUDPAddr returns an address of the loopback with a port that is free.
+func freeUDPAddr(t *testing.T) net.Addr {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return c.LocalAddr()
 }
 
 // TestDamagedTemplates starts all the same.

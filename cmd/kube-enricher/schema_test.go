@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/netip"
 	"path/filepath"
 	"reflect"
@@ -353,6 +354,12 @@ func ipv6(next uint8, payload []byte) []byte {
 	return be(uint32(6<<28), uint16(len(payload)), next, uint8(64), "fd00::1", "fd00::2", payload)
 }
 
+// ofSource changes the source id of a NetFlow v9 message.
+func ofSource(id uint32, message []byte) []byte {
+	binary.BigEndian.PutUint32(message[16:], id)
+	return message
+}
+
 // TestSchemaV2Differences has one case for each entry of the closed list of
 // differences between schema v2 and goflow2 v2.2.6 (docs/fields.md), which
 // names them: what the fields are here and there. All other fields are equal.
@@ -364,6 +371,7 @@ func TestSchemaV2Differences(t *testing.T) {
 		datagrams [][]byte
 		want      values // of the last record
 		records   [2]int // of the last datagram, ours and goflow2's; 1 and 1 if not set
+		otherPort int    // which datagram is of another source port, from 1 on; 0 for none
 	}{
 		{name: "TTL in element 192", datagrams: [][]byte{
 			ipfix(templateSet(2, 8, 4, 12, 4, 192, 1), set(256, "10.0.0.1", "10.0.0.2", uint8(63)))},
@@ -436,6 +444,33 @@ func TestSchemaV2Differences(t *testing.T) {
 			v9(set(1, be(uint16(300), uint16(4), uint16(8), uint16(1), uint16(4), uint16(48), uint16(4), uint16(50), uint16(4))), set(300, uint32(1), uint32(5), uint32(100), uint32(1), uint32(6), uint32(200))),
 			v9(templateSet(0, 8, 4, 48, 1), set(256, "10.0.0.1", uint8(6)))},
 			want: values{"sampling_rate": {200, 100}}},
+		{name: "rate of the interface", datagrams: [][]byte{
+			v9(set(1, be(uint16(300), uint16(4), uint16(4), uint16(2), uint16(4), uint16(34), uint16(4))), set(300, uint32(1), uint32(100), uint32(2), uint32(1000))),
+			v9(templateSet(0, 8, 4, 10, 4), set(256, "10.0.0.1", uint32(2)))},
+			want: values{"sampling_rate": {1000, 100}}},
+		{name: "rate of the selection sequence", datagrams: [][]byte{
+			ipfix(set(3, be(uint16(300), uint16(2), uint16(1), uint16(302), uint16(4), uint16(34), uint16(4))), set(300, uint32(4), uint32(100), uint32(5), uint32(200))),
+			ipfix(set(3, be(uint16(301), uint16(2), uint16(1), uint16(301), uint16(4), uint16(302), uint16(4))), set(301, uint32(71), uint32(5))),
+			ipfix(templateSet(2, 8, 4, 301, 4), set(256, "10.0.0.1", uint32(71)))},
+			want: values{"sampling_rate": {200, 100}}},
+		{name: "rate of another source id", datagrams: [][]byte{
+			ofSource(5, v9(set(1, be(uint16(300), uint16(4), uint16(4), uint16(1), uint16(4), uint16(34), uint16(4))), set(300, uint32(1), uint32(100)))),
+			v9(templateSet(0, 8, 4), set(256, "10.0.0.1"))},
+			want: values{"sampling_rate": {100, 0}}},
+		{name: "rate of the source port", otherPort: 2, datagrams: [][]byte{
+			v9(set(1, be(uint16(300), uint16(4), uint16(4), uint16(1), uint16(4), uint16(34), uint16(4))), set(300, uint32(1), uint32(100))),
+			v9(set(1, be(uint16(300), uint16(4), uint16(4), uint16(1), uint16(4), uint16(34), uint16(4))), set(300, uint32(1), uint32(200))),
+			v9(templateSet(0, 8, 4), set(256, "10.0.0.1"))},
+			want: values{"sampling_rate": {100, 200}}},
+		{name: "sampling n out of N", datagrams: [][]byte{
+			ipfix(set(3, be(uint16(300), uint16(5), uint16(1), uint16(302), uint16(4), uint16(304), uint16(2), uint16(305), uint16(4), uint16(309), uint16(4), uint16(310), uint16(4))),
+				set(300, uint32(1), uint16(3), uint32(1), uint32(2), uint32(512))),
+			ipfix(templateSet(2, 8, 4), set(256, "10.0.0.1"))},
+			want: values{"sampling_rate": {256, 1}}},
+		{name: "sampling by probability", datagrams: [][]byte{
+			ipfix(set(3, be(uint16(300), uint16(2), uint16(1), uint16(302), uint16(4), uint16(311), uint16(8))), set(300, uint32(1), math.Float64bits(0.01))),
+			ipfix(templateSet(2, 8, 4), set(256, "10.0.0.1"))},
+			want: values{"sampling_rate": {100, 0}}},
 		{name: "counters in 85 and 86", datagrams: [][]byte{
 			ipfix(templateSet(2, 85, 8, 86, 4), set(256, uint64(500), uint32(5)))},
 			want: values{"bytes": {500, 0}, "packets": {5, 0}}},
@@ -502,8 +537,12 @@ func TestSchemaV2Differences(t *testing.T) {
 			d := newDifferential(t)
 			src := netip.MustParseAddrPort("192.0.2.1:4739")
 			var ours, theirs [][]byte
-			for _, b := range tc.datagrams {
-				ours, theirs, _ = d.datagram(src, b, time.Unix(int64(exportTime), 0))
+			for i, b := range tc.datagrams {
+				from := src
+				if i == tc.otherPort-1 {
+					from = netip.AddrPortFrom(src.Addr(), src.Port()+1)
+				}
+				ours, theirs, _ = d.datagram(from, b, time.Unix(int64(exportTime), 0))
 			}
 			want := tc.records
 			if want == [2]int{} {

@@ -1,6 +1,7 @@
 package pipe
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
@@ -103,6 +104,8 @@ func fillExtra(r *flow.Record, unknown []byte) {
 		f := ownFields[number]
 		switch {
 		case f == nil:
+		case f.ID == flow.FieldCountsOnce:
+			r.Extra.Duplicate = bytes.Equal(value, []byte{0})
 		case f.Kind == flow.KindUint && wire == protowire.VarintType:
 			v, _ := protowire.ConsumeVarint(value)
 			r.SetUint(f.ID, v)

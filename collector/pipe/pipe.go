@@ -104,8 +104,8 @@ type Reader struct {
 	rec   flow.Record
 	line  flow.Line
 	scan  *scanner
-	ends  [flow.MaxEnds]*[]byte  // where rec has the addresses: the mapped ones, then others
-	addrs [flow.MaxEnds][16]byte // what those point to
+	ends  [maxAddresses]*[]byte  // where rec has the addresses: the mapped ones, then others
+	addrs [maxAddresses][16]byte // what those point to
 	n     int                    // addresses
 
 	buf       []byte

@@ -18,6 +18,7 @@ type requestedField struct {
 	names map[string]uint64
 
 	number uint64
+	no     bool   // of kind KindBool: whether it is false; it is true if it is not there
 	text   []byte // of kind KindText; aliases the line or buf
 	buf    []byte
 }
@@ -80,7 +81,7 @@ func (s *scanner) request(id flow.FieldID) {
 }
 
 // reset removes the value of the last line.
-func (w *requestedField) reset() { w.number, w.text = 0, nil }
+func (w *requestedField) reset() { w.number, w.no, w.text = 0, false, nil }
 
 // parse keeps the value of a member. What cannot be a value of the field is ignored.
 func (w *requestedField) parse(s *scanner, value []byte) {
@@ -91,6 +92,8 @@ func (w *requestedField) parse(s *scanner, value []byte) {
 			w.buf = append(w.buf[:0], w.text...)
 			w.text = w.buf
 		}
+	case w.kind == flow.KindBool:
+		w.no = string(value) == "false"
 	case w.kind == flow.KindMAC:
 		w.number = mac(s.str(value))
 	case value[0] != '"':
@@ -115,6 +118,8 @@ func (w *requestedField) set(r *flow.Record) {
 	switch {
 	case w.kind == flow.KindText:
 		r.SetBytes(w.id, w.text)
+	case w.id == flow.FieldCountsOnce:
+		r.Extra.Duplicate = w.no
 	case w.id == flow.FieldType:
 		r.Msg.Type = flowpb.FlowMessage_FlowType(min(w.number, math.MaxInt32))
 	default:

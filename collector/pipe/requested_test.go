@@ -29,13 +29,17 @@ func TestRequestedFields(t *testing.T) {
 	}
 	attrs := []flow.AttrRef{{End: 0, Attr: flow.AttrNamespace}, {End: 1, Attr: flow.AttrName}, {End: 0, Attr: flow.AttrLabel}, {End: flow.EndCluster}}
 	cfg := Config{Fields: fields, Attrs: attrs, Labels: labels}
+	no := false
 	type uints map[flow.FieldID]uint64
 	for _, test := range []struct {
 		line  string
 		uints uints
 		texts map[flow.FieldID]string // addresses and names, too
 		attrs string
+		once  *bool // CountsOnce, true if it is nil
 	}{
+		{line: `{"CountsOnce":false,"SrcPort":5}`, uints: uints{flow.FieldSrcPort: 5}, once: &no},
+		{line: `{"counts_once":true}`}, {line: `{"CountsOnce":"x"}`},
 		{
 			line: `{"Type":"IPFIX","Bytes":18446744073709551615,"Packets":7,"Etype":2048,"EtypeName":"IPv4","Proto":6,"ProtoName":"TCP","SrcPort":443,"SrcMac":"0a:58:0A:f4:00:05","NextHop":"192.0.2.1","SrcNet":24,"InIfName":"a\u0062c","TunnelKey":9007199254740993,"FlowDirection":1}`,
 			uints: uints{
@@ -73,6 +77,10 @@ func TestRequestedFields(t *testing.T) {
 				continue
 			}
 			switch f.Kind {
+			case flow.KindBool:
+				if want := test.once == nil || *test.once; r.Bool(id) != want {
+					t.Errorf("%s: %s is %v", test.line, f.Name, r.Bool(id))
+				}
 			case flow.KindUint, flow.KindMAC:
 				if r.Uint(id) != test.uints[id] {
 					t.Errorf("%s: %s is %d, want %d", test.line, f.Name, r.Uint(id), test.uints[id])

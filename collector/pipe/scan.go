@@ -66,11 +66,15 @@ type scanner struct {
 	mapped    style // of the first address field that is mapped
 	known     style // of the first known field
 	keys      []string
-	ends      [flow.MaxEnds]netip.Addr
+	ends      [maxAddresses]netip.Addr
 	times     [numTimes][len(timeUnits)]uint64 // nanoseconds, 0 = unknown
 	requested []requestedField
 	present   []presentField
 }
+
+// maxAddresses is room for all address fields that there are: those that are mapped,
+// then others that the handler reads.
+const maxAddresses = 16
 
 func newScanner(mapping []flow.MapEntry, labels ...flow.Label) *scanner {
 	s := &scanner{styles: make(map[string]style), members: make(map[string]*member)}

@@ -22,8 +22,6 @@ const (
 	// maxJump is the largest gap that is taken for loss. Beyond it the exporter
 	// started anew with another number.
 	maxJump = 1 << 20
-	// MaxTrackers bounds the trackers of one source.
-	MaxTrackers = 256
 	// idleGaps is for how many gaps a tracker without open ones keeps memory.
 	idleGaps = 8
 	// IdleGapBytes is how much memory that is, in bytes.
@@ -42,89 +40,12 @@ const (
 	NetFlow9
 	IPFIX
 	NetFlow7
+	numProtocols
 )
-
-// Stream identifies what has a counter of its own within one source: an
-// observation domain of IPFIX, a source id of NetFlow v9, an engine of NetFlow v5,
-// a sub-agent of sFlow.
-type Stream struct {
-	Protocol Protocol
-	ID       uint32
-}
 
 // RecordCount is what a message adds to its exporter's counter. Where messages are
 // counted, each has one data record.
 type RecordCount struct{ Data, Options uint32 }
-
-// Source has the trackers of one source, an address and port. Its zero value is
-// ready for use.
-type Source struct {
-	byStream map[Stream]*Tracker
-	last     *Tracker // of the last IPFIX message, of any domain
-	// acrossDomains reports whether the source counts its IPFIX records across
-	// observation domains, as Open vSwitch does, against RFC 7011.
-	acrossDomains bool
-	// next is the number after the last IPFIX message, of any domain. hits counts
-	// messages in a row that follow that one, and not the last of their own domain.
-	next uint32
-	hits int
-}
-
-// Len returns the number of trackers.
-func (q *Source) Len() int { return len(q.byStream) }
-
-// Tracker returns the tracker for a message, which it creates if need be, or nil if the
-// source has too many. seq and n are those of the message.
-func (q *Source) Tracker(k Stream, seq uint32, n RecordCount) *Tracker {
-	if k.Protocol == IPFIX && q.acrossDomains {
-		if q.last.outOfWindow < reorderWindow {
-			return q.last
-		}
-		*q = Source{} // it was chance that one domain's number followed another's
-	}
-	t := q.byStream[k]
-	if t == nil {
-		if k.Protocol == IPFIX && q.last != nil && seq != 0 {
-			if ahead := int32(seq - q.last.next()); ahead >= 0 && ahead <= reorderWindow {
-				q.acrossDomains = true
-				return q.last
-			}
-		}
-		if len(q.byStream) >= MaxTrackers {
-			return nil
-		}
-		if q.byStream == nil {
-			q.byStream = make(map[Stream]*Tracker)
-		}
-		t = newTracker(k.Protocol)
-		q.byStream[k] = t
-	}
-	if k.Protocol == IPFIX {
-		q.compareDomains(k, t, seq, n)
-	}
-	return t
-}
-
-// compareDomains finds out whether the source counts across its domains: three
-// messages in a row then follow the last one of any domain, and not that of their
-// own, whose tracker is t.
-func (q *Source) compareDomains(k Stream, t *Tracker, seq uint32, n RecordCount) {
-	first, next := t.numbering.lowest().bounds(seq, n)
-	if t.started && first != t.next() && q.last != t && first == q.next {
-		q.hits++
-	} else if first != q.next || first == t.next() {
-		q.hits = 0
-	}
-	if q.next = next; q.hits >= 2 {
-		// What the domains' own trackers took for gaps was in the other domains.
-		for _, o := range q.byStream {
-			o.gaps = nil
-		}
-		*t = *newTracker(IPFIX)
-		*q = Source{byStream: map[Stream]*Tracker{k: t}, acrossDomains: true}
-	}
-	q.last = t
-}
 
 // Tracker tracks the sequence numbers of one stream.
 type Tracker struct {
@@ -144,7 +65,6 @@ type Tracker struct {
 	// If the next message has that number, the exporter has restarted.
 	candidate    uint32
 	hasCandidate bool
-	outOfWindow  int // messages in a row that fit neither the stream nor candidate
 }
 
 func newTracker(p Protocol) *Tracker {
@@ -233,11 +153,10 @@ func (t *Tracker) Message(seq uint32, n RecordCount, counted bool, uptime uint32
 		lost = t.CloseAll() // restarted
 	default:
 		t.candidate, t.hasCandidate = after, true
-		t.outOfWindow++
 		return t.closeOld(now, 1)
 	}
 	t.seq, t.count, t.uncertain = seq, n, !counted
-	t.hasCandidate, t.outOfWindow = false, 0
+	t.hasCandidate = false
 	return lost + t.closeOld(now, 1)
 }
 
@@ -254,6 +173,31 @@ func (t *Tracker) learn(seq uint32, n RecordCount) {
 	if fits != 0 {
 		t.numbering = fits
 	}
+}
+
+// fits reports whether a message with this number follows the last one. known is false
+// if there is none, or its records could not be counted.
+func (t *Tracker) fits(seq uint32, n RecordCount) (fits, known bool) {
+	if !t.started || t.uncertain {
+		return false, false
+	}
+	for m := byAll; m <= byLast; m <<= 1 {
+		first, _ := m.bounds(seq, n)
+		if _, next := m.bounds(t.seq, t.count); t.numbering&m != 0 && first == next {
+			return true, true
+		}
+	}
+	return false, true
+}
+
+// follow goes on to a message without looking for gaps before it.
+func (t *Tracker) follow(seq uint32, n RecordCount, counted bool) {
+	if t.started && !t.uncertain && counted {
+		t.learn(seq, n)
+	}
+	t.started, t.hasCandidate = true, false
+	t.seq, t.count, t.uncertain = seq, n, !counted
+	t.keep(t.gaps[:0])
 }
 
 // fill removes the numbers of a late message, n from seq on, from the gap that

@@ -22,7 +22,8 @@ printf '%s\n' "$few" | awk '
 printf '%s\n\n' "$(printf '%s\n' "$full" | grep '"DstWorkload":"kube-dns"' | head -n 1)"
 
 cat <<END
-You see 5 of $(printf '%s\n' "$few" | wc -l | tr -d ' ') flows that Open vSwitch exported by IPFIX on two nodes: four with a few of their fields, the last with all; each names pods and their workloads, or services, at both ends, and the node that exported it.
+These are 5 of $(printf '%s\n' "$few" | wc -l | tr -d ' ') flows. Open vSwitch exported them by IPFIX on two nodes. The first four show a few fields, the last one all.
+Each names pods and their workloads, or services, at both ends. It also names the node that exported it.
 The flows are in $2, the cluster's objects in $3: change a name there and run this again.
 Next: $1 -kubeconfig FILE (then point exporters at UDP port 2055), or $1 -h.
 END

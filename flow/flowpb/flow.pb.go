@@ -274,19 +274,44 @@ type EnrichedFlow struct {
 	FlowEndReason   uint32 `protobuf:"varint,2102,opt,name=flow_end_reason,json=flowEndReason,proto3" json:"flow_end_reason,omitempty"`       // why the flow ended (IE 136)
 	IngressVrfId    uint32 `protobuf:"varint,2103,opt,name=ingress_vrf_id,json=ingressVrfId,proto3" json:"ingress_vrf_id,omitempty"`          // ingress VRF (IE 234)
 	EgressVrfId     uint32 `protobuf:"varint,2104,opt,name=egress_vrf_id,json=egressVrfId,proto3" json:"egress_vrf_id,omitempty"`             // egress VRF (IE 235)
-	InIfName        string `protobuf:"bytes,2105,opt,name=in_if_name,json=inIfName,proto3" json:"in_if_name,omitempty"`                       // name of the ingress interface (IE 82)
-	OutIfName       string `protobuf:"bytes,2106,opt,name=out_if_name,json=outIfName,proto3" json:"out_if_name,omitempty"`                    // name of the egress interface (IE 82)
+	InIfName        string `protobuf:"bytes,2105,opt,name=in_if_name,json=inIfName,proto3" json:"in_if_name,omitempty"`                       // name of the ingress interface (IE 82, also in options data)
+	OutIfName       string `protobuf:"bytes,2106,opt,name=out_if_name,json=outIfName,proto3" json:"out_if_name,omitempty"`                    // name of the egress interface (IE 82, also in options data)
 	TunnelType      uint32 `protobuf:"varint,2107,opt,name=tunnel_type,json=tunnelType,proto3" json:"tunnel_type,omitempty"`                  // Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve (6876/891)
 	// tunnel key, such as the VNI: Open vSwitch's, or the layer-2 segment of other exporters (IE 351,
 	// 6876/892)
 	TunnelKey     uint64 `protobuf:"varint,2108,opt,name=tunnel_key,json=tunnelKey,proto3" json:"tunnel_key,omitempty"`
-	TunnelSrcAddr []byte `protobuf:"bytes,2109,opt,name=tunnel_src_addr,json=tunnelSrcAddr,proto3" json:"tunnel_src_addr,omitempty"`  // Open vSwitch tunnel, outer source (6876/893)
-	TunnelDstAddr []byte `protobuf:"bytes,2110,opt,name=tunnel_dst_addr,json=tunnelDstAddr,proto3" json:"tunnel_dst_addr,omitempty"`  // Open vSwitch tunnel, outer destination (6876/894)
-	TunnelProto   uint32 `protobuf:"varint,2111,opt,name=tunnel_proto,json=tunnelProto,proto3" json:"tunnel_proto,omitempty"`         // Open vSwitch tunnel, outer IP protocol (6876/895)
-	TunnelSrcPort uint32 `protobuf:"varint,2112,opt,name=tunnel_src_port,json=tunnelSrcPort,proto3" json:"tunnel_src_port,omitempty"` // Open vSwitch tunnel, outer source port (6876/896)
-	TunnelDstPort uint32 `protobuf:"varint,2113,opt,name=tunnel_dst_port,json=tunnelDstPort,proto3" json:"tunnel_dst_port,omitempty"` // Open vSwitch tunnel, outer destination port (6876/897)
+	TunnelSrcAddr []byte `protobuf:"bytes,2109,opt,name=tunnel_src_addr,json=tunnelSrcAddr,proto3" json:"tunnel_src_addr,omitempty"`  // outer source address of a tunnel (6876/893)
+	TunnelDstAddr []byte `protobuf:"bytes,2110,opt,name=tunnel_dst_addr,json=tunnelDstAddr,proto3" json:"tunnel_dst_addr,omitempty"`  // outer destination address of a tunnel (6876/894)
+	TunnelProto   uint32 `protobuf:"varint,2111,opt,name=tunnel_proto,json=tunnelProto,proto3" json:"tunnel_proto,omitempty"`         // outer IP protocol of a tunnel (6876/895)
+	TunnelSrcPort uint32 `protobuf:"varint,2112,opt,name=tunnel_src_port,json=tunnelSrcPort,proto3" json:"tunnel_src_port,omitempty"` // outer source port of a tunnel (6876/896)
+	TunnelDstPort uint32 `protobuf:"varint,2113,opt,name=tunnel_dst_port,json=tunnelDstPort,proto3" json:"tunnel_dst_port,omitempty"` // outer destination port of a tunnel (6876/897)
+	// whether the traffic metrics count the record: false if another record has the same packets, or
+	// if there are no addresses
+	CountsOnce *bool `protobuf:"varint,2114,opt,name=counts_once,json=countsOnce,proto3,oneof" json:"counts_once,omitempty"`
+	// address that the datagram came from, where it is not SamplerAddress
+	ExporterAddress []byte `protobuf:"bytes,2115,opt,name=exporter_address,json=exporterAddress,proto3" json:"exporter_address,omitempty"`
+	// description of the ingress interface (IE 83, also in options data)
+	InIfDescription string `protobuf:"bytes,2116,opt,name=in_if_description,json=inIfDescription,proto3" json:"in_if_description,omitempty"`
+	// description of the egress interface (IE 83, also in options data)
+	OutIfDescription string `protobuf:"bytes,2117,opt,name=out_if_description,json=outIfDescription,proto3" json:"out_if_description,omitempty"`
+	// name of the ingress VRF (IE 236, in options data by IE 234 or 235)
+	IngressVrfName string `protobuf:"bytes,2118,opt,name=ingress_vrf_name,json=ingressVrfName,proto3" json:"ingress_vrf_name,omitempty"`
+	// name of the egress VRF (IE 236, in options data by IE 235 or 234)
+	EgressVrfName   string `protobuf:"bytes,2119,opt,name=egress_vrf_name,json=egressVrfName,proto3" json:"egress_vrf_name,omitempty"`
+	ApplicationId   string `protobuf:"bytes,2120,opt,name=application_id,json=applicationId,proto3" json:"application_id,omitempty"`         // application as engine:selector (RFC 6759), such as 13:431 (IE 95)
+	ApplicationName string `protobuf:"bytes,2121,opt,name=application_name,json=applicationName,proto3" json:"application_name,omitempty"`   // name of the application (options data of the exporter, IE 96)
+	PostNatSrcAddr  []byte `protobuf:"bytes,2122,opt,name=post_nat_src_addr,json=postNatSrcAddr,proto3" json:"post_nat_src_addr,omitempty"`  // source address behind a NAT (IE 225, IE 281, IE 40001)
+	PostNatDstAddr  []byte `protobuf:"bytes,2123,opt,name=post_nat_dst_addr,json=postNatDstAddr,proto3" json:"post_nat_dst_addr,omitempty"`  // destination address behind a NAT (IE 226, IE 282, IE 40002)
+	PostNatSrcPort  uint32 `protobuf:"varint,2124,opt,name=post_nat_src_port,json=postNatSrcPort,proto3" json:"post_nat_src_port,omitempty"` // source port behind a NAT (IE 227, IE 40003)
+	PostNatDstPort  uint32 `protobuf:"varint,2125,opt,name=post_nat_dst_port,json=postNatDstPort,proto3" json:"post_nat_dst_port,omitempty"` // destination port behind a NAT (IE 228, IE 40004)
+	// what a NAT did: 1 created a translation, 2 deleted it, 3 ran out of addresses; others in IANA's
+	// registry of NAT event types (IE 230)
+	NatEvent uint32 `protobuf:"varint,2126,opt,name=nat_event,json=natEvent,proto3" json:"nat_event,omitempty"`
+	// what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update (IE 233, IE 40005)
+	FirewallEvent uint32 `protobuf:"varint,2127,opt,name=firewall_event,json=firewallEvent,proto3" json:"firewall_event,omitempty"`
 	// when the packet or event was observed, Unix nanoseconds (IE 322 to 325)
-	ObservationTimeNs uint64 `protobuf:"varint,2128,opt,name=observation_time_ns,json=observationTimeNs,proto3" json:"observation_time_ns,omitempty"`
+	ObservationTimeNs uint64        `protobuf:"varint,2128,opt,name=observation_time_ns,json=observationTimeNs,proto3" json:"observation_time_ns,omitempty"`
+	Extra             []*ExtraField `protobuf:"bytes,2136,rep,name=extra,proto3" json:"extra,omitempty"` // the elements of -fields.elements
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
 }
@@ -937,11 +962,169 @@ func (x *EnrichedFlow) GetTunnelDstPort() uint32 {
 	return 0
 }
 
+func (x *EnrichedFlow) GetCountsOnce() bool {
+	if x != nil && x.CountsOnce != nil {
+		return *x.CountsOnce
+	}
+	return false
+}
+
+func (x *EnrichedFlow) GetExporterAddress() []byte {
+	if x != nil {
+		return x.ExporterAddress
+	}
+	return nil
+}
+
+func (x *EnrichedFlow) GetInIfDescription() string {
+	if x != nil {
+		return x.InIfDescription
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetOutIfDescription() string {
+	if x != nil {
+		return x.OutIfDescription
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetIngressVrfName() string {
+	if x != nil {
+		return x.IngressVrfName
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetEgressVrfName() string {
+	if x != nil {
+		return x.EgressVrfName
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetApplicationId() string {
+	if x != nil {
+		return x.ApplicationId
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetApplicationName() string {
+	if x != nil {
+		return x.ApplicationName
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPostNatSrcAddr() []byte {
+	if x != nil {
+		return x.PostNatSrcAddr
+	}
+	return nil
+}
+
+func (x *EnrichedFlow) GetPostNatDstAddr() []byte {
+	if x != nil {
+		return x.PostNatDstAddr
+	}
+	return nil
+}
+
+func (x *EnrichedFlow) GetPostNatSrcPort() uint32 {
+	if x != nil {
+		return x.PostNatSrcPort
+	}
+	return 0
+}
+
+func (x *EnrichedFlow) GetPostNatDstPort() uint32 {
+	if x != nil {
+		return x.PostNatDstPort
+	}
+	return 0
+}
+
+func (x *EnrichedFlow) GetNatEvent() uint32 {
+	if x != nil {
+		return x.NatEvent
+	}
+	return 0
+}
+
+func (x *EnrichedFlow) GetFirewallEvent() uint32 {
+	if x != nil {
+		return x.FirewallEvent
+	}
+	return 0
+}
+
 func (x *EnrichedFlow) GetObservationTimeNs() uint64 {
 	if x != nil {
 		return x.ObservationTimeNs
 	}
 	return 0
+}
+
+func (x *EnrichedFlow) GetExtra() []*ExtraField {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+// ExtraField is an element that -fields.elements has made a field of.
+type ExtraField struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`   // as the file has it
+	Value         string                 `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"` // as in JSON, without quotes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtraField) Reset() {
+	*x = ExtraField{}
+	mi := &file_flow_flow_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtraField) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtraField) ProtoMessage() {}
+
+func (x *ExtraField) ProtoReflect() protoreflect.Message {
+	mi := &file_flow_flow_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
+func (*ExtraField) Descriptor() ([]byte, []int) {
+	return file_flow_flow_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ExtraField) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ExtraField) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
 }
 
 // KubeObject is the owner of an address whose prefix is neither Src nor Dst.
@@ -968,7 +1151,7 @@ type KubeObject struct {
 
 func (x *KubeObject) Reset() {
 	*x = KubeObject{}
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_flow_flow_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1163,7 @@ func (x *KubeObject) String() string {
 func (*KubeObject) ProtoMessage() {}
 
 func (x *KubeObject) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_flow_flow_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1176,7 @@ func (x *KubeObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeObject.ProtoReflect.Descriptor instead.
 func (*KubeObject) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{1}
+	return file_flow_flow_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *KubeObject) GetPrefix() string {
@@ -1084,7 +1267,7 @@ var File_flow_flow_proto protoreflect.FileDescriptor
 
 const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\xe0\x1b\n" +
+	"\x0fflow/flow.proto\x12\x06flowpb\"\xe8 \n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1186,8 +1369,24 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x0ftunnel_dst_addr\x18\xbe\x10 \x01(\fR\rtunnelDstAddr\x12\"\n" +
 	"\ftunnel_proto\x18\xbf\x10 \x01(\rR\vtunnelProto\x12'\n" +
 	"\x0ftunnel_src_port\x18\xc0\x10 \x01(\rR\rtunnelSrcPort\x12'\n" +
-	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x12/\n" +
-	"\x13observation_time_ns\x18\xd0\x10 \x01(\x04R\x11observationTimeNs\x1a<\n" +
+	"\x0ftunnel_dst_port\x18\xc1\x10 \x01(\rR\rtunnelDstPort\x12%\n" +
+	"\vcounts_once\x18\xc2\x10 \x01(\bH\x00R\n" +
+	"countsOnce\x88\x01\x01\x12*\n" +
+	"\x10exporter_address\x18\xc3\x10 \x01(\fR\x0fexporterAddress\x12+\n" +
+	"\x11in_if_description\x18\xc4\x10 \x01(\tR\x0finIfDescription\x12-\n" +
+	"\x12out_if_description\x18\xc5\x10 \x01(\tR\x10outIfDescription\x12)\n" +
+	"\x10ingress_vrf_name\x18\xc6\x10 \x01(\tR\x0eingressVrfName\x12'\n" +
+	"\x0fegress_vrf_name\x18\xc7\x10 \x01(\tR\regressVrfName\x12&\n" +
+	"\x0eapplication_id\x18\xc8\x10 \x01(\tR\rapplicationId\x12*\n" +
+	"\x10application_name\x18\xc9\x10 \x01(\tR\x0fapplicationName\x12*\n" +
+	"\x11post_nat_src_addr\x18\xca\x10 \x01(\fR\x0epostNatSrcAddr\x12*\n" +
+	"\x11post_nat_dst_addr\x18\xcb\x10 \x01(\fR\x0epostNatDstAddr\x12*\n" +
+	"\x11post_nat_src_port\x18\xcc\x10 \x01(\rR\x0epostNatSrcPort\x12*\n" +
+	"\x11post_nat_dst_port\x18\xcd\x10 \x01(\rR\x0epostNatDstPort\x12\x1c\n" +
+	"\tnat_event\x18\xce\x10 \x01(\rR\bnatEvent\x12&\n" +
+	"\x0efirewall_event\x18\xcf\x10 \x01(\rR\rfirewallEvent\x12/\n" +
+	"\x13observation_time_ns\x18\xd0\x10 \x01(\x04R\x11observationTimeNs\x12)\n" +
+	"\x05extra\x18\xd8\x10 \x03(\v2\x12.flowpb.ExtraFieldR\x05extra\x1a<\n" +
 	"\x0eSrcLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1a<\n" +
@@ -1227,7 +1426,12 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
 	"\x06Teredo\x10\r\x12\n" +
 	"\n" +
-	"\x06Custom\x10c\"\x8e\x03\n" +
+	"\x06Custom\x10cB\x0e\n" +
+	"\f_counts_once\"6\n" +
+	"\n" +
+	"ExtraField\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8e\x03\n" +
 	"\n" +
 	"KubeObject\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x10\n" +
@@ -1260,28 +1464,30 @@ func file_flow_flow_proto_rawDescGZIP() []byte {
 }
 
 var file_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_flow_flow_proto_goTypes = []any{
 	(EnrichedFlow_FlowType)(0),   // 0: flowpb.EnrichedFlow.FlowType
 	(EnrichedFlow_LayerStack)(0), // 1: flowpb.EnrichedFlow.LayerStack
 	(*EnrichedFlow)(nil),         // 2: flowpb.EnrichedFlow
-	(*KubeObject)(nil),           // 3: flowpb.KubeObject
-	nil,                          // 4: flowpb.EnrichedFlow.SrcLabelsEntry
-	nil,                          // 5: flowpb.EnrichedFlow.DstLabelsEntry
-	nil,                          // 6: flowpb.KubeObject.LabelsEntry
+	(*ExtraField)(nil),           // 3: flowpb.ExtraField
+	(*KubeObject)(nil),           // 4: flowpb.KubeObject
+	nil,                          // 5: flowpb.EnrichedFlow.SrcLabelsEntry
+	nil,                          // 6: flowpb.EnrichedFlow.DstLabelsEntry
+	nil,                          // 7: flowpb.KubeObject.LabelsEntry
 }
 var file_flow_flow_proto_depIdxs = []int32{
 	0, // 0: flowpb.EnrichedFlow.type:type_name -> flowpb.EnrichedFlow.FlowType
 	1, // 1: flowpb.EnrichedFlow.layer_stack:type_name -> flowpb.EnrichedFlow.LayerStack
-	4, // 2: flowpb.EnrichedFlow.src_labels:type_name -> flowpb.EnrichedFlow.SrcLabelsEntry
-	5, // 3: flowpb.EnrichedFlow.dst_labels:type_name -> flowpb.EnrichedFlow.DstLabelsEntry
-	3, // 4: flowpb.EnrichedFlow.other:type_name -> flowpb.KubeObject
-	6, // 5: flowpb.KubeObject.labels:type_name -> flowpb.KubeObject.LabelsEntry
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 2: flowpb.EnrichedFlow.src_labels:type_name -> flowpb.EnrichedFlow.SrcLabelsEntry
+	6, // 3: flowpb.EnrichedFlow.dst_labels:type_name -> flowpb.EnrichedFlow.DstLabelsEntry
+	4, // 4: flowpb.EnrichedFlow.other:type_name -> flowpb.KubeObject
+	3, // 5: flowpb.EnrichedFlow.extra:type_name -> flowpb.ExtraField
+	7, // 6: flowpb.KubeObject.labels:type_name -> flowpb.KubeObject.LabelsEntry
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_flow_flow_proto_init() }
@@ -1289,13 +1495,14 @@ func file_flow_flow_proto_init() {
 	if File_flow_flow_proto != nil {
 		return
 	}
+	file_flow_flow_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flow_flow_proto_rawDesc), len(file_flow_flow_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

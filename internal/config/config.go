@@ -70,6 +70,10 @@ type Config struct {
 	Schema string
 	// Fields is the list of fields to write, in the syntax of -fields.
 	Fields string
+	// ElementsFile is the file of -fields.elements; empty for none. Elements is what is
+	// in it.
+	ElementsFile string
+	Elements     []flow.ExtraElement
 	// Cluster is the value of the field Cluster; empty for no such field.
 	Cluster string
 	// FilterText is the source of Filter; empty if every record is written.
@@ -159,7 +163,7 @@ func Usagef(format string, args ...any) *UsageError {
 // environment beats the file that -config names. The error is a [*UsageError], or
 // [flag.ErrHelp] if the usage was asked for.
 //
-// Parse reads no file but that of -config; [Config.Check] looks at the others.
+// Parse reads no files but those of -config and -fields.elements; [Config.Check] looks at the others.
 func Parse(args, env []string, stdinIsPipe bool) (*Config, error) {
 	types := outputTypes()
 	p := parser{options: options(types), given: make(map[string]setting), variables: make(map[string]string)}

@@ -95,6 +95,9 @@ func TestParseEverywhere(t *testing.T) {
 		"mapping":        {"next_hop=Nxt", nil, func(c *Config) bool { return len(c.Mapping) == 1 && c.Mapping[0].Prefix == "Nxt" }},
 		"schema":         {"v1", nil, func(c *Config) bool { return c.Schema == "v1" }},
 		"fields":         {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *Config) bool { return c.Fields == "default,+TimeFlowStartNs,-SrcMac" }},
+		"fields.elements": {"testdata/elements.yaml", nil, func(c *Config) bool {
+			return fmt.Sprint(c.Elements) == "[IE 40000 10704/4]" && c.Elements[1].Name == "FwRule"
+		}},
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
 		"filter":         {`SrcNamespace == "prod" && Bytes > 1`, nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 1 }},
@@ -640,4 +643,41 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%T: %v", err, err)
 		}
 	})
+}
+
+// TestFieldsRead asks for the fields that outputs, keys, the mapping and the filter read.
+func TestFieldsRead(t *testing.T) {
+	for _, tc := range []struct {
+		args string
+		want string
+	}{
+		{"-fields=SrcAddr", ""},
+		{"-fields=default", ""},
+		{"-fields=default,+InIfName", "InIfName"},
+		{"-schema=netobserv -fields=Interfaces", "InIfName OutIfName"},
+		{"-schema=v2 -fields=application_name", "ApplicationName"},
+		{"-format=pb -fields=application_name", "ApplicationName"},
+		{"-fields=SrcAddr -transport=kafka -transport.kafka.key=OutIfName", "OutIfName"},
+		{"-fields=SrcAddr -transport.kafka.key=OutIfName -transport=file", "refused"},
+		{"-fields=SrcAddr -mapping=PostNATSrcAddr=Nat", "PostNATSrcAddr"},
+		{`-fields=SrcAddr -filter=IngressVrfName=="red"`, "IngressVrfName"},
+	} {
+		c, err := Parse(strings.Fields(tc.args), nil, false)
+		if err != nil {
+			if tc.want != "refused" {
+				t.Errorf("%s: %v", tc.args, err)
+			}
+			continue
+		}
+		read := c.FieldsRead()
+		var got []string
+		for i := range flow.Fields {
+			if f := &flow.Fields[i]; f.Own() && !f.Default && read.Has(f.ID) {
+				got = append(got, f.Name)
+			}
+		}
+		if strings.Join(got, " ") != tc.want {
+			t.Errorf("%s: got %q, want %s", tc.args, got, tc.want)
+		}
+	}
 }

@@ -15,7 +15,7 @@ func (p *parser) checkFilter(c *Config) error {
 		return nil
 	}
 	name := p.given["filter"].flag("filter")
-	cfg := filter.Config{Mapping: c.Mapping, Labels: c.KubeLabels, Cluster: c.Cluster, Piped: c.Mode == Stdin}
+	cfg := filter.Config{Mapping: c.Mapping, Labels: c.KubeLabels, Cluster: c.Cluster, Elements: c.Elements, Piped: c.Mode == Stdin}
 	var err error
 	c.Filter, err = filter.Compile(c.FilterText, cfg)
 	if mistake := (*filter.Error)(nil); errors.As(err, &mistake) && mistake.Unknown != "" {

@@ -39,9 +39,31 @@ func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 		mapping = mapping[:len(mapping)-1]
 	}
 	if o.Format == FormatProtobuf {
-		return encode.NewProtobuf(encode.ProtobufConfig{Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels})
+		return encode.NewProtobuf(encode.ProtobufConfig{Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
 	}
-	return encode.NewJSON(encode.JSONConfig{Schema: c.Schema, Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels})
+	return encode.NewJSON(encode.JSONConfig{Schema: c.Schema, Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
+}
+
+// FieldsRead returns the fields of the flow that somebody reads: outputs, the filter,
+// or who looks an address up.
+func (c *Config) FieldsRead() (fields flow.FieldSet) {
+	for _, o := range c.Outputs {
+		if enc, err := c.NewEncoder(o); err == nil {
+			if f, ok := enc.(interface{ Fields() flow.FieldSet }); ok {
+				fields.Union(f.Fields())
+			}
+		}
+	}
+	for _, t := range c.types {
+		if f, ok := t.(interface{ fields() flow.FieldSet }); ok && namesOutput(c.Outputs, t.name()) {
+			fields.Union(f.fields())
+		}
+	}
+	for _, e := range c.Mapping {
+		fields.Add(e.Field)
+	}
+	fields.Add(c.Filter.Fields()...)
+	return fields
 }
 
 // allowsColor reports whether the environment allows colours (no-color.org).

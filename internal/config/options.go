@@ -126,6 +126,12 @@ func recordOptions(types []outputType) []option {
 			set:   func(c *Config, v string) error { c.Fields = v; return nil }, // checked by finish, with the schema
 		},
 		{
+			name: "fields.elements", arg: "FILE",
+			usage: "YAML file of further elements of NetFlow v9 and IPFIX that become fields: a list of `{name: NAME, id: N, pen: N, type: TYPE}`, `pen` being 0 if it is left out, `TYPE` one of `uint`, `string`, `ipaddr`, `mac`, `hex`. " +
+				"They are in records that carry the element, under this name in all schemas, unless `-fields` removes one (`-NAME`)",
+			set: path(func(c *Config) *string { return &c.ElementsFile }, "give a file"),
+		},
+		{
 			name: "format", arg: "NAME", def: "json",
 			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read, with colours on a terminal unless `NO_COLOR` is set). For several transports, `TRANSPORT:FORMAT,...` if they differ",
 			set:   setFormat(types),

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
@@ -27,6 +28,14 @@ func (k *kafkaOutput) name() string { return "kafka" }
 
 func (k *kafkaOutput) options() []option {
 	return inGroup("Kafka", slices.Concat(k.topicOptions(), k.batchOptions(), k.connectionOptions()))
+}
+
+// fields returns the fields of the flow that keys are made of.
+func (k *kafkaOutput) fields() (fields flow.FieldSet) {
+	if key, ok := k.Key.(*encode.Key); ok {
+		fields = key.Fields()
+	}
+	return fields
 }
 
 // topicOptions returns the options of brokers, topic and keys.

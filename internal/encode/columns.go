@@ -18,9 +18,11 @@ type column struct {
 	kind     columnKind
 	def      bool         // in the default set
 	field    flow.FieldID // of a decoded field
+	negated  bool         // the field's opposite
 	end      int          // of a generated field: index of the mapping entry
 	attr     flow.Attr
 	value    string // of a constant
+	element  int    // of an element: its index in the user's list
 	// pascal and snake are the names of a generated field in lines of either
 	// style.
 	pascal, snake string
@@ -33,6 +35,7 @@ const (
 	generated                   // from the owner of an address
 	cluster                     // the same in every record, from -cluster
 	constant                    // the same in every record, always
+	element                     // from the flow, where it carries the element
 )
 
 // dialect is a way of naming fields. It decides which fields there are, and which
@@ -66,7 +69,8 @@ func (d dialect) key(f *flow.Field) (key string, def bool) {
 		if f.Number == 0 {
 			return "", false
 		}
-		return f.Snake, true // a field without a value takes up no bytes
+		// A field without a value takes up no bytes, but most records count.
+		return f.Snake, f.Kind != flow.KindBool
 	case dialectNetObserv:
 		if f.ID == flow.FieldOutIfName {
 			return "", false
@@ -158,6 +162,9 @@ func columns(d dialect, mapping []flow.MapEntry, labels ...flow.Label) ([]column
 		// Loki streams of flowlogs-pipeline have it as a label.
 		cols = append(cols, column{key: "_RecordType", names: []string{"_RecordType"}, kind: constant, def: true, value: "flowLog"})
 	}
+	if d == dialectNetObserv {
+		cols = append(cols, column{key: "Duplicate", names: []string{"Duplicate"}, kind: decoded, field: flow.FieldCountsOnce, negated: true})
+	}
 	for i := range flow.Fields {
 		f := &flow.Fields[i]
 		if key, def := d.key(f); key != "" {
@@ -192,11 +199,18 @@ func columns(d dialect, mapping []flow.MapEntry, labels ...flow.Label) ([]column
 // naming style, or P and what follows the prefix of generated fields (PNode is
 // SrcNode, DstNode and those of all other prefixes), or one of the groups
 // default and all. A list that begins with + or - starts from the default.
-func selectColumns(d dialect, list string, mapping []flow.MapEntry, labels ...flow.Label) ([]column, error) {
+//
+// The elements of the user's list are in the set from the start, as -cluster is.
+func selectColumns(d dialect, list string, mapping []flow.MapEntry, elements []flow.ExtraElement, labels ...flow.Label) ([]column, error) {
 	cols, err := columns(d, mapping, labels...)
 	if err != nil {
 		return nil, err
 	}
+	for i := range elements {
+		name := elements[i].Name
+		cols = append(cols, column{key: name, names: []string{name}, kind: element, def: true, element: i})
+	}
+	slices.SortFunc(cols, func(a, b column) int { return cmp.Compare(a.key, b.key) })
 	on := make([]bool, len(cols))
 	first := true
 	for token := range strings.SplitSeq(list, ",") {
@@ -214,6 +228,9 @@ func selectColumns(d dialect, list string, mapping []flow.MapEntry, labels ...fl
 		if first {
 			// The option -cluster asks for its field whatever the list has.
 			set(cols, on, "Cluster", true)
+			for i := range elements {
+				set(cols, on, elements[i].Name, true)
+			}
 		}
 		first = false
 		if !set(cols, on, name, add) {
@@ -229,10 +246,41 @@ func selectColumns(d dialect, list string, mapping []flow.MapEntry, labels ...fl
 			selected = append(selected, c)
 		}
 	}
-	if !slices.ContainsFunc(selected, func(c column) bool { return c.kind == decoded || c.kind == generated }) {
+	if !slices.ContainsFunc(selected, func(c column) bool { return c.kind == decoded || c.kind == generated || c.kind == element }) {
 		return nil, fmt.Errorf("fields: %q leaves no field; an example is default,+TimeFlowStartNs,-SrcMac", list)
 	}
 	return selected, nil
+}
+
+// Names returns what is the name of a field in any schema, and so cannot be that of an
+// element of the user's list.
+func Names(mapping []flow.MapEntry, labels ...flow.Label) (map[string]bool, error) {
+	names := map[string]bool{"default": true, "all": true}
+	for _, d := range []dialect{dialectV1, dialectV2, dialectNetObserv, dialectProtobuf} {
+		cols, err := columns(d, mapping, labels...)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range cols {
+			for _, n := range append(c.names, c.pascal, c.snake) {
+				names[n] = true
+			}
+			for _, s := range c.suffixes {
+				names["P"+s] = true
+			}
+		}
+	}
+	return names, nil
+}
+
+// fieldsOf returns the fields that columns read.
+func fieldsOf(cols []column) (fields flow.FieldSet) {
+	for _, c := range cols {
+		if c.kind == decoded {
+			fields.Add(c.field)
+		}
+	}
+	return fields
 }
 
 // set switches the fields with a name on or off. It reports whether there are any.

@@ -82,6 +82,12 @@ var differences = []struct{ fields, what, test string }{
 	{"`sampling_rate`", "from IE 305 and 306 (interval and space)", "sampling by interval and space"},
 	{"`sampling_rate`", "from option fields of less than 4 bytes, which make goflow2 give up the datagram", "short option fields"},
 	{"`sampling_rate`", "of the sampler or selector that the record names (IE 48, 302), where there are several", "rate of the record's sampler"},
+	{"`sampling_rate`", "of the interface that the record names, where options data is about interfaces", "rate of the interface"},
+	{"`sampling_rate`", "of the selection sequence that the record names (IE 301), by its selectors", "rate of the selection sequence"},
+	{"`sampling_rate`", "told under another source id or observation domain, where that is the only one", "rate of another source id"},
+	{"`sampling_rate`", "that the source port has told, where goflow2 has the last one of the address", "rate of the source port"},
+	{"`sampling_rate`", "from IE 309 and 310 (n out of N), also beside IE 305", "sampling n out of N"},
+	{"`sampling_rate`", "from IE 311 (probability)", "sampling by probability"},
 	{"`bytes`, `packets`", "from IE 85 and 86, where 1 and 2 are absent", "counters in 85 and 86"},
 	{"`bytes`, `packets`", "from IE 231 and 298, where 1 and 2 are absent", "counters in 231 and 298"},
 	{"`bytes`", "from IE 352, where 1, 85, 23 and 231 are absent", "bytes in 352"},
@@ -182,19 +188,37 @@ func numberCell(f *flow.Field) string {
 	return strconv.Itoa(int(f.Number))
 }
 
+// origins says what fills a field besides the elements of its row.
+var origins = map[flow.FieldID]string{
+	flow.FieldInIfName:          "IE 82; of two in a record the first is the ingress interface's. Else options data that have IE 82 with the number of `InIf` (IE 10 or 14, or the scope Interface of NetFlow v9)",
+	flow.FieldOutIfName:         "as `InIfName`, by `OutIf`",
+	flow.FieldInIfDescription:   "IE 83, as IE 82 for `InIfName`",
+	flow.FieldOutIfDescription:  "IE 83, as IE 82 for `OutIfName`",
+	flow.FieldIngressVrfName:    "IE 236; of two in a record the first is the ingress VRF's. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
+	flow.FieldEgressVrfName:     "as `IngressVrfName`, by `EgressVrfID`",
+	flow.FieldCountsOnce:        "Open vSwitch's templates and tunnels, see [traffic-metrics.md](traffic-metrics.md); true for other exporters, and for input that does not say",
+	flow.FieldExporterAddress:   "the datagram's source, where an sFlow agent has another address",
+	flow.FieldApplicationID:     "IE 95, engine and selector as decimal numbers; a selector of more than 8 bytes is in hexadecimal",
+	flow.FieldApplicationName:   "IE 94 where there is no 96; else options data that have IE 96 or 94 with the same application (IE 95)",
+	flow.FieldObservationTimeNs: "IE 322 to 325",
+	flow.FieldTunnelKey:         "IE 351",
+	flow.FieldTunnelSrcAddr:     outerOrigin + "8 or 27",
+	flow.FieldTunnelDstAddr:     outerOrigin + "12 or 28",
+	flow.FieldTunnelProto:       outerOrigin + "4",
+	flow.FieldTunnelSrcPort:     outerOrigin + "7",
+	flow.FieldTunnelDstPort:     outerOrigin + "11",
+}
+
+const outerOrigin = "the first of two of IE "
+
 // originCell shows the elements that fill a field.
 func originCell(f *flow.Field) string {
 	var names []string
 	for _, e := range f.Elements {
 		names = append(names, e.String())
 	}
-	switch f.ID {
-	case flow.FieldInIfName, flow.FieldOutIfName:
-		names = append(names, "IE 82; of two in a record the first is the ingress interface's")
-	case flow.FieldObservationTimeNs:
-		names = append(names, "IE 322 to 325")
-	case flow.FieldTunnelKey:
-		names = append(names, "IE 351")
+	if more, ok := origins[f.ID]; ok {
+		names = append(names, more)
 	}
 	return strings.Join(names, ", ")
 }
@@ -219,6 +243,8 @@ func kindCell(k flow.ValueKind) string {
 		return "list of addresses"
 	case flow.KindLayers:
 		return "list of names"
+	case flow.KindBool:
+		return "true or false"
 	}
 	panic(fmt.Sprintf("kind %d has no name", k))
 }
@@ -244,7 +270,7 @@ own its addresses. '-format' and '-schema' choose their names and renderings:
 
 - In JSON, all fields of the **default set** are in each record, zero or empty when unknown. So are
   **opt-in** fields once '-fields' names them. Protobuf leaves out what is zero or empty, and has
-  all fields of the flow in its default set.
+  all fields of the flow but 'CountsOnce' in its default set.
 - **Generated fields** are in a record only when they are known. The prefix 'P' stands for that of
   '-mapping': with the default mapping 'SrcAddr=Src,DstAddr=Dst' there are 'SrcPod' and 'DstPod'.
 
@@ -281,6 +307,7 @@ flow.proto does not know. Lines of JSON can be written as JSON only.
 | times | Unix seconds, nanoseconds where the name ends in 'Ns' | Unix nanoseconds | milliseconds in 'TimeFlowStartMs' and 'TimeFlowEndMs', else as v1 | Unix nanoseconds |
 | text | a string as the exporter sent it; bytes that are no UTF-8 become U+FFFD | the same | the same | the same |
 | list | an array | the same | the same | repeated |
+| true or false | 'true' or 'false' | the same | the same | bool, also if it is false |
 
 **Start and end of a flow** are 0 in v1 if the exporter sends none. Its template decides that, not
 the value. The other schemas then have what goflow2 has, the export time. For an sFlow sample, start
@@ -301,7 +328,7 @@ is the number in flow.proto. Those below 2000 are goflow2’s.
 var docGenerated = docText(`
 In netobserv, 'Dscp' is the upper six bits of the type of service. 'Interfaces' comes with
 'IfDirections': they have the name of each interface that has one, and its direction, ingress (0) or
-egress (1).
+egress (1). '+Duplicate' is the opposite of 'CountsOnce'.
 
 ## Generated fields
 
@@ -316,7 +343,7 @@ every record.
 
 netobserv also has '"_RecordType":"flowLog"' in each record, which is a label of NetObserv’s Loki
 streams. It lacks what flowlogs-pipeline computes from its own settings: 'K8S_FlowLayer',
-'Duplicate', subnet labels, conversations. It lacks what only an eBPF agent sees: DNS, drops,
+subnet labels, conversations. It lacks what only an eBPF agent sees: DNS, drops,
 round-trip times. 'Flags' are the flags of the TCP header, without NetObserv’s combinations (0x100
 and above).
 

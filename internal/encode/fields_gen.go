@@ -225,8 +225,8 @@ func (e *Protobuf) appendLists(b []byte, m *protoproducer.ProtoProducerMessage) 
 
 // putOwn writes what goflow2's message has no fields for, in the order of the
 // numbers. The caller has made room for the numbers.
-func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
-	on := &e.on
+func (e *Protobuf) putOwn(b []byte, n int, r *flow.Record) ([]byte, int) {
+	on, x := &e.on, &r.Extra
 	if v := x.BiFlowDirection; v != 0 && on[flow.FieldBiFlowDirection] {
 		n = putNumber(b, n, 2100, uint64(v))
 	}
@@ -274,6 +274,63 @@ func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
 	}
 	if v := x.TunnelDstPort; v != 0 && on[flow.FieldTunnelDstPort] {
 		n = putNumber(b, n, 2113, uint64(v))
+	}
+	if on[flow.FieldCountsOnce] {
+		n = putBool(b, n, 2114, r.CountsOnce())
+	}
+	if v := x.ExporterAddress; len(v) != 0 && on[flow.FieldExporterAddress] {
+		b = reserve(b, n, e.room+len(v))
+		n = putBytes(b, n, 2115, v)
+	}
+	if v := x.InIfDescription; len(v) != 0 && on[flow.FieldInIfDescription] {
+		b = appendString(protowire.AppendTag(b[:n], 2116, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.OutIfDescription; len(v) != 0 && on[flow.FieldOutIfDescription] {
+		b = appendString(protowire.AppendTag(b[:n], 2117, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.IngressVrfName; len(v) != 0 && on[flow.FieldIngressVrfName] {
+		b = appendString(protowire.AppendTag(b[:n], 2118, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.EgressVrfName; len(v) != 0 && on[flow.FieldEgressVrfName] {
+		b = appendString(protowire.AppendTag(b[:n], 2119, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.ApplicationID; len(v) != 0 && on[flow.FieldApplicationID] {
+		b = appendString(protowire.AppendTag(b[:n], 2120, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.ApplicationName; len(v) != 0 && on[flow.FieldApplicationName] {
+		b = appendString(protowire.AppendTag(b[:n], 2121, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.PostNATSrcAddr; len(v) != 0 && on[flow.FieldPostNATSrcAddr] {
+		b = reserve(b, n, e.room+len(v))
+		n = putBytes(b, n, 2122, v)
+	}
+	if v := x.PostNATDstAddr; len(v) != 0 && on[flow.FieldPostNATDstAddr] {
+		b = reserve(b, n, e.room+len(v))
+		n = putBytes(b, n, 2123, v)
+	}
+	if v := x.PostNATSrcPort; v != 0 && on[flow.FieldPostNATSrcPort] {
+		n = putNumber(b, n, 2124, uint64(v))
+	}
+	if v := x.PostNATDstPort; v != 0 && on[flow.FieldPostNATDstPort] {
+		n = putNumber(b, n, 2125, uint64(v))
+	}
+	if v := x.NatEvent; v != 0 && on[flow.FieldNatEvent] {
+		n = putNumber(b, n, 2126, uint64(v))
+	}
+	if v := x.FirewallEvent; v != 0 && on[flow.FieldFirewallEvent] {
+		n = putNumber(b, n, 2127, uint64(v))
 	}
 	if v := x.ObservationTimeNs; v != 0 && on[flow.FieldObservationTimeNs] {
 		n = putNumber(b, n, 2128, v)

@@ -27,6 +27,8 @@ type JSONConfig struct {
 	// Labels lists the labels of -kube.labels. Objects have their values in the same
 	// order.
 	Labels []flow.Label
+	// Elements are those that become fields, by the index in [flow.ElementValue].
+	Elements []flow.ExtraElement
 }
 
 // Schemas lists the schemas of JSON.
@@ -42,6 +44,8 @@ var Schemas = []string{"v1", "v2", "netobserv"}
 // that it appends to has grown.
 type JSON struct {
 	layout
+	elements []flow.ExtraElement
+	fields   flow.FieldSet
 	// room is an upper bound for all keys and values of bounded length.
 	room int
 	// pascal and snake have the generated fields that lines of either style get.
@@ -55,7 +59,7 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 	if !ok {
 		return nil, fmt.Errorf("schema: %q is none of %s", cfg.Schema, strings.Join(Schemas, ", "))
 	}
-	cols, err := selectColumns(d, cfg.Fields, cfg.Mapping, cfg.Labels...)
+	cols, err := selectColumns(d, cfg.Fields, cfg.Mapping, cfg.Elements, cfg.Labels...)
 	if err != nil {
 		return nil, err
 	}
@@ -70,12 +74,15 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 	if d == dialectV2 {
 		slices.SortStableFunc(cols, func(a, b column) int { return cmp.Compare(upstreamOrder(a), upstreamOrder(b)) })
 	}
-	e := &JSON{room: 64}
+	e := &JSON{room: 64, elements: cfg.Elements, fields: fieldsOf(cols)}
+	if d == dialectNetObserv && e.fields.Has(flow.FieldInIfName) {
+		e.fields.Add(flow.FieldOutIfName) // Interfaces has both
+	}
 	for _, c := range cols {
 		e.room += e.add(d, c, c.key)
 	}
 	// Fields that are added to lines are sorted by name in all schemas.
-	cols = slices.DeleteFunc(cols, func(c column) bool { return c.kind == decoded || c.kind == constant })
+	cols = slices.DeleteFunc(cols, func(c column) bool { return c.kind == decoded || c.kind == constant || c.kind == element })
 	slices.SortFunc(cols, func(a, b column) int { return cmp.Compare(a.pascal, b.pascal) })
 	for _, c := range cols {
 		e.pascal.add(d, c, c.pascal)
@@ -118,9 +125,15 @@ func (e *JSON) AppendRecord(dst []byte, r *flow.Record) []byte {
 	return b[:n+2]
 }
 
+// Fields returns the fields of the flow that the encoder writes.
+func (e *JSON) Fields() flow.FieldSet { return e.fields }
+
 // putOther writes a field that [numbers] does not gather.
 func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	s := &e.steps[i]
+	if s.op == opElement {
+		return e.putElement(b, n, i, r)
+	}
 	if s.op == opAttr {
 		end := &r.Ends[s.end%flow.MaxEnds]
 		v := end.Attr(s.attr)
@@ -130,6 +143,11 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 		return e.putAttr(b, n, i, end.Object, v)
 	}
 	n = e.putKey(b, n, i)
+	if s.op == opBool || s.op == opNotBool {
+		n = len(strconv.AppendBool(b[:n], r.Bool(s.field) == (s.op == opBool)))
+		b[n] = ','
+		return b, n + 1
+	}
 	if s.op < opAddr {
 		n = putUint(b, n, numberOf(s, r))
 		b[n] = ','
@@ -232,6 +250,30 @@ func (e *JSON) putAttr(b []byte, n, i int, o *flow.Object, v string) ([]byte, in
 	}
 	b[n], b[n+1] = '"', ','
 	return b, n + 2
+}
+
+// putElement writes an element of the user's list, if the record carries it.
+func (e *JSON) putElement(b []byte, n, i int, r *flow.Record) ([]byte, int) {
+	if len(r.Extra.Elements) == 0 {
+		return b, n
+	}
+	index := e.steps[i].end
+	v, ok := r.Extra.Element(int(index))
+	if !ok {
+		return b, n
+	}
+	b = e.appendKey(b[:n], i)
+	switch typ := e.elements[index].Type; typ {
+	case flow.ElementUint:
+		b = typ.Append(b, v)
+	case flow.ElementString:
+		b = append(appendQuoted(append(b, '"'), v), '"')
+	default:
+		b = append(typ.Append(append(b, '"'), v), '"')
+	}
+	b = append(b, ',')
+	n = len(b)
+	return reserve(b, n, e.room), n
 }
 
 // appendList appends the rest of a field that is a list.

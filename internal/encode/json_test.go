@@ -91,7 +91,7 @@ func TestSelectColumns(t *testing.T) {
 		{list: "-Bytes", want: "... -Bytes"},
 		{list: "default,-PPod", want: "... -DstPod -NxtPod -SrcPod"},
 		{list: "default,+SrcStatus,-SrcPod", want: "... SrcStatus -SrcPod"},
-		{list: "Byte", wantErr: `fields: no field is named "Byte"; possible are default, all, AsPath, BgpCommunities`},
+		{list: "Byte", wantErr: `fields: no field is named "Byte"; possible are default, all, ApplicationId, ApplicationName, AsPath`},
 		{list: "default,+OtherPod", wantErr: `"OtherPod"`},
 		{list: "default,+", wantErr: `""`},
 		{list: "+-Bytes", wantErr: `"-Bytes"`},
@@ -99,7 +99,7 @@ func TestSelectColumns(t *testing.T) {
 		{list: "Bytes,-Bytes", wantErr: "leaves no field"},
 		{list: "-all", wantErr: "leaves no field"},
 	} {
-		cols, err := selectColumns(dialectV1, tc.list, nxt)
+		cols, err := selectColumns(dialectV1, tc.list, nxt, nil)
 		if tc.wantErr != "" {
 			if err == nil || !strings.Contains(err.Error(), tc.wantErr) || strings.Contains(err.Error(), "\n") {
 				t.Errorf("%q: error %v, want %q", tc.list, err, tc.wantErr)
@@ -116,7 +116,7 @@ func TestSelectColumns(t *testing.T) {
 		}
 		want := strings.Fields(tc.want)
 		if want[0] == "..." {
-			base, err := selectColumns(dialectV1, "default", nxt)
+			base, err := selectColumns(dialectV1, "default", nxt, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -466,6 +466,8 @@ func addr(b []byte) string {
 func wantValue(r *flow.Record, f flow.Field) any {
 	var parts []string
 	switch f.Kind {
+	case flow.KindBool:
+		return r.Bool(f.ID)
 	case flow.KindUint:
 		return strconv.FormatUint(r.Uint(f.ID), 10)
 	case flow.KindMAC:
@@ -598,5 +600,27 @@ func BenchmarkJSON(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
 		})
+	}
+}
+
+// TestCountsOnce writes whether a record counts, and in netobserv its opposite.
+func TestCountsOnce(t *testing.T) {
+	counts, repeated := reference(), reference()
+	repeated.Extra.Duplicate = true
+	for _, tc := range []struct {
+		schema, fields string
+		r              *flow.Record
+		want           string
+	}{
+		{"v1", "CountsOnce", counts, `{"CountsOnce":true}`},
+		{"v1", "counts_once", repeated, `{"CountsOnce":false}`},
+		{"v1", "CountsOnce", new(flow.Record), `{"CountsOnce":false}`},
+		{"v2", "CountsOnce", repeated, `{"counts_once":false}`},
+		{"netobserv", "CountsOnce,Duplicate", counts, `{"CountsOnce":true,"Duplicate":false}`},
+		{"netobserv", "Duplicate", repeated, `{"Duplicate":true}`},
+	} {
+		if got := string(newJSON(t, JSONConfig{Schema: tc.schema, Fields: tc.fields}).AppendRecord(nil, tc.r)); got != tc.want+"\n" {
+			t.Errorf("%s, %s: got %s, want %s", tc.schema, tc.fields, got, tc.want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -65,6 +66,11 @@ func ParseKey(list string, mapping []flow.MapEntry, labels ...flow.Label) (*Key,
 		}
 	}
 	return k, nil
+}
+
+// Fields returns the fields of the flow that keys are made of.
+func (k *Key) Fields() flow.FieldSet {
+	return fieldsOf(slices.Concat(k.ends[0], k.ends[1], k.alone))
 }
 
 func single(k flow.ValueKind) bool {
@@ -144,6 +150,8 @@ func appendValue(dst []byte, f *flow.Field, r *flow.Record) []byte {
 		return dst[:putMAC(dst, n, r.Uint(f.ID))]
 	case flow.KindText:
 		return append(dst, r.Bytes(f.ID)...)
+	case flow.KindBool:
+		return strconv.AppendBool(dst, r.Bool(f.ID))
 	}
 	return append(dst, r.Name(f.ID)...)
 }

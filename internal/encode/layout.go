@@ -26,7 +26,7 @@ type step struct {
 	keyLen uint8 // 0 if the key is in texts
 	op     op
 	field  flow.FieldID
-	end    uint8
+	end    uint8 // of a generated field; of an element, its index in the user's list
 	attr   flow.Attr
 }
 
@@ -49,6 +49,9 @@ const (
 	opStartMs
 	opEndMs
 	opDSCP
+	opBool
+	opNotBool
+	opElement // a number or a string, only where the record carries it
 
 	opAddr
 	opMAC
@@ -74,6 +77,7 @@ const (
 var opOfKind = [...]op{
 	flow.KindUint: opUint, flow.KindAddr: opAddr, flow.KindMAC: opMAC, flow.KindText: opText,
 	flow.KindString: opString, flow.KindUints: opUints, flow.KindAddrs: opAddrs, flow.KindLayers: opLayers,
+	flow.KindBool: opBool,
 }
 
 // opsOf lists the fields of each dialect that are not written as others of their kind.
@@ -122,6 +126,10 @@ func upstreamOrder(c column) int {
 func (l *layout) add(d dialect, c column, name string) int {
 	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
 	switch {
+	case c.kind == element:
+		s.op, s.end = opElement, uint8(c.element)
+	case c.kind == decoded && c.negated:
+		s.op = opNotBool
 	case c.kind == decoded:
 		s.op = d.opOf(&flow.Fields[c.field])
 	case c.kind != generated:
@@ -150,6 +158,14 @@ func (l *layout) add(d dialect, c column, name string) int {
 	l.names = append(l.names, name)
 	l.texts = append(l.texts, text)
 	return max(maxKey, len(key)) + maxPrefix + 4
+}
+
+// appendKey appends the key of a step.
+func (l *layout) appendKey(b []byte, i int) []byte {
+	if s := &l.steps[i]; s.keyLen > 0 {
+		return append(b, s.key[:s.keyLen]...)
+	}
+	return append(b, l.texts[i]...)
 }
 
 func (l *layout) putKey(b []byte, n, i int) int {

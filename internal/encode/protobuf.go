@@ -24,6 +24,8 @@ type ProtobufConfig struct {
 	// Labels lists the labels of -kube.labels. Objects have their values in the same
 	// order.
 	Labels []flow.Label
+	// Elements are those that become fields, by the index in [flow.ElementValue].
+	Elements []flow.ExtraElement
 }
 
 // Protobuf encodes a record as an EnrichedFlow of flow/flow.proto with its length
@@ -41,6 +43,9 @@ type Protobuf struct {
 	ends    []protoEnd // generated fields of the prefixes Src and Dst
 	others  []protoEnd // those of other prefixes
 	cluster []byte     // encoded field; nil if there is none
+	// elements are those of the user's list to write, by their index there.
+	elements []protoElement
+	fields   flow.FieldSet
 	// room is an upper bound for all values of bounded length. Values of unbounded
 	// length make room for themselves, and for room bytes after them.
 	room int
@@ -61,6 +66,11 @@ type protoEnd struct {
 	status bool // attrs has the status, which is known of every end
 }
 
+type protoElement struct {
+	name []byte // encoded field name of ExtraField; nil if the element is not written
+	typ  flow.ElementType
+}
+
 type protoAttr struct {
 	number protowire.Number
 	attr   flow.Attr
@@ -76,11 +86,11 @@ const (
 // NewProtobuf returns an encoder. Errors begin with the name of the option that
 // is wrong (fields, mapping) and say what is possible.
 func NewProtobuf(cfg ProtobufConfig) (*Protobuf, error) {
-	cols, err := selectColumns(dialectProtobuf, cfg.Fields, cfg.Mapping, cfg.Labels...)
+	cols, err := selectColumns(dialectProtobuf, cfg.Fields, cfg.Mapping, cfg.Elements, cfg.Labels...)
 	if err != nil {
 		return nil, err
 	}
-	e := &Protobuf{room: protoRoom}
+	e := &Protobuf{room: protoRoom, fields: fieldsOf(cols), elements: make([]protoElement, len(cfg.Elements))}
 	ends := make([]protoEnd, len(cfg.Mapping))
 	for i, m := range cfg.Mapping {
 		ends[i].end = uint8(i)
@@ -98,6 +108,9 @@ func NewProtobuf(cfg ProtobufConfig) (*Protobuf, error) {
 		switch c.kind {
 		case decoded:
 			e.on[c.field] = true
+		case element:
+			el := &cfg.Elements[c.element]
+			e.elements[c.element] = protoElement{protowire.AppendString(protowire.AppendTag(nil, flow.NumberElementName, protowire.BytesType), el.Name), el.Type}
 		case generated:
 			end := &ends[c.end]
 			number, _ := flow.AttrNumber(c.attr)
@@ -157,8 +170,12 @@ func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
 	if len(e.cluster) > 0 && !hasField(unknown, flow.NumberCluster) {
 		n += copy(b[n:], e.cluster)
 	}
-	b, n = e.putOwn(b, n, &r.Extra)
-	b = append(b[:n], unknown...)
+	b, n = e.putOwn(b, n, r)
+	b = b[:n]
+	if len(r.Extra.Elements) > 0 {
+		b = e.appendElements(b, &r.Extra)
+	}
+	b = append(b, unknown...)
 
 	length := len(b) - start - prefix
 	if size := protowire.SizeVarint(uint64(length)); size != prefix {
@@ -167,6 +184,44 @@ func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
 		copy(b[start+size:], b[start+prefix:start+prefix+length])
 	}
 	putVarint(b, start, uint64(length))
+	return b
+}
+
+// Fields returns the fields of the flow that the encoder writes.
+func (e *Protobuf) Fields() flow.FieldSet { return e.fields }
+
+// appendElements appends the elements of the user's list that the record carries.
+func (e *Protobuf) appendElements(b []byte, x *flow.Extra) []byte {
+	for i := range x.Elements {
+		v := &x.Elements[i]
+		el := &e.elements[v.Index]
+		if el.name == nil {
+			continue
+		}
+		// The value is written first, and its length is known then.
+		b = protowire.AppendTag(b, flow.NumberElements, protowire.BytesType)
+		start := len(b)
+		b = append(b, el.name...)
+		b = protowire.AppendTag(b, flow.NumberElementValue, protowire.BytesType)
+		if el.typ == flow.ElementString {
+			b = appendString(b, v.Value)
+		} else {
+			at := len(b)
+			b = el.typ.Append(b, v.Value)
+			b = insertLength(b, at)
+		}
+		b = insertLength(b, start)
+	}
+	return b
+}
+
+// insertLength puts the length of b[at:] before it.
+func insertLength(b []byte, at int) []byte {
+	length := len(b) - at
+	size := protowire.SizeVarint(uint64(length))
+	b = slices.Grow(b, size)[:len(b)+size]
+	copy(b[at+size:], b[at:at+length])
+	putVarint(b, at, uint64(length))
 	return b
 }
 
@@ -313,6 +368,14 @@ func putTag(b []byte, n int, number, wire uint32) int {
 // putNumber writes a field that is a number.
 func putNumber(b []byte, n int, number uint32, v uint64) int {
 	return putVarint(b, putTag(b, n, number, uint32(protowire.VarintType)), v)
+}
+
+// putBool writes a field that is true or false, also if it is false.
+func putBool(b []byte, n int, number uint32, v bool) int {
+	if v {
+		return putNumber(b, n, number, 1)
+	}
+	return putNumber(b, n, number, 0)
 }
 
 // putBytes writes a field that is bytes.

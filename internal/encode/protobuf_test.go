@@ -72,6 +72,8 @@ func wantMessage(r *flow.Record, mapping []flow.MapEntry, cluster string) *flowp
 			w.Set(to, protoreflect.ValueOfUint32(uint32(r.Uint(f.ID))))
 		case protoreflect.Uint64Kind:
 			w.Set(to, protoreflect.ValueOfUint64(r.Uint(f.ID)))
+		case protoreflect.BoolKind:
+			w.Set(to, protoreflect.ValueOfBool(r.Bool(f.ID)))
 		case protoreflect.BytesKind:
 			w.Set(to, protoreflect.ValueOfBytes(r.Bytes(f.ID)))
 		case protoreflect.StringKind:
@@ -103,6 +105,7 @@ func TestProtobufReference(t *testing.T) {
 	}{
 		{"default", func(m *flowpb.EnrichedFlow) {
 			m.SrcNode, m.SrcZone, m.SrcPodUid, m.SrcStatus, m.DstStatus = "", "", "", "", ""
+			m.CountsOnce = nil
 		}},
 		{"all", func(*flowpb.EnrichedFlow) {}},
 		{"all,-TimeReceived,-EtypeName,-PStatus,-SrcMac", func(m *flowpb.EnrichedFlow) {

@@ -77,6 +77,9 @@ func (c *compiler) identifier(n *ast.IdentifierNode) (*operand, *Error) {
 		err.Unknown = n.Value
 		return nil, err
 	}
+	if name.element > 0 {
+		return c.element(n.Value, name.element-1), nil
+	}
 	if name.field == nil {
 		return c.generated(n.Value, name.attr), nil
 	}
@@ -101,6 +104,9 @@ func (c *compiler) identifier(n *ast.IdentifierNode) (*operand, *Error) {
 	case flow.KindText:
 		o.kind = kindText
 		o.s = c.bytes(f)
+	case flow.KindBool:
+		o.kind = kindBool
+		o.b = c.bool(f)
 	case flow.KindString:
 		o.kind = kindText
 		o.s = func(e *eval) string { return e.r.Name(id) }
@@ -158,6 +164,12 @@ func (c *compiler) uint(f *flow.Field) func(*eval) uint64 {
 		}
 		return func(e *eval) uint64 { return e.r.Uint(id) }
 	}
+}
+
+// bool returns a function that reads a field that is true or false.
+func (c *compiler) bool(f *flow.Field) func(*eval) bool {
+	id := f.ID
+	return func(e *eval) bool { return e.r.Bool(id) }
 }
 
 // addr returns a function that reads an address.

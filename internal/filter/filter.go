@@ -38,7 +38,10 @@ type Config struct {
 	Labels []flow.Label
 	// Cluster is the value of the field Cluster.
 	Cluster string
-	// Piped is set if records come over a pipe, where they may have generated fields
+	// Elements has the elements that became fields, by the index in
+	// [flow.ElementValue].
+	Elements []flow.ExtraElement
+	// Piped reports whether records come over a pipe, where they may have generated fields
 	// already. These are preferred to the attributes of the record's Ends, as the
 	// encoders do.
 	Piped bool
@@ -145,8 +148,9 @@ func (c *compiler) errorf(n ast.Node, format string, args ...any) *Error {
 
 // name is the field that a name stands for.
 type name struct {
-	field *flow.Field  // nil for a generated field
-	attr  flow.AttrRef // of a generated field
+	field   *flow.Field  // nil for a generated field and an element
+	attr    flow.AttrRef // of a generated field
+	element int          // index of an element from 1 on, 0 for none
 }
 
 // names returns all names of fields. A name of the flow's own fields wins over one of
@@ -176,6 +180,9 @@ func (cfg *Config) names() map[string]name {
 			add(e.Prefix+l.Field, n)
 			add(e.Snake+"_"+l.Snake, n)
 		}
+	}
+	for i := range cfg.Elements {
+		add(cfg.Elements[i].Name, name{element: i + 1})
 	}
 	for i := range flow.Fields {
 		n := name{field: &flow.Fields[i]}

@@ -177,6 +177,8 @@ func TestNames(t *testing.T) {
 			switch field.Kind {
 			case flow.KindUint:
 				expression = name + " == 0"
+			case flow.KindBool:
+				expression = "not " + name
 			case flow.KindUints:
 				expression = "1 in " + name
 			case flow.KindAddrs:

@@ -12,6 +12,7 @@ type eval struct {
 	r       *flow.Record
 	unknown []byte   // the unknown fields of a message that came over a pipe
 	buf     [64]byte // room for the text of one address, until the next one
+	hex     []byte   // room for the text of one element, until the next one
 }
 
 // kind is the type of an operand.
@@ -35,7 +36,7 @@ func (k kind) String() string { return kindNames[k] }
 type operand struct {
 	kind kind
 	text string // for errors: what the user wrote, shortened
-	// literal is set if the value is the same for all records. The functions can be
+	// literal reports whether the value is the same for all records. The functions can be
 	// called with a nil eval then, and the value is in integer, float or str.
 	literal bool
 	field   *flow.Field // the field that the operand is, nil if it is none

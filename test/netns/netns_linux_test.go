@@ -395,7 +395,7 @@ func (l *lab) behindOneAddress() {
 	if out, err := l.try("ip", "netns", "exec", l.prefix+"router", "nft",
 		"add table ip nat; add chain ip nat out { type nat hook postrouting priority 100; }; add rule ip nat out oifname to-collector masquerade"); err != nil {
 		if out2, err := l.try("ip", "netns", "exec", l.prefix+"router", "iptables", "-t", "nat", "-A", "POSTROUTING", "-o", "to-collector", "-j", "MASQUERADE"); err != nil {
-			l.t.Skipf("needs nft or iptables, that can translate addresses: %s; %s", out, out2)
+			l.t.Skipf("needs a kernel that translates addresses: nft: %s; iptables: %s", out, out2)
 		}
 	}
 }
@@ -403,6 +403,7 @@ func (l *lab) behindOneAddress() {
 // TestNAT has two exporters behind one address, which send different templates
 // under one id from the same port: both are decoded right.
 func TestNAT(t *testing.T) {
+	needs.Program(t, "nft")
 	l := newLab(t)
 	l.behindOneAddress()
 	p := l.start("collector")

@@ -158,12 +158,14 @@ func putOwn(p printf, fields []field) {
 	p(`
 // putOwn writes what goflow2's message has no fields for, in the order of the
 // numbers. The caller has made room for the numbers.
-func (e *Protobuf) putOwn(b []byte, n int, x *flow.Extra) ([]byte, int) {
-	on := &e.on
+func (e *Protobuf) putOwn(b []byte, n int, r *flow.Record) ([]byte, int) {
+	on, x := &e.on, &r.Extra
 `)
 	for i := range fields {
 		f := &fields[i]
 		switch f.Kind {
+		case flow.KindBool:
+			p("if on[flow.%s] {\nn = putBool(b, n, %d, %s)\n}\n", f.ident, f.Number, f.derived)
 		case flow.KindText:
 			p("if v := %s; len(v) != 0 && on[flow.%s] {\nb = appendString(protowire.AppendTag(b[:n], %d, protowire.BytesType), v)\nn = len(b)\nb = reserve(b, n, e.room)\n}\n", f.local(), f.ident, f.Number)
 		case flow.KindAddr:

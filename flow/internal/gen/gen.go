@@ -60,6 +60,7 @@ var derived = map[string]string{
 	"TimeFlowEndNs":   "r.endNs()",
 	"TimeReceived":    "r.Msg.TimeReceivedNs / 1e9",
 	"TimeReceivedNs":  "r.Msg.TimeReceivedNs",
+	"CountsOnce":      "r.CountsOnce()",
 }
 
 // uints are the types of the numbers of [flow.OwnFields], by width.
@@ -94,6 +95,8 @@ func resolve() ([]field, error) {
 				return nil, fmt.Errorf("%s: goflow2 has no field %d", f.Name, f.Number)
 			}
 			f.path, f.typ = "r.Msg."+in.Name, in.Type
+		case f.Own() && f.Kind == flow.KindBool && f.derived != "":
+			f.typ = reflect.TypeFor[bool]()
 		case f.Own():
 			f.path = "r.Extra." + goName(f.Name)
 			switch f.Kind {
@@ -191,7 +194,7 @@ func accessors(fields []field) string {
 	b := new(bytes.Buffer)
 	b.WriteString(header + "package flow\n\n")
 	fieldIDs(b, fields)
-	ownFields(b, byNumber(fields, (*flow.Field).Own))
+	ownFields(b, slices.DeleteFunc(byNumber(fields, (*flow.Field).Own), func(f field) bool { return f.path == "" }))
 	numberAccessors(b, fields)
 	bytesAccessors(b, fields)
 	ofKind := func(kind flow.ValueKind) func(f *field) string {
@@ -282,7 +285,7 @@ func numberAccessors(b *bytes.Buffer, fields []field) {
 	b.WriteString("}\n")
 }
 
-// bytesAccessors writes Bytes, BytesAt and SetBytes.
+// bytesAccessors writes Bytes, BytesAt, Bool and SetBytes.
 func bytesAccessors(b *bytes.Buffer, fields []field) {
 	isBytes := func(f *field) bool { return f.typ == bytesType }
 	accessor(b, fields, "// Bytes returns the value of a field of kind KindAddr or KindText, nil for others.\n// The slice aliases the record.", "Bytes(id FieldID) []byte", func(f *field) string {
@@ -299,6 +302,13 @@ func bytesAccessors(b *bytes.Buffer, fields []field) {
 		return "return &" + f.path
 	})
 	b.WriteString("return nil\n}\n")
+	accessor(b, fields, "// Bool returns the value of a field of kind KindBool, false for others.", "Bool(id FieldID) bool", func(f *field) string {
+		if f.Kind != flow.KindBool {
+			return ""
+		}
+		return "return " + f.derived
+	})
+	b.WriteString("return false\n}\n")
 	b.WriteString(`
 // SetBytes sets a field of kind KindAddr or KindText; it does nothing for others.
 // The record keeps v itself.

@@ -78,6 +78,14 @@ message EnrichedFlow {
 	for _, f := range byNumber(fields, (*flow.Field).Own) {
 		protoField(p, ownType(&f), f.Snake, f.Number, f.Description())
 	}
+	protoField(p, "repeated ExtraField", "extra", flow.NumberElements, "the elements of -fields.elements")
+	p(`}
+
+// ExtraField is an element that -fields.elements has made a field of.
+message ExtraField {
+`)
+	protoField(p, "string", "name", flow.NumberElementName, "as the file has it")
+	protoField(p, "string", "value", flow.NumberElementValue, "as in JSON, without quotes")
 	p(`}
 
 // KubeObject is the owner of an address whose prefix is neither Src nor Dst.
@@ -94,6 +102,8 @@ func ownType(f *field) string {
 	switch {
 	case f.Kind == flow.KindText:
 		return "string"
+	case f.Kind == flow.KindBool:
+		return "optional bool" // false is not the same as none
 	case f.Kind == flow.KindAddr:
 		return "bytes"
 	case f.Kind == flow.KindUint && f.Bits < 64:

@@ -1,0 +1,266 @@
+package collector
+
+import (
+	"hash/maphash"
+	"slices"
+)
+
+const (
+	// toldFor is for how many seconds what one port told counts for others of its
+	// address.
+	toldFor = 30 * 60
+	// maxTellers bounds the ports of an address that are asked for what other ports
+	// did not tell. If more of them have told different things, no other port gets it.
+	maxTellers = 16
+)
+
+// optionKind says what a value in options data is for.
+type optionKind uint8
+
+const (
+	forDomain   optionKind = iota
+	forSelector            // IE 302 or 48
+	forSequence            // IE 301
+	forIngress             // an interface: IE 10, or scope 2 of NetFlow v9
+	forEgress              // an interface: IE 14, or scope 2 of NetFlow v9
+	numOptionKinds
+)
+
+var optionKindNames = [numOptionKinds]string{"domain", "selector", "selection sequence", "ingress interface", "egress interface"}
+
+// optionKey names a value that a port told in options data.
+type optionKey struct {
+	id      uint64 // of the selector, selection sequence or interface
+	domain  uint32
+	version uint16 // 9 or 10
+	port    uint16
+	kind    optionKind
+}
+
+// optionValue is a sampling rate or boot time.
+type optionValue struct {
+	value uint64
+	told  uint32 // when it was told last, in Unix seconds
+}
+
+// portValues sums up what one port told.
+type portValues struct {
+	n    int32
+	told uint32 // when it told something last, in Unix seconds
+	last uint64 // the value that was told last
+	sum  uint64 // of the hashes of all values
+}
+
+// optionsData are the sampling rates or the boot times that the ports of an address
+// have told.
+type optionsData struct {
+	values sizedMap[optionKey, optionValue]
+	ports  sizedMap[portNumber, portValues]
+	// kinds counts the values of each kind.
+	kinds [numOptionKinds]int32
+	// tellers are the ports that told something last. crowded is when there were too
+	// many of them that told different things, in Unix seconds.
+	tellers []uint16
+	crowded uint32
+}
+
+var valueSeed = maphash.MakeSeed()
+
+func hashValue(v uint64) uint64 { return maphash.Comparable(valueSeed, v) }
+
+func (o *optionsData) bytes() int64 {
+	return o.values.bytes() + o.ports.bytes() + allocated(2*int64(cap(o.tellers)))
+}
+
+// bytesWith returns what bytes returns at most once a new key was added.
+func (o *optionsData) bytesWith(k optionKey) int64 {
+	ports := o.ports.bytes()
+	if o.ports.get(portNumber(k.port)+1) == nil {
+		ports = o.ports.bytesWithOneMore()
+	}
+	return o.values.bytesWithOneMore() + ports + allocated(2*maxTellers)
+}
+
+// set remembers a value, and reports whether it is another one than before.
+func (o *optionsData) set(k optionKey, v uint64, now uint32) (changed bool) {
+	p := o.ports.get(portNumber(k.port) + 1)
+	if p == nil {
+		o.ports.put(portNumber(k.port)+1, portValues{})
+		p = o.ports.get(portNumber(k.port) + 1)
+	}
+	known := o.values.get(k)
+	switch {
+	case known == nil:
+		o.values.put(k, optionValue{v, now})
+		o.kinds[k.kind]++
+		p.n++
+		p.sum += hashValue(v)
+		changed = true
+	case known.value != v:
+		p.sum += hashValue(v) - hashValue(known.value)
+		*known = optionValue{v, now}
+		changed = true
+	default:
+		known.told = now
+	}
+	p.last = v
+	if p.told != now || changed {
+		p.told = now
+		o.noteTeller(k.port, now)
+	}
+	return changed
+}
+
+// noteTeller notes that a port has told something. Of too many ports the one goes
+// that told something longest ago.
+func (o *optionsData) noteTeller(port uint16, now uint32) {
+	if slices.Contains(o.tellers, port) {
+		return
+	}
+	if len(o.tellers) < maxTellers {
+		o.tellers = append(o.tellers, port)
+		return
+	}
+	oldest, least := 0, uint32(1<<32-1)
+	for i, other := range o.tellers {
+		told := uint32(0)
+		if p := o.ports.get(portNumber(other) + 1); p != nil {
+			told = p.told
+		}
+		if told < least {
+			oldest, least = i, told
+		}
+	}
+	if isRecent(least, now) {
+		a, oneA := o.only(o.tellers[oldest])
+		b, oneB := o.only(port)
+		if !oneA || !oneB || a.value != b.value {
+			o.crowded = now
+		}
+	}
+	o.tellers[oldest] = port
+}
+
+// isRecent reports whether what was told at a time still counts for other ports.
+func isRecent(told, now uint32) bool { return int64(now)-int64(told) <= toldFor }
+
+// endOf returns until when it counts, in Unix nanoseconds.
+func endOf(told uint32) int64 { return (int64(told) + toldFor + 1) * 1e9 }
+
+// forgetOne forgets a random value, but not the one of a key. It returns false if
+// there is no other.
+func (o *optionsData) forgetOne(except optionKey) bool {
+	for k, v := range o.values.all() {
+		if k == except {
+			continue
+		}
+		o.values.delete(k)
+		o.kinds[k.kind]--
+		port := portNumber(k.port) + 1
+		if p := o.ports.get(port); p.n == 1 {
+			o.ports.delete(port)
+		} else {
+			p.n--
+			p.sum -= hashValue(v.value)
+		}
+		return true
+	}
+	return false
+}
+
+// get returns what a port told.
+func (o *optionsData) get(k optionKey) (optionValue, bool) {
+	if v := o.values.get(k); v != nil {
+		return *v, true
+	}
+	return optionValue{}, false
+}
+
+// only returns the value of a port that told one value only, whatever for.
+func (o *optionsData) only(port uint16) (optionValue, bool) {
+	p := o.ports.get(portNumber(port) + 1)
+	if p == nil || p.sum != uint64(p.n)*hashValue(p.last) {
+		return optionValue{}, false
+	}
+	return optionValue{p.last, p.told}, true
+}
+
+// answer is what is known of a sampling rate or boot time: the value, whether anyone
+// told one, and until when, in Unix nanoseconds, the answer stays the same if nothing else
+// is told.
+type answer struct {
+	value uint64
+	told  bool
+	own   bool // whether the port itself told it
+	until int64
+}
+
+// forever is when an answer ends that depends on no time.
+const forever = int64(1) << 62
+
+// agreed returns what the ports of the address agree on that told something of late.
+// ask returns what one port told.
+func (o *optionsData) agreed(now uint32, ask func(port uint16) (optionValue, bool)) answer {
+	a := answer{until: forever}
+	if o.crowded != 0 && isRecent(o.crowded, now) {
+		a.until = endOf(o.crowded)
+		return a
+	}
+	differ := false
+	for _, port := range o.tellers {
+		v, ok := ask(port)
+		if !ok || !isRecent(v.told, now) {
+			continue
+		}
+		a.until = min(a.until, endOf(v.told))
+		differ = differ || a.told && a.value != v.value
+		a.value, a.told = v.value, true
+	}
+	if differ {
+		a.value, a.told = 0, false // until one of them changes, or has been silent for long
+	}
+	return a
+}
+
+// setBootTime remembers the boot time of an observation domain, in Unix milliseconds,
+// as a port told it at the given time (Unix seconds).
+func (e *exporter) setBootTime(port uint16, domain uint32, ms uint64, now int64) {
+	e.mu.Lock()
+	k := optionKey{domain: domain, version: 10, port: port}
+	e.setValue(&e.bootTimes, k, ms, now, func() bool {
+		return e.fits(e.templateBytes(), e.rates.bytes()+e.selectors.bytes(), e.bootTimes.bytesWith(k))
+	})
+	e.mu.Unlock()
+	e.all.makeRoom(e)
+}
+
+// setValue remembers a sampling rate or boot time. If there is no room for one
+// more, a random one of its kind goes. e.mu is held.
+func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, hasRoom func() bool) {
+	if e.evicted.Load() {
+		return
+	}
+	if o.values.get(k) == nil {
+		for !hasRoom() && o.forgetOne(k) {
+		}
+	}
+	if o.set(k, v, uint32(now)) {
+		e.account()
+		e.changed()
+	}
+}
+
+// bootTime returns the boot time of an observation domain for a port: what it told
+// itself, else what the others agree on.
+func (e *exporter) bootTime(port uint16, domain uint32, now int64) answer {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	k := optionKey{domain: domain, version: 10, port: port}
+	if v, ok := e.bootTimes.get(k); ok {
+		return answer{v.value, true, true, forever}
+	}
+	return e.bootTimes.agreed(uint32(now), func(port uint16) (optionValue, bool) {
+		k.port = port
+		return e.bootTimes.get(k)
+	})
+}
