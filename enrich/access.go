@@ -13,8 +13,8 @@ import (
 const (
 	reviewPath    = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 	reviewTimeout = 10 * time.Second
-	// revokedAfter is how long a permission is refused that was granted before it counts as
-	// revoked.
+	// revokedAfter: a permission that was granted counts as revoked once it has been refused for
+	// this long.
 	revokedAfter = time.Minute
 )
 

@@ -66,24 +66,24 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	x.Why = fmt.Sprintf("nobody is known to have owned the address then, nor within %v", time.Duration(tolerance))
 	e.store.mu.Lock()
 	defer e.store.mu.Unlock()
-	entry := e.store.index.find(addr)
-	if entry == nil {
+	found := e.store.index.find(addr)
+	if found == nil {
 		return x
 	}
-	s, rule := e.store.index.choose(entry, 0, t, t)
+	s, rule := e.store.index.findOwner(found, 0, t, t)
 	var end flow.End
 	switch rule {
 	case ruleNone:
 	case ruleGap:
 		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
 	case ruleStatic:
-		end = entry.static
+		end = found.static
 		x.Rule, x.Why = "service", "no pod owned the address then, and a service has it"
 		if end.Object.Kind == kindNode.String() {
 			x.Rule, x.Why = "node", "no pod and no service owned the address then, and a node has it"
 		}
 	case ruleInterrupted:
-		end = entry.asUncertain(s.end.Object)
+		end = found.asUncertain(s.end.Object)
 		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
 	case ruleOverlap:
 		end = s.end
@@ -105,7 +105,7 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	if o := end.Object; o != nil {
 		x.Chosen = &NamedEnd{o.Kind, o.Namespace, o.Name, o.UID, o.Workload, o.WorkloadKind, o.Node, o.Warn}
 	}
-	x.Owners = entry.claimants()
+	x.Owners = found.claimants()
 	return x
 }
 
@@ -161,10 +161,11 @@ func (e *Enricher) Stale() string {
 	var kinds []string
 	for k := range numKinds {
 		f := &st.feeds[k]
-		if !f.started || f.forbidden || f.watch.unreachableSince == 0 || now-f.watch.unreachableSince <= int64(staleAfter) {
+		since := f.watch.UnreachableSince()
+		if !f.started || f.forbidden || since == 0 || now-since <= int64(staleAfter) {
 			continue
 		}
-		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, f.watch.unreachableSince).UTC().Format(time.RFC3339))
+		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, since).UTC().Format(time.RFC3339))
 		if f.err != nil {
 			s += ": " + f.err.Error()
 		}

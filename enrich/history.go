@@ -8,7 +8,7 @@ import (
 const (
 	// maxEndedPerAddress bounds the spans of one address that have ended.
 	maxEndedPerAddress = 256
-	// maxEnded bounds those of all addresses. It is some 40 MB.
+	// maxEnded bounds those of all addresses. They take about 40 MB.
 	maxEnded = 1 << 16
 )
 
@@ -72,7 +72,7 @@ func (st *store) expireSpan(s *span) {
 // dropSpan removes a span from its pod and from the index.
 func (st *store) dropSpan(s *span) {
 	s.dropped = true
-	e := st.entry(s.addr)
+	e := st.entryToChange(s.addr)
 	for l := &s.pod.spans; *l != nil; l = &(*l).sibling {
 		if *l == s {
 			*l = s.sibling

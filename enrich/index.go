@@ -145,7 +145,7 @@ func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.watch.KnownUntil()) {
 		return e.last.end, !e.last.provisional
 	}
-	s, rule := ix.choose(e, mac, from, to)
+	s, rule := ix.findOwner(e, mac, from, to)
 	switch rule {
 	case ruleNone, ruleGap:
 		return flow.End{}, false
@@ -181,10 +181,10 @@ const (
 	ruleInterrupted      // a pod owned it before the watch was interrupted
 )
 
-// choose is [entry.chooseByMAC], but it gives no tolerance for a time at which pods may have come
-// and gone unseen.
-func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
-	s, rule := e.chooseByMAC(mac, from, to)
+// findOwner is [entry.bestSegmentByMAC], but it gives no tolerance for a time at which pods may
+// have come and gone unseen.
+func (ix *index) findOwner(e *entry, mac uint64, from, to int64) (*segment, rule) {
+	s, rule := e.bestSegmentByMAC(mac, from, to)
 	switch {
 	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.inTolerance:
 		if ix.watch.Gap(from, to) {
@@ -196,22 +196,23 @@ func (ix *index) choose(e *entry, mac uint64, from, to int64) (*segment, rule) {
 	return s, rule
 }
 
-// chooseByMAC is [entry.choose] among the pods with a MAC, or among all if none of those is found.
-func (e *entry) chooseByMAC(mac uint64, from, to int64) (*segment, rule) {
+// bestSegmentByMAC is [entry.bestSegment] among the pods with a MAC, or among all if none of those
+// is found.
+func (e *entry) bestSegmentByMAC(mac uint64, from, to int64) (*segment, rule) {
 	for i := range e.past.macs {
 		if m := &e.past.macs[i]; m.mac == mac {
-			if s, rule := m.choose(from, to); s != nil {
+			if s, rule := m.bestSegment(from, to); s != nil {
 				return s, rule
 			}
 		}
 	}
-	return e.choose(from, to)
+	return e.bestSegment(from, to)
 }
 
-// choose returns the segment of the pod whose time overlaps most with [from, to], the later one of
-// equals. Without one it is the Service or Node, which has no segment; and without that, the pod
-// that is nearest in time, within the tolerance.
-func (e *entry) choose(from, to int64) (*segment, rule) {
+// bestSegment returns the segment of the pod whose time overlaps most with [from, to], the later
+// one of equals. Without one it is the Service or Node, which has no segment; and without that, the
+// pod that is nearest in time, within the tolerance.
+func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 	n := len(e.past.older)
 	if e.last.end.Object != nil {
 		n++

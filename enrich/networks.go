@@ -88,22 +88,22 @@ func networks(annotations map[string]string) []address {
 
 // addNetworks adds the addresses that a pod has in other networks than the cluster's own. Of the
 // addresses in that one, which the pod's status has, it only adds the MACs.
-func (it *object) addNetworks(annotations map[string]string) {
+func (o *object) addNetworks(annotations map[string]string) {
 	for _, a := range networks(annotations) {
 		if a.name != "" {
-			it.addAddr(a.addr.String())
+			o.addAddr(a.addr.String())
 		}
-		if slices.Contains(it.addrs, a.addr) && it.network(a.addr) == nil {
-			it.networks = append(it.networks, a)
+		if slices.Contains(o.addrs, a.addr) && o.network(a.addr) == nil {
+			o.networks = append(o.networks, a)
 		}
 	}
 }
 
 // network returns the network of one of the pod's addresses.
-func (it *object) network(a netip.Addr) *network {
-	for i := range it.networks {
-		if it.networks[i].addr == a {
-			return &it.networks[i].network
+func (o *object) network(a netip.Addr) *network {
+	for i := range o.networks {
+		if o.networks[i].addr == a {
+			return &o.networks[i].network
 		}
 	}
 	return nil

@@ -40,13 +40,15 @@ var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
 }
 
+// String returns the name that the Kubernetes API has for the kind, such as ReplicaSet. It must not
+// be called for noKind.
 func (k kind) String() string { return kinds[k].name }
 
 func (k kind) label() string { return kinds[k].label }
 
 func (k kind) resource() string { return kinds[k].resource }
 
-// optional reports whether there are names without the kind, though fewer or worse ones.
+// optional reports whether the program can work without this kind. Fewer names are found then.
 func (k kind) optional() bool { return k != kindPod && k != kindService }
 
 // object is the part of a Kubernetes object that the store needs. It is made as soon as the whole
@@ -90,7 +92,7 @@ type ownerRef struct {
 func (*object) GetObjectKind() schema.ObjectKind { return schema.EmptyObjectKind }
 
 // DeepCopyObject implements [runtime.Object].
-func (it *object) DeepCopyObject() runtime.Object { c := *it; return &c }
+func (o *object) DeepCopyObject() runtime.Object { c := *o; return &c }
 
 // objectList is a page of a list.
 type objectList struct {
@@ -108,11 +110,11 @@ func (l *objectList) DeepCopyObject() runtime.Object {
 
 // key identifies the object: its UID, which is unique over time, or its name if a snapshot that was
 // written by hand has no UID.
-func (it *object) key() string {
-	if it.uid != "" {
-		return it.uid
+func (o *object) key() string {
+	if o.uid != "" {
+		return o.uid
 	}
-	return it.namespace + "/" + it.name
+	return o.namespace + "/" + o.name
 }
 
 // key is the key of the owner. The namespace is that of the object that has the reference.
@@ -138,24 +140,24 @@ func chooseOwner(owners []ownerRef) *ownerRef {
 
 // newObject returns an object with what the metadata holds.
 func newObject(k kind, m metav1.Object) *object {
-	it := &object{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
+	o := &object{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
 	created := m.GetCreationTimestamp()
-	it.created = unix(&created)
-	it.deleted = unix(m.GetDeletionTimestamp())
+	o.created = unix(&created)
+	o.deleted = unix(m.GetDeletionTimestamp())
 	switch k {
 	case kindService, kindNode, noKind:
-		return it
+		return o
 	default:
 	}
 	refs := m.GetOwnerReferences()
 	if len(refs) > 0 {
-		it.owners = make([]ownerRef, len(refs))
+		o.owners = make([]ownerRef, len(refs))
 	}
 	for i := range refs {
 		r := &refs[i]
-		it.owners[i] = ownerRef{followedKind(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
+		o.owners[i] = ownerRef{followedKind(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
 	}
-	return it
+	return o
 }
 
 // followedKind returns the kind of an owner whose own owner is to be named, noKind for others.
@@ -183,49 +185,49 @@ func unix(t *metav1.Time) int64 {
 }
 
 // addAddr adds an address, unless s is not one or the object has it already.
-func (it *object) addAddr(s string) {
+func (o *object) addAddr(s string) {
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.IsUnspecified() {
 		return
 	}
-	if a = a.Unmap().WithZone(""); !slices.Contains(it.addrs, a) {
-		it.addrs = append(it.addrs, a)
+	if a = a.Unmap().WithZone(""); !slices.Contains(o.addrs, a) {
+		o.addrs = append(o.addrs, a)
 	}
 }
 
 // newPod returns the object of a Pod. Labels are the names of the labels to keep.
 func newPod(p *corev1.Pod, labels ...string) *object {
-	it := newObject(kindPod, p)
+	o := newObject(kindPod, p)
 	s := &p.Status
-	it.hostIP, it.node = s.HostIP, p.Spec.NodeName
+	o.hostIP, o.node = s.HostIP, p.Spec.NodeName
 	if !p.Spec.HostNetwork { // otherwise the addresses are the Node's
-		it.addAddr(s.PodIP)
+		o.addAddr(s.PodIP)
 		for i := range s.PodIPs {
-			it.addAddr(s.PodIPs[i].IP)
+			o.addAddr(s.PodIPs[i].IP)
 		}
-		it.addNetworks(p.Annotations)
+		o.addNetworks(p.Annotations)
 	}
 	if len(labels) > 0 {
 		values := make([]string, len(labels))
 		for i, name := range labels {
 			values[i] = p.Labels[name]
 		}
-		it.labels = flow.JoinLabels(values)
+		o.labels = flow.JoinLabels(values)
 	}
-	it.started = unix(s.StartTime)
+	o.started = unix(s.StartTime)
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
 		t := unix(&c.LastTransitionTime)
-		it.lastTransition = max(it.lastTransition, t)
+		o.lastTransition = max(o.lastTransition, t)
 		if c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionTrue {
-			it.ready = t
+			o.ready = t
 		}
 	}
-	it.stopped, it.finished = terminated(s)
+	o.stopped, o.finished = terminated(s)
 	if s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed {
-		it.stopped = true
+		o.stopped = true
 	}
-	return it
+	return o
 }
 
 // terminated reports whether all containers have terminated, and returns when the last one did, 0
@@ -257,22 +259,22 @@ func terminated(s *corev1.PodStatus) (all bool, last int64) {
 
 // newService returns the object of a Service. It has no addresses if it is headless.
 func newService(s *corev1.Service) *object {
-	it := newObject(kindService, s)
+	o := newObject(kindService, s)
 	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone {
-		return it
+		return o
 	}
-	it.addAddr(s.Spec.ClusterIP)
+	o.addAddr(s.Spec.ClusterIP)
 	for _, a := range s.Spec.ClusterIPs {
-		it.addAddr(a)
+		o.addAddr(a)
 	}
-	it.clusterIPs = len(it.addrs)
+	o.clusterIPs = len(o.addrs)
 	for i := range s.Status.LoadBalancer.Ingress {
-		it.addAddr(s.Status.LoadBalancer.Ingress[i].IP)
+		o.addAddr(s.Status.LoadBalancer.Ingress[i].IP)
 	}
 	for _, a := range s.Spec.ExternalIPs {
-		it.addAddr(a)
+		o.addAddr(a)
 	}
-	return it
+	return o
 }
 
 // nodeSubnets is an annotation of OVN-Kubernetes: the subnets of a Node for each network. The
@@ -281,30 +283,30 @@ const nodeSubnets = "k8s.ovn.org/node-subnets"
 
 // newNode returns the object of a Node.
 func newNode(n *corev1.Node) *object {
-	it := newObject(kindNode, n)
-	it.node, it.zone = n.Name, n.Labels[corev1.LabelTopologyZone]
+	o := newObject(kindNode, n)
+	o.node, o.zone = n.Name, n.Labels[corev1.LabelTopologyZone]
 	for i := range n.Status.Addresses {
-		it.addAddr(n.Status.Addresses[i].Address) // host names are no addresses, and left out
+		o.addAddr(n.Status.Addresses[i].Address) // host names are no addresses, and left out
 	}
 	for _, p := range subnets(n.Annotations[nodeSubnets]) {
-		it.addPodCIDR(p)
+		o.addPodCIDR(p)
 		if a := p.Addr().Next().Next(); a.IsValid() && p.Contains(a) {
-			it.addAddr(a.String())
+			o.addAddr(a.String())
 		}
 	}
 	for _, s := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
 		if p, err := netip.ParsePrefix(s); err == nil {
-			it.addPodCIDR(p.Masked())
+			o.addPodCIDR(p.Masked())
 		}
 	}
-	return it
+	return o
 }
 
 // addPodCIDR adds a range of pods' addresses. One that holds every address would be a mistake, and
 // is left out.
-func (it *object) addPodCIDR(p netip.Prefix) {
-	if p.Bits() > 0 && !slices.Contains(it.podCIDRs, p) {
-		it.podCIDRs = append(it.podCIDRs, p)
+func (o *object) addPodCIDR(p netip.Prefix) {
+	if p.Bits() > 0 && !slices.Contains(o.podCIDRs, p) {
+		o.podCIDRs = append(o.podCIDRs, p)
 	}
 }
 

@@ -78,7 +78,7 @@ type missingOwner struct{ key, namespace, name string }
 func (st *store) missingOwners(k kind) []missingOwner {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.feeds[k].watch.listed { // the permission to list was granted
+	if st.feeds[k].watch.Listed() { // the permission to list was granted
 		return nil
 	}
 	var list []missingOwner
@@ -91,16 +91,16 @@ func (st *store) missingOwners(k kind) []missingOwner {
 }
 
 // applyFetchedOwner applies an owner that was fetched. It is nil if the server has none.
-func (st *store) applyFetchedOwner(k kind, key string, it *object) {
+func (st *store) applyFetchedOwner(k kind, key string, o *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if o := st.pendingOwners[k][key]; o != nil {
-		o.requested = true
+	if w := st.pendingOwners[k][key]; w != nil {
+		w.requested = true
 	}
-	if it == nil || it.uid != key { // gone, or another one of the same name
+	if o == nil || o.uid != key { // gone, or another one of the same name
 		return
 	}
-	st.applyOwner(it)
+	st.applyOwner(o)
 	st.removeOwner(k, key, time.Now().UnixNano()) // nothing will report its end
 }
 
@@ -109,7 +109,7 @@ func (st *store) applyFetchedOwner(k kind, key string, it *object) {
 func (st *store) ownersFetched(k kind) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.feeds[kindPod].watch.listed {
+	if st.feeds[kindPod].watch.Listed() {
 		st.feeds[k].fetching = false
 		st.checkSync()
 	}

@@ -27,7 +27,7 @@ func (r rootOwner) applyTo(o *flow.Object) {
 // pendingOwner is an owner that pods have and that has not been seen.
 type pendingOwner struct {
 	namespace, name string
-	requested       bool // it was fetched, in vain
+	requested       bool // a fetch was tried and found nothing
 	pods            []*pod
 }
 
@@ -69,16 +69,16 @@ func (st *store) stopAwaitingOwner(p *pod) {
 }
 
 // applyOwner notes the owner of an owner, and names it in the pods below.
-func (st *store) applyOwner(it *object) {
-	k, key := it.kind, it.key()
+func (st *store) applyOwner(o *object) {
+	k, key := o.kind, o.key()
 	root := rootOwner{mark: st.listMark}
-	if ref := chooseOwner(it.owners); ref != nil {
+	if ref := chooseOwner(o.owners); ref != nil {
 		root.kind, root.name = st.intern(ref.kind), st.intern(ref.name)
 	}
 	old, known := st.rootOwners[k][key]
 	if !known {
-		if f := &st.feeds[k]; !f.listing && f.watch.listed {
-			st.metrics.observeLag(k, time.Now().UnixNano(), it.created)
+		if f := &st.feeds[k]; !f.listing && f.watch.Listed() {
+			st.metrics.observeLag(k, time.Now().UnixNano(), o.created)
 		}
 	}
 	st.rootOwners[k][key] = root
@@ -86,13 +86,13 @@ func (st *store) applyOwner(it *object) {
 		delete(st.pendingOwners[k], key)
 		for _, p := range w.pods {
 			p.ownerKnown = true
-			st.setRootOwner(p, root, it.name)
+			st.setRootOwner(p, root, o.name)
 		}
 	}
 	if known && (old.kind != root.kind || old.name != root.name) { // rare: all pods are searched
 		for _, p := range st.pods {
 			if p.ownerKind == k && p.ownerKey == key {
-				st.setRootOwner(p, root, it.name)
+				st.setRootOwner(p, root, o.name)
 			}
 		}
 	}

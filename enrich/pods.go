@@ -31,53 +31,53 @@ func (p *pod) owns(a netip.Addr) bool {
 }
 
 // applyPod brings a pod and its spans up to date.
-func (st *store) applyPod(it *object, now int64) {
+func (st *store) applyPod(o *object, now int64) {
 	f := &st.feeds[kindPod]
-	key := it.key()
+	key := o.key()
 	p := st.pods[key]
 	fresh := p == nil
 	if fresh {
 		p = &pod{key: key, ownerKind: noKind, end: never}
 		st.pods[key] = p
 		if !f.listing {
-			st.metrics.observeLag(kindPod, now, it.created)
+			st.metrics.observeLag(kindPod, now, o.created)
 		}
 	}
 	p.mark = st.listMark
-	obj := st.renderPod(p, it)
+	obj := st.renderPod(p, o)
 	changed := fresh || *obj != *p.obj
 	if changed {
 		p.obj = obj
 	}
-	if end := st.containersEnd(p, it, now); end != p.end {
+	if end := st.containersEnd(p, o, now); end != p.end {
 		if !f.listing && !fresh && end != never {
-			st.metrics.observeLag(kindPod, now, it.finished)
+			st.metrics.observeLag(kindPod, now, o.finished)
 		}
 		p.end = end
 	}
 	yieldsFrom := int64(never)
-	if it.deleted != 0 {
-		yieldsFrom = it.deleted
+	if o.deleted != 0 {
+		yieldsFrom = o.deleted
 	}
-	st.updateSpans(p, it, changed, yieldsFrom, now)
-	for _, a := range it.addrs {
+	st.updateSpans(p, o, changed, yieldsFrom, now)
+	for _, a := range o.addrs {
 		if !p.owns(a) {
-			st.openSpan(p, a, it, yieldsFrom, now)
+			st.openSpan(p, a, o, yieldsFrom, now)
 		}
 	}
 }
 
 // updateSpans brings the spans up to date that a pod has already. The argument changed reports
 // whether records show the pod in another way than before.
-func (st *store) updateSpans(p *pod, it *object, changed bool, yieldsFrom, now int64) {
+func (st *store) updateSpans(p *pod, o *object, changed bool, yieldsFrom, now int64) {
 	for s := p.spans; s != nil; s = s.sibling {
 		dirty := changed
-		if n := it.network(s.addr); !s.final && slices.Contains(it.addrs, s.addr) && !sameNetwork(n, s.network) {
+		if n := o.network(s.addr); !s.final && slices.Contains(o.addrs, s.addr) && !sameNetwork(n, s.network) {
 			s.network, dirty = n, true
 		}
 		switch {
 		case s.final:
-		case !it.stopped && !slices.Contains(it.addrs, s.addr):
+		case !o.stopped && !slices.Contains(o.addrs, s.addr):
 			s.to, s.yieldsFrom, s.final, dirty = min(s.to, now), yieldsFrom, true, true
 			st.recordEnd(s)
 		case s.to != p.end || s.yieldsFrom != yieldsFrom:
@@ -93,17 +93,17 @@ func (st *store) updateSpans(p *pod, it *object, changed bool, yieldsFrom, now i
 }
 
 // containersEnd returns when the pod's containers stopped, never while one runs.
-func (st *store) containersEnd(p *pod, it *object, now int64) int64 {
+func (st *store) containersEnd(p *pod, o *object, now int64) int64 {
 	f := &st.feeds[kindPod]
 	switch {
-	case !it.stopped: // also after a stop: the kubelet restarts containers
+	case !o.stopped: // also after a stop: the kubelet restarts containers
 		return never
-	case it.finished != 0:
-		return min(now, it.finished)
+	case o.finished != 0:
+		return min(now, o.finished)
 	case p.end != never:
 		return p.end
 	case f.listing:
-		return min(now, max(it.lastTransition, f.watch.notBefore()))
+		return min(now, max(o.lastTransition, f.watch.notBefore()))
 	}
 	return now
 }
@@ -111,61 +111,59 @@ func (st *store) containersEnd(p *pod, it *object, now int64) int64 {
 // spanStart returns since when a pod has had an address that is new, and whether that is soft: it
 // may have been later. A watch event shows a start by its arrival. Lists do not, nor do events that
 // come late; then the object's own times are the source.
-func (st *store) spanStart(it *object, listing bool, now int64) (from int64, soft bool) {
+func (st *store) spanStart(o *object, listing bool, now int64) (from int64, soft bool) {
 	w := st.feeds[kindPod].watch
 	if !listing {
-		if w.reportedLate(it.ready) {
-			return it.ready, false
+		if w.reportedLate(o.ready) {
+			return o.ready, false
 		}
 		return now, false
 	}
-	from = it.ready
+	from = o.ready
 	if from == 0 {
-		from, soft = it.started, true
+		from, soft = o.started, true
 	}
 	if from == 0 {
-		from = it.created
+		from = o.created
 	}
 	return min(now, max(from, w.notBefore())), soft
 }
 
 // openSpan begins a span.
-func (st *store) openSpan(p *pod, a netip.Addr, it *object, yieldsFrom, now int64) {
+func (st *store) openSpan(p *pod, a netip.Addr, o *object, yieldsFrom, now int64) {
 	f := &st.feeds[kindPod]
-	from, soft := st.spanStart(it, f.listing, now)
+	from, soft := st.spanStart(o, f.listing, now)
 	if p.end < from { // it was over before it was first seen
-		from, soft = st.spanStart(it, true, now)
+		from, soft = st.spanStart(o, true, now)
 	}
 	if p.end < from || p.end != never && !st.keepEnded && p.end+st.retain <= now {
 		return
 	}
 	if !f.listing {
-		st.metrics.observeLag(kindPod, now, it.ready)
+		st.metrics.observeLag(kindPod, now, o.ready)
 	}
 	s := &span{
-		pod: p, addr: a, network: it.network(a), from: from, to: p.end, yieldsFrom: yieldsFrom,
+		pod: p, addr: a, network: o.network(a), from: from, to: p.end, yieldsFrom: yieldsFrom,
 		possibleFrom: from, certainFrom: from, soft: soft,
 	}
-	if it.created != 0 {
-		s.possibleFrom = min(from, it.created)
+	if o.created != 0 {
+		s.possibleFrom = min(from, o.created)
 	}
 	switch { // the time of a condition has whole seconds
-	case it.ready == 0:
-	case from == it.ready || f.listing:
-		s.certainFrom = max(from, min(now, it.ready+int64(time.Second)))
+	case o.ready == 0:
+	case from == o.ready || f.listing:
+		s.certainFrom = max(from, min(now, o.ready+int64(time.Second)))
 	default:
-		s.certainFrom = min(from, max(it.ready+int64(time.Second), from-tolerance))
+		s.certainFrom = min(from, max(o.ready+int64(time.Second), from-tolerance))
 	}
-	s.uncertain = f.watch.startUncertainty(s, f.listing, it.ready, now)
+	s.uncertain = f.watch.startUncertainty(s, f.listing, o.ready, now)
 	st.observe(a)
 	s.sibling, p.spans = p.spans, s
-	e := st.entry(a)
-	if !f.listing && f.watch.phase == resuming && it.ready == 0 {
-		// The event came late, and nothing shows the start. It may be any time since the watermark.
-		since := max(f.watch.watermark(), it.created)
-		for o := e.spans; o != nil; o = o.next {
-			if o.to > since {
-				o.mayHaveEndedAt(since)
+	e := st.entryToChange(a)
+	if since, missed := f.watch.mayHaveMissedStart(o.ready, o.created); missed && !f.listing {
+		for other := e.spans; other != nil; other = other.next {
+			if other.to > since {
+				other.mayHaveEndedAt(since)
 			}
 		}
 	}
@@ -224,25 +222,25 @@ func (st *store) removePod(p *pod, now, yieldsFrom int64) {
 
 // renderPod returns what records show of a pod. It notes which owner the pod waits for, if that one
 // has not been seen.
-func (st *store) renderPod(p *pod, it *object) *flow.Object {
+func (st *store) renderPod(p *pod, obj *object) *flow.Object {
 	o := flow.Object{
-		Kind: kindPod.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
-		HostIP: st.intern(it.hostIP), Node: st.intern(it.node),
-		Workload: it.name, WorkloadKind: kindPod.String(), Labels: st.intern(it.labels),
+		Kind: kindPod.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
+		HostIP: st.intern(obj.hostIP), Node: st.intern(obj.node),
+		Workload: obj.name, WorkloadKind: kindPod.String(), Labels: st.intern(obj.labels),
 	}
-	zone, ok := st.zones[it.node]
-	if !ok && p.obj != nil && p.obj.Node == it.node { // the node is gone: keep what it had
+	zone, ok := st.zones[obj.node]
+	if !ok && p.obj != nil && p.obj.Node == obj.node { // the node is gone: keep what it had
 		zone = p.obj.Zone
 	}
 	o.Zone = zone
-	ref := chooseOwner(it.owners)
+	ref := chooseOwner(obj.owners)
 	if ref == nil || ref.kind == kindNode.String() { // a static pod is its own workload
 		st.stopAwaitingOwner(p)
 		p.ownerKey, p.ownerKind = "", noKind
 		return flow.NewObject(o)
 	}
-	if len(it.owners) > 1 && !ref.controller {
-		o.Warn = severalOwners(it)
+	if len(obj.owners) > 1 && !ref.controller {
+		o.Warn = severalOwners(obj)
 	}
 	o.Workload, o.WorkloadKind = st.intern(ref.name), st.intern(ref.kind)
 	if ref.followed == noKind {
@@ -250,7 +248,7 @@ func (st *store) renderPod(p *pod, it *object) *flow.Object {
 		p.ownerKey, p.ownerKind = "", noKind
 		return flow.NewObject(o)
 	}
-	key := ref.key(it.namespace)
+	key := ref.key(obj.namespace)
 	if p.ownerKind == ref.followed && p.ownerKey == key {
 		if p.ownerKnown { // also if the owner has been deleted since
 			o.Workload, o.WorkloadKind = p.obj.Workload, p.obj.WorkloadKind
@@ -263,7 +261,7 @@ func (st *store) renderPod(p *pod, it *object) *flow.Object {
 	if p.ownerKnown = known; known {
 		root.applyTo(&o)
 	} else {
-		st.awaitOwner(p, ref, it.namespace)
+		st.awaitOwner(p, ref, obj.namespace)
 	}
 	return flow.NewObject(o)
 }

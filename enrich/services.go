@@ -26,28 +26,28 @@ type staticOwnerList struct {
 }
 
 // applyStaticOwner brings a Service or Node up to date.
-func (st *store) applyStaticOwner(it *object) {
-	key := it.key()
+func (st *store) applyStaticOwner(obj *object) {
+	key := obj.key()
 	o := flow.Object{
-		Kind: it.kind.String(), Namespace: st.intern(it.namespace), Name: it.name, UID: it.uid,
-		Workload: it.name, WorkloadKind: it.kind.String(), Node: st.intern(it.node), Zone: st.intern(it.zone),
+		Kind: obj.kind.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
+		Workload: obj.name, WorkloadKind: obj.kind.String(), Node: st.intern(obj.node), Zone: st.intern(obj.zone),
 	}
-	if it.kind == kindNode {
-		if old, ok := st.zones[it.name]; !ok || old != o.Zone {
-			st.zones[it.name] = o.Zone
+	if obj.kind == kindNode {
+		if old, ok := st.zones[obj.name]; !ok || old != o.Zone {
+			st.zones[obj.name] = o.Zone
 			if old != o.Zone {
-				st.rezonedNodes[it.name] = true
+				st.nodesWithNewZone[obj.name] = true
 			}
 		}
 	}
 	s := &staticOwner{
-		kind: it.kind, obj: flow.NewObject(o), addrs: it.addrs, clusterIPs: it.clusterIPs, podCIDRs: it.podCIDRs,
+		kind: obj.kind, obj: flow.NewObject(o), addrs: obj.addrs, clusterIPs: obj.clusterIPs, podCIDRs: obj.podCIDRs,
 		mark: st.listMark,
 	}
-	old := st.staticOwners[it.kind][key]
+	old := st.staticOwners[obj.kind][key]
 	if old == nil {
-		if f := &st.feeds[it.kind]; !f.listing && f.watch.listed {
-			st.metrics.observeLag(it.kind, time.Now().UnixNano(), it.created)
+		if f := &st.feeds[obj.kind]; !f.listing && f.watch.Listed() {
+			st.metrics.observeLag(obj.kind, time.Now().UnixNano(), obj.created)
 		}
 	} else {
 		if old.equal(s) {
@@ -59,9 +59,9 @@ func (st *store) applyStaticOwner(it *object) {
 	if old == nil && len(s.podCIDRs) > 0 || old != nil && !slices.Equal(old.podCIDRs, s.podCIDRs) {
 		st.podCIDRsChanged = true
 	}
-	st.staticOwners[it.kind][key] = s
+	st.staticOwners[obj.kind][key] = s
 	for _, a := range s.addrs {
-		e := st.entry(a)
+		e := st.entryToChange(a)
 		e.staticOwners = &staticOwnerList{s, e.staticOwners}
 		st.publishEntry(e)
 	}
@@ -89,7 +89,7 @@ func (st *store) removeStaticOwner(k kind, key string) {
 // unlinkStaticOwner removes a static owner from the entries of its addresses.
 func (st *store) unlinkStaticOwner(s *staticOwner) {
 	for _, a := range s.addrs {
-		e := st.entry(a)
+		e := st.entryToChange(a)
 		for l := &e.staticOwners; *l != nil; l = &(*l).next {
 			if (*l).staticOwner == s {
 				*l = (*l).next
@@ -102,17 +102,17 @@ func (st *store) unlinkStaticOwner(s *staticOwner) {
 
 // refreshZones renders the pods again whose node has another zone now.
 func (st *store) refreshZones() {
-	if len(st.rezonedNodes) == 0 {
+	if len(st.nodesWithNewZone) == 0 {
 		return
 	}
 	for _, p := range st.pods {
-		if st.rezonedNodes[p.obj.Node] {
+		if st.nodesWithNewZone[p.obj.Node] {
 			o := *p.obj
 			o.Zone = st.zones[o.Node]
 			st.setObject(p, o)
 		}
 	}
-	clear(st.rezonedNodes)
+	clear(st.nodesWithNewZone)
 }
 
 // chooseStaticOwner chooses among the static owners of an address: Services before Nodes, cluster

@@ -345,13 +345,13 @@ func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%s: %w", h.Kind, err)
 	}
-	it, err := toObject(k, v, o.labels...)
+	obj, err := toObject(k, v, o.labels...)
 	if err != nil {
 		return err
 	}
-	if it.name == "" {
+	if obj.name == "" {
 		return fmt.Errorf("%s: it has no metadata.name", h.Kind)
 	}
-	o.items[k] = append(o.items[k], it)
+	o.items[k] = append(o.items[k], obj)
 	return nil
 }

@@ -33,30 +33,30 @@ type store struct {
 	fetchOwners func()     // an owner has become pending
 	onSync      func()     // every kind that was started is there; called once
 
-	mu              sync.Mutex // guards all that follows
-	feeds           [numKinds]feed
-	synced          bool // onSync was called
-	pods            map[string]*pod
-	staticOwners    [numKinds]map[string]*staticOwner  // services and nodes
-	zones           map[string]string                  // by node
-	rezonedNodes    map[string]bool                    // nodes whose pods show an old zone
-	podCIDRsChanged bool                               // the index has old ones
-	observedCIDRs   map[netip.Prefix]bool              // guessed from pods' addresses
-	rootOwners      [numKinds]map[string]rootOwner     // by the key of the owner below
-	pendingOwners   [numKinds]map[string]*pendingOwner // by key
-	endedSpans      queue[*span]
-	deletedOwners   queue[deletedOwner]
-	interned        map[string]string
-	builder         timelineBuilder
-	scratch         entry  // see entry
-	listMark        uint32 // number of the list that is being applied
+	mu               sync.Mutex // guards all that follows
+	feeds            [numKinds]feed
+	synced           bool // onSync was called
+	pods             map[string]*pod
+	staticOwners     [numKinds]map[string]*staticOwner  // services and nodes
+	zones            map[string]string                  // by node
+	nodesWithNewZone map[string]bool                    // nodes whose pods show an old zone
+	podCIDRsChanged  bool                               // the index has old ones
+	observedCIDRs    map[netip.Prefix]bool              // guessed from pods' addresses
+	rootOwners       [numKinds]map[string]rootOwner     // by the key of the owner below
+	pendingOwners    [numKinds]map[string]*pendingOwner // by key
+	endedSpans       queue[*span]
+	deletedOwners    queue[deletedOwner]
+	interned         map[string]string
+	builder          timelineBuilder
+	spareEntry       entry  // see entryToChange
+	listMark         uint32 // number of the list that is being applied
 }
 
 func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogger, m *metrics) *store {
 	st := &store{
 		retain: int64(retain), keepEnded: keepEnded, fixed: fixed, log: log, metrics: m,
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
-		pods: map[string]*pod{}, zones: map[string]string{}, rezonedNodes: map[string]bool{},
+		pods: map[string]*pod{}, zones: map[string]string{}, nodesWithNewZone: map[string]bool{},
 		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{},
 	}
 	for k := range numKinds {
@@ -82,7 +82,7 @@ type feed struct {
 
 // done reports whether the first sync need not wait for the kind.
 func (f *feed) done() bool {
-	return !f.started || (f.watch.listed || f.forbidden) && !f.fetching
+	return !f.started || (f.watch.Listed() || f.forbidden) && !f.fetching
 }
 
 // markStarted makes the first sync wait for a kind.
@@ -104,8 +104,8 @@ func (st *store) replace(k kind, list []*object) {
 	if k == kindPod {
 		st.index.reserve(st.index.used + len(list)*5/4)
 	}
-	for _, it := range list {
-		st.apply(it, now)
+	for _, o := range list {
+		st.apply(o, now)
 	}
 	st.removeUnlisted(k, now)
 	st.refreshZones()
@@ -118,7 +118,7 @@ func (st *store) replace(k kind, list []*object) {
 	f.lastEvent = now
 	st.checkSync()
 	if k == kindPod && !st.synced {
-		st.fetchOwners() // also if none is pending: the first sync waits for that news
+		st.fetchOwners() // also if none is pending: the first sync waits for this call
 	}
 }
 
@@ -151,49 +151,49 @@ func (st *store) removeUnlisted(k kind, now int64) {
 }
 
 // update applies a watch event: an object is new or has changed.
-func (st *store) update(it *object) {
+func (st *store) update(o *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
-	st.apply(it, now)
+	st.apply(o, now)
 	st.refreshZones()
 	st.refreshPodCIDRs()
-	f := &st.feeds[it.kind]
-	f.watch.onEvent(max(it.created, it.ready, it.finished), now)
+	f := &st.feeds[o.kind]
+	f.watch.onEvent(max(o.created, o.ready, o.finished), now)
 	f.lastEvent = now
 }
 
 // remove applies a watch event: an object was deleted.
-func (st *store) remove(it *object) {
+func (st *store) remove(o *object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
-	key := it.key()
-	switch it.kind {
+	key := o.key()
+	switch o.kind {
 	case kindPod:
 		if p := st.pods[key]; p != nil {
-			st.applyPod(it, now) // the last status may show when its containers ended
+			st.applyPod(o, now) // the last status may show when its containers ended
 			st.removePod(p, now, never)
 		}
 	case kindService, kindNode:
-		st.removeStaticOwner(it.kind, key)
+		st.removeStaticOwner(o.kind, key)
 	default:
-		st.removeOwner(it.kind, key, now)
+		st.removeOwner(o.kind, key, now)
 	}
 	st.refreshPodCIDRs()
-	f := &st.feeds[it.kind]
+	f := &st.feeds[o.kind]
 	f.watch.onEvent(0, now)
 	f.lastEvent = now
 }
 
-func (st *store) apply(it *object, now int64) {
-	switch it.kind {
+func (st *store) apply(o *object, now int64) {
+	switch o.kind {
 	case kindPod:
-		st.applyPod(it, now)
+		st.applyPod(o, now)
 	case kindService, kindNode:
-		st.applyStaticOwner(it)
+		st.applyStaticOwner(o)
 	default:
-		st.applyOwner(it)
+		st.applyOwner(o)
 	}
 }
 
@@ -248,7 +248,7 @@ func (st *store) markUnreachable(k kind, err error) {
 func (st *store) mustRelist(k kind) bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.feeds[k].watch.expired
+	return st.feeds[k].watch.MustRelist()
 }
 
 // setForbidden notes that a kind may not be listed. The argument fetching reports whether its
@@ -305,17 +305,17 @@ func (st *store) missing() error {
 	return errors.New(strings.Join(why, "; "))
 }
 
-// entry returns the entry of an address, to be changed and then published before the next call. If
-// the index has none, it is an empty one in scratch space.
-func (st *store) entry(a netip.Addr) *entry {
+// entryToChange returns the entry of an address, to be changed and then published before the next
+// call. If the index has none, it is spareEntry, emptied.
+func (st *store) entryToChange(a netip.Addr) *entry {
 	if e := st.index.find(a); e != nil {
 		return e
 	}
-	st.scratch = entry{addr: a, past: &noPast}
-	return &st.scratch
+	st.spareEntry = entry{addr: a, past: &noPast}
+	return &st.spareEntry
 }
 
-func (st *store) publish(a netip.Addr) { st.publishEntry(st.entry(a)) }
+func (st *store) publish(a netip.Addr) { st.publishEntry(st.entryToChange(a)) }
 
 // publishEntry replaces an entry of the index by one made of e's spans and static owners.
 func (st *store) publishEntry(e *entry) { st.publishForgetting(e, e.past.forgottenUntil) }

@@ -266,8 +266,8 @@ func (t *timelineBuilder) markProvisional(first *span) {
 }
 
 // ownerAt returns a segment, without its times, for the owner of the address at a time: a pod that
-// owned it for certain, or else one that may have. The owner's warning names the others, and says
-// whether another pod may have come and gone unseen. The segment is empty if there is no owner.
+// owned it for certain, or else one that may have. The owner's warning names the others, and adds a
+// note if another pod may have come and gone unseen. The segment is empty if there is no owner.
 func (t *timelineBuilder) ownerAt(at int64) (s segment) {
 	best := t.choose(at, (*claim).within)
 	if !t.rivalNetworks() {
@@ -301,8 +301,8 @@ func (t *timelineBuilder) ownerAt(at int64) (s segment) {
 	return s
 }
 
-// choose returns the best of the claims that pass a test at a time, nil if none does. It puts all
-// that do into rivals.
+// choose returns the best claim for which test is true at a time, or nil. rivals then has all
+// such claims.
 func (t *timelineBuilder) choose(at int64, test func(*claim, int64) bool) (best *claim) {
 	t.rivals = t.rivals[:0]
 	for _, c := range t.active {

@@ -14,16 +14,16 @@ import (
 const interruptedWarning = "Watch was interrupted, perhaps another pod than: "
 
 // severalOwners returns the warning of a pod that has several owners and no controller.
-func severalOwners(it *object) string {
+func severalOwners(o *object) string {
 	var b strings.Builder
 	b.WriteString("Several owners found for pod ")
-	b.WriteString(it.name)
+	b.WriteString(o.name)
 	sep := ": "
-	for i := range it.owners {
+	for i := range o.owners {
 		b.WriteString(sep)
-		b.WriteString(it.owners[i].kind)
+		b.WriteString(o.owners[i].kind)
 		b.WriteByte('/')
-		b.WriteString(it.owners[i].name)
+		b.WriteString(o.owners[i].name)
 		sep = ","
 	}
 	return b.String()

@@ -40,7 +40,7 @@ const (
 	retryGrowth = 1.1
 	retrySteps  = 40 // from minRetry to maxRetry
 	maxRetry    = 15 * time.Second
-	// stableSession is how long a session lasts that makes the next retry a quick one again.
+	// After a session of this length the next retry is quick again.
 	stableSession = 2 * time.Minute
 	// relistDelay is the time to the next list if the server, which is there, cannot resume a watch
 	// and the last session was longer than shortSession.
@@ -163,8 +163,8 @@ var withoutKind = [numKinds]string{
 	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
 }
 
-// isExpired reports whether the server cannot resume a watch, because it has no longer what changed
-// since the last one (410 Gone).
+// isExpired reports whether the server cannot resume a watch, because it no longer has the changes
+// since the last watch (410 Gone).
 func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
 // list gets a page of a list, as objects of this package.
@@ -197,9 +197,9 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	l := &objectList{Items: make([]runtime.Object, 0, meta.LenList(page))}
 	l.ResourceVersion, l.Continue = m.GetResourceVersion(), m.GetContinue()
 	err = meta.EachListItem(page, func(o runtime.Object) error {
-		it, err := toObject(w.kind, o, w.c.labels...)
+		obj, err := toObject(w.kind, o, w.c.labels...)
 		if err == nil {
-			l.Items = append(l.Items, it)
+			l.Items = append(l.Items, obj)
 		}
 		return err
 	})
@@ -260,8 +260,8 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	}
 	w.st.markUnreachable(w.kind, err)
 	if streaming {
-		// The reflector must not see the kind of the error: of some, it would wait for its own
-		// time, even after the end of ctx.
+		// The error's type is hidden from the reflector. For some types it sleeps by its own
+		// backoff, even after ctx has ended.
 		return nil, errors.New(err.Error())
 	}
 	return nil, err
@@ -338,18 +338,18 @@ func (w *watcher) Add(o any) error { return w.Update(o) }
 
 // Update implements [cache.ReflectorStore].
 func (w *watcher) Update(o any) error {
-	it, err := toObject(w.kind, o, w.c.labels...)
+	obj, err := toObject(w.kind, o, w.c.labels...)
 	if err == nil {
-		w.st.update(it)
+		w.st.update(obj)
 	}
 	return err
 }
 
 // Delete implements [cache.ReflectorStore].
 func (w *watcher) Delete(o any) error {
-	it, err := toObject(w.kind, o, w.c.labels...)
+	obj, err := toObject(w.kind, o, w.c.labels...)
 	if err == nil {
-		w.st.remove(it)
+		w.st.remove(obj)
 	}
 	return err
 }
@@ -358,11 +358,11 @@ func (w *watcher) Delete(o any) error {
 func (w *watcher) Replace(list []any, _ string) error {
 	items := make([]*object, 0, len(list))
 	for _, o := range list {
-		it, err := toObject(w.kind, o, w.c.labels...)
+		obj, err := toObject(w.kind, o, w.c.labels...)
 		if err != nil {
 			return err
 		}
-		items = append(items, it)
+		items = append(items, obj)
 	}
 	w.synced = time.Now()
 	if w.warned {

@@ -14,7 +14,7 @@ const (
 	maxGaps = 64
 )
 
-// phase is where a watch stands. The picture is at [watchState].
+// phase is where a watch stands. The transitions are at [watchState].
 type phase uint8
 
 const (
@@ -25,38 +25,47 @@ const (
 )
 
 // watchState is what is known of the watch of one kind: whether every change arrives, and if not,
-// up to when it did. No other type knows of interruptions; the index and the timelines ask this
-// one.
+// up to when it did. Only this type decides that, and no other file reads its fields. Spans,
+// segments and entries keep what follows from its answers, in the fields uncertain and provisional.
 //
-//	                  list applied within idleAfter
-//	    +-----------+ ------------------------------> +--------+
-//	--> | relisting |                                 | synced | <--+
-//	    +-----------+ --+                             +--------+    |
-//	      |        ^    | list applied                  |    |      |
-//	 list |   list |    | later                   watch |    |      | caught up
-//	fails |   re-  |    |                     connected |    |      |
-//	      | quested|    |                               v    |      |
-//	      |        |    +-----------------------> +----------+      |
-//	      |        |                              | resuming | -----+
-//	      |        |    +-----------------------> +----------+
-//	      v        |    | watch connected           |    |
-//	    +-------------+ +                           |    |
-//	    | interrupted | <---------------------------+----+
-//	    +-------------+   watch ended, or server unreachable
+// These are the usual ways:
+//
+//	               list applied          watch connected
+//	--> relisting --------------> synced ---------------> resuming
+//	        ^                      |  ^      caught up     |    ^
+//	        |                      |  +--------------------+    |
+//	        |          watch ended |                       |    |
+//	        |                      v      watch ended      |    |
+//	        +--------------- interrupted <-----------------+    |
+//	         list requested        |                            |
+//	                               +----------------------------+
+//	                                      watch connected
+//
+// This table has all of them: the next phase for each phase and event, and what the event does to
+// KnownUntil. A dash is an event that changes nothing.
+//
+//	              list       list applied           watch      caught up  watch ended, or
+//	              requested  fresh      late        connected             server unreachable
+//
+//	relisting     relisting  synced     resuming    resuming   -          interrupted
+//	synced        relisting  synced     resuming    resuming   -          interrupted
+//	resuming      relisting  synced     resuming    resuming   synced     interrupted
+//	interrupted   relisting  synced     resuming    resuming   -          interrupted
+//
+//	KnownUntil    as before  MaxInt64   watermark   as before  MaxInt64   watermark
+//
+// Where watching is forbidden, the kind is listed again and again: it goes from synced to relisting
+// and back.
+//
+// A list is fresh if it is applied within idleAfter of its request, or if it is a snapshot, which
+// is not requested. The watermark is two seconds before the last event that arrived in synced, or
+// before the request of the last list.
 //
 // A watch that resumes has caught up when a bookmark comes, when an event comes that is newer than
 // the connection, or when nothing comes for idleAfter.
 //
-// KnownUntil is math.MaxInt64 in synced, and the watermark, two seconds before the last event, in
-// interrupted. A list that is applied late sets it to two seconds before its request. The other
-// arrows to relisting and resuming leave it as it is.
-//
-// A list may be requested in every phase. Where watching is forbidden, the kind is listed again and
-// again, and goes from synced to relisting and back.
-//
-// Two questions have answers that readers get without a lock: [watchState.KnownUntil] and
-// [watchState.Gap]. All other methods are for the writer, who holds the lock of the [store]. Times
-// are in Unix nanoseconds.
+// Readers get the answers of [watchState.KnownUntil] and [watchState.Gap] without a lock. All other
+// methods need the lock of the [store]. Times are in Unix nanoseconds.
 type watchState struct {
 	phase   phase
 	fixed   bool // the source is a snapshot: no change is missed between two of them
@@ -75,7 +84,7 @@ type watchState struct {
 	gaps       atomic.Pointer[[]watchGap] // oldest first; immutable
 }
 
-// watchGap is a time of which changes were missed: from <= t <= to, in Unix nanoseconds.
+// watchGap is a period in which changes were missed: from <= t <= to, in Unix nanoseconds.
 type watchGap struct{ from, to int64 }
 
 func newWatchState(fixed bool) *watchState {
@@ -108,6 +117,16 @@ func (w *watchState) mayHaveMissed(from, to int64) bool {
 	}
 	return false
 }
+
+// Listed reports whether a list of the kind has been applied.
+func (w *watchState) Listed() bool { return w.listed }
+
+// MustRelist reports whether the server cannot resume the watch (410 Gone).
+func (w *watchState) MustRelist() bool { return w.expired }
+
+// UnreachableSince returns since when requests to list or to watch have failed, in Unix
+// nanoseconds; 0 if they do not.
+func (w *watchState) UnreachableSince() int64 { return w.unreachableSince }
 
 // watermark is the time up to which every change has been seen even if the watch breaks now. The
 // last event may have come late, and clocks differ.
@@ -187,7 +206,8 @@ func (w *watchState) markFresh(now int64) {
 }
 
 // onIdle notes that the watch has sent nothing for idleAfter, and reports whether it has caught up.
-// It has not if it was connected less than that ago, or if its list has not been applied yet.
+// It has not caught up if it connected less than idleAfter ago, or if its list has not been applied
+// yet.
 func (w *watchState) onIdle(now int64) bool {
 	if w.phase == resuming && now-w.resumedAt >= int64(idleAfter) {
 		w.phase = synced
@@ -230,6 +250,16 @@ func (w *watchState) addGap(from, to, expiry int64) {
 		list = list[1:]
 	}
 	w.gaps.Store(&list)
+}
+
+// mayHaveMissedStart reports whether a pod that an event shows for the first time may have started
+// at any time from since on. The event came late, and ready, which would show the start, is 0. The
+// start is not before the watermark, nor before the pod was created.
+func (w *watchState) mayHaveMissedStart(ready, created int64) (since int64, missed bool) {
+	if w.phase != resuming || ready != 0 {
+		return 0, false
+	}
+	return max(w.watermark(), created), true
 }
 
 // uncertainty is what a gap leaves open of one span. It is derived from the watch's state when the

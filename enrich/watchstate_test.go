@@ -409,7 +409,7 @@ func TestGapsAreBounded(t *testing.T) {
 	}
 }
 
-// The picture of watchState: each arrow, and what readers see at its end.
+// The usual ways of a watch through its phases, and what readers see on them.
 func TestWatchState(t *testing.T) {
 	const second = int64(time.Second)
 	w := newWatchState(false)
@@ -456,5 +456,56 @@ func TestWatchState(t *testing.T) {
 	}
 	if !w.reportedLate(at(69)) || w.reportedLate(at(70)) || w.expired || !w.relisted() {
 		t.Errorf("%+v", w)
+	}
+}
+
+// The table of watchState, cell by cell.
+func TestWatchTransitions(t *testing.T) {
+	const before, now = 100 * int64(time.Second), 110 * int64(time.Second)
+	reach := [...]func(w *watchState){ // the phases, from interrupted
+		relisting:   func(w *watchState) { w.onListRequested(before) },
+		synced:      func(w *watchState) { w.onConnected(before); w.onBookmark(before) },
+		resuming:    func(w *watchState) { w.onConnected(before) },
+		interrupted: func(*watchState) {},
+	}
+	all := func(p phase) [4]phase { return [4]phase{p, p, p, p} }
+	asIs := [4]phase{relisting, synced, resuming, interrupted}
+	caughtUp := [4]phase{relisting, synced, synced, interrupted}
+	const asBefore = -1
+	for name, event := range map[string]struct {
+		do    func(w *watchState)
+		next  [4]phase
+		known int64 // but for a dash of the table
+	}{
+		"list requested":     {func(w *watchState) { w.onListRequested(now) }, all(relisting), asBefore},
+		"list, fresh":        {func(w *watchState) { w.listRequested = now - int64(idleAfter); w.onListApplied(now, 0) }, all(synced), never},
+		"list, late":         {func(w *watchState) { w.listRequested = now - 5e9; w.onListApplied(now, 0) }, all(resuming), now - 5e9 - tolerance},
+		"snapshot":           {func(w *watchState) { w.listRequested = 0; w.onListApplied(now, 0) }, all(synced), never},
+		"connected":          {func(w *watchState) { w.onConnected(now) }, all(resuming), asBefore},
+		"an old event":       {func(w *watchState) { w.onEvent(before, now) }, asIs, asBefore},
+		"a new event":        {func(w *watchState) { w.onEvent(now, now) }, caughtUp, never},
+		"bookmark":           {func(w *watchState) { w.onBookmark(now) }, caughtUp, never},
+		"idle":               {func(w *watchState) { w.onIdle(now) }, caughtUp, never},
+		"ended":              {func(w *watchState) { w.onDisconnected(false) }, all(interrupted), before - tolerance},
+		"ended for good":     {func(w *watchState) { w.onDisconnected(true) }, all(interrupted), before - tolerance},
+		"server unreachable": {func(w *watchState) { w.markUnreachable(false, now) }, all(interrupted), before - tolerance},
+	} {
+		for from, next := range event.next {
+			w := newWatchState(false)
+			w.onListApplied(before, 0)
+			w.onDisconnected(false)
+			reach[from](w)
+			if w.phase != phase(from) {
+				t.Fatalf("phase %d, want %d", w.phase, from)
+			}
+			known := w.KnownUntil()
+			if dash := event.next == caughtUp && next != synced; !dash && event.known != asBefore {
+				known = event.known
+			}
+			event.do(w)
+			if w.phase != next || w.KnownUntil() != known {
+				t.Errorf("%s in phase %d: phase %d, known until %d; want %d, %d", name, from, w.phase, w.KnownUntil(), next, known)
+			}
+		}
 	}
 }

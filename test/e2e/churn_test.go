@@ -112,7 +112,7 @@ func (c *churn) restart() {
 		now := time.Now()
 		for _, m := range c.e.metrics(c.t)["kube_enricher_kube_event_age_seconds"].GetMetric() {
 			age := time.Duration(m.GetGauge().GetValue() * float64(time.Second))
-			if heard := now.Add(-age); m.GetLabel()[0].GetValue() == "pod" && heard.After(up) {
+			if lastEvent := now.Add(-age); m.GetLabel()[0].GetValue() == "pod" && lastEvent.After(up) {
 				c.away[1] = now
 				c.t.Logf("the program knew all again %.1f s later", now.Sub(up).Seconds())
 				return
@@ -288,8 +288,8 @@ func (c *churn) judge() {
 			unnamed++
 		case got["Warn"] != "":
 			ambiguous++
-			told := !quiet && strings.Contains(got["Warn"], "interrupted")
-			if !told && !slices.ContainsFunc(history, func(o tenancy) bool { return o.overlaps(f) && strings.Contains(got["Warn"], o.name+".") }) {
+			interrupted := !quiet && strings.Contains(got["Warn"], "interrupted")
+			if !interrupted && !slices.ContainsFunc(history, func(o tenancy) bool { return o.overlaps(f) && strings.Contains(got["Warn"], o.name+".") }) {
 				wrong = append(wrong, fmt.Sprintf("%s from %v to %v: %v; %s", f.Src, f.Start.Sub(c.begin), f.End.Sub(c.begin), got, c.near(history, f)))
 			}
 		case owner >= 0 && (history[owner].overlaps(f) || f.Start.Before(history[owner].up) && history[owner].up.Sub(f.End) <= time.Millisecond):

@@ -347,16 +347,16 @@ func TestServerRestart(t *testing.T) {
 	checkNames(t, e, []expectation{web})
 	// One that starts while the server is away writes what it gets, and names
 	// it later.
-	orphan := start(t, "-kubeconfig", config, "-kube.sync-timeout", "1s")
-	orphan.waitReady(t)
-	orphan.waitNames(t, soon, web.addr, names{})
+	startedOffline := start(t, "-kubeconfig", config, "-kube.sync-timeout", "1s")
+	startedOffline.waitReady(t)
+	startedOffline.waitNames(t, soon, web.addr, names{})
 
 	if err := kube.StartAPIServer(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	checkNames(t, e, []expectation{web})
 	late := createPod(t, pod{namespace: ns, name: "late"})
-	for _, e := range []*enricher{e, orphan} {
+	for _, e := range []*enricher{e, startedOffline} {
 		// Attempts come at growing intervals.
 		e.waitNames(t, 3*soon, late.ips[0], late.names("late", "Pod"))
 		e.waitNames(t, soon, goes.ips[0], names{})
@@ -370,14 +370,14 @@ func TestServerRestart(t *testing.T) {
 	}
 	// Both watch again, rather than look from time to time.
 	fresh := createPod(t, pod{namespace: ns, name: "fresh"})
-	for _, e := range []*enricher{e, orphan} {
+	for _, e := range []*enricher{e, startedOffline} {
 		e.waitNames(t, soon/3, fresh.ips[0], fresh.names("fresh", "Pod"))
 	}
 	if after := resyncs(t, e); after <= before {
 		t.Errorf("no resync counted: %v before and after", after)
 	}
 	e.terminate(t)
-	orphan.terminate(t)
+	startedOffline.terminate(t)
 }
 
 // resyncs counts the interruptions that the program had to make up for.
