@@ -226,7 +226,7 @@ func BenchmarkHostile(b *testing.B) {
 				b.Fatal(err)
 			}
 			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
-			for port := range uint16(maxTellers) {
+			for port := range uint16(maxAnnouncers) {
 				if strings.Contains(bc.name, "other ports") {
 					d.Datagram(netip.AddrPortFrom(testSource.Addr(), 1+port), AnyFlow, interfaceRates, testTime)
 				}

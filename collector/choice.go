@@ -125,7 +125,7 @@ func (c *compiler) addCandidate(el element, isVariable bool) {
 }
 
 // addChoices keeps the targets that there are several elements for, and finds out how
-// the family of a flow is told.
+// the family of a flow is known.
 func (c *compiler) addChoices() {
 	d := &c.direction
 	for to, candidates := range c.candidates {

@@ -49,24 +49,24 @@ type exporterInfo struct {
 	exporter *exporter
 }
 
-// rateInfo is what /exporters shows of a sampling rate that options data told.
+// rateInfo is what /exporters shows of a sampling rate that options data announced.
 type rateInfo struct {
-	Port    uint16    `json:"port"` // who told it
-	Version uint16    `json:"version"`
-	Domain  uint32    `json:"domain"`
-	For     string    `json:"for"`
-	ID      uint64    `json:"id,omitempty"` // of what it is for
-	Rate    uint64    `json:"rate"`         // one in how many packets; 0: packets are not sampled
-	Told    time.Time `json:"told"`         // last
+	Port      uint16    `json:"port"` // who announced it
+	Version   uint16    `json:"version"`
+	Domain    uint32    `json:"domain"`
+	For       string    `json:"for"`
+	ID        uint64    `json:"id,omitempty"` // of what it is for
+	Rate      uint64    `json:"rate"`         // one in how many packets; 0: packets are not sampled
+	Announced time.Time `json:"announced"`    // last
 }
 
-// sampling returns the sampling rates that were told, ordered.
+// sampling returns the sampling rates that were announced, ordered.
 func (e *exporter) sampling() []rateInfo {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	var infos []rateInfo
 	for k, v := range e.rates.values.all() {
-		infos = append(infos, rateInfo{k.port, k.version, k.domain, optionKindNames[k.kind], k.id, v.value, time.Unix(int64(v.told), 0).UTC()})
+		infos = append(infos, rateInfo{k.port, k.version, k.domain, optionKindNames[k.kind], k.id, v.value, time.Unix(int64(v.announced), 0).UTC()})
 	}
 	slices.SortFunc(infos, func(a, b rateInfo) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Domain, b.Domain),
@@ -88,7 +88,7 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 	slices.SortFunc(infos, func(a, b exporterInfo) int {
 		return cmp.Or(cmp.Compare(b.SequenceLost, a.SequenceLost), a.Exporter.Compare(b.Exporter))
 	})
-	// One at a time: an exporter may have told many rates.
+	// One at a time: an exporter may have announced many rates.
 	before := "[\n  "
 	for _, info := range infos {
 		info.Sampling = info.exporter.sampling()

@@ -11,7 +11,7 @@ import (
 // that are not atomic and may change are guarded by mu.
 //
 // Several exporters may send from one address, behind a NAT, so all that they tell
-// belongs to the source port that told it. What the ports have in common counts for
+// belongs to the source port that announced it. What the ports have in common counts for
 // another port only under conditions (lend.go, options_data.go).
 //
 // An exporter is charged for each different shape of its templates in full, once,
@@ -55,7 +55,7 @@ type exporter struct {
 	lending
 }
 
-// knowledge is what the ports of an exporter's address have told, each for itself.
+// knowledge is what the ports of an exporter's address have announced, each for itself.
 type knowledge struct {
 	templates sizedMap[portKey, learnedTemplate]
 	// lent are templates of other ports, lent to ports that have sent none.

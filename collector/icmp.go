@@ -25,7 +25,7 @@ func icmpFromPort(r *flow.Record) {
 // family, -1 where there is none.
 type icmpElements struct{ typeCode, typ, code int16 }
 
-func (e *icmpElements) told() bool { return e.typeCode >= 0 || e.typ >= 0 }
+func (e *icmpElements) sent() bool { return e.typeCode >= 0 || e.typ >= 0 }
 
 // icmpReader reads ICMP type and code.
 type icmpReader struct {
@@ -50,9 +50,9 @@ func (e *icmpReader) fill(r *flow.Record, rd *recordDecoder, record []byte) {
 	}
 	switch m.Proto {
 	case flow.ProtoICMP:
-		r.Extra.HasICMP = r.Extra.HasICMP || e.v4.told()
+		r.Extra.HasICMP = r.Extra.HasICMP || e.v4.sent()
 	case flow.ProtoIPv6ICMP:
-		r.Extra.HasICMP = r.Extra.HasICMP || e.v6.told()
+		r.Extra.HasICMP = r.Extra.HasICMP || e.v6.sent()
 	default:
 		return
 	}
@@ -61,7 +61,7 @@ func (e *icmpReader) fill(r *flow.Record, rd *recordDecoder, record []byte) {
 	}
 }
 
-// read returns type and code, of two that are told those that are not both 0.
+// read returns type and code, of two that are sent those that are not both 0.
 func (e *icmpElements) read(rd *recordDecoder, record []byte) (typ, code uint32) {
 	if e.typeCode >= 0 {
 		if v := uint32(uint16(number(rd.value(record, int(e.typeCode))))); v != 0 {

@@ -19,7 +19,7 @@ const (
 
 // samplingOption is what a record of options data says about sampling.
 type samplingOption struct {
-	told bool // whether it has an element for a rate
+	announced bool // whether it has an element for a rate
 
 	interval, randomInterval  uint64 // IE 34, 50: one in how many packets
 	packetInterval, space     uint64 // IE 305, 306
@@ -69,7 +69,7 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 		e.setBootTime(port, o.domain, boot, now)
 	}
 	k := optionKey{domain: o.domain, version: t.key.version, port: port}
-	if o.told {
+	if o.announced {
 		e.setRates(k, &o, now)
 	} else if o.sequence != 0 && o.selectors.n > 0 {
 		k.kind, k.id = forSequence, o.sequence
@@ -98,17 +98,17 @@ func (o *samplingOption) add(id uint16, value []byte) {
 	case ieSelectorAlgorithm:
 		o.algorithm = v
 	case ieSamplingInterval:
-		o.interval, o.told = v, true
+		o.interval, o.announced = v, true
 	case ieSamplerRandomInterval:
-		o.randomInterval, o.told = v, true
+		o.randomInterval, o.announced = v, true
 	case ieSamplingPacketInterval:
-		o.packetInterval, o.told = v, true
+		o.packetInterval, o.announced = v, true
 	case ieSamplingPacketSpace:
 		o.space, o.hasSpace = v, true
 	case ieSamplingSize:
 		o.size = v
 	case ieSamplingPopulation:
-		o.population, o.told = v, true
+		o.population, o.announced = v, true
 	case ieSamplingProbability:
 		o.addProbability(value)
 	}
@@ -127,7 +127,7 @@ func (o *samplingOption) addProbability(value []byte) {
 		return
 	}
 	if p >= 0 && p <= 1 {
-		o.probability, o.told = p, true
+		o.probability, o.announced = p, true
 	}
 }
 
@@ -159,7 +159,7 @@ func rounded(a, b uint64) uint64 {
 	return q
 }
 
-// setRates remembers the rate of an option for what it is told for. k is of its
+// setRates remembers the rate of an option for what it is announced for. k is of its
 // domain.
 func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
 	rate := o.rate()

@@ -6,12 +6,12 @@ import (
 )
 
 const (
-	// toldFor is for how many seconds what one port told counts for others of its
+	// announcedFor is for how many seconds what one port announced counts for others of its
 	// address.
-	toldFor = 30 * 60
-	// maxTellers bounds the ports of an address that are asked for what other ports
-	// did not tell. If more of them have told different things, no other port gets it.
-	maxTellers = 16
+	announcedFor = 30 * 60
+	// maxAnnouncers bounds the ports of an address that are asked for what other ports
+	// did not tell. If more of them have announced different things, no other port gets it.
+	maxAnnouncers = 16
 )
 
 // optionKind says what a value in options data is for.
@@ -28,7 +28,7 @@ const (
 
 var optionKindNames = [numOptionKinds]string{"domain", "selector", "selection sequence", "ingress interface", "egress interface"}
 
-// optionKey names a value that a port told in options data.
+// optionKey names a value that a port announced in options data.
 type optionKey struct {
 	id      uint64 // of the selector, selection sequence or interface
 	domain  uint32
@@ -39,29 +39,29 @@ type optionKey struct {
 
 // optionValue is a sampling rate or boot time.
 type optionValue struct {
-	value uint64
-	told  uint32 // when it was told last, in Unix seconds
+	value     uint64
+	announced uint32 // when it was announced last, in Unix seconds
 }
 
-// portValues sums up what one port told.
+// portValues sums up what one port announced.
 type portValues struct {
-	n    int32
-	told uint32 // when it told something last, in Unix seconds
-	last uint64 // the value that was told last
-	sum  uint64 // of the hashes of all values
+	n         int32
+	announced uint32 // when it announced something last, in Unix seconds
+	last      uint64 // the value that was announced last
+	sum       uint64 // of the hashes of all values
 }
 
 // optionsData are the sampling rates or the boot times that the ports of an address
-// have told.
+// have announced.
 type optionsData struct {
 	values sizedMap[optionKey, optionValue]
 	ports  sizedMap[portNumber, portValues]
 	// kinds counts the values of each kind.
 	kinds [numOptionKinds]int32
-	// tellers are the ports that told something last. crowded is when there were too
-	// many of them that told different things, in Unix seconds.
-	tellers []uint16
-	crowded uint32
+	// announcers are the ports that announced something last. crowded is when there were too
+	// many of them that announced different things, in Unix seconds.
+	announcers []uint16
+	crowded    uint32
 }
 
 var valueSeed = maphash.MakeSeed()
@@ -69,7 +69,7 @@ var valueSeed = maphash.MakeSeed()
 func hashValue(v uint64) uint64 { return maphash.Comparable(valueSeed, v) }
 
 func (o *optionsData) bytes() int64 {
-	return o.values.bytes() + o.ports.bytes() + allocated(2*int64(cap(o.tellers)))
+	return o.values.bytes() + o.ports.bytes() + allocated(2*int64(cap(o.announcers)))
 }
 
 // bytesWith returns what bytes returns at most once a new key was added.
@@ -78,7 +78,7 @@ func (o *optionsData) bytesWith(k optionKey) int64 {
 	if o.ports.get(portNumber(k.port)+1) == nil {
 		ports = o.ports.bytesWithOneMore()
 	}
-	return o.values.bytesWithOneMore() + ports + allocated(2*maxTellers)
+	return o.values.bytesWithOneMore() + ports + allocated(2*maxAnnouncers)
 }
 
 // set remembers a value, and reports whether it is another one than before.
@@ -101,51 +101,51 @@ func (o *optionsData) set(k optionKey, v uint64, now uint32) (changed bool) {
 		*known = optionValue{v, now}
 		changed = true
 	default:
-		known.told = now
+		known.announced = now
 	}
 	p.last = v
-	if p.told != now || changed {
-		p.told = now
-		o.noteTeller(k.port, now)
+	if p.announced != now || changed {
+		p.announced = now
+		o.noteAnnouncer(k.port, now)
 	}
 	return changed
 }
 
-// noteTeller notes that a port has told something. Of too many ports the one goes
-// that told something longest ago.
-func (o *optionsData) noteTeller(port uint16, now uint32) {
-	if slices.Contains(o.tellers, port) {
+// noteAnnouncer notes that a port has announced something. Of too many ports the one goes
+// that announced something longest ago.
+func (o *optionsData) noteAnnouncer(port uint16, now uint32) {
+	if slices.Contains(o.announcers, port) {
 		return
 	}
-	if len(o.tellers) < maxTellers {
-		o.tellers = append(o.tellers, port)
+	if len(o.announcers) < maxAnnouncers {
+		o.announcers = append(o.announcers, port)
 		return
 	}
 	oldest, least := 0, uint32(1<<32-1)
-	for i, other := range o.tellers {
-		told := uint32(0)
+	for i, other := range o.announcers {
+		announced := uint32(0)
 		if p := o.ports.get(portNumber(other) + 1); p != nil {
-			told = p.told
+			announced = p.announced
 		}
-		if told < least {
-			oldest, least = i, told
+		if announced < least {
+			oldest, least = i, announced
 		}
 	}
 	if isRecent(least, now) {
-		a, oneA := o.only(o.tellers[oldest])
+		a, oneA := o.only(o.announcers[oldest])
 		b, oneB := o.only(port)
 		if !oneA || !oneB || a.value != b.value {
 			o.crowded = now
 		}
 	}
-	o.tellers[oldest] = port
+	o.announcers[oldest] = port
 }
 
-// isRecent reports whether what was told at a time still counts for other ports.
-func isRecent(told, now uint32) bool { return int64(now)-int64(told) <= toldFor }
+// isRecent reports whether what was announced at a time still counts for other ports.
+func isRecent(announced, now uint32) bool { return int64(now)-int64(announced) <= announcedFor }
 
 // endOf returns until when it counts, in Unix nanoseconds.
-func endOf(told uint32) int64 { return (int64(told) + toldFor + 1) * 1e9 }
+func endOf(announced uint32) int64 { return (int64(announced) + announcedFor + 1) * 1e9 }
 
 // forgetOne forgets a random value, but not the one of a key. It returns false if
 // there is no other.
@@ -168,7 +168,7 @@ func (o *optionsData) forgetOne(except optionKey) bool {
 	return false
 }
 
-// get returns what a port told.
+// get returns what a port announced.
 func (o *optionsData) get(k optionKey) (optionValue, bool) {
 	if v := o.values.get(k); v != nil {
 		return *v, true
@@ -176,30 +176,30 @@ func (o *optionsData) get(k optionKey) (optionValue, bool) {
 	return optionValue{}, false
 }
 
-// only returns the value of a port that told one value only, whatever for.
+// only returns the value of a port that announced one value only, whatever for.
 func (o *optionsData) only(port uint16) (optionValue, bool) {
 	p := o.ports.get(portNumber(port) + 1)
 	if p == nil || p.sum != uint64(p.n)*hashValue(p.last) {
 		return optionValue{}, false
 	}
-	return optionValue{p.last, p.told}, true
+	return optionValue{p.last, p.announced}, true
 }
 
 // answer is what is known of a sampling rate or boot time: the value, whether anyone
-// told one, and until when, in Unix nanoseconds, the answer stays the same if nothing else
-// is told.
+// announced one, and until when, in Unix nanoseconds, the answer stays the same if nothing else
+// is announced.
 type answer struct {
-	value uint64
-	told  bool
-	own   bool // whether the port itself told it
-	until int64
+	value     uint64
+	announced bool
+	own       bool // whether the port itself announced it
+	until     int64
 }
 
 // forever is when an answer ends that depends on no time.
 const forever = int64(1) << 62
 
-// agreed returns what the ports of the address agree on that told something of late.
-// ask returns what one port told.
+// agreed returns what the ports of the address agree on that announced something of late.
+// ask returns what one port announced.
 func (o *optionsData) agreed(now uint32, ask func(port uint16) (optionValue, bool)) answer {
 	a := answer{until: forever}
 	if o.crowded != 0 && isRecent(o.crowded, now) {
@@ -207,23 +207,23 @@ func (o *optionsData) agreed(now uint32, ask func(port uint16) (optionValue, boo
 		return a
 	}
 	differ := false
-	for _, port := range o.tellers {
+	for _, port := range o.announcers {
 		v, ok := ask(port)
-		if !ok || !isRecent(v.told, now) {
+		if !ok || !isRecent(v.announced, now) {
 			continue
 		}
-		a.until = min(a.until, endOf(v.told))
-		differ = differ || a.told && a.value != v.value
-		a.value, a.told = v.value, true
+		a.until = min(a.until, endOf(v.announced))
+		differ = differ || a.announced && a.value != v.value
+		a.value, a.announced = v.value, true
 	}
 	if differ {
-		a.value, a.told = 0, false // until one of them changes, or has been silent for long
+		a.value, a.announced = 0, false // until one of them changes, or has been silent for long
 	}
 	return a
 }
 
 // setBootTime remembers the boot time of an observation domain, in Unix milliseconds,
-// as a port told it at the given time (Unix seconds).
+// as a port announced it at the given time (Unix seconds).
 func (e *exporter) setBootTime(port uint16, domain uint32, ms uint64, now int64) {
 	e.mu.Lock()
 	k := optionKey{domain: domain, version: 10, port: port}
@@ -250,7 +250,7 @@ func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, ha
 	}
 }
 
-// bootTime returns the boot time of an observation domain for a port: what it told
+// bootTime returns the boot time of an observation domain for a port: what it announced
 // itself, else what the others agree on.
 func (e *exporter) bootTime(port uint16, domain uint32, now int64) answer {
 	e.mu.RLock()

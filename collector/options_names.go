@@ -77,7 +77,7 @@ func (n naming) opposite() naming {
 }
 
 // addNames fills in the names of interfaces, VRFs and the application that options
-// data have told. What the record says itself stays.
+// data have announced. What the record says itself stays.
 func (d *Decoder) addNames(n naming, t *templateBinding, record []byte, domain uint32) {
 	names := &d.peer.exporter.names
 	if names.buckets.Load() == nil {

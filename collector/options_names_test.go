@@ -98,11 +98,11 @@ func TestOptionsNames(t *testing.T) {
 		{"two exporters of two domains, a third", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, {2, ten(2, 1, table, row(3, "lan", ""))}, {3, flow10(7, 3, 0)}}, src + "InIf=3"},
 		{"another exporter behind the address has names of its own", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, {2, ten(1, 1, table, row(5, "lan", ""))}, {2, flow10(1, 3, 5)}}, src + "InIf=3 OutIf=5 OutIfName=lan"},
 		{"another port has names of another kind", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, {2, ten(1, 1, []ie{{234, 4, 0}, {236, 4, 0}}, be(uint32(5), "red\x00"))}, {2, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
-		{"another port told it 30 minutes ago", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(30 * time.Minute), {2, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
-		{"another port told it longer ago", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(31 * time.Minute), {2, flow10(1, 3, 0)}}, src + "InIf=3"},
-		{"another port told it again", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(25 * time.Minute), {1, ten(1, 1, table, row(3, "eth3", ""))}, wait(25 * time.Minute), {2, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
+		{"another port announced it 30 minutes ago", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(30 * time.Minute), {2, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
+		{"another port announced it longer ago", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(31 * time.Minute), {2, flow10(1, 3, 0)}}, src + "InIf=3"},
+		{"another port announced it again", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(25 * time.Minute), {1, ten(1, 1, table, row(3, "eth3", ""))}, wait(25 * time.Minute), {2, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
 		{"the other one that differs has been silent for long", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(31 * time.Minute), {2, ten(1, 1, table, row(3, "lan", ""))}, {3, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=lan"},
-		{"the port itself told it long ago", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(50 * time.Hour), {2, ten(1, 1, table, row(3, "lan", ""))}, {1, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
+		{"the port itself announced it long ago", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, wait(50 * time.Hour), {2, ten(1, 1, table, row(3, "lan", ""))}, {1, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
 		{"options data about another domain", []sent{{1, ten(9, 2, append([]ie{{149, 4, 0}}, table...), be(uint32(1), row(3, "eth3", "")), be(uint32(2), row(3, "lan", "")))}, {1, flow10(1, 3, 0)}}, src + "InIf=3 InIfName=eth3"},
 		{"two domains", []sent{{1, ten(1, 1, table, row(3, "eth3", ""))}, {1, ten(2, 1, table, row(3, "lan", ""))}, {1, flow10(2, 3, 0)}}, src + "InIf=3 InIfName=lan"},
 
@@ -246,7 +246,7 @@ func TestNamesAllocations(t *testing.T) {
 }
 
 // TestNamesOfManyPorts has more ports than are remembered for a name. What the first one
-// told no longer is, so nobody knows whether all agree.
+// announced no longer is, so nobody knows whether all agree.
 func TestNamesOfManyPorts(t *testing.T) {
 	e := newExporters(0, new(workerMetrics)).get(testSource.Addr(), 1)
 	k := nameKey{nameOfInterface, 3}
@@ -264,7 +264,7 @@ func TestNamesOfManyPorts(t *testing.T) {
 		{nameSource{1, 2, 1000}, "lan"},
 		{nameSource{1, 1, 1000}, ""},
 		{nameSource{1, 999, 1000}, ""},
-		{nameSource{1, 999, 1000 + toldFor + 1}, ""},
+		{nameSource{1, 999, 1000 + announcedFor + 1}, ""},
 	} {
 		got := ""
 		if n := e.names.find(k, tc.of); n != nil {

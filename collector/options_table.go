@@ -16,7 +16,7 @@ const (
 	nameOfInterface nameKind = iota
 	nameOfVRF
 	nameOfApplication
-	// namesOfPort has no name: an entry says that a port has told names. The id is the
+	// namesOfPort has no name: an entry says that a port has announced names. The id is the
 	// port and the kind of these.
 	namesOfPort
 )
@@ -35,8 +35,8 @@ type nameSource struct {
 	at     uint32
 }
 
-// namedEntry is what one source has told about a nameKey. It does not change once it is
-// in a table, but for the time when it was told last.
+// namedEntry is what one source has announced about a nameKey. It does not change once it is
+// in a table, but for the time when it was announced last.
 type namedEntry struct {
 	nameKey
 	nameSource
@@ -69,8 +69,8 @@ const (
 type nameBucket = atomic.Pointer[namedEntry]
 
 // optionsTable has the names that the ports of an exporter's address give to numbers in
-// options data. What one port has told counts for another one under the conditions of
-// sampling rates: it was told of late, and nobody tells something else. One
+// options data. What one port has announced counts for another one under the conditions of
+// sampling rates: it was announced of late, and nobody tells something else. One
 // goroutine at a time may change it; any number may read it meanwhile, without a lock:
 // a change puts new entries before those that stay. The zero value is an empty table.
 type optionsTable struct {
@@ -102,7 +102,7 @@ func bucketOf(buckets []nameBucket, factor uint64, k nameKey) *nameBucket {
 }
 
 // find returns what is known of a key for a source, nil if nothing is. What the source's
-// own port has told goes before what other ports have. Among these, the source's own
+// own port has announced goes before what other ports have. Among these, the source's own
 // domain goes before others. Where two tell something different, neither counts.
 func (t *optionsTable) find(k nameKey, of nameSource) *namedEntry {
 	buckets := t.buckets.Load()
@@ -132,12 +132,12 @@ func (t *optionsTable) find(k nameKey, of nameSource) *namedEntry {
 }
 
 // mayBorrow reports whether the names of other ports count for a source: not if it has
-// told names of that kind itself, which may be those of another exporter.
+// announced names of that kind itself, which may be those of another exporter.
 func (t *optionsTable) mayBorrow(kind nameKind, of *nameSource) bool {
 	if crowded := t.crowded.Load(); crowded != 0 && isRecent(crowded, of.at) {
 		return false
 	}
-	k := tellerKey(kind, of.port)
+	k := announcerKey(kind, of.port)
 	for n := bucketOf(*t.buckets.Load(), t.factor, k).Load(); n != nil; n = n.next {
 		if n.nameKey == k {
 			return false
@@ -146,12 +146,12 @@ func (t *optionsTable) mayBorrow(kind nameKind, of *nameSource) bool {
 	return true
 }
 
-// tellerKey is the key of an entry that says that a port has told names of a kind.
-func tellerKey(kind nameKind, port uint16) nameKey {
+// announcerKey is the key of an entry that says that a port has announced names of a kind.
+func announcerKey(kind nameKind, port uint16) nameKey {
 	return nameKey{namesOfPort, uint64(kind)<<16 | uint64(port)}
 }
 
-// rankOwn is the least rank of what the source's own port has told.
+// rankOwn is the least rank of what the source's own port has announced.
 const rankOwn = 2
 
 // rank returns how near the entry is to a source.
@@ -180,9 +180,9 @@ func (t *optionsTable) put(e namedEntry, budget int64) (changed bool) {
 		t.insert(&e)
 		changed = true
 	}
-	teller := namedEntry{nameKey: tellerKey(e.kind, e.port), nameSource: e.nameSource}
-	if t.find(teller.nameKey, teller.nameSource) == nil {
-		t.insert(&teller)
+	announcer := namedEntry{nameKey: announcerKey(e.kind, e.port), nameSource: e.nameSource}
+	if t.find(announcer.nameKey, announcer.nameSource) == nil {
+		t.insert(&announcer)
 		changed = true
 	}
 	for t.bytes() > budget && t.n > 2 {

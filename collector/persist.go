@@ -84,7 +84,7 @@ type (
 		Domain  uint32 `json:"domain"`
 		Sampler uint64 `json:"sampler,omitempty"`
 		Rate    uint64 `json:"rate"`
-		storedTeller
+		storedAnnouncer
 		// Kind is an optionKind, Sampler the id of what the rate is for. Files of
 		// before have samplers only.
 		Kind uint8 `json:"kind,omitempty"`
@@ -92,13 +92,13 @@ type (
 	storedBootTime struct {
 		Domain uint32 `json:"domain"`
 		Millis uint64 `json:"unixMilliseconds"`
-		storedTeller
+		storedAnnouncer
 	}
-	// storedTeller is who told something, and when, unless it is storedExporter.teller
+	// storedAnnouncer is who announced something, and when, unless it is storedExporter.announcer
 	// and LastSeen. Files of before do not have it.
-	storedTeller struct {
-		Port *uint16 `json:"port,omitempty"`
-		Told int64   `json:"told,omitempty"` // Unix seconds
+	storedAnnouncer struct {
+		Port      *uint16 `json:"port,omitempty"`
+		Announced int64   `json:"announced,omitempty"` // Unix seconds
 	}
 )
 
@@ -276,12 +276,12 @@ func (e *exporter) stored() *storedExporter {
 		}
 		se.Templates = append(se.Templates, st)
 	}
-	tellers := make(tellers)
+	announcers := make(announcers)
 	for k, v := range e.bootTimes.values.all() {
-		se.BootTimes = append(se.BootTimes, storedBootTime{k.domain, v.value, tellers.stored(se, &k, v.told)})
+		se.BootTimes = append(se.BootTimes, storedBootTime{k.domain, v.value, announcers.stored(se, &k, v.announced)})
 	}
 	for k, v := range e.rates.values.all() {
-		s := storedSampling{Version: k.version, Domain: k.domain, Sampler: k.id, Rate: v.value, storedTeller: tellers.stored(se, &k, v.told)}
+		s := storedSampling{Version: k.version, Domain: k.domain, Sampler: k.id, Rate: v.value, storedAnnouncer: announcers.stored(se, &k, v.announced)}
 		if k.kind > forSelector {
 			s.Kind = uint8(k.kind)
 		}
@@ -327,12 +327,12 @@ func (t *exporters) restore(se *storedExporter, now int64) (templates int) {
 	return templates
 }
 
-// tellers are the ports that tell the options data of a domain, as far as the templates
+// announcers are the ports that tell the options data of a domain, as far as the templates
 // show it: those that sent a template for it, else any template.
-type tellers map[optionKey]uint16
+type announcers map[optionKey]uint16
 
 // of returns the port for the domain and version of k.
-func (t tellers) of(se *storedExporter, k *optionKey) uint16 {
+func (t announcers) of(se *storedExporter, k *optionKey) uint16 {
 	domain := optionKey{domain: k.domain, version: k.version}
 	port, known := t[domain]
 	if known {
@@ -351,37 +351,37 @@ func (t tellers) of(se *storedExporter, k *optionKey) uint16 {
 	return port
 }
 
-func (t tellers) stored(se *storedExporter, k *optionKey, told uint32) (s storedTeller) {
+func (t announcers) stored(se *storedExporter, k *optionKey, announced uint32) (s storedAnnouncer) {
 	if k.port != t.of(se, k) {
 		s.Port = &k.port
 	}
-	if int64(told) != se.LastSeen {
-		s.Told = int64(told)
+	if int64(announced) != se.LastSeen {
+		s.Announced = int64(announced)
 	}
 	return s
 }
 
 // restoreOptions takes over what was stored of options data.
 func (e *exporter) restoreOptions(se *storedExporter) {
-	tellers := make(tellers)
+	announcers := make(announcers)
 	for _, s := range se.Sampling {
 		k := optionKey{id: s.Sampler, domain: s.Domain, version: s.Version, kind: optionKind(s.Kind)}
 		if k.kind == forDomain && k.id != 0 {
 			k.kind = forSelector
 		}
 		if k.kind < numOptionKinds && (k.version == 9 || k.version == 10) {
-			if k.port = tellers.of(se, &k); s.Port != nil {
+			if k.port = announcers.of(se, &k); s.Port != nil {
 				k.port = *s.Port
 			}
-			e.setRate(k, s.Rate, cmp.Or(s.Told, se.LastSeen))
+			e.setRate(k, s.Rate, cmp.Or(s.Announced, se.LastSeen))
 		}
 	}
 	for _, b := range se.BootTimes {
-		port := tellers.of(se, &optionKey{domain: b.Domain, version: 10})
+		port := announcers.of(se, &optionKey{domain: b.Domain, version: 10})
 		if b.Port != nil {
 			port = *b.Port
 		}
-		e.setBootTime(port, b.Domain, b.Millis, cmp.Or(b.Told, se.LastSeen))
+		e.setBootTime(port, b.Domain, b.Millis, cmp.Or(b.Announced, se.LastSeen))
 	}
 }
 

@@ -221,11 +221,11 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 		d.metrics.dropSet(setMalformed)
 		return
 	}
-	var told uint64
+	var announced uint64
 	if own := t.rate; own != nil {
-		told = own.of(t.recordDecoder, b)
+		announced = own.of(t.recordDecoder, b)
 	}
-	d.rec.Msg.SamplingRate = d.samplingRate(t, b, told)
+	d.rec.Msg.SamplingRate = d.samplingRate(t, b, announced)
 	if dir.names != 0 {
 		d.addNames(dir.names, t, b, h.domain)
 	}

@@ -22,17 +22,17 @@ type rateQuery struct {
 }
 
 // rateStep is a step in the search for a sampling rate. The first step decides at
-// which one was told.
+// which one was announced.
 type rateStep uint8
 
 const (
 	rateOfInterface rateStep = iota
 	rateOfSelector
 	rateOfDomain
-	rateOfExporter // if all that was told agrees
+	rateOfExporter // if all that was announced agrees
 )
 
-// setRate remembers a sampling rate, one in how many packets, as it was told at the
+// setRate remembers a sampling rate, one in how many packets, as it was announced at the
 // given time (Unix seconds). 0 is a rate, too: packets are not sampled.
 func (e *exporter) setRate(k optionKey, rate uint64, now int64) {
 	e.mu.Lock()
@@ -40,7 +40,7 @@ func (e *exporter) setRate(k optionKey, rate uint64, now int64) {
 		return e.fits(e.templateBytes(), e.rates.bytesWith(k)+e.selectors.bytes(), e.bootTimes.bytes())
 	})
 	if k.kind == forSelector {
-		// Records that name no selector get the rate of the one told last. One that
+		// Records that name no selector get the rate of the one announced last. One that
 		// was switched off does not displace another one.
 		domain := optionKey{domain: k.domain, version: k.version, port: k.port}
 		if rate != 0 || e.selectors.get(domain) == nil {
@@ -78,7 +78,7 @@ func (e *exporter) putSelectors(k optionKey, l selectorList) {
 
 // samplingRate returns the sampling rate that options data gives to the records of a
 // domain that name no interface and no selector with a rate of its own: what their port
-// told, else what the ports of the address agree on. now is in Unix seconds.
+// announced, else what the ports of the address agree on. now is in Unix seconds.
 func (e *exporter) samplingRate(q rateQuery, now int64) answer {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
@@ -102,13 +102,13 @@ func (e *exporter) rateByRecord(q *rateQuery, base answer, now int64, ask func()
 	}
 	a = e.findRate(q, now, rateOfInterface, rateOfSelector)
 	base.until = min(base.until, a.until)
-	if a.told {
+	if a.announced {
 		return a, true
 	}
 	return base, true
 }
 
-// findRate looks for a sampling rate in two steps, first in what the port itself told.
+// findRate looks for a sampling rate in two steps, first in what the port itself announced.
 // e.mu is held.
 func (e *exporter) findRate(q *rateQuery, now int64, first, second rateStep) answer {
 	if e.rates.values.len() == 0 {
@@ -121,14 +121,14 @@ func (e *exporter) findRate(q *rateQuery, now int64, first, second rateStep) ans
 	for step := first; step <= second; step++ {
 		a := e.rates.agreed(uint32(now), func(port uint16) (optionValue, bool) { return e.portRate(q, port, step) })
 		a.until = min(a.until, until)
-		if until = a.until; a.told {
+		if until = a.until; a.announced {
 			return a
 		}
 	}
 	return answer{until: until}
 }
 
-// ownRate returns the sampling rate that the port itself told. e.mu is held.
+// ownRate returns the sampling rate that the port itself announced. e.mu is held.
 func (e *exporter) ownRate(q *rateQuery, first, second rateStep) (answer, bool) {
 	for step := first; step <= second; step++ {
 		if v, ok := e.portRate(q, q.port, step); ok {
@@ -138,7 +138,7 @@ func (e *exporter) ownRate(q *rateQuery, first, second rateStep) (answer, bool) 
 	return answer{}, false
 }
 
-// portRate returns the sampling rate that a port told, as far as one step finds it.
+// portRate returns the sampling rate that a port announced, as far as one step finds it.
 // e.mu is held.
 func (e *exporter) portRate(q *rateQuery, port uint16, step rateStep) (optionValue, bool) {
 	k := optionKey{domain: q.domain, version: q.version, port: port}
@@ -197,7 +197,7 @@ func (e *exporter) sequenceRate(k optionKey, sequence uint64) (optionValue, bool
 		k.kind, k.id = forSelector, id
 		if v, known := e.rates.get(k); known {
 			rate.value *= v.value
-			rate.told, ok = max(rate.told, v.told), true
+			rate.announced, ok = max(rate.announced, v.announced), true
 		}
 	}
 	return rate, ok
@@ -214,17 +214,17 @@ type cachedRate struct {
 }
 
 // samplingRate returns the sampling rate of a record that has been decoded but for it.
-// The first source decides that told one: the record itself (told is what it says, 0 if
+// The first source decides that announced one: the record itself (announced is what it says, 0 if
 // nothing), options data, -sampling.
-func (d *Decoder) samplingRate(t *templateBinding, record []byte, told uint64) uint64 {
-	if told != 0 {
-		return told
+func (d *Decoder) samplingRate(t *templateBinding, record []byte, announced uint64) uint64 {
+	if announced != 0 {
+		return announced
 	}
 	a := &t.optionsRate
 	if t.rateByRecord {
 		a = d.recordRate(t, record)
 	}
-	if a.told {
+	if a.announced {
 		return a.value
 	}
 	return d.peer.sampling

@@ -96,7 +96,7 @@ func TestSampling(t *testing.T) {
 		want string
 	}{
 		// What is a rate.
-		{"nothing told", [][]sent{data(1, 1, any1)}, "7"},
+		{"nothing announced", [][]sent{data(1, 1, any1)}, "7"},
 		{"samplingInterval", [][]sent{one(34, 4, uint32(100)), data(1, 1, any1)}, "100"},
 		{"samplerRandomInterval", [][]sent{one(50, 2, uint16(100)), data(1, 1, any1)}, "100"},
 		{"samplingProbability", [][]sent{one(311, 8, math.Float64bits(0.01)), data(1, 1, any1)}, "100"},
@@ -138,19 +138,19 @@ func TestSampling(t *testing.T) {
 		{"selector of another domain", [][]sent{selector(1, 1, 4, 100), selector(1, 2, 4, 200), data(1, 1, record{selector: 4}), data(1, 2, record{selector: 4})}, "100 200"},
 		{"selection sequence with a rate", [][]sent{sequence(1, 1, 71, 100), sequence(1, 1, 72, 200), data(1, 1, record{sequence: 71}, record{sequence: 72})}, "100 200"},
 		{"selection sequences of selectors", psamp(data(1, 1, record{sequence: 71}, record{sequence: 72}, record{sequence: 73}, record{sequence: 74})), "100 20 2000 20"},
-		{"selection sequence told first", [][]sent{
+		{"selection sequence announced first", [][]sent{
 			options(1, 1, optionsRecord(300, 1, ie{301, 4, 0}, ie{302, 4, 0}), be(uint32(71), uint32(4))), data(1, 1, record{sequence: 71}), selector(1, 1, 4, 100), data(1, 1, record{sequence: 71})}, "7 100"},
 		{"domain named by the scope", [][]sent{options(1, 9, optionsRecord(300, 1, ie{149, 4, 0}, ie{34, 4, 0}), be(uint32(1), uint32(100), uint32(2), uint32(200))), data(1, 1, any1), data(1, 2, any1)}, "100 200"},
 		{"domains differ", [][]sent{tell(1, 1, 100, 0), tell(1, 2, 200, 0), data(1, 1, any1), data(1, 2, any1), data(1, 3, any1)}, "100 200 7"},
 		{"the only rate of a port is for its other domains", [][]sent{tell(1, 1, 100, 0), tell(1, 2, 100, 0), data(1, 3, any1)}, "100"},
 
-		// Who told it.
+		// Who announced it.
 		{"two ports", [][]sent{tell(1, 1, 100, 0), tell(2, 1, 200, 0), data(1, 1, any1), data(2, 1, any1), data(3, 1, any1)}, "100 200 7"},
 		{"another port's", [][]sent{tell(1, 1, 100, 0), data(2, 1, any1)}, "100"},
 		{"two other ports agree", [][]sent{tell(1, 1, 100, 0), tell(2, 1, 100, 0), data(3, 1, any1)}, "100"},
 		{"two other ports come to agree", [][]sent{tell(1, 1, 100, 0), tell(2, 1, 200, 0), data(3, 1, any1), tell(2, 1, 100, 0), data(3, 1, any1)}, "7 100"},
 		{"another port's of 30 min ago", [][]sent{tell(1, 1, 100, 0), dataAt(2, 1, 29*time.Minute, any1), dataAt(2, 1, 31*time.Minute, any1), dataAt(1, 1, 24*time.Hour, any1)}, "100 7 100"},
-		{"another port's, told again", [][]sent{tell(1, 1, 100, 0), tell(1, 1, 100, 20*time.Minute), dataAt(2, 1, 49*time.Minute, any1), dataAt(2, 1, 51*time.Minute, any1)}, "100 7"},
+		{"another port's, announced again", [][]sent{tell(1, 1, 100, 0), tell(1, 1, 100, 20*time.Minute), dataAt(2, 1, 49*time.Minute, any1), dataAt(2, 1, 51*time.Minute, any1)}, "100 7"},
 		{"one of two that differ has gone", [][]sent{tell(1, 1, 100, 0), tell(2, 1, 200, 20*time.Minute), dataAt(3, 1, 21*time.Minute, any1), dataAt(3, 1, 31*time.Minute, any1)}, "7 200"},
 		{"its own domain's before another port's interface's", [][]sent{tell(1, 1, 100, 0), ingress(2, 1, 1, 200), data(1, 1, any1), data(3, 1, any1)}, "100 200"},
 		{"its own only rate before another port's", [][]sent{tell(1, 1, 100, 0), tell(2, 2, 200, 0), data(1, 2, any1)}, "100"},
@@ -179,7 +179,7 @@ func TestSampling(t *testing.T) {
 	}
 }
 
-// TestWriteExporters shows the sampling rates that were told.
+// TestWriteExporters shows the sampling rates that were announced.
 func TestWriteExporters(t *testing.T) {
 	c, _ := newWith(t, Config{})
 	show := func() string {

@@ -120,7 +120,7 @@ func (s *sampleReader) sampledHeader(b []byte) bool {
 	return true
 }
 
-// sampledEthernet reads the beginning of a frame. What another structure has told
+// sampledEthernet reads the beginning of a frame. What another structure has announced
 // stays.
 func (s *sampleReader) sampledEthernet(b []byte) bool {
 	if len(b) < 20 {

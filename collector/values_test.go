@@ -129,20 +129,20 @@ func TestICMPValues(t *testing.T) {
 		{name: "unknown type", record: v4(ports(0, 0x7f00)...), want: "IcmpType=0 IcmpCode=0 IcmpName="},
 		{name: "ICMPv6 type in IPv4", record: v4(ports(0, 0x8700)...), want: "IcmpType=0 IcmpCode=0 IcmpName="},
 		{name: "no ICMP", record: []val{{4, uint8(17)}, {7, uint16(0)}, {11, uint16(0x0800)}}, want: "IcmpType=0 IcmpCode=0 IcmpName= DstPort=2048"},
-		{name: "told echo reply", record: v4(val{32, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
-		{name: "told echo reply in two elements", record: v4(val{176, uint8(0)}, val{177, uint8(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
-		{name: "told type beside the port", record: with(v4(ports(0, 0x0800)...), val{32, uint16(0x0303)}), want: "IcmpType=3 IcmpCode=3"},
-		{name: "told echo reply beside the port", record: with(v4(ports(0, 0x0800)...), val{32, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
+		{name: "announced echo reply", record: v4(val{32, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
+		{name: "announced echo reply in two elements", record: v4(val{176, uint8(0)}, val{177, uint8(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
+		{name: "announced type beside the port", record: with(v4(ports(0, 0x0800)...), val{32, uint16(0x0303)}), want: "IcmpType=3 IcmpCode=3"},
+		{name: "announced echo reply beside the port", record: with(v4(ports(0, 0x0800)...), val{32, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
 		{name: "code without type", record: v4(append(ports(0, 0x0800), val{177, uint8(0)})...), want: "IcmpType=8 IcmpCode=0 IcmpName=Echo"},
 		{name: "only the other family's element", record: v4(append(ports(0, 0x0800), val{139, uint16(0)})...), want: "IcmpType=8 IcmpCode=0 IcmpName=Echo"},
 		{name: "only the other family's element, no port", record: v4(val{139, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName="},
 		{name: "both families, IPv4", record: v4(val{32, uint16(0x0800)}, val{139, uint16(0)}), want: "IcmpType=8 IcmpCode=0 IcmpName=Echo"},
 		{name: "both families, IPv6", record: v6(val{32, uint16(0)}, val{139, uint16(0x8000)}), want: "IcmpType=128 IcmpCode=0 IcmpName=Echo-Request"},
 		{name: "both families, echo reply", record: v4(val{32, uint16(0)}, val{139, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
-		{name: "both families told, IPv4", record: v4(val{32, uint16(0x0800)}, val{139, uint16(0x8700)}), want: "IcmpType=8 IcmpCode=0"},
-		{name: "both families told, IPv6", record: v6(val{32, uint16(0x0800)}, val{139, uint16(0x8700)}), want: "IcmpType=135 IcmpCode=0"},
+		{name: "both families announced, IPv4", record: v4(val{32, uint16(0x0800)}, val{139, uint16(0x8700)}), want: "IcmpType=8 IcmpCode=0"},
+		{name: "both families announced, IPv6", record: v6(val{32, uint16(0x0800)}, val{139, uint16(0x8700)}), want: "IcmpType=135 IcmpCode=0"},
 		{name: "types and codes of both families", record: v6(val{176, uint8(0)}, val{177, uint8(0)}, val{178, uint8(1)}, val{179, uint8(4)}), want: "IcmpType=1 IcmpCode=4"},
-		{name: "told by the other family's element", record: v4(val{32, uint16(0)}, val{139, uint16(0x0303)}), want: "IcmpType=3 IcmpCode=3"},
+		{name: "announced by the other family's element", record: v4(val{32, uint16(0)}, val{139, uint16(0x0303)}), want: "IcmpType=3 IcmpCode=3"},
 		{name: "type of both kinds, one 0", record: v4(val{32, uint16(0)}, val{176, uint8(3)}, val{177, uint8(1)}), want: "IcmpType=3 IcmpCode=1"},
 	})
 }
@@ -304,7 +304,7 @@ func TestSetBehindMessage(t *testing.T) {
 				t.Errorf("%d bytes of padding, %d behind the message: %d faults", padding, behind, n)
 			}
 			if !wholeMessage(b) {
-				t.Errorf("%d bytes of padding, %d behind the message: not told from other payloads in a capture", padding, behind)
+				t.Errorf("%d bytes of padding, %d behind the message: not announced from other payloads in a capture", padding, behind)
 			}
 		}
 	}

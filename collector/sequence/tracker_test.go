@@ -42,7 +42,7 @@ func TestTracker(t *testing.T) {
 		{"doubled", []msg{{seq: 0, records: 1}, {seq: 0, records: 1}, {seq: 1, records: 1}, {seq: 1, records: 1}, {seq: 2, records: 1}}, 0, 0},
 		{"restart at zero", slices.Concat(run(100000, 100100, 10), run(0, 200, 10)), 0, 0},
 		{"restart forward by far", slices.Concat(run(0, 100, 10), run(1<<30, 1<<30+100, 10)), 0, 0},
-		{"restart told by the uptime", []msg{{seq: 100, records: 1, uptime: 900000}, {seq: 101, records: 1, uptime: 901000}, {seq: 500, records: 1, uptime: 1000}, {seq: 501, records: 1, uptime: 1100}}, 0, 0},
+		{"restart announced by the uptime", []msg{{seq: 100, records: 1, uptime: 900000}, {seq: 101, records: 1, uptime: 901000}, {seq: 500, records: 1, uptime: 1000}, {seq: 501, records: 1, uptime: 1100}}, 0, 0},
 		{"reordering sets the uptime back a little", []msg{{seq: 100, records: 1, uptime: 900000}, {seq: 102, records: 1, uptime: 901000}, {seq: 101, records: 1, uptime: 900500}}, 0, 0},
 		{"a stray is no restart", slices.Concat(run(100000, 100050, 10), []msg{{seq: 5, records: 1}}, run(100050, 100100, 10)), 0, 0},
 		{"unknown number of records", []msg{{seq: 0, records: 2}, {seq: 2, records: 0, unknown: true}, {seq: 9, records: 1}, {seq: 10, records: 1}}, 0, 0},

@@ -12,7 +12,7 @@ import (
 // domain is an observation domain (v9: source id) of an exporter.
 type domain struct{ source, id string }
 
-// exporters has what options data told of each domain.
+// exporters has what options data announced of each domain.
 type exporters struct {
 	rate    map[domain]uint64 // one in how many packets is sampled
 	boot    map[domain]int64  // when the exporter started, in milliseconds
