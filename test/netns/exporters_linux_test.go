@@ -146,6 +146,40 @@ func TestTwoExportersBehindOneAddress(t *testing.T) {
 	}
 }
 
+// TestSoftflowdNetFlow1 has softflowd send NetFlow v1: records are of the packets that
+// were sent, with their size and time. softflowd keeps to itself what has not expired.
+func TestSoftflowdNetFlow1(t *testing.T) {
+	needs.Program(t, "softflowd")
+	l := newLab(t)
+	l.add("collector", "one")
+	l.join("collector", "one", 1500, []string{"10.9.0.1/24"}, []string{"10.9.0.2/24"})
+	p := l.start("collector")
+	stop := l.runAgent("one", softflowd("1"), 1)
+	time.Sleep(time.Second) // until it captures
+	talk := l.talker("one", 11111)
+	began := time.Now().Add(-2*time.Second - 300*time.Millisecond) // v1 writes whole seconds
+	const rounds, packets = 20, 50
+	for range rounds {
+		talk(packets)
+		time.Sleep(200 * time.Millisecond)
+	}
+	ended := time.Now()
+	stop()
+	var sum, octets float64
+	for _, r := range p.stop(p.settled()) {
+		start := time.Unix(int64(r["TimeFlowStart"].(float64)), 0)
+		if r["Type"] != "NETFLOW_V1" || r["SrcPort"] != 11111.0 || r["DstPort"] != 9999.0 || r["SrcAddr"] != "127.0.0.1" ||
+			start.Before(began.Add(-time.Second)) || start.After(ended.Add(time.Second)) {
+			t.Errorf("%v, from %v to %v", r, began, ended)
+		}
+		sum += r["Packets"].(float64)
+		octets += r["Bytes"].(float64)
+	}
+	if sum == 0 || sum > rounds*packets || octets != sum*(20+8+100) {
+		t.Errorf("%v packets of %v bytes, want up to %d of 128 each", sum, octets, rounds*packets)
+	}
+}
+
 // settled waits until no more records come, and returns how many there were.
 func (p *program) settled() int {
 	last, since := -1, time.Now()
