@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -246,6 +247,13 @@ func TestSubstituteValues(t *testing.T) {
 		{name: "rate of an interval", record: []val{{305, uint32(512)}}, want: "SamplingRate=512"},
 		{name: "rate of size and population", record: []val{{304, uint16(3)}, {305, uint32(1)}, {309, uint32(2)}, {310, uint32(512)}}, want: "SamplingRate=256"},
 		{name: "rate of 0 beside another", record: []val{{34, uint32(0)}, {50, uint32(100)}}, want: "SamplingRate=100"},
+		{name: "rate of a probability", record: []val{{4, uint8(6)}, {311, math.Float64bits(0.01)}}, want: "SamplingRate=100"},
+		{name: "rate of a short probability", record: []val{{4, uint8(6)}, {311, math.Float32bits(0.01)}}, want: "SamplingRate=100"},
+		{name: "rate of a probability of 0", record: []val{{4, uint8(6)}, {311, math.Float64bits(0)}}, want: "SamplingRate=0"},
+		{name: "rate of a uniform selector", record: []val{{304, uint16(4)}, {305, uint32(1)}, {311, math.Float64bits(0.01)}}, want: "SamplingRate=100"},
+		{name: "rate of a selector by count", record: []val{{304, uint16(1)}, {305, uint32(1)}, {306, uint32(99)}, {309, uint32(1)}, {310, uint32(7)}}, want: "SamplingRate=100"},
+		{name: "rate of interval and space, rounded", record: []val{{305, uint32(2)}, {306, uint32(5)}}, want: "SamplingRate=4"},
+		{name: "rate of size and population, rounded", record: []val{{309, uint32(2)}, {310, uint32(7)}}, want: "SamplingRate=4"},
 	})
 }
 
