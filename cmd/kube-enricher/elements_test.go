@@ -131,6 +131,12 @@ func TestElementsUsage(t *testing.T) {
 		{"no list", "name: A", ":1: is no list"},
 		{"no element", "- A", ":1: is no element"},
 		{"no YAML", "- {name: A\n- [", ": "},
+		{"a tab in the indentation", "# mine\n- name: A\n\tid: 1000\n  type: uint", ":3: "},
+		{"a tab behind a dash", "# a\ttab\n-\tname: A\n\tid: 1000", ":2: has a tab in its indentation; use spaces"},
+		{"a second document", "- {name: A, id: 1000, type: uint}\n---\n\n- {name: B, id: 1001, type: uint}", ":2: has a second YAML document; give one"},
+		{"an empty second document", "- {name: A, id: 1000, type: uint}\n---\n", ":2: has a second YAML document; give one"},
+		{"a second document behind an end", "- {name: A, id: 1000, type: uint}\n...\n# mine\n---\n- {name: B, id: 1001, type: uint}", ":4: has a second YAML document; give one"},
+		{"no YAML in a second document", "- {name: A, id: 1000, type: uint}\n---\n- [", ": "},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "elements.yaml")
