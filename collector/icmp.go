@@ -56,7 +56,8 @@ func (e *icmpReader) fill(r *flow.Record, rd *recordDecoder, record []byte) {
 	default:
 		return
 	}
-	if !r.HasICMP() {
+	// A code alone is none: goflow2 leaves the type 0 then, which is that of an echo reply.
+	if !r.Extra.HasICMP && m.IcmpType == 0 {
 		icmpFromPort(r)
 	}
 }

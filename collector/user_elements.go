@@ -112,5 +112,22 @@ func ReadsElement(e flow.Element) bool {
 		}
 	}
 	_, pair := textPairs[e.ID]
-	return pair || e.ID == ieEthernetType || e.ID == ieApplicationID || e.ID == ieApplicationDescription
+	return pair || readInPlace(e.ID)
+}
+
+// readInPlace reports whether the collector itself makes a field of one of IANA's elements
+// that neither goflow2 reads nor a row of the fields' table has.
+func readInPlace(id uint16) bool {
+	switch id {
+	case ieEthernetType, ieApplicationID, ieApplicationDescription,
+		ieFlowStartSysUpTime, ieFlowEndSysUpTime,
+		ieObservationTimeSeconds, ieObservationTimeMilliseconds, ieObservationTimeMicroseconds, ieObservationTimeNanoseconds,
+		ieSamplingInterval, ieSamplerRandomInterval,
+		ieSourceIPv4Prefix, ieDestinationIPv4Prefix, ieSourceIPv6Prefix, ieDestinationIPv6Prefix,
+		ieDot1qVLANID, iePostDot1qVLANID,
+		ieInitiatorOctets, ieResponderOctets, ieInitiatorPackets, ieResponderPackets,
+		ieIPHeaderPacketSection, ieDataLinkFrameSection, ieLayer2SegmentID:
+		return true
+	}
+	return id >= ieMPLSTopLabelStackSection && id <= ieMPLSLabelStackSection10
 }

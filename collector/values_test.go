@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -134,6 +135,9 @@ func TestICMPValues(t *testing.T) {
 		{name: "announced type beside the port", record: with(v4(ports(0, 0x0800)...), val{32, uint16(0x0303)}), want: "IcmpType=3 IcmpCode=3"},
 		{name: "announced echo reply beside the port", record: with(v4(ports(0, 0x0800)...), val{32, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName=Echo-Reply"},
 		{name: "code without type", record: v4(append(ports(0, 0x0800), val{177, uint8(0)})...), want: "IcmpType=8 IcmpCode=0 IcmpName=Echo"},
+		{name: "code without type beside the port", record: v4(append(ports(0, 0x0301), val{177, uint8(1)})...), want: "IcmpType=3 IcmpCode=1 IcmpName=Destination-Unreachable"},
+		{name: "code without type of ICMPv6 beside the port", record: v6(append(ports(0, 0x0104), val{179, uint8(4)})...), want: "IcmpType=1 IcmpCode=4 IcmpName=Destination-Unreachable"},
+		{name: "code beside a type of 0 and the port", record: v4(append(ports(0, 0x0301), val{176, uint8(0)}, val{177, uint8(1)})...), want: "IcmpType=0 IcmpCode=1"},
 		{name: "only the other family's element", record: v4(append(ports(0, 0x0800), val{139, uint16(0)})...), want: "IcmpType=8 IcmpCode=0 IcmpName=Echo"},
 		{name: "only the other family's element, no port", record: v4(val{139, uint16(0)}), want: "IcmpType=0 IcmpCode=0 IcmpName="},
 		{name: "both families, IPv4", record: v4(val{32, uint16(0x0800)}, val{139, uint16(0)}), want: "IcmpType=8 IcmpCode=0 IcmpName=Echo"},
@@ -246,6 +250,13 @@ func TestSubstituteValues(t *testing.T) {
 		{name: "rate of an interval", record: []val{{305, uint32(512)}}, want: "SamplingRate=512"},
 		{name: "rate of size and population", record: []val{{304, uint16(3)}, {305, uint32(1)}, {309, uint32(2)}, {310, uint32(512)}}, want: "SamplingRate=256"},
 		{name: "rate of 0 beside another", record: []val{{34, uint32(0)}, {50, uint32(100)}}, want: "SamplingRate=100"},
+		{name: "rate of a probability", record: []val{{4, uint8(6)}, {311, math.Float64bits(0.01)}}, want: "SamplingRate=100"},
+		{name: "rate of a short probability", record: []val{{4, uint8(6)}, {311, math.Float32bits(0.01)}}, want: "SamplingRate=100"},
+		{name: "rate of a probability of 0", record: []val{{4, uint8(6)}, {311, math.Float64bits(0)}}, want: "SamplingRate=0"},
+		{name: "rate of a uniform selector", record: []val{{304, uint16(4)}, {305, uint32(1)}, {311, math.Float64bits(0.01)}}, want: "SamplingRate=100"},
+		{name: "rate of a selector by count", record: []val{{304, uint16(1)}, {305, uint32(1)}, {306, uint32(99)}, {309, uint32(1)}, {310, uint32(7)}}, want: "SamplingRate=100"},
+		{name: "rate of interval and space, rounded", record: []val{{305, uint32(2)}, {306, uint32(5)}}, want: "SamplingRate=4"},
+		{name: "rate of size and population, rounded", record: []val{{309, uint32(2)}, {310, uint32(7)}}, want: "SamplingRate=4"},
 	})
 }
 

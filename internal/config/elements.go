@@ -84,15 +84,14 @@ func parseElements(data []byte, taken map[string]bool) ([]flow.ExtraElement, err
 	case errors.Is(err, io.EOF):
 		return nil, nil // nothing but comments
 	case err != nil:
-		text := err.Error()
-		if m := yamlLine.FindStringSubmatch(text); m != nil {
-			line, _ := strconv.Atoi(m[1])
-			return nil, &lineError{line, text[len(m[0]):] + "; give " + elementExample}
-		}
-		return nil, fmt.Errorf("%s; give %s", strings.TrimPrefix(text, "yaml: "), elementExample)
+		return nil, elementsError(err, data)
 	}
-	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
-		return nil, errors.New("has more than one YAML document; give one")
+	switch err := dec.Decode(&more); {
+	case errors.Is(err, io.EOF):
+	case err != nil:
+		return nil, elementsError(err, data)
+	default:
+		return nil, atLine(&more, "has a second YAML document; give one")
 	}
 	root := doc.Content[0]
 	if root.Kind == yaml.ScalarNode && root.ShortTag() == "!!null" {
@@ -126,6 +125,25 @@ func parseElements(data []byte, taken map[string]bool) ([]flow.ExtraElement, err
 		elements = append(elements, e)
 	}
 	return elements, nil
+}
+
+// elementsError returns an error of YAML with its line. Of tabs the YAML library names
+// the wrong line, or none.
+func elementsError(err error, data []byte) error {
+	text := err.Error()
+	if strings.Contains(text, "tab character") || strings.Contains(text, "cannot start any token") {
+		for i, line := range strings.Split(string(data), "\n") {
+			rest := strings.TrimLeft(line, " -")
+			if strings.HasPrefix(rest, "\t") {
+				return &lineError{i + 1, "has a tab in its indentation; use spaces"}
+			}
+		}
+	}
+	if m := yamlLine.FindStringSubmatch(text); m != nil {
+		line, _ := strconv.Atoi(m[1])
+		return &lineError{line, text[len(m[0]):] + "; give " + elementExample}
+	}
+	return fmt.Errorf("%s; give %s", strings.TrimPrefix(text, "yaml: "), elementExample)
 }
 
 // parseElement reads one element of the list, and where its values are.
