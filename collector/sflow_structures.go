@@ -222,7 +222,8 @@ func (s *sampleReader) extendedRouter(b []byte) bool {
 }
 
 // extendedGateway reads what BGP knows of the packet's way. The path has one segment
-// or several, of sequences and sets of numbers (RFC 4271, 4.3).
+// or several, of sequences and sets of numbers (RFC 4271, 4.3). The numbers are copied
+// once the whole structure is known to be there: the room may be that of another one.
 func (s *sampleReader) extendedGateway(b []byte) bool {
 	be := binary.BigEndian
 	hop, b, ok := sflowAddress(b)
@@ -232,21 +233,26 @@ func (s *sampleReader) extendedGateway(b []byte) bool {
 	as, srcAS := be.Uint32(b), be.Uint32(b[4:])
 	segments := be.Uint32(b[12:])
 	b = b[16:]
-	path := s.headers.path[:0]
-	for ; segments > 0; segments-- {
-		if len(b) < 8 {
+	rest := b
+	for range segments {
+		if len(rest) < 8 {
 			return false
 		}
-		if path, b, ok = numbers(path, b[4:]); !ok {
+		if _, rest, ok = numberList(rest[4:]); !ok {
 			return false
 		}
 	}
-	s.headers.path = path
-	communities, b, ok := numbers(s.headers.communities[:0], b)
-	if !ok || len(b) < 4 { // the local preference
+	list, rest, ok := numberList(rest)
+	if !ok || len(rest) < 4 { // the local preference
 		return false
 	}
-	s.headers.communities = communities
+	communities := appendNumbers(s.headers.communities[:0], list)
+	path := s.headers.path[:0]
+	for range segments {
+		list, b, _ = numberList(b[4:])
+		path = appendNumbers(path, list)
+	}
+	s.headers.path, s.headers.communities = path, communities
 
 	m := s.m
 	m.BgpNextHop, m.AsPath, m.BgpCommunities = hop, path, communities
@@ -260,20 +266,24 @@ func (s *sampleReader) extendedGateway(b []byte) bool {
 	return true
 }
 
-// numbers appends the numbers of a list, which begins with their count, and returns
-// what follows it.
-func numbers(to []uint32, b []byte) (all []uint32, rest []byte, ok bool) {
+// numberList returns the bytes of a list of numbers, which begins with their count,
+// and what follows it.
+func numberList(b []byte) (list, rest []byte, ok bool) {
 	if len(b) < 4 {
-		return to, nil, false
+		return nil, nil, false
 	}
 	n := binary.BigEndian.Uint32(b)
 	b = b[4:]
 	if uint64(n) > uint64(len(b)/4) {
-		return to, nil, false
+		return nil, nil, false
 	}
-	for range n {
-		to = append(to, binary.BigEndian.Uint32(b))
-		b = b[4:]
+	return b[:4*n], b[4*n:], true
+}
+
+// appendNumbers appends the numbers of a list.
+func appendNumbers(to []uint32, list []byte) []uint32 {
+	for ; len(list) >= 4; list = list[4:] {
+		to = append(to, binary.BigEndian.Uint32(list))
 	}
-	return to, b, true
+	return to
 }

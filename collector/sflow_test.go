@@ -134,6 +134,33 @@ func TestStructures(t *testing.T) {
 	}
 }
 
+// TestGateways has samples with two gateway structures. One that is malformed does not
+// touch what the other has set.
+func TestGateways(t *testing.T) {
+	hop := be(uint32(1), ip4)
+	show := func(r *flow.Record) string { return fmt.Sprint(r.Msg.AsPath, r.Msg.BgpCommunities) }
+	good := gateway(hop, 9, 9, 9, 1, 2, 2, 4, 5, 2, 1, 2, 100)
+	for _, test := range []struct {
+		name  string
+		other []byte
+		want  string // of the good one, then the other
+	}{
+		{"cut in the communities", gateway(hop, 9, 9, 9, 1, 2, 2, 1, 2, 2, 7), "[4 5] [1 2]"},
+		{"cut behind the communities", gateway(hop, 9, 9, 9, 1, 2, 2, 1, 2, 2, 7, 8), "[4 5] [1 2]"},
+		{"cut in the second segment", gateway(hop, 9, 9, 9, 2, 2, 2, 1, 2, 2, 2, 3), "[4 5] [1 2]"},
+		{"good, too", gateway(hop, 9, 9, 9, 1, 2, 1, 3, 1, 7, 100), "[3] [7]"},
+	} {
+		got, _ := decodeAll(t, show, sflowMessage(flowSample(1, 2, sampled, good, test.other)))
+		if !slices.Equal(got, []string{test.want}) {
+			t.Errorf("%s: %q, want %s", test.name, got, test.want)
+		}
+		got, _ = decodeAll(t, show, sflowMessage(flowSample(1, 2, sampled, test.other, good)))
+		if !slices.Equal(got, []string{"[4 5] [1 2]"}) {
+			t.Errorf("%s, before the good one: %q", test.name, got)
+		}
+	}
+}
+
 // TestStructuresEnd has samples whose list of structures ends otherwise than it says.
 func TestStructuresEnd(t *testing.T) {
 	router := structure(1002, uint32(1), ip4, uint32(24), uint32(25))
