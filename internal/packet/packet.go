@@ -264,10 +264,10 @@ func (w *Walker) snap(l *Layer) bool {
 
 // mpls reads label stack entries up to the bottom of the stack, whatever labels
 // they have: those up to 15 have meanings of their own (RFC 3032, 2.1; RFC 6790),
-// and none of them ends a stack. What follows has no type; its first four bits tell
-// IPv4 and IPv6. Else it may be an Ethernet frame, behind the control word of a
-// pseudowire (RFC 4385, 3) or without one, if the EtherType is known where it would
-// be: pseudowires carry other things, too.
+// and none of them ends a stack. What follows has no type; its first four bits say
+// IPv4 and IPv6, if the header is a likely one. Else it may be an Ethernet frame, behind
+// the control word of a pseudowire (RFC 4385, 3) or without one, if the EtherType is
+// known where it would be: pseudowires carry other things, too.
 func (w *Walker) mpls(l *Layer) {
 	n := 0
 	for bottom := false; !bottom; {
@@ -279,10 +279,10 @@ func (w *Walker) mpls(l *Layer) {
 		n += 4
 	}
 	switch rest := w.rest[n:]; {
-	case len(rest) > 0 && rest[0]>>4 == 4 && rest[0] >= 0x45: // a header has 20 bytes at least
+	case isIPv4(rest):
 		w.cut(l, MPLS, n)
 		w.follow(l, EtherIPv4)
-	case len(rest) > 0 && rest[0]>>4 == 6:
+	case len(rest) > 0 && rest[0]>>4 == 6 && !isFrameNotIPv6(rest):
 		w.cut(l, MPLS, n)
 		w.follow(l, EtherIPv6)
 	case len(rest) >= 4 && rest[0]>>4 == 0 && isFrame(rest[4:]):
@@ -295,6 +295,57 @@ func (w *Walker) mpls(l *Layer) {
 		w.cut(l, MPLS, n)
 		w.next = nothing
 	}
+}
+
+// isIPv4 reports whether b likely begins with an IPv4 header, as far as it is there. A
+// frame whose destination begins with 0x45 does not: its length or its checksum is wrong.
+// A checksum of 0 is one that the network card was to fill in.
+func isIPv4(b []byte) bool {
+	if len(b) == 0 || b[0] < 0x45 || b[0] > 0x4f { // a header has 20 bytes at least
+		return false
+	}
+	n := 4 * int(b[0]&0xf)
+	if len(b) >= 4 && int(binary.BigEndian.Uint16(b[2:])) < n {
+		return false
+	}
+	if len(b) < n || b[10] == 0 && b[11] == 0 {
+		return true
+	}
+	sum := uint32(0)
+	for i := 0; i < n; i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	return sum>>16+sum&0xffff == 0xffff // RFC 1071; a second carry would leave less
+}
+
+// isFrameNotIPv6 reports whether b, whose first four bits are those of IPv6, rather
+// begins with a frame. IPv6 has no checksum, so the frame must have an EtherType where
+// IPv6 has the middle of an address, and either there is IP behind that, or IPv6 would
+// have no payload or a protocol that is not walked.
+func isFrameNotIPv6(b []byte) bool {
+	if !isFrame(b) {
+		return false
+	}
+	switch payload := b[14:]; binary.BigEndian.Uint16(b[12:]) {
+	case EtherIPv4:
+		if len(payload) >= 20 && isIPv4(payload) {
+			return true
+		}
+	case EtherIPv6:
+		if len(payload) >= 8 && payload[0]>>4 == 6 && isWalked(payload[6]) {
+			return true
+		}
+	}
+	return b[4] == 0 && b[5] == 0 || !isWalked(b[6])
+}
+
+// isWalked reports whether a protocol is one that is walked in IPv6.
+func isWalked(proto uint8) bool {
+	switch proto {
+	case ProtoTCP, ProtoUDP, ProtoICMPv6, ProtoIPv4, ProtoIPv6, ProtoGRE:
+		return true
+	}
+	return IsExtension(proto)
 }
 
 // isFrame reports whether b begins with an Ethernet frame of a type that is known

@@ -70,6 +70,57 @@ func TestPackets(t *testing.T) {
 	}
 }
 
+// TestBehindLabels has what may follow a label stack, and begin as IP does.
+func TestBehindLabels(t *testing.T) {
+	ip4 := packettest.IPv4(6, 0, nil, packettest.TCP())
+	ip6 := packettest.IPv6(6, packettest.TCP())
+	// customer is a frame from and to addresses that begin as given.
+	customer := func(dst, src string, etype int, payload []byte) []byte {
+		b := packettest.Ethernet(etype, payload)
+		copy(b, dst)
+		copy(b[6:], src)
+		return b
+	}
+	set := func(b []byte, at int, v ...byte) []byte {
+		b = bytes.Clone(b)
+		copy(b[at:], v)
+		return b
+	}
+	const (
+		v4    = "192.0.2.1>198.51.100.1 vlans= labels=99 ports=1234>443 flags=0x18 icmp="
+		v4Cut = "192.0.2.1>198.51.100.1 vlans= labels=99 ports= flags= icmp="
+		v6    = "2001:db8::1>2001:db8::2 vlans= labels=99 ports=1234>443 flags=0x18 icmp="
+		none  = "> vlans= labels=99 ports= flags= icmp="
+	)
+	for name, test := range map[string]struct {
+		payload []byte
+		want    string
+	}{
+		"IPv4":                                 {ip4, v4},
+		"IPv4 cut":                             {ip4[:20], v4Cut},
+		"IPv4 cut in the options":              {packettest.IPv4(6, 0, make([]byte, 8))[:24], v4Cut},
+		"IPv4 with options":                    {packettest.IPv4(6, 0, make([]byte, 8), packettest.TCP()), v4},
+		"IPv4 without a checksum":              {set(ip4, 10, 0, 0), v4},
+		"IPv4 of a wrong checksum":             {set(ip4, 10, 1, 2), none},
+		"IPv4 shorter than its header":         {set(ip4, 2, 0, 19, 0, 7, 0, 0, 64, 6, 0, 0), none},
+		"IPv6":                                 {ip6, v6},
+		"IPv6 whose address looks like a type": {set(ip6, 12, 8, 0), "2001:db8:800::1>2001:db8::2 vlans= labels=99 ports=1234>443 flags=0x18 icmp="},
+		"frame, address like IPv4":             {customer("\x45\x00\x00\x00\x00\x02", "\x02", 0x0800, ip4), v4},
+		"frame, address like IPv4 of a length": {customer("\x45\x00\x00\x40\x00\x02", "\x02", 0x0800, ip4), v4},
+		"frame of IPv6, address like IPv4":     {customer("\x48\x5b\x39\x40\x00\x02", "\x02", 0x86dd, ip6), v6},
+		"frame, address like IPv6":             {customer("\x60\x00\x00\x00\x00\x02", "\x02", 0x0800, ip4), v4},
+		"frame of IPv6, address like IPv6":     {customer("\x60\x00\x00\x00\x00\x02", "\x02", 0x86dd, ip6), v6},
+		"frame, addresses like IPv6":           {customer("\x60\x00\x00\x00\x00\x02", "\x00\x1b", 0x0800, ip4), v4},
+		"frame of IPv6, addresses like IPv6":   {customer("\x60\x00\x00\x00\x00\x02", "\x00\x1b", 0x86dd, ip6), v6},
+		"frame of STP, address like IPv4":      {customer("\x45\x00\x00\x00\x00\x02", "\x02", 38, make([]byte, 38)), none},
+	} {
+		frame := packettest.Ethernet(0x8847, packettest.Label(99, true), test.payload)
+		if got := read(frame); got != test.want {
+			t.Errorf("%s: %s, want %s", name, got, test.want)
+		}
+	}
+}
+
 // askTshark writes what tshark reads of the packets.
 func askTshark(t *testing.T) {
 	t.Helper()
