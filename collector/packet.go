@@ -58,9 +58,9 @@ func (h *headerReader) readIP(data []byte) {
 
 // frameSection reads dataLinkFrameSection (IE 315): what a frame begins with. Where
 // the record has no counters, they are one packet, and the length of the section, as
-// in goflow2.
+// in goflow2. One of zeros is no frame.
 func (h *headerReader) frameSection(data []byte) {
-	if len(data) == 0 {
+	if allZero(data) {
 		return
 	}
 	h.read(packet.Frame(data))
@@ -168,9 +168,11 @@ func mac(b []byte) uint64 {
 	return uint64(binary.BigEndian.Uint16(b))<<32 | uint64(binary.BigEndian.Uint32(b[2:]))
 }
 
+// ethernet reads the addresses of a frame. Where both are 0, those of elements or of
+// other structures stay.
 func (h *headerReader) ethernet(l *packet.Layer) {
 	h.list(l.Whole, flowpb.FlowMessage_Ethernet, 14)
-	if l.Whole && !h.inner && !h.ether {
+	if l.Whole && !h.inner && !h.ether && !allZero(l.Header[:12]) {
 		h.m.DstMac, h.m.SrcMac = mac(l.Header), mac(l.Header[6:])
 	}
 	h.ether = true

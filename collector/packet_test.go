@@ -232,6 +232,31 @@ func TestIPSection(t *testing.T) {
 	}
 }
 
+// TestZeroFrame has sections of frames that are all zeros, or whose addresses are. They
+// leave the addresses of the elements.
+func TestZeroFrame(t *testing.T) {
+	const src, dst = "\x02\x00\x00\x00\x00\x21", "\x02\x00\x00\x00\x00\x22"
+	show := func(r *flow.Record) string {
+		return fmt.Sprintf("%s %012x %012x", tuple(r), r.Msg.SrcMac, r.Msg.DstMac)
+	}
+	frame := packettest.Ethernet(0x0800, packettest.IPv4(17, 0, nil, packettest.UDP()))
+	noMacs := slices.Concat(make([]byte, 12), frame[12:])
+	for name, test := range map[string]struct {
+		section []byte
+		want    string
+	}{
+		"all zeros":      {make([]byte, 60), "192.0.2.7  0 0 0 0 0 020000000021 020000000022"},
+		"addresses of 0": {noMacs, "192.0.2.1 198.51.100.1 5353 53 17 42 1 020000000021 020000000022"},
+		"addresses":      {frame, "192.0.2.1 198.51.100.1 5353 53 17 42 1 020000000011 020000000012"},
+	} {
+		fields := []ie{{8, 4, 0}, {56, 6, 0}, {80, 6, 0}, {315, uint16(len(test.section)), 0}}
+		got, _ := decodeAll(t, show, ipfixMessage(0, 1, set(2, templateRecord(256, fields...)), set(256, be(ip4, src, dst, test.section))))
+		if !slices.Equal(got, []string{test.want}) {
+			t.Errorf("%s: %q, want %s", name, got, test.want)
+		}
+	}
+}
+
 // TestSectionBesideElements has sections in records whose elements tell the same, or
 // that are of two directions.
 func TestSectionBesideElements(t *testing.T) {

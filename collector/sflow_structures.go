@@ -145,7 +145,7 @@ func (s *sampleReader) sampledEthernet(b []byte) bool {
 }
 
 // sampledIP reads an IP packet's length, ends, TCP flags and type of service.
-// addr is the length of an address.
+// addr is the length of an address. Where both are 0, what is known of others stays.
 func (s *sampleReader) sampledIP(b []byte, etype uint32, addr int) bool {
 	if len(b) < 24+2*addr {
 		return false
@@ -153,6 +153,9 @@ func (s *sampleReader) sampledIP(b []byte, etype uint32, addr int) bool {
 	be := binary.BigEndian
 	s.packet = true
 	m := s.m
+	if len(m.SrcAddr) > 0 && allZero(b[8:8+2*addr]) {
+		return true
+	}
 	m.Etype = etype
 	if n := be.Uint32(b); n > 0 {
 		m.Bytes = uint64(n)

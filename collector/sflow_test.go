@@ -236,6 +236,12 @@ func TestSampledStructures(t *testing.T) {
 		{"IPv4, Ethernet with a tag", [][]byte{v4, structure(2, padded[8:28], uint32(0x8100))}, ipv4 + macs},
 		{"header, Ethernet", [][]byte{sampled, padded}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs 020000000011 020000000012"},
 		{"Ethernet, header", [][]byte{padded, sampled}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs 020000000011 020000000012"},
+		{"header, zeros for IPv4", [][]byte{sampled, structure(3, make([]byte, 32))}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs 020000000011 020000000012"},
+		{"zeros for IPv4, header", [][]byte{structure(3, make([]byte, 32)), sampled}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs 020000000011 020000000012"},
+		{"header, zeros for IPv6", [][]byte{sampled, structure(4, make([]byte, 56))}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs 020000000011 020000000012"},
+		{"IPv4, zeros for IPv6", [][]byte{v4, structure(4, make([]byte, 56))}, ipv4 + none},
+		{"Ethernet, header without addresses", [][]byte{padded, rawHeader(1, 100, slices.Concat(make([]byte, 12), sampled[36:]))}, "192.0.2.1 198.51.100.1 1234 443 6 100 1 flags 0x18 tos 0 etype 0x800 macs " + macs},
+		{"zeros for IPv4 alone", [][]byte{structure(3, make([]byte, 32))}, "0.0.0.0 0.0.0.0 0 0 0 0 1 flags 0x0 tos 0 etype 0x800 macs " + none},
 	} {
 		for _, sample := range [][]byte{flowSample(1, 2, test.structures...), expandedSample(0, 1, 0, 2, test.structures...), discarded(1, 2, 300, test.structures...)} {
 			got, _ := decodeAll(t, show, sflowMessage(sample))
