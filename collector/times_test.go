@@ -38,6 +38,18 @@ func TestTimeValues(t *testing.T) {
 		{name: "observation beside a start", record: []val{{323, testMillis}, {152, testMillis - 10_000}}, want: "TimeFlowStartNs=1699999990000000000 TimeFlowEndNs=0 ObservationTimeNs=1700000000000000000"},
 		{name: "observation of 0", record: []val{{323, uint64(0)}, {4, uint8(6)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0 ObservationTimeNs=0"},
 		{name: "observation of 0 microseconds", record: []val{{324, uint64(0)}, {4, uint8(6)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0 ObservationTimeNs=0"},
+		{name: "duration beside an end of 0", record: []val{{152, testMillis - 10_000}, {153, uint64(0)}, {161, uint32(9000)}}, want: end},
+		{name: "duration beside a start of 0", record: []val{{152, uint64(0)}, {153, testMillis - 1000}, {161, uint32(9000)}}, want: end},
+		{name: "duration beside an end of 0 in NTP's format", record: []val{{152, testMillis - 10_000}, {155, uint64(0)}, {161, uint32(9000)}}, want: end},
+		{name: "duration and a start of 0", record: []val{{152, uint64(0)}, {161, uint32(5000)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0"},
+		{name: "duration and times of 0", record: []val{{152, uint64(0)}, {153, uint64(0)}, {161, uint32(5000)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0"},
+		{name: "absolute times, milliseconds of 0", record: []val{{150, testExport - 10}, {151, testExport - 1}, {152, uint64(0)}, {153, uint64(0)}}, want: end},
+		{name: "absolute times, seconds of 0", record: []val{{150, uint32(0)}, {151, uint32(0)}, {152, testMillis - 10_000}, {153, testMillis - 1000}}, want: end},
+		{name: "absolute times, two in NTP's format, one 0", record: []val{{154, uint64(0)}, {156, (uint64(testExport-10) + 2208988800) << 32}, {153, testMillis - 1000}}, want: end},
+		{name: "uptime of 0 beside absolute times", record: []val{{22, uint32(0)}, {21, uint32(0)}, {152, testMillis - 10_000}, {153, testMillis - 1000}}, want: end},
+		{name: "uptime of 0 alone", record: []val{{22, uint32(0)}, {21, uint32(59_000)}}, want: "TimeFlowStartNs=1699999940000000000 TimeFlowEndNs=1699999999000000000", only: 9},
+		{name: "uptime beside absolute times of 0", record: []val{{152, uint64(0)}, {153, uint64(0)}, {22, uint32(50_000)}, {21, uint32(59_000)}, {160, testMillis - 60_000}}, want: end},
+		{name: "observation beside times of 0", record: []val{{152, uint64(0)}, {153, uint64(0)}, {323, testMillis}}, want: "TimeFlowStartNs=1700000000000000000 TimeFlowEndNs=1700000000000000000"},
 		{name: "several starts, one 0", record: []val{{152, testMillis - 10_000}, {150, uint32(0)}, {153, uint64(0)}, {151, testExport - 1}}, want: end, only: 10},
 	})
 }
