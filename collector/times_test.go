@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -98,5 +100,53 @@ func TestFixedFormats(t *testing.T) {
 				t.Error("not announced from other payloads in a capture")
 			}
 		})
+	}
+}
+
+// TestNetFlow1Length reads NetFlow v1 whose length does not fit its count. Records must
+// be right or missing, never made of the bytes of two.
+func TestNetFlow1Length(t *testing.T) {
+	records := func(n, recordLen int, pad byte) []byte {
+		var b []byte
+		for i := range n {
+			r := append(v1Record(uint16(40000+i)), make([]byte, recordLen-48)...)
+			r[37] = pad
+			b = append(b, r...)
+		}
+		return b
+	}
+	for _, tc := range []struct {
+		name             string
+		count, n, length int // by the header, and of the records that are there
+		cut              int // bytes at the end
+		pad              byte
+		want             int
+	}{
+		{"52 bytes, cut by 1", 24, 24, 52, 1, 0, 23},
+		{"52 bytes, cut by 51", 24, 24, 52, 51, 0, 23},
+		{"48 bytes, cut by 1", 24, 24, 48, 1, 0, 23},
+		{"52 bytes, count too high", 24, 20, 52, 0, 0, 20},
+		{"52 bytes, count too low", 10, 20, 52, 0, 0, 10},
+		{"48 bytes, count too high", 24, 20, 48, 0, 0, 20},
+		{"48 bytes, count too low", 10, 20, 48, 0, 0, 10},
+		{"two of 52 bytes, cut by 1", 2, 2, 52, 1, 0, 1},
+		{"two of 48 bytes, cut by 1", 2, 2, 48, 1, 0, 1},
+		{"52 bytes, padding that is not 0", 24, 24, 52, 1, 1, 1},
+		{"48 bytes, padding that is not 0", 24, 24, 48, 1, 1, 1},
+		{"48 bytes, padding that is not 0, not cut", 24, 24, 48, 0, 1, 24},
+		{"one that is cut", 1, 1, 48, 1, 0, 0},
+	} {
+		b := v1Message(tc.count, records(tc.n, tc.length, tc.pad))
+		got, m := decodeAll(t, tuple, b[:len(b)-tc.cut])
+		var want []string
+		for i := range tc.want {
+			want = append(want, strings.Replace(basicTuple, "40000", fmt.Sprint(40000+i), 1))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %q\nwant %q", tc.name, got, want)
+		}
+		if n := m.drops[dropMalformed].Load(); (n == 1) != (tc.want != tc.count) {
+			t.Errorf("%s: %d malformed", tc.name, n)
+		}
 	}
 }
