@@ -161,14 +161,18 @@ func (d *Decoder) padding(id uint16, b []byte, h *header) int {
 	if t == nil {
 		return -1
 	}
-	for len(b) >= t.tmpl.minLen && !allZero(b) { // as decodeRecords has it
+	tail := len(b) // as in decodeRecords
+	for tail > 0 && b[tail-1] == 0 {
+		tail--
+	}
+	for len(b) >= t.tmpl.minLen && tail > 0 {
 		n := t.locate(b)
 		if n == 0 {
 			break
 		}
-		b = b[n:]
+		b, tail = b[n:], tail-n
 	}
-	if !allZero(b) {
+	if tail > 0 {
 		return -1
 	}
 	return len(b)
