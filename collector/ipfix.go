@@ -75,13 +75,24 @@ func (d *Decoder) ipfix(b []byte) bool {
 
 // sets decodes the sets of a NetFlow v9 or IPFIX message. It decodes each set by
 // itself: a bad one is counted, and the others are used. The last behind bytes of b
-// are behind the message. Only a set that begins before them may reach into them:
-// exporters that do not count the padding of their last set in the message's length
-// count it in the set's. sets returns false if nothing could be made of the message.
+// are behind the message. A set that begins before them may reach into them: exporters
+// that do not count the padding of their sets in the message's length count it in the
+// sets'. Those that begin behind the message are used only if padding explains all of
+// what is there. sets returns false if nothing could be made of the message.
 func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 	good, bad := 0, 0
-	for len(b)-behind >= 4 {
+	end := behind     // where the message ends by its length, from the end of b
+	accepted := false // the sets behind it are used
+	for len(b) > behind && len(b) >= 4 {
 		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
+		if len(b) <= end && !accepted {
+			if accepted = d.paddingOf(b, h) == behind; !accepted {
+				break
+			}
+		}
+		if len(b)-end < 4 && (length < 4 || length > len(b) || id < templateSetID) {
+			break // no set, but padding and what is behind it
+		}
 		if id == 0 && length == 0 && allZero(b[:len(b)-behind]) {
 			break // a tail of zeros
 		}
@@ -108,8 +119,63 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 			bad++
 			d.recordsCounted = false
 		}
+		if behind > 0 && id >= minTemplateID {
+			// The message really ends so much later.
+			behind = max(behind-max(d.padding(id, content, h), 0), 0)
+		}
 	}
 	return d.countBadSets(good, bad)
+}
+
+// paddingOf returns how many bytes of padding the sets of IPFIX in b have, -1 if b is
+// not made of whole sets, or of one whose template is not known.
+func (d *Decoder) paddingOf(b []byte, h *header) int {
+	n := 0
+	for len(b) > 0 {
+		if len(b) < 4 {
+			return -1
+		}
+		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
+		if length < 4 || length > len(b) {
+			return -1
+		}
+		switch {
+		case id >= minTemplateID:
+			padding := d.padding(id, b[4:length], h)
+			if padding < 0 {
+				return -1
+			}
+			n += padding
+		case id != templateSetID && id != optionsTemplateSetID:
+			return -1
+		}
+		b = b[length:]
+	}
+	return n
+}
+
+// padding returns how many bytes of padding a data set has, -1 if its template is not
+// known or something else follows its records.
+func (d *Decoder) padding(id uint16, b []byte, h *header) int {
+	t, _ := d.bind(templateKey{h.domain, h.version, id}, len(b))
+	if t == nil {
+		return -1
+	}
+	tail := len(b) // as in decodeRecords
+	for tail > 0 && b[tail-1] == 0 {
+		tail--
+	}
+	for len(b) >= t.tmpl.minLen && tail > 0 {
+		n := t.locate(b)
+		if n == 0 {
+			break
+		}
+		b, tail = b[n:], tail-n
+	}
+	if tail > 0 {
+		return -1
+	}
+	return len(b)
 }
 
 // dataSet decodes a data set, or keeps it until its template comes. It returns

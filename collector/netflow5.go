@@ -31,16 +31,48 @@ func (d *Decoder) netflow1(b []byte) bool {
 	if len(b) < netflow1HeaderLen {
 		return false
 	}
-	return d.fixedRecords(b, protoNetFlow1, netflow1HeaderLen, netflow1RecordLenOf(b))
+	recordLen := netflow1RecordLenOf(b)
+	if recordLen == 0 { // only where the first record is can be known
+		recordLen = netflow1RecordLen
+		b = b[:netflow1HeaderLen+recordLen]
+	}
+	return d.fixedRecords(b, protoNetFlow1, netflow1HeaderLen, recordLen)
 }
 
-// netflow1RecordLenOf returns the length of the records of a v1 datagram, which its
-// own length tells.
+// netflow1RecordLenOf returns the length of the records of a v1 datagram. Its own length
+// says it, or if that does not fit the count, the records' padding. It returns 0 if
+// there are several records of which neither says it.
 func netflow1RecordLenOf(b []byte) int {
-	if len(b)-netflow1HeaderLen == int(binary.BigEndian.Uint16(b[2:]))*netflow1LongRecordLen {
+	count, records := int(binary.BigEndian.Uint16(b[2:])), b[netflow1HeaderLen:]
+	switch len(records) {
+	case count * netflow1LongRecordLen:
+		return netflow1LongRecordLen
+	case count * netflow1RecordLen:
+		return netflow1RecordLen
+	}
+	if min(count, len(records)/netflow1RecordLen) < 2 {
+		return netflow1RecordLen
+	}
+	short, long := netflow1Padded(records, count, netflow1RecordLen), netflow1Padded(records, count, netflow1LongRecordLen)
+	switch {
+	case short && !long:
+		return netflow1RecordLen
+	case long && !short:
 		return netflow1LongRecordLen
 	}
-	return netflow1RecordLen
+	return 0
+}
+
+// netflow1Padded reports whether up to count whole records of v1 have zeros where
+// padding is, if they are so long.
+func netflow1Padded(b []byte, count, recordLen int) bool {
+	for range min(count, len(b)/recordLen) {
+		if !allZero(b[36:38]) || !allZero(b[41:recordLen]) {
+			return false
+		}
+		b = b[recordLen:]
+	}
+	return true
 }
 
 func (d *Decoder) netflow5(b []byte) bool {

@@ -12,8 +12,8 @@ type timeElement struct {
 	op extraOp
 }
 
-// The absolute times, which goflow2 reads in IPFIX only. The first one that is
-// there counts.
+// The absolute times, which goflow2 reads in IPFIX only. The first one that is not 0
+// counts.
 var (
 	startTimes = []timeElement{{ieFlowStartMilliseconds, opStartMillis}, {ieFlowStartSeconds, opStartSeconds},
 		{ieFlowStartMicroseconds, opStartNTP}, {ieFlowStartNanoseconds, opStartNTP}}
@@ -28,90 +28,72 @@ var (
 // from the exporter's boot, absolute ones in NetFlow v9, durations, and times of
 // observation.
 func (c *compiler) addTimes() {
-	d := &c.direction
-	boot := c.lastOf(ieSystemInitTimeMilliseconds)
-	if !d.hasStart && c.addUptime(opStartUptime, ieFlowStartSysUpTime, boot) {
-		d.hasStart = c.version == 9
-	}
-	if !d.hasEnd && c.addUptime(opEndUptime, ieFlowEndSysUpTime, boot) {
-		d.hasEnd = c.version == 9
-	}
 	if c.version == 9 {
-		d.hasStart = c.addTime(d.hasStart, startTimes)
-		d.hasEnd = c.addTime(d.hasEnd, endTimes)
+		c.addAbsolute(startTimes)
+		c.addAbsolute(endTimes)
 	}
-	if !d.hasStart || !d.hasEnd {
-		if i := c.lastOf(ieFlowDurationMicroseconds); i >= 0 {
-			c.addExtra(extraField{op: opDurationMicros}, int(i))
-		}
-		if i := c.lastOf(ieFlowDurationMilliseconds); i >= 0 {
-			c.addExtra(extraField{op: opDurationMillis}, int(i))
-		}
+	boot := c.lastOf(ieSystemInitTimeMilliseconds)
+	c.addUptime(opStartUptime, ieFlowStartSysUpTime, boot)
+	c.addUptime(opEndUptime, ieFlowEndSysUpTime, boot)
+	if i := c.lastOf(ieFlowDurationMicroseconds); i >= 0 {
+		c.addExtra(extraField{op: opDurationMicros}, int(i))
+	}
+	if i := c.lastOf(ieFlowDurationMilliseconds); i >= 0 {
+		c.addExtra(extraField{op: opDurationMillis}, int(i))
 	}
 	for _, t := range observationTimes {
 		if i := c.lastOf(t.id); i >= 0 {
-			d.extra = append(d.extra, extraField{op: t.op, index: uint16(i), other: -1})
+			c.direction.extra = append(c.direction.extra, extraField{op: t.op, index: uint16(i), other: -1})
 		}
 	}
 }
 
-// addUptime adds a time that counts from the exporter's boot, and reports whether the
-// template has it. In NetFlow v9 the message's header tells when the boot was, else an
-// element of the record may, whose index is boot.
-func (c *compiler) addUptime(op extraOp, id uint16, boot int16) bool {
+// addUptime adds a time that counts from the exporter's boot, if the template has it.
+// In NetFlow v9 the message's header says when the boot was, else an element of the
+// record may, whose index is boot.
+func (c *compiler) addUptime(op extraOp, id uint16, boot int16) {
 	i, ok := c.last[id]
 	if !ok {
 		if i, ok = c.lastOther[id]; !ok {
-			return false
+			return
 		}
 	}
 	if c.version == 9 {
 		boot = -1
 	}
 	c.direction.extra = append(c.direction.extra, extraField{op: op, index: uint16(i), other: boot})
-	return true
 }
 
-// addTime adds the first of the times that is there, unless the template has
-// another time. It reports whether the template now has one.
-func (c *compiler) addTime(has bool, times []timeElement) bool {
-	for _, t := range times {
-		if has {
-			break
-		}
-		if i := c.find(t.id); i >= 0 {
-			c.addExtra(extraField{op: t.op}, i)
-			has = true
+// addAbsolute adds those of the times that the template has.
+func (c *compiler) addAbsolute(times []timeElement) {
+	for i, t := range times {
+		if at := c.find(t.id); at >= 0 {
+			c.addExtra(extraField{op: t.op, variant: uint8(i)}, at)
 		}
 	}
-	return has
 }
 
-// applyTime sets the time that the element's value v tells.
+// applyTime sets the time that the element's value v says.
 func (x *extraField) applyTime(r *flow.Record, t *templateBinding, record, v []byte, h *header) {
 	m, e := &r.Msg, &r.Extra
 	n := number(v)
 	switch x.op {
 	case opStartUptime:
-		if ns := x.sinceBoot(t, record, uint32(n), h); ns != 0 {
-			m.TimeFlowStartNs, e.HasStart = ns, true
-		}
+		x.setUptime(&m.TimeFlowStartNs, &e.HasStart, t, record, uint32(n), h)
 	case opEndUptime:
-		if ns := x.sinceBoot(t, record, uint32(n), h); ns != 0 {
-			m.TimeFlowEndNs, e.HasEnd = ns, true
-		}
+		x.setUptime(&m.TimeFlowEndNs, &e.HasEnd, t, record, uint32(n), h)
 	case opStartSeconds:
-		m.TimeFlowStartNs = n * 1e9
+		setTime(&m.TimeFlowStartNs, &e.HasStart, n, n*1e9)
 	case opEndSeconds:
-		m.TimeFlowEndNs = n * 1e9
+		setTime(&m.TimeFlowEndNs, &e.HasEnd, n, n*1e9)
 	case opStartMillis:
-		m.TimeFlowStartNs = n * 1e6
+		setTime(&m.TimeFlowStartNs, &e.HasStart, n, n*1e6)
 	case opEndMillis:
-		m.TimeFlowEndNs = n * 1e6
+		setTime(&m.TimeFlowEndNs, &e.HasEnd, n, n*1e6)
 	case opStartNTP:
-		m.TimeFlowStartNs = protoproducer.ConvertNTPEpoch(n)
+		setTime(&m.TimeFlowStartNs, &e.HasStart, n, protoproducer.ConvertNTPEpoch(n))
 	case opEndNTP:
-		m.TimeFlowEndNs = protoproducer.ConvertNTPEpoch(n)
+		setTime(&m.TimeFlowEndNs, &e.HasEnd, n, protoproducer.ConvertNTPEpoch(n))
 	case opDurationMillis:
 		addDuration(r, n*1e6)
 	case opDurationMicros:
@@ -122,6 +104,34 @@ func (x *extraField) applyTime(r *flow.Record, t *templateBinding, record, v []b
 		observed(r, n, n*1e6)
 	case opObservedNTP:
 		observed(r, n, protoproducer.ConvertNTPEpoch(n))
+	}
+}
+
+// ntpZero is what goflow2 makes of an absolute time of 0 in NTP's format.
+var ntpZero = protoproducer.ConvertNTPEpoch(0)
+
+// isTime reports whether a record has a time: 0 is none.
+func isTime(has bool, ns uint64) bool { return has && ns != 0 && ns != ntpZero }
+
+// setTime sets a time that the record does not have yet. n is its value as it was sent.
+func setTime(to *uint64, has *bool, n, ns uint64) {
+	if isTime(*has, *to) {
+		return
+	}
+	if n == 0 {
+		ns = 0
+	}
+	*to, *has = ns, true
+}
+
+// setUptime sets a time by the exporter's uptime. In NetFlow v9 it goes before absolute
+// times, unless it is 0, and in IPFIX they go before it.
+func (x *extraField) setUptime(to *uint64, has *bool, t *templateBinding, record []byte, uptime uint32, h *header) {
+	if (h.version != 9 || uptime == 0) && isTime(*has, *to) {
+		return
+	}
+	if ns := x.sinceBoot(t, record, uptime, h); ns != 0 {
+		*to, *has = ns, true
 	}
 }
 
@@ -148,10 +158,11 @@ func (x *extraField) sinceBoot(t *templateBinding, record []byte, uptime uint32,
 // only one of them is known.
 func addDuration(r *flow.Record, ns uint64) {
 	m, e := &r.Msg, &r.Extra
+	start, end := isTime(e.HasStart, m.TimeFlowStartNs), isTime(e.HasEnd, m.TimeFlowEndNs)
 	switch {
-	case e.HasStart && !e.HasEnd:
+	case start && !end:
 		m.TimeFlowEndNs, e.HasEnd = m.TimeFlowStartNs+ns, true
-	case e.HasEnd && !e.HasStart && ns <= m.TimeFlowEndNs:
+	case end && !start && ns <= m.TimeFlowEndNs:
 		m.TimeFlowStartNs, e.HasStart = m.TimeFlowEndNs-ns, true
 	}
 }
@@ -164,7 +175,7 @@ func observed(r *flow.Record, n, ns uint64) {
 		return
 	}
 	e.ObservationTimeNs = ns
-	if !e.HasStart && !e.HasEnd {
+	if !isTime(e.HasStart, m.TimeFlowStartNs) && !isTime(e.HasEnd, m.TimeFlowEndNs) {
 		m.TimeFlowStartNs, m.TimeFlowEndNs = ns, ns
 		e.HasStart, e.HasEnd = true, true
 	}

@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -38,6 +40,18 @@ func TestTimeValues(t *testing.T) {
 		{name: "observation beside a start", record: []val{{323, testMillis}, {152, testMillis - 10_000}}, want: "TimeFlowStartNs=1699999990000000000 TimeFlowEndNs=0 ObservationTimeNs=1700000000000000000"},
 		{name: "observation of 0", record: []val{{323, uint64(0)}, {4, uint8(6)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0 ObservationTimeNs=0"},
 		{name: "observation of 0 microseconds", record: []val{{324, uint64(0)}, {4, uint8(6)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0 ObservationTimeNs=0"},
+		{name: "duration beside an end of 0", record: []val{{152, testMillis - 10_000}, {153, uint64(0)}, {161, uint32(9000)}}, want: end},
+		{name: "duration beside a start of 0", record: []val{{152, uint64(0)}, {153, testMillis - 1000}, {161, uint32(9000)}}, want: end},
+		{name: "duration beside an end of 0 in NTP's format", record: []val{{152, testMillis - 10_000}, {155, uint64(0)}, {161, uint32(9000)}}, want: end},
+		{name: "duration and a start of 0", record: []val{{152, uint64(0)}, {161, uint32(5000)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0"},
+		{name: "duration and times of 0", record: []val{{152, uint64(0)}, {153, uint64(0)}, {161, uint32(5000)}}, want: "TimeFlowStartNs=0 TimeFlowEndNs=0"},
+		{name: "absolute times, milliseconds of 0", record: []val{{150, testExport - 10}, {151, testExport - 1}, {152, uint64(0)}, {153, uint64(0)}}, want: end},
+		{name: "absolute times, seconds of 0", record: []val{{150, uint32(0)}, {151, uint32(0)}, {152, testMillis - 10_000}, {153, testMillis - 1000}}, want: end},
+		{name: "absolute times, two in NTP's format, one 0", record: []val{{154, uint64(0)}, {156, (uint64(testExport-10) + 2208988800) << 32}, {153, testMillis - 1000}}, want: end},
+		{name: "uptime of 0 beside absolute times", record: []val{{22, uint32(0)}, {21, uint32(0)}, {152, testMillis - 10_000}, {153, testMillis - 1000}}, want: end},
+		{name: "uptime of 0 alone", record: []val{{22, uint32(0)}, {21, uint32(59_000)}}, want: "TimeFlowStartNs=1699999940000000000 TimeFlowEndNs=1699999999000000000", only: 9},
+		{name: "uptime beside absolute times of 0", record: []val{{152, uint64(0)}, {153, uint64(0)}, {22, uint32(50_000)}, {21, uint32(59_000)}, {160, testMillis - 60_000}}, want: end},
+		{name: "observation beside times of 0", record: []val{{152, uint64(0)}, {153, uint64(0)}, {323, testMillis}}, want: "TimeFlowStartNs=1700000000000000000 TimeFlowEndNs=1700000000000000000"},
 		{name: "several starts, one 0", record: []val{{152, testMillis - 10_000}, {150, uint32(0)}, {153, uint64(0)}, {151, testExport - 1}}, want: end, only: 10},
 	})
 }
@@ -86,5 +100,53 @@ func TestFixedFormats(t *testing.T) {
 				t.Error("not announced from other payloads in a capture")
 			}
 		})
+	}
+}
+
+// TestNetFlow1Length reads NetFlow v1 whose length does not fit its count. Records must
+// be right or missing, never made of the bytes of two.
+func TestNetFlow1Length(t *testing.T) {
+	records := func(n, recordLen int, pad byte) []byte {
+		var b []byte
+		for i := range n {
+			r := append(v1Record(uint16(40000+i)), make([]byte, recordLen-48)...)
+			r[37] = pad
+			b = append(b, r...)
+		}
+		return b
+	}
+	for _, tc := range []struct {
+		name             string
+		count, n, length int // by the header, and of the records that are there
+		cut              int // bytes at the end
+		pad              byte
+		want             int
+	}{
+		{"52 bytes, cut by 1", 24, 24, 52, 1, 0, 23},
+		{"52 bytes, cut by 51", 24, 24, 52, 51, 0, 23},
+		{"48 bytes, cut by 1", 24, 24, 48, 1, 0, 23},
+		{"52 bytes, count too high", 24, 20, 52, 0, 0, 20},
+		{"52 bytes, count too low", 10, 20, 52, 0, 0, 10},
+		{"48 bytes, count too high", 24, 20, 48, 0, 0, 20},
+		{"48 bytes, count too low", 10, 20, 48, 0, 0, 10},
+		{"two of 52 bytes, cut by 1", 2, 2, 52, 1, 0, 1},
+		{"two of 48 bytes, cut by 1", 2, 2, 48, 1, 0, 1},
+		{"52 bytes, padding that is not 0", 24, 24, 52, 1, 1, 1},
+		{"48 bytes, padding that is not 0", 24, 24, 48, 1, 1, 1},
+		{"48 bytes, padding that is not 0, not cut", 24, 24, 48, 0, 1, 24},
+		{"one that is cut", 1, 1, 48, 1, 0, 0},
+	} {
+		b := v1Message(tc.count, records(tc.n, tc.length, tc.pad))
+		got, m := decodeAll(t, tuple, b[:len(b)-tc.cut])
+		var want []string
+		for i := range tc.want {
+			want = append(want, strings.Replace(basicTuple, "40000", fmt.Sprint(40000+i), 1))
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s:\n got %q\nwant %q", tc.name, got, want)
+		}
+		if n := m.drops[dropMalformed].Load(); (n == 1) != (tc.want != tc.count) {
+			t.Errorf("%s: %d malformed", tc.name, n)
+		}
 	}
 }

@@ -326,4 +326,54 @@ func TestSetBehindMessage(t *testing.T) {
 	copy(b[2:], be(uint16(length)))
 	got, _ := decodeAll(t, tuple, b)
 	checkJoined(t, got, basicTuple)
+	for _, sets := range []int{1, 2, 3, 4, 5, 8} {
+		for _, variable := range []bool{false, true} {
+			b, want := manyPadded(sets, variable)
+			got, m := decodeAll(t, showFields(t, "SrcAddr= SrcPort="), b)
+			checkJoined(t, got, want)
+			if n := m.drops[dropMalformed].Load() + m.sets[setMalformed].Load(); n != 0 {
+				t.Errorf("%d sets, variable %v: %d faults", sets, variable, n)
+			}
+		}
+	}
+	// What padding does not explain is none of the message.
+	padded := set(256, basicRecord(40000), make([]byte, 3))
+	for name, tail := range map[string][]byte{
+		"whole set":        set(256, basicRecord(40001)),
+		"too much padding": set(256, basicRecord(40001), make([]byte, 3)),
+		"unknown template": set(257, make([]byte, 3)),
+		"no set":           []byte("no set at all"),
+		"padding":          append(make([]byte, 3), 9, 9, 9, 9),
+	} {
+		b := ipfixMessage(0, 1, set(2, basicTemplate(256)), padded)
+		length := len(b)
+		if name == "padding" {
+			length += 3 // of the message, not of the set
+		}
+		b = append(b, tail...)
+		copy(b[2:], be(uint16(length)))
+		got, m := decodeAll(t, tuple, b)
+		checkJoined(t, got, basicTuple)
+		if n := m.drops[dropMalformed].Load() + m.sets[setMalformed].Load(); n != 0 {
+			t.Errorf("%s behind the message: %d faults", name, n)
+		}
+	}
+}
+
+// manyPadded makes an IPFIX message of so many data sets of one record each, with
+// padding that the message's length does not count (RFC 7011, 3.3.1), and its records.
+func manyPadded(sets int, variable bool) (b []byte, want string) {
+	template, prefix := templateRecord(256, ie{8, 4, 0}, ie{7, 1, 0}), []byte(nil)
+	if variable {
+		template, prefix = templateRecord(256, ie{8, 0xffff, 0}, ie{7, 1, 0}), []byte{4}
+	}
+	padding := make([]byte, 3-len(prefix))
+	all, records := [][]byte{set(2, template)}, []string{}
+	for i := range sets {
+		all = append(all, set(256, prefix, be(addr("10.0.0.1"), uint8(i+1)), padding))
+		records = append(records, fmt.Sprintf("SrcAddr=10.0.0.1 SrcPort=%d", i+1))
+	}
+	b = ipfixMessage(0, 1, all...)
+	copy(b[2:], be(uint16(len(b)-sets*len(padding))))
+	return b, strings.Join(records, "|")
 }
