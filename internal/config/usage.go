@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -35,10 +36,7 @@ func WriteUsage(w io.Writer) error {
 	opts := options(outputTypes())
 	for _, g := range groups(opts) {
 		fmt.Fprintf(&b, "\n%s:\n", g)
-		for _, o := range opts {
-			if o.group != g {
-				continue
-			}
+		for _, o := range optionsOf(opts, g) {
 			fmt.Fprintf(&b, "  %s\n", strings.TrimRight("-"+o.name+" "+o.arg, " "))
 			text := strings.ReplaceAll(o.usage, "`", "")
 			if o.def != "" && o.arg != "" {
@@ -111,6 +109,11 @@ Kubernetes sets variables such as ` + "`KUBE_ENRICHER_SERVICE_HOST`" + ` for a S
 kube-enricher. They set no flag and do no harm.
 `
 
+// optionsOf returns the options of one group, in their order.
+func optionsOf(opts []option, group string) []option {
+	return slices.DeleteFunc(slices.Clone(opts), func(o option) bool { return o.group != group })
+}
+
 // flagsDoc returns the text of docs/flags.md.
 func flagsDoc() string {
 	var b strings.Builder
@@ -118,10 +121,7 @@ func flagsDoc() string {
 	opts := options(outputTypes())
 	for _, g := range groups(opts) {
 		fmt.Fprintf(&b, "\n## %s\n\n| flag | default | meaning | environment variable |\n|---|---|---|---|\n", g)
-		for _, o := range opts {
-			if o.group != g {
-				continue
-			}
+		for _, o := range optionsOf(opts, g) {
 			def := ""
 			if o.def != "" {
 				def = "`" + o.def + "`"
