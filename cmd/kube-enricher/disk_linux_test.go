@@ -54,8 +54,7 @@ func TestFullFileSystem(t *testing.T) {
 	}
 	send()
 	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
-	text, _ := get(t, base+"/metrics")
-	checkLedger(t, text, sent)
+	text := p.balances(base, sent)
 	written := metric(text, "kube_enricher_records_written_total", "")
 	if written < before+100 {
 		t.Errorf("%v records written, %v before there was room again", written, before)
@@ -105,8 +104,7 @@ func TestRemovedDirectory(t *testing.T) {
 	}
 	p.eventually("written", func() bool { return count("records_written_total") == 450 })
 	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
-	text, _ := get(t, base+"/metrics")
-	checkLedger(t, text, 450)
+	p.balances(base, 450)
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {
 		t.Errorf("exit code %d: %s", code, p.stderr())

@@ -135,8 +135,7 @@ func TestStalledOutput(t *testing.T) {
 			t.Fatal("nothing was dropped")
 		}
 	}
-	text, _ := get(t, base+"/metrics")
-	checkLedger(t, text, sent)
+	text := p.balances(base, sent)
 	p.eventually("not ready", func() bool {
 		body, code := get(t, base+"/readyz")
 		return code == 503 && strings.Contains(body, "output")
@@ -156,8 +155,7 @@ func TestStalledOutput(t *testing.T) {
 	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
 	send()
 	p.eventually("written", func() bool { return count("records_held", "") == 0 })
-	text, _ = get(t, base+"/metrics")
-	checkLedger(t, text, sent)
+	text = p.balances(base, sent)
 	written := metric(text, "kube_enricher_records_written_total", "")
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {
