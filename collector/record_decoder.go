@@ -131,6 +131,7 @@ const (
 	opObservedSeconds
 	opObservedMillis
 	opObservedNTP
+	numExtraOps
 )
 
 // decodeRecords decodes the records of a data set. It returns false if the set

@@ -111,6 +111,7 @@ var differences = []struct{ fields, what, test string }{
 	{"`ip_tos`", "from IE 195 (DSCP), where 5 is absent", "DSCP in 195"},
 	{"`mpls_label`", "without the empty sections below the bottom of the stack", "empty MPLS sections"},
 	{"`mpls_label`", "up to ten labels: IE 73 to 79", "MPLS labels beyond the third"},
+	{"all fields", "fields of a template that have no bytes (length 0) are as if they were not there; with goflow2 they undo what another field of the element has", "fields without bytes"},
 	{"whole records", "of the responder (IE 232, 299), right after that of the initiator", "responder counters"},
 	{"whole records", "of NetFlow v1 and v7", "NetFlow v1"},
 	{"whole records", "that goflow2 loses beside a data set that it cannot read", "records beside a bad neighbour"},
