@@ -229,6 +229,24 @@ func metric(text, name, labels string) (sum float64) {
 	return sum
 }
 
+// state returns what /readyz says: "ready", "degraded" or "not ready", and its body.
+// The status must fit: 503 takes the program out of its Service.
+func state(t *testing.T, base string) (state, body string) {
+	t.Helper()
+	body, code := get(t, base+"/readyz")
+	var r struct {
+		Ready bool
+		State string
+	}
+	if err := json.Unmarshal([]byte(body), &r); err != nil {
+		return "", body // it does not listen yet
+	}
+	if (code == http.StatusOK) != (r.State == "ready" || r.State == "degraded") || r.Ready != (code == http.StatusOK) {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	return r.State, body
+}
+
 // balances waits for a scrape in which the ledger balances with n records received,
 // and returns its text. A scrape reads one counter after the other, so the one in
 // which the last record is counted need not balance yet.
