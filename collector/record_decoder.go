@@ -300,7 +300,7 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 		d.outer.fill(r, t.recordDecoder, record)
 	}
 	if d.openVSwitch {
-		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
+		classifyOVSRecord(r)
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,16 +43,16 @@ func TestFullFileSystem(t *testing.T) {
 			t.Fatal("the file system is not full")
 		}
 	}
-	p.eventually("not ready", func() bool {
-		body, code := get(t, base+"/readyz")
-		return code == http.StatusServiceUnavailable && strings.Contains(body, "no space")
+	p.eventually("degraded", func() bool {
+		s, body := state(t, base)
+		return s == "degraded" && strings.Contains(body, "no space")
 	})
 	before := count("records_written_total", "")
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
 	send()
-	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
+	p.eventually("ready", func() bool { s, _ := state(t, base); return s == "ready" })
 	text := p.balances(base, sent)
 	written := metric(text, "kube_enricher_records_written_total", "")
 	if written < before+100 {
@@ -93,9 +92,9 @@ func TestRemovedDirectory(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	p.eventually("not ready", func() bool {
-		body, code := get(t, base+"/readyz")
-		return code == http.StatusServiceUnavailable && strings.Contains(body, "output")
+	p.eventually("degraded", func() bool {
+		s, body := state(t, base)
+		return s == "degraded" && strings.Contains(body, "output")
 	})
 	sendCapture(t, flows, "fprobe-v5") // waits in the buffer
 	p.eventually("received", func() bool { return count("records_received_total") == 450 })
@@ -103,7 +102,7 @@ func TestRemovedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.eventually("written", func() bool { return count("records_written_total") == 450 })
-	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
+	p.eventually("ready", func() bool { s, _ := state(t, base); return s == "ready" })
 	p.balances(base, 450)
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {

@@ -74,7 +74,12 @@ func startProgram(t *testing.T, args ...string) *program {
 
 func startWith(t *testing.T, stdin io.Reader, stdout io.Writer, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: command(t, args...), logged: make(chan struct{}, 1), done: make(chan struct{})}
+	return startCommand(t, command(t, args...), stdin, stdout)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd, stdin io.Reader, stdout io.Writer) *program {
+	t.Helper()
+	p := &program{t: t, cmd: cmd, logged: make(chan struct{}, 1), done: make(chan struct{})}
 	p.cmd.Stdin = stdin
 	p.cmd.Stdout = &p.stdout
 	if stdout != nil {
@@ -227,6 +232,24 @@ func metric(text, name, labels string) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// state returns what /readyz says: "ready", "degraded" or "not ready", and its body.
+// The status must fit: 503 takes the program out of its Service.
+func state(t *testing.T, base string) (state, body string) {
+	t.Helper()
+	body, code := get(t, base+"/readyz")
+	var r struct {
+		Ready bool
+		State string
+	}
+	if err := json.Unmarshal([]byte(body), &r); err != nil {
+		return "", body // it does not listen yet
+	}
+	if (code == http.StatusOK) != (r.State == "ready" || r.State == "degraded") || r.Ready != (code == http.StatusOK) {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	return r.State, body
 }
 
 // balances waits for a scrape in which the ledger balances with n records received,

@@ -197,7 +197,7 @@ var origins = map[flow.FieldID]string{
 	flow.FieldOutIfDescription:  "IE 83, as IE 82 for `OutIfName`",
 	flow.FieldIngressVrfName:    "IE 236; of two in a record the first is the ingress VRF's. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
 	flow.FieldEgressVrfName:     "as `IngressVrfName`, by `EgressVrfID`",
-	flow.FieldCountsOnce:        "Open vSwitch's templates and tunnels, see [traffic-metrics.md](traffic-metrics.md); true for other exporters, and for input that does not say",
+	flow.FieldCountsOnce:        "Open vSwitch's templates and tunnels, and the pod ranges of Nodes, see [traffic-metrics.md](traffic-metrics.md); true for other exporters, and for input that does not say",
 	flow.FieldExporterAddress:   "the datagram's source, where an sFlow agent has another address",
 	flow.FieldApplicationID:     "IE 95, engine and selector as decimal numbers; a selector of more than 8 bytes is in hexadecimal",
 	flow.FieldApplicationName:   "IE 94 where there is no 96; else options data that have IE 96 or 94 with the same application (IE 95)",
