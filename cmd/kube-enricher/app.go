@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
@@ -49,6 +50,9 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	log := newLogger(cfg, stderr)
 	limitMemory(log)
 	cfg.Color = cfg.Color && isTerminal(stdout)
+	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
+		cfg.Width = width
+	}
 	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
 	switch {
 	case cfg.CheckOnly:
