@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -280,6 +281,17 @@ func (a *app) read(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// fieldsOfLines returns the fields that something reads of records that come as lines: the filter,
+// and what decides about names.
+func (a *app) fieldsOfLines() []flow.FieldID {
+	fields := slices.Clone(a.cfg.Filter.Fields())
+	if a.enricher != nil {
+		fields = append(fields, enrich.Fields()...)
+	}
+	slices.Sort(fields)
+	return slices.Compact(fields)
+}
+
 // readStdin reads goflow2's output from standard input.
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
@@ -288,7 +300,7 @@ func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	}
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
-		Fields: cfg.Filter.Fields(), Attrs: cfg.Filter.Attrs(), Extra: !cfg.WritesAs(config.FormatProtobuf),
+		Fields: a.fieldsOfLines(), Attrs: cfg.Filter.Attrs(), Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)
 	if err != nil {
