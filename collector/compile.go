@@ -15,17 +15,19 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields)), rate: newRateElements(t)}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields))}
+	rd.findRepeats()
+	rd.rate = newRateElements(rd)
 	offset := 0
 	elements := make([]element, len(t.fields))
-	for i, f := range t.fields {
-		elements[i] = element{Element: flow.Element{ID: f.Type}, index: i}
-		if f.PenProvided {
-			elements[i].PEN = f.Pen
-		} else if f.Type == ieSamplerID || f.Type == ieSelectorID {
-			rd.sampler = i
-		} else if f.Type == ieSelectionSequenceID {
-			rd.sequence = i
+	for i := range t.fields {
+		f := &t.fields[i]
+		elements[i] = element{Element: elementOf(f), index: i}
+		switch elements[i].Element {
+		case flow.Element{ID: ieSamplerID}, flow.Element{ID: ieSelectorID}:
+			rd.sampler = rd.canonical(i)
+		case flow.Element{ID: ieSelectionSequenceID}:
+			rd.sequence = rd.canonical(i)
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}
@@ -72,6 +74,8 @@ type compiler struct {
 	lastOther map[uint16]int
 	// candidates are the elements that goflow2 makes the same of.
 	candidates [numTargets]choice
+	// repeated are other elements that goflow2 reads and that are there several times.
+	repeated []choice
 	// hasBytes and hasPackets report whether the usual counters are there.
 	hasBytes, hasPackets bool
 	// texts counts the texts so far of which there may be two.
@@ -125,7 +129,9 @@ func (c *compiler) layOut() {
 			c.there[el.ID/64] |= 1 << (el.ID % 64)
 		}
 		if n := c.rd.tmpl.fields[el.index].Length; n <= 8 || n != variableLength && isNextHop(el.ID) {
-			c.last[el.ID] = el.index
+			if i, ok := c.last[el.ID]; n > 0 || !ok || c.rd.tmpl.fields[i].Length == 0 {
+				c.last[el.ID] = el.index
+			}
 			continue
 		}
 		if c.lastOther == nil {
@@ -147,23 +153,23 @@ func (c *compiler) lastOf(id uint16) int16 {
 		return -1
 	}
 	if i, ok := c.last[id]; ok && c.rd.tmpl.fields[i].Length > 0 {
-		return int16(i)
+		return int16(c.rd.canonical(i))
 	}
 	if i, ok := c.lastOther[id]; ok {
-		return int16(i)
+		return int16(c.rd.canonical(i))
 	}
 	return -1
 }
 
-// find returns the index of the first field of an IANA element, -1 if there is
-// none.
+// find returns the index of the first field of an IANA element, or of the value that
+// counts of several, -1 if there is none.
 func (c *compiler) find(id uint16) int {
 	if c.absent(id) {
 		return -1
 	}
 	for _, el := range c.elements {
 		if el.PEN == penIANA && !el.skip && el.ID == id {
-			return el.index
+			return c.rd.canonical(el.index)
 		}
 	}
 	return -1
@@ -191,10 +197,10 @@ func (c *compiler) addGoflow2Field(el element) {
 	if isICMP(el.ID) && d.icmp.own {
 		number = false // see icmpReader
 	}
-	// A later field of the same element sets the value again, so the earlier ones
-	// need not be read, nor an empty address. Otherwise a template of a thousand
-	// fields without length would make each byte of data cost a thousand fields.
-	if i, ok := c.last[el.ID]; ok && el.index < i {
+	// Of several fields without bytes one is read, and none beside others, nor an empty
+	// address. Otherwise a template of a thousand of them would make each byte of data
+	// cost a thousand fields.
+	if i, ok := c.last[el.ID]; ok && f.Length == 0 && el.index != i {
 		number, raw = false, raw && !isNextHop(el.ID)
 	}
 	if f.Length == 0 && skippedWhenEmpty(el.ID) {
@@ -254,7 +260,7 @@ func (c *compiler) addElement(el element) {
 // addExtra adds an extra field. If an element is there several times the last one
 // counts, as with those that goflow2 reads.
 func (c *compiler) addExtra(x extraField, index int) {
-	x.index = uint16(index)
+	x.index = uint16(c.rd.canonical(index))
 	x.other = -1
 	d := &c.direction
 	for i := range d.extra {

@@ -61,7 +61,7 @@ func (c *compiler) addUptime(op extraOp, id uint16, boot int16) {
 	if c.version == 9 {
 		boot = -1
 	}
-	c.direction.extra = append(c.direction.extra, extraField{op: op, index: uint16(i), other: boot})
+	c.direction.extra = append(c.direction.extra, extraField{op: op, index: uint16(c.rd.canonical(i)), other: boot})
 }
 
 // addAbsolute adds those of the times that the template has.
