@@ -23,9 +23,9 @@ type recordDecoder struct {
 	// the values that count of repeats, for each record.
 	at      []valueBounds
 	repeats []repeatedElement
-	// canonicalAt leads from the fields of repeats to the value that counts. It is nil
-	// once the record decoder is made.
-	canonicalAt map[uint16]uint16
+	// canonicalAt leads from the fields of repeats to the value that counts; it is 0 for
+	// other fields. It is nil if there are no repeats, and once the record decoder is made.
+	canonicalAt []uint16
 
 	forward direction
 	reverse *direction // of an RFC 5103 biflow
@@ -136,6 +136,7 @@ const (
 	opObservedSeconds
 	opObservedMillis
 	opObservedNTP
+	numExtraOps
 )
 
 // decodeRecords decodes the records of a data set. It returns false if the set
@@ -307,7 +308,7 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 		d.outer.fill(r, t.recordDecoder, record)
 	}
 	if d.openVSwitch {
-		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
+		classifyOVSRecord(r)
 	}
 	return nil
 }

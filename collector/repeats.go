@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"slices"
+
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -16,41 +18,45 @@ type repeatedElement struct {
 	fields []uint16 // in the template, two at least
 }
 
-// findRepeats finds the elements that are there several times. Fields without bytes have
-// no value.
+// findRepeats finds the elements that are there several times, those of IANA and their
+// reverse ones.
 func (rd *recordDecoder) findRepeats() {
+	// Both are one more than an index, by whether the element is a reverse one and by its
+	// id: of its first field, and in rd.repeats.
+	var first, at [2][maxElement]int16
 	fields := rd.tmpl.fields
-	first := make(map[flow.Element]int, len(fields))
-	var at map[flow.Element]int // in rd.repeats
 	for i := range fields {
-		f := &fields[i]
-		if f.Length == 0 {
+		e, reverse := elementOf(&fields[i]), 0
+		if e.PEN == penReverse {
+			reverse = 1
+		}
+		if e.ID >= maxElement || e.PEN != penIANA && reverse == 0 || isList(e) {
 			continue
 		}
-		e := elementOf(f)
-		before, twice := first[e]
-		if !twice {
-			first[e] = i
+		before := first[reverse][e.ID] - 1
+		if before < 0 {
+			first[reverse][e.ID] = int16(i) + 1
 			continue
 		}
-		if isList(e) {
-			continue
-		}
-		n, known := at[e]
-		if !known {
-			if at == nil {
-				at = make(map[flow.Element]int)
-				rd.canonicalAt = make(map[uint16]uint16)
-			}
+		n := int(at[reverse][e.ID]) - 1
+		if n < 0 {
 			n = len(rd.repeats)
-			at[e] = n
-			rd.repeats = append(rd.repeats, repeatedElement{fields: []uint16{uint16(before)}})
-			rd.canonicalAt[uint16(before)] = uint16(len(fields) + n)
+			at[reverse][e.ID] = int16(n) + 1
+			rd.repeats = append(rd.repeats, repeatedElement{})
 			rd.at = append(rd.at, valueBounds{})
+			rd.addRepeat(n, int(before))
 		}
-		rd.repeats[n].fields = append(rd.repeats[n].fields, uint16(i))
-		rd.canonicalAt[uint16(i)] = uint16(len(fields) + n)
+		rd.addRepeat(n, i)
 	}
+}
+
+// addRepeat adds a field to an element that is there several times.
+func (rd *recordDecoder) addRepeat(n, field int) {
+	if rd.canonicalAt == nil {
+		rd.canonicalAt = make([]uint16, len(rd.tmpl.fields))
+	}
+	rd.canonicalAt[field] = uint16(len(rd.tmpl.fields) + n)
+	rd.repeats[n].fields = append(rd.repeats[n].fields, uint16(field))
 }
 
 // isList reports whether each of several elements says something by itself, or none does:
@@ -69,10 +75,10 @@ func isList(e flow.Element) bool {
 }
 
 // canonical returns where the value is of a field of the template: that of an element
-// that is there several times has a place of its own.
+// that is there several times has a place of its own, which is its own canonical place.
 func (rd *recordDecoder) canonical(field int) int {
-	if at, ok := rd.canonicalAt[uint16(field)]; ok {
-		return int(at)
+	if field < len(rd.canonicalAt) && rd.canonicalAt[field] > 0 {
+		return int(rd.canonicalAt[field])
 	}
 	return field
 }
@@ -83,8 +89,8 @@ func (rd *recordDecoder) resolveRepeats(record []byte) {
 	for i := range rd.repeats {
 		fields := rd.repeats[i].fields
 		at := rd.at[fields[len(fields)-1]]
-		for n := len(fields) - 1; n >= 0; n-- {
-			if v := rd.at[fields[n]]; !allZero(record[v.offset : v.offset+v.length]) {
+		for _, field := range slices.Backward(fields) {
+			if v := rd.at[field]; !allZero(record[v.offset : v.offset+v.length]) {
 				at = v
 				break
 			}

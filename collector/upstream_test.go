@@ -240,7 +240,7 @@ func withoutRivals(fields []ie) []ie {
 }
 
 // counting leaves one field of each element, with its value: the last one that is not 0,
-// else the last one that has bytes. In a tunnel the last header counts, whatever it says.
+// else the last one. One without bytes is as if it were not there. In a tunnel the last header counts, whatever it says.
 // Addresses of MPLS labels are a list.
 func counting(fields []ie, values [][]byte) (template []ie, record []byte) {
 	of := make(map[uint16][]int) // those that have bytes
@@ -258,7 +258,10 @@ func counting(fields []ie, values [][]byte) (template []ie, record []byte) {
 	}
 	for i, f := range fields {
 		all, counts := of[f.typ], i
-		if len(all) > 0 && f.typ != 47 && f.typ != 140 {
+		if f.length == 0 {
+			continue
+		}
+		if f.typ != 47 && f.typ != 140 {
 			counts = all[len(all)-1]
 			for _, j := range slices.Backward(all) {
 				if !allZero(values[j]) && !(tunnel && slices.Contains([]uint16{8, 12, 27, 28, 4, 7, 11}, f.typ)) {
@@ -275,7 +278,7 @@ func counting(fields []ie, values [][]byte) (template []ie, record []byte) {
 }
 
 // Templates may name an element more than once, and give it no bytes at all. A zero never
-// replaces a value. Upstream goflow2, where the last one counts, gets that one alone.
+// replaces a value. goflow2, for which the last one counts, is shown that one alone.
 func TestUpstreamRepeatedFields(t *testing.T) {
 	numbers := []uint16{1, 2, 7, 11, 4, 16, 17, 10, 14, 89, 5, 6, 52, 9, 13, 29, 30, 32, 139, 176, 177, 178, 179,
 		56, 57, 80, 81, 58, 59, 54, 88, 197, 31, 70, 71, 72, 138, 150, 151, 152, 153, 154, 155, 158, 159}

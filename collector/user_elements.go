@@ -37,11 +37,14 @@ func (rd *recordDecoder) setElements(e *userElements) {
 	if len(e.list) == 0 || rd.tmpl.options {
 		return
 	}
-	reversed := make(map[uint16]bool)
+	var reversed map[uint16]bool
+	if rd.reverse != nil {
+		reversed = make(map[uint16]bool)
+	}
 	for i := range rd.tmpl.fields {
 		el := elementOf(&rd.tmpl.fields[i])
 		rd.forward.addElement(e, el, rd.canonical(i))
-		if el.PEN == penReverse {
+		if el.PEN == penReverse && reversed != nil {
 			reversed[el.ID] = true
 		}
 	}
