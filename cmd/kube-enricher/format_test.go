@@ -342,7 +342,9 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.WritesAs(config.FormatText) {
-				encoders[i] = encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Location: time.UTC})
+				if encoders[i], err = encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Location: time.UTC}); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		some, all := encoders[0], encoders[1]

@@ -28,19 +28,15 @@ const nameCases = "testdata/names"
 
 // notYet lists the cases that fail, by what is missing.
 var notYet = map[string]string{
-	"F01-pipe-ignores-mac":      "P1",
 	"F02-kubevirt-migration":    "T5",
-	"F03-udn-overlap":           "P2",
-	"F04-udn-vs-external":       "P3",
-	"F05-service-ports":         "P4",
 	"F06-cudn-handover":         "P5",
+	"F03-udn-overlap":           "P2",
+	"F05-service-ports":         "P4",
 	"F07-node-replaced":         "P6",
 	"F08-netobserv-node-hostip": "P7",
 	"F09-ovn-node-annotations":  "P8",
 	"F10-egressip":              "P9",
 	"F11-endpointslices":        "P10",
-	"F12-early-annotation":      "P11",
-	"F13-mac-only":              "P12",
 	"F14-crashloop":             "T1",
 	"T-crash":                   "T1, T3",
 	"T-s2":                      "P4, T4",

@@ -32,7 +32,14 @@ func formatByName(v string) (format string, err error) {
 // name of the flag that is wrong.
 func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 	if o.Format == FormatText {
-		return encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Color: c.Color && o.Transport == "file"}), nil
+		cfg := encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements}
+		if c.OnlyAs(FormatText) {
+			cfg.Fields = c.Fields // else it is for the other format
+		}
+		if o.Transport == "file" {
+			cfg.Color, cfg.Width = c.Color, c.Width
+		}
+		return encode.NewText(cfg)
 	}
 	mapping := c.Mapping
 	if c.textEntry {
@@ -74,12 +81,6 @@ func (p *parser) allowsColor() bool {
 // checkFormat refuses settings that no output's format has a use for, and those
 // that an encoder refuses.
 func (p *parser) checkFormat(c *Config) error {
-	if s := p.given["kube.labels"]; c.OnlyAs(FormatText) && len(c.KubeLabels) > 0 {
-		return Usagef("%s: lines of text have no fields for labels; give -format json, or leave it out", s.flag("kube.labels"))
-	}
-	if s, ok := p.given["fields"]; ok && c.OnlyAs(FormatText) && c.Fields != "default" {
-		return Usagef("%s: lines of text have fields of their own; leave it out, or give -format json", s.flag("fields"))
-	}
 	if c.WritesAs(FormatText) {
 		c.addTextEntry()
 	}
