@@ -281,15 +281,15 @@ func (a *app) read(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// fieldsOfLines returns the fields that something reads of records that come as lines: the filter,
-// and what decides about names.
-func (a *app) fieldsOfLines() []flow.FieldID {
-	fields := slices.Clone(a.cfg.Filter.Fields())
+// readOfLines returns what something reads of records that come as lines: the filter, lines
+// of text, and what decides about names.
+func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
+	fields, attrs := a.cfg.ReadOfLines()
 	if a.enricher != nil {
 		fields = append(fields, enrich.Fields()...)
 	}
 	slices.Sort(fields)
-	return slices.Compact(fields)
+	return slices.Compact(fields), attrs
 }
 
 // readStdin reads goflow2's output from standard input.
@@ -298,9 +298,10 @@ func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	if cfg.StdinImplied {
 		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
 	}
+	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
-		Fields: a.fieldsOfLines(), Attrs: cfg.Filter.Attrs(), Extra: !cfg.WritesAs(config.FormatProtobuf),
+		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)
 	if err != nil {

@@ -32,14 +32,7 @@ func formatByName(v string) (format string, err error) {
 // name of the flag that is wrong.
 func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 	if o.Format == FormatText {
-		cfg := encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements}
-		if c.OnlyAs(FormatText) {
-			cfg.Fields = c.Fields // else it is for the other format
-		}
-		if o.Transport == "file" {
-			cfg.Color, cfg.Width = c.Color, c.Width
-		}
-		return encode.NewText(cfg)
+		return c.newText(o)
 	}
 	mapping := c.Mapping
 	if c.textEntry {
@@ -49,6 +42,45 @@ func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 		return encode.NewProtobuf(encode.ProtobufConfig{Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
 	}
 	return encode.NewJSON(encode.JSONConfig{Schema: c.Schema, Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
+}
+
+// ReadOfLines returns what is read of records that come as lines of JSON: by the filter, and
+// by lines of text. Lines that are written as JSON are copied.
+func (c *Config) ReadOfLines() (fields []flow.FieldID, attrs []flow.AttrRef) {
+	fields, attrs = slices.Clone(c.Filter.Fields()), slices.Clone(c.Filter.Attrs())
+	for _, o := range c.Outputs {
+		if o.Format != FormatText {
+			continue
+		}
+		enc, err := c.newText(o)
+		if err != nil {
+			continue // it was made before
+		}
+		read := enc.Fields()
+		for i := range flow.Fields {
+			if f := &flow.Fields[i]; read.Has(f.ID) && !f.Kind.List() && !slices.Contains(fields, f.ID) {
+				fields = append(fields, f.ID)
+			}
+		}
+		for _, ref := range enc.Attrs() {
+			if !slices.Contains(attrs, ref) {
+				attrs = append(attrs, ref)
+			}
+		}
+	}
+	return fields, attrs
+}
+
+// newText makes the encoder of text for one of c.Outputs.
+func (c *Config) newText(o Output) (*encode.Text, error) {
+	cfg := encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements}
+	if c.OnlyAs(FormatText) {
+		cfg.Fields = c.Fields // else it is for the other format
+	}
+	if o.Transport == "file" {
+		cfg.Color, cfg.Width = c.Color, c.Width
+	}
+	return encode.NewText(cfg)
 }
 
 // FieldsRead returns the fields of the flow that somebody reads: outputs, the filter,
@@ -84,8 +116,8 @@ func (p *parser) checkFormat(c *Config) error {
 	if c.WritesAs(FormatText) {
 		c.addTextEntry()
 	}
-	if c.Input == FormatJSON && !c.OnlyAs(FormatJSON) {
-		return Usagef("%s: %v", p.given["input"].flag("input"), errOnlyAsJSON)
+	if c.Input == FormatJSON && c.WritesAs(FormatProtobuf) {
+		return Usagef("%s: %v", p.given["input"].flag("input"), errNotAsProtobuf)
 	}
 	if s, ok := p.given["schema"]; ok && !c.WritesAs(FormatJSON) && c.Schema != "v1" {
 		return Usagef("%s: %s is for -format json; leave it out", s.flag("schema"), Quote(c.Schema))

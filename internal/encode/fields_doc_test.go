@@ -294,7 +294,7 @@ netobserv only.
 Text has a fixed set of fields. When goflow2’s output is read from standard input, lines of JSON
 keep their fields as they came. Only generated fields are added, under the names of '-schema
 netobserv' or else in the line’s own style. Protobuf keeps all of its fields, also those that
-flow.proto does not know. Lines of JSON can be written as JSON only.
+flow.proto does not know. Lines of JSON can be written as JSON or text.
 
 ## Values
 

@@ -98,6 +98,19 @@ func characters(b []byte) (n int) {
 	return n
 }
 
+// Attrs returns the generated fields that the encoder reads.
+func (e *Text) Attrs() (attrs []flow.AttrRef) {
+	for _, end := range []int{e.src, e.dst, e.sampler} {
+		if end < 0 {
+			continue
+		}
+		for _, a := range []flow.Attr{flow.AttrNamespace, flow.AttrWorkload, flow.AttrPod, flow.AttrWorkloadKind, flow.AttrWarn} {
+			attrs = append(attrs, flow.AttrRef{End: end, Attr: a})
+		}
+	}
+	return attrs
+}
+
 // lineAttr returns a generated field of an end: the one that a line had already, else what
 // the cluster knows.
 func lineAttr(r *flow.Record, end int, attr flow.Attr) string {

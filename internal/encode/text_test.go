@@ -163,7 +163,7 @@ func TestTextDays(t *testing.T) {
 	midnight := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
 	for _, seconds := range []int64{-2, -1, 1, -1, 2, 3} {
 		r := textReference()
-		r.Msg.TimeReceivedNs = uint64((midnight.Unix()+seconds)*1e9)
+		r.Msg.TimeReceivedNs = uint64((midnight.Unix() + seconds) * 1e9)
 		for line := range strings.Lines(lineOf(e, r)) {
 			if day, _, found := strings.Cut(line, ", times in"); found {
 				days = append(days, day)
