@@ -227,7 +227,12 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 	if own := t.rate; own != nil {
 		announced = own.of(t.recordDecoder, b)
 	}
-	d.rec.Msg.SamplingRate = d.samplingRate(t, b, announced)
+	rate, ok := d.samplingRate(t, b, announced)
+	if !ok {
+		d.refuse()
+		return
+	}
+	d.rec.Msg.SamplingRate = rate
 	if dir.names != 0 {
 		d.addNames(dir.names, t, b, h.domain)
 	}
