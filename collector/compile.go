@@ -114,6 +114,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	c.addTimes()
 	c.addSections()
 	c.direction.outer = c.findOuterHeader()
+	c.direction.hasDirection = c.find(ieFlowDirection) >= 0
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }

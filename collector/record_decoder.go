@@ -68,6 +68,7 @@ type direction struct {
 	mpls               []uint16 // sections of the label stack, from the top
 	// hasStart and hasEnd report whether the template has times that goflow2 reads.
 	hasStart, hasEnd bool
+	hasDirection     bool // the template has IE 61
 	// elements are the fields with elements of the user's list.
 	elements []elementField
 	// outer is where the template has the outer header of a tunnel, nil if it has none.
@@ -234,7 +235,12 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 	if own := t.rate; own != nil {
 		announced = own.of(t.recordDecoder, b)
 	}
-	d.rec.Msg.SamplingRate = d.samplingRate(t, b, announced)
+	rate, ok := d.samplingRate(t, b, announced)
+	if !ok {
+		d.refuse()
+		return
+	}
+	d.rec.Msg.SamplingRate = rate
 	if dir.names != 0 {
 		d.addNames(dir.names, t, b, h.domain)
 	}
@@ -274,7 +280,7 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 	if d.sections {
 		headers.begin(m)
 	}
-	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
+	r.Extra.HasStart, r.Extra.HasEnd, r.Extra.HasDirection = d.hasStart, d.hasEnd, d.hasDirection
 	for i := range d.extra {
 		x := &d.extra[i]
 		v := t.value(record, int(x.index))

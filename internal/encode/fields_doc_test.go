@@ -295,7 +295,7 @@ netobserv only.
 Text has a fixed set of fields. When goflow2’s output is read from standard input, lines of JSON
 keep their fields as they came. Only generated fields are added, under the names of '-schema
 netobserv' or else in the line’s own style. Protobuf keeps all of its fields, also those that
-flow.proto does not know. Lines of JSON can be written as JSON only.
+flow.proto does not know. Lines of JSON can be written as JSON or text.
 
 ## Values
 
@@ -359,13 +359,17 @@ messages, too. There is nothing between messages. goflow2’s file output has a 
 ## Text
 
 '''
-10:04:05 local-path-storage/local-path-provisioner:56144 → default/kubernetes:443 TCP  20.8 kB    400 p via node-1
+2021-08-08T10:04:05Z local-path-storage/local-path-provisioner:56144 → default/kubernetes:443 TCP   20.8 kB    400 p via node-1
 '''
 
 The line has the time of receipt in the local time zone, the two ends, protocol, bytes, packets, and
-the exporter. An end is namespace and workload, or the address. It is green if it has a name, and
-yellow if there is a warning. Colours are for terminals only; 'NO_COLOR' and 'TERM=dumb' turn them
-off.
+the exporter. An end is namespace and workload, or the address. '-fields default,+NAME' adds a
+field at the end of the line, as JSON.
+
+On a terminal, lines fit into its width, and long names are shortened in their middle. The exporter
+is left out below 112 columns. A head names the columns, the date and the time zone. Workloads are
+green, Services cyan, nodes blue, egress IPs magenta; an end with a warning is yellow. A record is
+dim if another one counts its packets. 'NO_COLOR' and 'TERM=dumb' turn colours off.
 
 ## Differences to goflow2
 
