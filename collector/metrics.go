@@ -39,6 +39,7 @@ const (
 	dropTruncatedSet
 	dropNoTemplate
 	dropMalformedStructure
+	dropBudget
 	numLogReasons
 )
 
@@ -55,10 +56,11 @@ const (
 	setShutdown                   // it waited when the program ended
 	setNoPacket                   // an sFlow sample of something else than a packet
 	setTruncated                  // the snap length of a capture cut it off
+	setBudget                     // its source had not earned the work that it takes
 	numSetReasons
 )
 
-var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown", "no_packet", "truncated"}
+var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown", "no_packet", "truncated", "budget"}
 
 // workerMetrics are the counters of one worker, which is the only one to write to
 // them. Any goroutine may read them.

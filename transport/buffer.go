@@ -396,6 +396,13 @@ func (b *buffer) halfFull() bool {
 	return b.allocated-b.numFree*b.chunkLen > b.limit/2
 }
 
+// full reports whether a writer that needs a chunk would get none.
+func (b *buffer) full() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.free == nil && b.allocated+b.chunkLen > b.limit
+}
+
 // park reports whether no writer has a chunk and none is queued or under way. If
 // so, wake gets a value when a writer takes a chunk, and there is nothing to do
 // before.

@@ -167,7 +167,7 @@ func TestFileManyWriters(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.json")
 	b := newBench(t, FileConfig{Path: path, Block: true, BufferBytes: 256 << 10}, newJSON(t))
 	b.noError(b.Open())
-	b.noError(b.Ready())
+	b.noError(b.Problem())
 	b.start()
 	var wg sync.WaitGroup
 	for id := range workers {
@@ -325,7 +325,7 @@ func TestFileStuckWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := make(stuck)
 		b := newBench(t, FileConfig{Stdout: out, DrainTimeout: 10 * time.Second}, lineEncoder{})
-		if err := b.Ready(); err == nil || err.Error() != "output: not opened yet" {
+		if err := b.Problem(); err == nil || err.Error() != "output: not opened yet" {
 			t.Errorf("ready before it is open: %v", err)
 		}
 		b.start()
@@ -333,9 +333,9 @@ func TestFileStuckWrite(t *testing.T) {
 		b.hand(wr, 1, 0)
 		wr.Idle()
 		synctest.Wait()
-		b.noError(b.Ready())
+		b.noError(b.Problem())
 		time.Sleep(12 * time.Second)
-		if err := b.Ready(); err == nil || err.Error() != "output: stdout: stalled for 12s" {
+		if err := b.Problem(); err == nil || err.Error() != "output: stdout: stalled for 12s" {
 			t.Errorf("a stalled output is ready: %v", err)
 		}
 		b.hand(wr, 2, 0)
@@ -451,7 +451,7 @@ func TestFileTruncatesTail(t *testing.T) {
 	}
 	b.writeNow(w)
 	b.expect(1, 0, 2, 0, 0)
-	if err := b.Ready(); err == nil || !strings.HasSuffix(err.Error(), "no space left on device") {
+	if err := b.Problem(); err == nil || !strings.HasSuffix(err.Error(), "no space left on device") {
 		t.Errorf("ready with a full disk: %v", err)
 	}
 	data, err := os.ReadFile(path)
@@ -462,7 +462,7 @@ func TestFileTruncatesTail(t *testing.T) {
 	b.hand(w, 3, 0)
 	b.Finish()
 	b.noError(b.loop(b.File))
-	b.noError(b.Ready())
+	b.noError(b.Problem())
 	if data, err = os.ReadFile(path); string(data) != "0000\n0003\n" || err != nil {
 		t.Errorf("%q, %v", data, err)
 	}
@@ -501,7 +501,7 @@ func TestFileFull(t *testing.T) {
 		} else if err == nil || err.Error() != "output: 5000 records could not be written: write /dev/full: no space left on device" {
 			t.Errorf("error %v", err)
 		}
-		if err := b.Ready(); err == nil || err.Error() != "output: write /dev/full: no space left on device" {
+		if err := b.Problem(); err == nil || err.Error() != "output: write /dev/full: no space left on device" {
 			t.Errorf("ready: %v", err)
 		}
 		if n := len(b.log.AllEntries()); n != 1 {
@@ -531,11 +531,11 @@ func TestFileFailing(t *testing.T) {
 		if e := b.log.LastEntry(); e.Level != logrus.WarnLevel || e.Data["dropped"] == nil || e.Data[logrus.ErrorKey] == nil {
 			t.Errorf("the log says %v: %s", e.Data, e.Message)
 		}
-		if b.Ready() == nil {
+		if b.Problem() == nil {
 			t.Error("ready while it fails")
 		}
 		time.Sleep(forgetAfter)
-		b.noError(b.Ready())
+		b.noError(b.Problem())
 
 		out.left = math.MaxInt
 		b.hand(w, 0, 0)
@@ -653,16 +653,16 @@ func TestFileRemoved(t *testing.T) {
 	// A file that was renamed stays in use until it can be opened anew.
 	b.noError(os.Rename(dir, dir+"2"))
 	b.openAgain()
-	if b.Ready() == nil {
+	if b.Problem() == nil {
 		t.Error("ready without the directory")
 	}
 	write(2)
-	if b.Ready() == nil {
+	if b.Problem() == nil {
 		t.Error("a write to the old file hides that the new one cannot be opened")
 	}
 	b.noError(os.Mkdir(dir, 0o755))
 	b.check()
-	b.noError(b.Ready())
+	b.noError(b.Problem())
 	write(3)
 	if got := content(); got != "0003\n" {
 		t.Errorf("after the directory was renamed: %q", got)
@@ -670,14 +670,14 @@ func TestFileRemoved(t *testing.T) {
 	// One that was removed does not: the records wait for a new one.
 	b.noError(os.RemoveAll(dir))
 	b.check()
-	if err := b.Ready(); err == nil || b.dst.Load() != nil {
+	if err := b.Problem(); err == nil || b.dst.Load() != nil {
 		t.Errorf("removed: ready %v", err)
 	}
 	b.hand(w, 4, 0)
 	b.expect(4, 0, 0, 0, 1)
 	b.noError(os.Mkdir(dir, 0o755))
 	b.writeNow(w)
-	b.noError(b.Ready())
+	b.noError(b.Problem())
 	if got := content(); got != "0004\n" {
 		t.Errorf("after the directory was removed: %q", got)
 	}
@@ -692,7 +692,7 @@ func TestFileNamedPipe(t *testing.T) {
 	}
 	b := newBench(t, FileConfig{Path: path}, lineEncoder{})
 	b.noError(b.Open())
-	if err := b.Ready(); !errors.Is(err, errNoReader) {
+	if err := b.Problem(); !errors.Is(err, errNoReader) {
 		t.Errorf("ready without a reader: %v", err)
 	}
 	b.start()
@@ -718,7 +718,7 @@ func TestFileNamedPipe(t *testing.T) {
 		}
 		r.Close()
 		next++
-		for b.Ready() == nil { // until the output has seen it
+		for b.Problem() == nil { // until the output has seen it
 			runtime.Gosched()
 		}
 		r, err = os.Open(path)
@@ -793,7 +793,7 @@ func TestFileOpenError(t *testing.T) {
 		}
 		b.hand(w, 0, 0)
 		b.expect(0, 0, 2, 0, 0)
-		if b.Ready() == nil {
+		if b.Problem() == nil {
 			t.Error("ready without being open")
 		}
 	}

@@ -160,7 +160,7 @@ func TestKafka(t *testing.T) {
 	key, err := encode.ParseKey(encode.DefaultKey, nil)
 	noError(t, err)
 	b := newKafka(t, KafkaConfig{Key: key, Compression: CompressionLZ4, Block: true, BufferBytes: 1 << 20}, lineEncoder{}, c.ListenAddrs()...)
-	if b.Ready() == nil {
+	if b.Problem() == nil {
 		t.Error("ready before any broker was reached")
 	}
 	b.start()
@@ -180,7 +180,7 @@ func TestKafka(t *testing.T) {
 	b.scrape()
 	noError(t, b.done())
 	b.expect(workers*each, 0, 0, 0, 0)
-	noError(t, b.Ready())
+	noError(t, b.Problem())
 	m := b.scrape()
 	if m["output_bytes_total kafka"] == 0 || m["output_batches_total kafka"] == 0 || m["output_write_seconds kafka"] == 0 || m["output_errors_total kafka"] != 0 || m["output_buffered_bytes kafka"] != 0 {
 		t.Errorf("metrics: %v", m)
@@ -386,13 +386,13 @@ func TestKafkaRefused(t *testing.T) {
 	fault := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.TopicAuthorizationFailed, Count: -1})
 	b := newKafka(t, KafkaConfig{}, lineEncoder{}, c.ListenAddrs()...)
 	b.start()
-	until(t, "ready", func() bool { return b.Ready() == nil })
+	until(t, "ready", func() bool { return b.Problem() == nil })
 	w := b.NewWriter()
 	for i := range 100 {
 		b.hand(w, i, 10)
 	}
 	until(t, "all are lost", func() bool { return b.scrape()["records_dropped_total output_error kafka"] == 100 })
-	if err := b.Ready(); !errors.Is(err, kerr.TopicAuthorizationFailed) {
+	if err := b.Problem(); !errors.Is(err, kerr.TopicAuthorizationFailed) {
 		t.Errorf("Ready: %v", err)
 	}
 	fault.Remove()
@@ -400,7 +400,7 @@ func TestKafkaRefused(t *testing.T) {
 		b.hand(w, i, 10)
 	}
 	until(t, "what comes later is written", func() bool { return b.scrape()["records_written_total kafka"] == 100 })
-	noError(t, b.Ready())
+	noError(t, b.Problem())
 	noError(t, b.stop())
 	b.expect(100, 0, 100, 0, 0)
 }
@@ -420,11 +420,11 @@ func TestKafkaTopic(t *testing.T) {
 			b.start()
 			b.hand(b.NewWriter(), 1, 1)
 			if !auto {
-				until(t, "the topic is missed", func() bool { return errors.Is(b.Ready(), kerr.UnknownTopicOrPartition) })
+				until(t, "the topic is missed", func() bool { return errors.Is(b.Problem(), kerr.UnknownTopicOrPartition) })
 				b.expect(0, 0, 0, 0, 1)
 				noError(t, c.CreateTopic(testTopic, 1, nil))
 			}
-			until(t, "written", func() bool { return b.scrape()["records_written_total kafka"] == 1 && b.Ready() == nil })
+			until(t, "written", func() bool { return b.scrape()["records_written_total kafka"] == 1 && b.Problem() == nil })
 			noError(t, b.stop())
 		})
 	}
@@ -441,14 +441,14 @@ func TestKafkaAwayAtStart(t *testing.T) {
 		b.hand(w, i, 50)
 	}
 	until(t, "it says what is wrong", func() bool {
-		err := b.Ready()
+		err := b.Problem()
 		return err != nil && strings.Contains(err.Error(), "connection refused")
 	})
 	until(t, "it is logged", func() bool { return len(b.log.AllEntries()) > 0 })
 	b.expect(0, 0, 0, 0, 1000)
 	g.Open(t)
 	until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == 1000 })
-	noError(t, b.Ready())
+	noError(t, b.Problem())
 	noError(t, b.stop())
 	b.expect(1000, 0, 0, 0, 0)
 	for seq, n := range sequences(t, brokers.Consume(t, testTopic, 1000, []string{g.Address()})) {
@@ -483,11 +483,11 @@ func TestKafkaHangsUp(t *testing.T) {
 			}
 			hand()
 			until(t, "it says what is wrong", func() bool {
-				err := b.Ready()
+				err := b.Problem()
 				return err != nil && strings.Contains(err.Error(), "closes connections without an answer")
 			})
 			g.HangUp(false)
-			until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == float64(all) && b.Ready() == nil })
+			until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == float64(all) && b.Problem() == nil })
 			noError(t, b.stop())
 			for seq, n := range sequences(t, brokers.Consume(t, testTopic, all, []string{g.Address()})) {
 				if n != 1 {
@@ -510,10 +510,10 @@ func TestKafkaPassword(t *testing.T) {
 	refused := c.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.SASLAuthenticate}, Err: kerr.SaslAuthenticationFailed, TopLevel: true, Count: -1})
 	g.Break()
 	b.hand(w, 1, 50)
-	until(t, "it says what is wrong", func() bool { return errors.Is(b.Ready(), kerr.SaslAuthenticationFailed) })
+	until(t, "it says what is wrong", func() bool { return errors.Is(b.Problem(), kerr.SaslAuthenticationFailed) })
 	b.expect(1, 0, 0, 0, 1)
 	refused.Remove()
-	until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == 2 && b.Ready() == nil })
+	until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == 2 && b.Problem() == nil })
 	noError(t, b.stop())
 }
 
@@ -595,7 +595,7 @@ func TestKafkaSRV(t *testing.T) {
 	}
 	b.start()
 	b.hand(b.NewWriter(), 1, 1)
-	until(t, "the name is missed", func() bool { return strings.Contains(fmt.Sprint(b.Ready()), "no such name") })
+	until(t, "the name is missed", func() bool { return strings.Contains(fmt.Sprint(b.Problem()), "no such name") })
 	b.expect(0, 0, 0, 0, 1)
 	until(t, "written", func() bool { return b.scrape()["records_written_total kafka"] == 1 })
 	noError(t, b.stop())

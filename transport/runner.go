@@ -170,8 +170,8 @@ func (r *runner) Finish() {
 	r.finishOnce.Do(func() { close(r.finish) })
 }
 
-// Ready implements [Output].
-func (r *runner) Ready() error {
+// Problem implements [Output].
+func (r *runner) Problem() error {
 	now := r.now()
 	if p := r.problem.Load(); p != nil && (p.unreachable || now-p.at < forgetAfter) {
 		err := p.err
@@ -185,6 +185,9 @@ func (r *runner) Ready() error {
 	}
 	return nil
 }
+
+// Full implements [Output].
+func (r *runner) Full() bool { return r.buf.full() }
 
 // wrap adds to an error which output it is of.
 func (r *runner) wrap(err error) error {
@@ -247,7 +250,7 @@ func (r *runner) run(ctx context.Context, d driver) error {
 			// The step goes on. What it still writes is counted as dropped.
 			return r.conclude(errExpired)
 		case <-watch.C:
-			r.report.watch(r.Ready(), false)
+			r.report.watch(r.Problem(), false)
 		}
 	}
 }
@@ -320,7 +323,7 @@ func (r *runner) conclude(err error) error {
 	}
 	l := r.buf.ledger()
 	if l.accepted > 0 { // else the destination was not needed
-		r.report.watch(r.Ready(), true)
+		r.report.watch(r.Problem(), true)
 	}
 	failed := r.firstErr.Load()
 	switch {

@@ -133,11 +133,11 @@ func TestRunner(t *testing.T) {
 					w.HandleFlow(new(flow.Record))
 				}
 				time.Sleep(time.Second)
-				if err := p.Ready(); tc.outage > 0 && (err == nil || err.Error() != "output: post: connection refused") {
+				if err := p.Problem(); tc.outage > 0 && (err == nil || err.Error() != "output: post: connection refused") {
 					t.Errorf("ready during an outage: %v", err)
 				}
 				time.Sleep(stallAfter)
-				if err := p.Ready(); tc.written > 0 && err != nil || tc.written == 0 && err == nil {
+				if err := p.Problem(); tc.written > 0 && err != nil || tc.written == 0 && err == nil {
 					t.Errorf("ready: %v", err)
 				}
 				cancel()

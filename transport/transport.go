@@ -34,8 +34,8 @@ type Keyer interface {
 
 // Output is where records go. An output is inert until Open or Run. Open comes first,
 // and Run is called once. NewWriter is called once for each worker, before or during
-// Run, from any goroutine. Finish comes after the last record of all writers. Ready and
-// Reopen may come at any time, from any goroutine.
+// Run, from any goroutine. Finish comes after the last record of all writers. Problem,
+// Full and Reopen may come at any time, from any goroutine.
 type Output interface {
 	// Open opens what can be opened at once, so that a wrong setting is found before
 	// anything is started. Calling it is optional: Run opens what is not open.
@@ -50,8 +50,12 @@ type Output interface {
 	// Finish announces that no more records will come. Run then ends when all records are
 	// written, however long that takes, unless its context ends.
 	Finish()
-	// Ready returns nil, or an error that says why records are not written.
-	Ready() error
+	// Problem returns nil, or an error that says why records are not written. They may
+	// still find room in the buffer.
+	Problem() error
+	// Full reports whether the buffer has no room for another chunk of records. What
+	// comes is dropped then, or waits with a blocking output.
+	Full() bool
 	// Reopen makes the output open its destination again, for log rotation. It does
 	// not wait for that. Outputs without a file ignore it.
 	Reopen()

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,18 +43,17 @@ func TestFullFileSystem(t *testing.T) {
 			t.Fatal("the file system is not full")
 		}
 	}
-	p.eventually("not ready", func() bool {
-		body, code := get(t, base+"/readyz")
-		return code == http.StatusServiceUnavailable && strings.Contains(body, "no space")
+	p.eventually("degraded", func() bool {
+		s, body := state(t, base)
+		return s == "degraded" && strings.Contains(body, "no space")
 	})
 	before := count("records_written_total", "")
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
 	send()
-	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
-	text, _ := get(t, base+"/metrics")
-	checkLedger(t, text, sent)
+	p.eventually("ready", func() bool { s, _ := state(t, base); return s == "ready" })
+	text := p.balances(base, sent)
 	written := metric(text, "kube_enricher_records_written_total", "")
 	if written < before+100 {
 		t.Errorf("%v records written, %v before there was room again", written, before)
@@ -94,9 +92,9 @@ func TestRemovedDirectory(t *testing.T) {
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	p.eventually("not ready", func() bool {
-		body, code := get(t, base+"/readyz")
-		return code == http.StatusServiceUnavailable && strings.Contains(body, "output")
+	p.eventually("degraded", func() bool {
+		s, body := state(t, base)
+		return s == "degraded" && strings.Contains(body, "output")
 	})
 	sendCapture(t, flows, "fprobe-v5") // waits in the buffer
 	p.eventually("received", func() bool { return count("records_received_total") == 450 })
@@ -104,9 +102,8 @@ func TestRemovedDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.eventually("written", func() bool { return count("records_written_total") == 450 })
-	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
-	text, _ := get(t, base+"/metrics")
-	checkLedger(t, text, 450)
+	p.eventually("ready", func() bool { s, _ := state(t, base); return s == "ready" })
+	p.balances(base, 450)
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {
 		t.Errorf("exit code %d: %s", code, p.stderr())

@@ -157,8 +157,13 @@ func metricsOf(g prometheus.Gatherer) http.Handler {
 // readiness is the body of /readyz.
 type readiness struct {
 	Ready bool `json:"ready"`
+	// State is "ready", "degraded" or "not ready".
+	State string `json:"state"`
 	// Missing has the parts that are not ready, and what each lacks.
 	Missing map[string]string `json:"missing,omitempty"`
+	// Degraded has the outputs that do not write, and why. Their buffers have room, so
+	// nothing is lost yet: the program is ready.
+	Degraded map[string]string `json:"degraded,omitempty"`
 	// Stale has the parts that have been out of reach for a while. What they knew
 	// before is still used.
 	Stale map[string]string `json:"stale,omitempty"`
@@ -180,8 +185,25 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 	if h.a.enricher != nil {
 		note("kubernetes", h.a.enricher.Ready())
 	}
-	h.a.outputReady(note)
-	body := readiness{Ready: len(missing) == 0, Missing: missing}
+	degraded := make(map[string]string)
+	h.a.outputProblems(func(part string, err error, full bool) {
+		// A Service drops the endpoint of a pod that is not ready. It must not do that in
+		// the very outage that the buffer is for.
+		if full {
+			missing[part] = "the buffer is full: " + err.Error()
+		} else {
+			degraded[part] = err.Error()
+		}
+	})
+	body := readiness{Ready: len(missing) == 0, Missing: missing, Degraded: degraded}
+	switch {
+	case !body.Ready:
+		body.State = "not ready"
+	case len(degraded) > 0:
+		body.State = "degraded"
+	default:
+		body.State = "ready"
+	}
 	if h.a.enricher != nil {
 		if s := h.a.enricher.Stale(); s != "" {
 			body.Stale = map[string]string{"kubernetes": s}

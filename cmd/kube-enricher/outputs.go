@@ -48,15 +48,21 @@ func (a *app) newWriter() transport.Writer {
 	return transport.Fanout(ws...)
 }
 
-// outputReady calls note with the name of each output, and with what keeps it
-// from writing records, nil if nothing does.
-func (a *app) outputReady(note func(part string, err error)) {
+// outputProblems calls note with the name of each output that does not write
+// records, why, and whether its buffer is full.
+func (a *app) outputProblems(note func(part string, err error, full bool)) {
 	for _, o := range a.outputs {
 		name := "output"
 		if len(a.outputs) > 1 {
 			name += "." + o.name
 		}
-		note(name, o.Ready())
+		err, full := o.Problem(), o.Full()
+		if err == nil && full {
+			err = errors.New("output: slower than the records that come in")
+		}
+		if err != nil {
+			note(name, err, full)
+		}
 	}
 }
 

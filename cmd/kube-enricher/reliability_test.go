@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -135,11 +134,10 @@ func TestStalledOutput(t *testing.T) {
 			t.Fatal("nothing was dropped")
 		}
 	}
-	text, _ := get(t, base+"/metrics")
-	checkLedger(t, text, sent)
+	p.balances(base, sent)
 	p.eventually("not ready", func() bool {
-		body, code := get(t, base+"/readyz")
-		return code == 503 && strings.Contains(body, "output")
+		s, body := state(t, base)
+		return s == "not ready" && strings.Contains(body, `"output":"the buffer is full`)
 	})
 
 	lines := make(chan int)
@@ -153,11 +151,10 @@ func TestStalledOutput(t *testing.T) {
 		lines <- n
 	}()
 	p.eventually("written", func() bool { return count("records_held", "") == 0 })
-	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
+	p.eventually("ready", func() bool { s, _ := state(t, base); return s == "ready" })
 	send()
 	p.eventually("written", func() bool { return count("records_held", "") == 0 })
-	text, _ = get(t, base+"/metrics")
-	checkLedger(t, text, sent)
+	text := p.balances(base, sent)
 	written := metric(text, "kube_enricher_records_written_total", "")
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {
@@ -190,8 +187,8 @@ func TestFullDisk(t *testing.T) {
 			metric(text, "kube_enricher_records_received_total", "") == n*225
 	})
 	checkLedger(t, text, n*225)
-	if body, code := get(t, base+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "no space") {
-		t.Errorf("/readyz: %d %s", code, body)
+	if s, body := state(t, base); s != "degraded" || !strings.Contains(body, "no space") {
+		t.Errorf("/readyz: %s", body)
 	}
 	p.signal(syscall.SIGTERM)
 	p.wait()

@@ -74,7 +74,12 @@ func startProgram(t *testing.T, args ...string) *program {
 
 func startWith(t *testing.T, stdin io.Reader, stdout io.Writer, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: command(t, args...), logged: make(chan struct{}, 1), done: make(chan struct{})}
+	return startCommand(t, command(t, args...), stdin, stdout)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd, stdin io.Reader, stdout io.Writer) *program {
+	t.Helper()
+	p := &program{t: t, cmd: cmd, logged: make(chan struct{}, 1), done: make(chan struct{})}
 	p.cmd.Stdin = stdin
 	p.cmd.Stdout = &p.stdout
 	if stdout != nil {
@@ -227,6 +232,44 @@ func metric(text, name, labels string) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// state returns what /readyz says: "ready", "degraded" or "not ready", and its body.
+// The status must fit: 503 takes the program out of its Service.
+func state(t *testing.T, base string) (state, body string) {
+	t.Helper()
+	body, code := get(t, base+"/readyz")
+	var r struct {
+		Ready bool
+		State string
+	}
+	if err := json.Unmarshal([]byte(body), &r); err != nil {
+		return "", body // it does not listen yet
+	}
+	if (code == http.StatusOK) != (r.State == "ready" || r.State == "degraded") || r.Ready != (code == http.StatusOK) {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	return r.State, body
+}
+
+// balances waits for a scrape in which the ledger balances with n records received,
+// and returns its text. A scrape reads one counter after the other, so the one in
+// which the last record is counted need not balance yet.
+func (p *program) balances(base string, n float64) (metrics string) {
+	p.t.Helper()
+	defer func() {
+		if p.t.Failed() {
+			checkLedger(p.t, metrics, n)
+		}
+	}()
+	p.eventually("the ledger balances", func() bool {
+		metrics, _ = get(p.t, base+"/metrics")
+		return metric(metrics, "kube_enricher_records_received_total", "") == n &&
+			metric(metrics, "kube_enricher_records_written_total", "")+
+				metric(metrics, "kube_enricher_records_dropped_total", "")+
+				metric(metrics, "kube_enricher_records_held", "") == n
+	})
+	return metrics
 }
 
 // checkLedger wants the ledger to balance with n records received.
@@ -538,8 +581,7 @@ func TestCollect(t *testing.T) {
 		text, _ := get(t, base+"/metrics")
 		return metric(text, "kube_enricher_records_written_total", "") == n
 	})
-	text, _ := get(t, base+"/metrics")
-	checkLedger(t, text, n)
+	text := p.balances(base, n)
 	for _, name := range []string{"datagrams_received_total", "datagram_bytes_received_total", "records_received_total", "templates", "exporters", "exporter_last_seen_timestamp_seconds", "build_info"} {
 		if metric(text, "kube_enricher_"+name, "") == 0 {
 			t.Errorf("kube_enricher_%s is 0 or missing", name)
@@ -695,8 +737,7 @@ func TestManyWorkers(t *testing.T) {
 		text, _ := get(t, "http://"+addr+"/metrics")
 		return metric(text, "kube_enricher_records_written_total", "") == 744*exporters
 	})
-	text, _ := get(t, "http://"+addr+"/metrics")
-	checkLedger(t, text, 744*exporters)
+	p.balances("http://"+addr, 744*exporters)
 	p.signal(syscall.SIGTERM)
 	p.wait()
 	b, err := os.ReadFile(file)
@@ -743,8 +784,7 @@ func TestSecondSignal(t *testing.T) {
 		text, _ := get(t, "http://"+addr+"/metrics")
 		return metric(text, "kube_enricher_records_received_total", "") == 5*744
 	})
-	text, _ := get(t, "http://"+addr+"/metrics")
-	checkLedger(t, text, 5*744)
+	p.balances("http://"+addr, 5*744)
 	p.signal(syscall.SIGTERM)
 	p.eventually("stopping", func() bool { return strings.Contains(p.stderr(), "second signal ends at once") })
 	start := time.Now()
