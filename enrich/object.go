@@ -71,13 +71,13 @@ type object struct {
 
 	// What follows is of a Pod.
 	hostIP         string
-	networks       []address
-	ready          int64  // since when the condition PodReadyToStartContainers is true
-	labels         string // as in flow.Object
-	started        int64  // status.startTime
-	lastTransition int64  // the latest of any condition
-	stopped        bool   // the phase is terminal, or all containers have terminated
-	finished       int64  // finishedAt of the last container, if all have terminated
+	networks       []address // what annotations tell of addrs
+	ready          int64     // since when the condition PodReadyToStartContainers is true
+	labels         string    // as in flow.Object
+	started        int64     // status.startTime
+	lastTransition int64     // the latest of any condition
+	stopped        bool      // the phase is terminal, or all containers have terminated
+	finished       int64     // finishedAt of the last container, if all have terminated
 }
 
 // ownerRef is an entry of metadata.ownerReferences.

@@ -72,8 +72,8 @@ func (st *store) applyPod(o *object, now int64) {
 func (st *store) updateSpans(p *pod, o *object, changed bool, yieldsFrom, now int64) {
 	for s := p.spans; s != nil; s = s.sibling {
 		dirty := changed
-		if n := o.network(s.addr); !s.final && slices.Contains(o.addrs, s.addr) && !sameNetwork(n, s.network) {
-			s.network, dirty = n, true
+		if !s.final && !s.dropped && slices.Contains(o.addrs, s.addr) && st.attach(s, o) {
+			dirty = true
 		}
 		switch {
 		case s.final:
@@ -87,7 +87,7 @@ func (st *store) updateSpans(p *pod, o *object, changed bool, yieldsFrom, now in
 			}
 		}
 		if dirty && !s.dropped {
-			st.publish(s.addr)
+			st.publish(s)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func (st *store) openSpan(p *pod, a netip.Addr, o *object, yieldsFrom, now int64
 		st.metrics.observeLag(kindPod, now, o.ready)
 	}
 	s := &span{
-		pod: p, addr: a, network: o.network(a), from: from, to: p.end, yieldsFrom: yieldsFrom,
+		pod: p, addr: a, from: from, to: p.end, yieldsFrom: yieldsFrom,
 		possibleFrom: from, certainFrom: from, soft: soft,
 	}
 	if o.created != 0 {
@@ -157,9 +157,12 @@ func (st *store) openSpan(p *pod, a netip.Addr, o *object, yieldsFrom, now int64
 		s.certainFrom = min(from, max(o.ready+int64(time.Second), from-tolerance))
 	}
 	s.uncertain = f.watch.startUncertainty(s, f.listing, o.ready, now)
-	st.observe(a)
+	if !isMACAddr(a) {
+		st.observe(a)
+	}
 	s.sibling, p.spans = p.spans, s
-	e := st.entryToChange(a)
+	s.attached = st.newAttachment(s, o)
+	e := st.timelineToChange(a, s.network())
 	if since, missed := f.watch.mayHaveMissedStart(o.ready, o.created); missed && !f.listing {
 		for other := e.spans; other != nil; other = other.next {
 			if other.to > since {
@@ -189,7 +192,7 @@ func (st *store) noteMissedEnds(watermark int64) {
 		if s.final && !s.dropped && s.to > watermark && (s.uncertain == nil || s.uncertain.from == never) {
 			s.mayHaveEndedAt(watermark)
 			s.yieldsFrom = max(min(s.yieldsFrom, watermark), s.possibleFrom)
-			st.publish(s.addr)
+			st.publish(s)
 		}
 	}
 }
@@ -215,7 +218,7 @@ func (st *store) removePod(p *pod, now, yieldsFrom int64) {
 		s.yieldsFrom = max(min(s.yieldsFrom, yieldsFrom), s.possibleFrom)
 		st.recordEnd(s)
 		if !s.dropped {
-			st.publish(s.addr)
+			st.publish(s)
 		}
 	}
 }
@@ -227,6 +230,7 @@ func (st *store) renderPod(p *pod, obj *object) *flow.Object {
 		Kind: kindPod.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
 		HostIP: st.intern(obj.hostIP), Node: st.intern(obj.node),
 		Workload: obj.name, WorkloadKind: kindPod.String(), Labels: st.intern(obj.labels),
+		Network: clusterNetwork.name, MAC: obj.mac(),
 	}
 	zone, ok := st.zones[obj.node]
 	if !ok && p.obj != nil && p.obj.Node == obj.node { // the node is gone: keep what it had
@@ -240,7 +244,7 @@ func (st *store) renderPod(p *pod, obj *object) *flow.Object {
 		return flow.NewObject(o)
 	}
 	if len(obj.owners) > 1 && !ref.controller {
-		o.Warn = severalOwners(obj)
+		o.Warn = warnSeveralOwners(obj)
 	}
 	o.Workload, o.WorkloadKind = st.intern(ref.name), st.intern(ref.kind)
 	if ref.followed == noKind {
@@ -273,6 +277,6 @@ func (st *store) setObject(p *pod, o flow.Object) {
 	}
 	p.obj = flow.NewObject(o)
 	for s := p.spans; s != nil; s = s.sibling {
-		st.publish(s.addr)
+		st.publish(s)
 	}
 }

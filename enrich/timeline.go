@@ -10,9 +10,9 @@ import (
 
 // span is the time over which a pod owns an address, in Unix nanoseconds.
 type span struct {
-	pod     *pod
-	addr    netip.Addr
-	network *network // nil: the cluster's own, and no MAC is known
+	pod      *pod
+	addr     netip.Addr
+	attached *attachment // nil in the cluster's own network
 
 	from       int64
 	to         int64 // exclusive; never while the pod owns the address
@@ -42,12 +42,20 @@ func (s *span) status() flow.Status {
 	return flow.StatusRetained
 }
 
-// networkName returns the name of the network that the address is in, empty for the cluster's own.
-func (s *span) networkName() string {
-	if s.network == nil {
-		return ""
+// owner returns what records show of the pod in the span's network.
+func (s *span) owner() *flow.Object {
+	if s.attached != nil {
+		return s.attached.object
 	}
-	return s.network.name
+	return s.pod.obj
+}
+
+// network returns the network that the address is in.
+func (s *span) network() *network {
+	if s.attached != nil {
+		return s.attached.network
+	}
+	return &clusterNetwork
 }
 
 // resolvedStart moves the start of a soft span to the latest end of the owners that are known to
@@ -57,21 +65,11 @@ func (s *span) resolvedStart(first *span) int64 {
 	from := s.from
 	for o := first; o != nil; o = o.next {
 		known := o.to != never && o.yieldsFrom >= o.to
-		if o != s && o.networkName() == s.networkName() && known && o.to <= s.to && (o.to < s.to || o.from < s.from) {
+		if o != s && known && o.to <= s.to && (o.to < s.to || o.from < s.from) {
 			from = max(from, o.to)
 		}
 	}
 	return from
-}
-
-// severalNetworks reports whether the spans of an address are in more than one network.
-func severalNetworks(first *span) bool {
-	for s := first; s != nil; s = s.next {
-		if s.networkName() != first.networkName() {
-			return true
-		}
-	}
-	return false
 }
 
 // timelineBuilder turns the spans of an address into segments. It keeps its scratch space, and is
@@ -129,23 +127,22 @@ func (c *claim) beats(o *claim, at int64) bool {
 	if c.from != o.from {
 		return c.from > o.from
 	}
-	return compareObjects(c.pod.obj, o.pod.obj) < 0
+	return compareObjects(c.owner(), o.owner()) < 0
 }
 
 // buildTimeline returns who owned the address of the spans, and when: segments in order of time,
-// apart from each other. With a MAC other than 0, only the spans that have it count. The result is
-// valid until the next call.
-func (t *timelineBuilder) buildTimeline(first *span, mac uint64) []segment {
+// apart from each other. All spans are in one network. The result is valid until the next call.
+func (t *timelineBuilder) buildTimeline(first *span) []segment {
 	t.segments = t.segments[:0]
 	if first == nil {
 		return nil
 	}
 	if first.next == nil {
-		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.pod.obj, Status: first.status()}})
+		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.owner(), Status: first.status()}})
 		t.markProvisional(first)
 		return t.segments
 	}
-	t.addClaims(first, mac)
+	t.addClaims(first)
 	t.findSuperseded()
 	slices.SortFunc(t.claims, func(a, b claim) int { return cmp.Compare(a.begins(), b.begins()) })
 	slices.Sort(t.boundaries)
@@ -180,25 +177,10 @@ func (s *segment) continues(from int64, next *segment) bool {
 		a.Status == b.Status && (a.Object == b.Object || *a.Object == *b.Object)
 }
 
-// buildMACEntries returns an entry for each MAC of the spans.
-func (t *timelineBuilder) buildMACEntries(addr netip.Addr, first *span, forgotten int64) []macEntry {
-	var list []macEntry
-	for s := first; s != nil; s = s.next {
-		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
-			continue
-		}
-		list = append(list, macEntry{s.network.mac, newEntry(addr, t.buildTimeline(first, s.network.mac), forgotten)})
-	}
-	return list
-}
-
 // addClaims makes claims of the spans, and notes the times at which their owner may change.
-func (t *timelineBuilder) addClaims(first *span, mac uint64) {
+func (t *timelineBuilder) addClaims(first *span) {
 	t.claims, t.boundaries = t.claims[:0], t.boundaries[:0]
 	for s := first; s != nil; s = s.next {
-		if mac != 0 && (s.network == nil || s.network.mac != mac) {
-			continue
-		}
 		c := claim{
 			span: s, from: s.from, yieldsFrom: min(s.yieldsFrom, s.to),
 			possibleFrom: s.possibleFrom, certainFrom: s.certainFrom, possibleUntil: never,
@@ -228,11 +210,10 @@ func (t *timelineBuilder) findSuperseded() {
 	slices.SortFunc(t.byCertainFrom, func(a, b *claim) int { return cmp.Compare(a.certainFrom, b.certainFrom) })
 	for i := range t.claims {
 		c := &t.claims[i]
-		rival := func(o *claim) bool { return o != c && o.networkName() == c.networkName() }
-		c.supersededAt, c.unshared = never, !slices.ContainsFunc(t.byCertainFrom, rival)
+		c.supersededAt, c.unshared = never, len(t.claims) == 1
 		n, _ := slices.BinarySearchFunc(t.byCertainFrom, c.yieldsFrom, func(o *claim, at int64) int { return cmp.Compare(o.certainFrom, at) })
 		for _, o := range t.byCertainFrom[n:] {
-			if rival(o) {
+			if o != c {
 				c.supersededAt = o.certainFrom
 				break
 			}
@@ -269,32 +250,30 @@ func (t *timelineBuilder) markProvisional(first *span) {
 // owned it for certain, or else one that may have. The owner's warning names the others, and adds a
 // note if another pod may have come and gone unseen. The segment is empty if there is no owner.
 func (t *timelineBuilder) ownerAt(at int64) (s segment) {
-	best := t.choose(at, (*claim).within)
-	if !t.rivalNetworks() {
-		if best = t.choose(at, (*claim).certainAt); best == nil && t.handover(at) {
-			best, s.uncertain = t.choose(at, (*claim).possibleAt), true
-			if len(t.rivals) == 1 && at < best.from-tolerance {
-				return segment{}
-			}
-			s.inTolerance = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
-		} else {
-			if best == nil {
-				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && at < c.supersededAt })
-			}
-			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
+	best := t.choose(at, (*claim).certainAt)
+	if best == nil && t.handover(at) {
+		best, s.uncertain = t.choose(at, (*claim).possibleAt), true
+		if len(t.rivals) == 1 && at < best.from-tolerance {
+			return segment{}
 		}
+		s.inTolerance = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
+	} else {
+		if best == nil {
+			best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && at < c.supersededAt })
+		}
+		t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
 	}
 	if best == nil {
 		return segment{}
 	}
-	s.end = flow.End{Object: best.pod.obj, Status: best.status()}
+	s.end = flow.End{Object: best.owner(), Status: best.status()}
 	if best.uncertainAt(at) || slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.uncertainAt(at) }) {
 		s.uncertain, s.end = true, asUncertain(s.end.Object)
 	}
 	if len(t.rivals) > 1 {
 		objects := make([]*flow.Object, len(t.rivals))
 		for i, c := range t.rivals {
-			objects[i] = c.pod.obj
+			objects[i] = c.owner()
 		}
 		s.end = flow.End{Object: ambiguous(s.end.Object, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}
 	}
@@ -315,12 +294,6 @@ func (t *timelineBuilder) choose(at int64, test func(*claim, int64) bool) (best 
 		}
 	}
 	return best
-}
-
-// rivalNetworks reports whether the rivals have the address in several networks. None of these is
-// better than another.
-func (t *timelineBuilder) rivalNetworks() bool {
-	return slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.networkName() != t.rivals[0].networkName() })
 }
 
 // handover reports whether the address is between two owners: a next one is known to have had it

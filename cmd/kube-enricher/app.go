@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
@@ -28,11 +29,6 @@ const (
 	exitFailed = 1
 	exitUsage  = 2
 )
-
-// gcPercent is Go's GOGC, unless that is set. Records allocate nothing, so
-// collecting garbage early costs little. It limits the memory that a burst of
-// changes in the cluster, or of hostile templates, takes for a moment.
-const gcPercent = 25
 
 const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
 
@@ -52,11 +48,13 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 		fmt.Fprintf(stdout, "kube-enricher %s\ngoflow2 %s\n%s\n", program, goflow2, goVersion)
 		return exitDone
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	log := newLogger(cfg, stderr)
+	limitMemory(log)
 	cfg.Color = cfg.Color && isTerminal(stdout)
-	a := &app{cfg: cfg, log: newLogger(cfg, stderr), stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
+	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
+		cfg.Width = width
+	}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()
@@ -283,15 +281,27 @@ func (a *app) read(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// readOfLines returns what something reads of records that come as lines: the filter, lines
+// of text, and what decides about names.
+func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
+	fields, attrs := a.cfg.ReadOfLines()
+	if a.enricher != nil {
+		fields = append(fields, enrich.Fields()...)
+	}
+	slices.Sort(fields)
+	return slices.Compact(fields), attrs
+}
+
 // readStdin reads goflow2's output from standard input.
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
 	if cfg.StdinImplied {
 		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
 	}
+	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
-		Fields: cfg.Filter.Fields(), Attrs: cfg.Filter.Attrs(), Extra: !cfg.WritesAs(config.FormatProtobuf),
+		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)
 	if err != nil {

@@ -100,6 +100,10 @@ func TestParseEverywhere(t *testing.T) {
 		}},
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
+		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
+		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
+		"port":           {"443", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 2 }},
+		"ip":             {"fd00::/8", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 2 }},
 		"filter":         {`SrcNamespace == "prod" && Bytes > 1`, nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 1 }},
 		"transport":      {"kafka:pb,file", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{kafka protobuf} {file json}]" }},
 		"transport.file": {"/tmp/out.json", nil, func(c *Config) bool { return fileOf(c).path == "/tmp/out.json" }},
@@ -181,6 +185,9 @@ func TestParseEverywhere(t *testing.T) {
 		} else if o.name != "huge-pages" { // on by default
 			check("flags as a switch", []string{"-" + o.name}, nil)
 		}
+		if o.commandLine {
+			continue
+		}
 		check("environment", nil, []string{o.env() + "=" + tt.value})
 		check("file", []string{"-config", write(t, "c.yaml", o.name+": '"+tt.value+"'\n")}, nil)
 		if group, rest, ok := strings.Cut(o.name, "."); ok {
@@ -191,6 +198,9 @@ func TestParseEverywhere(t *testing.T) {
 
 func TestEnvironmentNames(t *testing.T) {
 	for _, o := range options(outputTypes()) {
+		if o.commandLine {
+			continue // TestShortFilters
+		}
 		if !regexp.MustCompile(`^KUBE_ENRICHER_[A-Z_]+$`).MatchString(o.env()) {
 			t.Errorf("-%s: %s", o.name, o.env())
 		}
@@ -341,11 +351,11 @@ func TestParseErrors(t *testing.T) {
 		{"fields in file", []string{"-config", cfg}, nil, "fields: nothing\n", false, begin + `-fields (from ` + cfg + `:1): `},
 		{"labels", []string{"-kube.labels", "app"}, nil, "", false, `-kube.labels: "app" is not LABEL=FIELD; an example is app.kubernetes.io/name=App`},
 		{"labels that collide", []string{"-kube.labels", "app=Addr"}, nil, "", false, "-kube.labels: two fields would have the name SrcAddr; choose another name"},
-		{"labels in text", []string{"-kube.labels", "app=App", "-format", "text"}, nil, "", false, "-kube.labels: lines of text have no fields for labels; give -format json, or leave it out"},
-		{"fields in text", []string{"-fields", "Bytes", "-format", "text"}, nil, "", false, "-fields: lines of text have fields of their own; leave it out, or give -format json"},
+		{"fields in text", []string{"-fields", "Bytes", "-format", "text"}, nil, "", false, `-fields: "Bytes": lines of text have columns of their own, to which +NAME adds a field; for fewer, give -format json`},
+		{"unknown field in text", []string{"-fields", "default,+Byte", "-format", "text"}, nil, "", false, begin + `-fields: no field is named "Byte"; possible are default, all, `},
 		{"fields in protobuf", []string{"-fields", "IcmpName", "-format", "pb"}, nil, "", false, begin + `-fields: no field is named "IcmpName"; possible are `},
 		{"schema of protobuf", []string{"-schema", "v2", "-format", "pb"}, nil, "", false, `-schema: "v2" is for -format json; leave it out`},
-		{"lines as protobuf", []string{"-input", "json", "-format", "bin", "-"}, nil, "", false, "-input: lines of JSON on standard input can only be written as JSON; let goflow2 write protobuf (-format bin), or give -format json"},
+		{"lines as protobuf", []string{"-input", "json", "-format", "bin", "-"}, nil, "", false, "-input: lines of JSON on standard input can only be written as JSON or text; let goflow2 write protobuf (-format bin), or give -format json"},
 		{"snapshot of standard input", []string{"-kube.snapshot", "-"}, nil, "", false, "-kube.snapshot: - is not allowed; give a file"},
 		{"output to dash", []string{"-transport.file", "-"}, nil, "", false, "-transport.file: - is not allowed; leave it empty for standard output"},
 		{"hostile file name", []string{"-kubeconfig", "a\x00b"}, nil, "", false, `-kubeconfig: "a\x00b" is no name of a file; give a file`},
@@ -408,7 +418,7 @@ func TestParseErrors(t *testing.T) {
 		{"format in both places by name", []string{"-transport", "file:json", "-format", "file:pb"}, nil, "", false, `-format: "protobuf" is not the format that -transport gives file, "json"; give it in one place`},
 		{"format for what is not there", []string{"-format", "kafka:json"}, nil, "", false, "-format: there is no output kafka; name it in -transport, too"},
 		{"file without file", []string{"-transport", "kafka", "-transport.file", "x"}, nil, "", false, "-transport.file: records don't go to a file with this -transport; give -transport file, or leave it out"},
-		{"JSON lines for protobuf", []string{"-transport", "file:json,kafka:protobuf", "-input", "json", "-"}, nil, "", false, begin + "-input: lines of JSON on standard input can only be written as JSON"},
+		{"JSON lines for protobuf", []string{"-transport", "file:json,kafka:protobuf", "-input", "json", "-"}, nil, "", false, begin + "-input: lines of JSON on standard input can only be written as JSON or text"},
 		{"Kafka's flag without Kafka", []string{"-transport.kafka.topic", "x"}, nil, "", false, "-transport.kafka.topic: records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"Kafka's flag without Kafka, environment", nil, []string{"KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA=x"}, "", false, "-transport.kafka.tls.ca (from environment variable KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA): records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
@@ -474,9 +484,14 @@ func TestParseHelpAndVersion(t *testing.T) {
 			t.Errorf("%s: %v", arg, err)
 		}
 	}
-	c, err := Parse([]string{"-v"}, []string{"KUBE_ENRICHER_X=1"}, true)
-	if err != nil || !c.ShowVersion {
-		t.Errorf("-v: %+v, %v", c, err)
+	if _, err := Parse([]string{"help"}, nil, true); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("help: %v", err)
+	}
+	for _, arg := range []string{"-v", "-version", "--version", "version"} {
+		c, err := Parse([]string{arg}, []string{"KUBE_ENRICHER_X=1"}, true)
+		if err != nil || !c.ShowVersion {
+			t.Errorf("%s: %+v, %v", arg, c, err)
+		}
 	}
 	if _, err := Parse([]string{"-v", "-nonsense"}, nil, false); err == nil {
 		t.Error("-v hides an unknown flag")

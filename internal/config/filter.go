@@ -9,20 +9,45 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
 )
 
-// checkFilter compiles the filter, if there is one.
+// checkFilter compiles the filter, if there is one, and joins the short filters to it.
 func (p *parser) checkFilter(c *Config) error {
+	if err := p.compileFilter(c); err != nil {
+		return err
+	}
+	short, err := c.short.expression(c.Mapping)
+	if short == "" || err != nil {
+		return err
+	}
+	if c.FilterText != "" {
+		// It was compiled alone before, so that errors have the columns of what was typed.
+		// The line break ends a comment.
+		short = "(" + c.FilterText + "\n) && " + short
+	}
+	if c.Filter, err = filter.Compile(short, c.filterConfig()); err != nil {
+		return Usagef("-filter, -n, -pod, -port, -ip: %v", err)
+	}
+	return nil
+}
+
+// filterConfig returns the names that a filter can use.
+func (c *Config) filterConfig() filter.Config {
+	return filter.Config{Mapping: c.Mapping, Labels: c.KubeLabels, Cluster: c.Cluster, Elements: c.Elements, Piped: c.Mode == Stdin}
+}
+
+// compileFilter compiles the expression of -filter, if there is one.
+func (p *parser) compileFilter(c *Config) error {
 	if c.FilterText == "" {
 		return nil
 	}
 	name := p.given["filter"].flag("filter")
-	cfg := filter.Config{Mapping: c.Mapping, Labels: c.KubeLabels, Cluster: c.Cluster, Elements: c.Elements, Piped: c.Mode == Stdin}
+	cfg := c.filterConfig()
 	var err error
 	c.Filter, err = filter.Compile(c.FilterText, cfg)
 	if mistake := (*filter.Error)(nil); errors.As(err, &mistake) && mistake.Unknown != "" {
 		if near := nearest(mistake.Unknown, cfg.Names()); near != "" {
 			return Usagef("%s: %v; did you mean %s?", name, err, near)
 		}
-		return Usagef("%s: %v; docs/fields.md lists those there are", name, err)
+		return Usagef("%s: %v; text goes in quotes (%q), and %sfields.md lists the fields", name, err, mistake.Unknown, pages)
 	}
 	if err != nil {
 		return Usagef("%s: %v", name, err)
@@ -40,25 +65,23 @@ func refuseLists(f *filter.Filter) error {
 		return nil
 	}
 	for _, id := range f.Fields() {
-		switch field := &flow.Fields[id]; field.Kind {
-		case flow.KindUints, flow.KindAddrs, flow.KindLayers:
+		if field := &flow.Fields[id]; field.Kind.List() {
 			return fmt.Errorf("%s is a list, which is not read from lines of JSON; let goflow2 write protobuf (-format bin)", field.Name)
 		}
 	}
 	return nil
 }
 
-// errOnlyAsJSON refuses lines of JSON as input for other formats. The program
-// looks up what it needs in a line and copies the rest, so it has no record to
-// encode.
-var errOnlyAsJSON = errors.New("lines of JSON on standard input can only be written as JSON; let goflow2 write protobuf (-format bin), or give -format json")
+// errNotAsProtobuf refuses lines of JSON as input for protobuf. The program looks up what
+// it needs in a line and copies the rest, so it has no whole record to encode.
+var errNotAsProtobuf = errors.New("lines of JSON on standard input can only be written as JSON or text; let goflow2 write protobuf (-format bin), or give -format json")
 
 // RefuseJSON returns why lines of JSON cannot be taken from standard input with
 // these settings, nil if they can. With -input auto that matters only once the
 // first bytes are there.
 func (c *Config) RefuseJSON() error {
-	if !c.OnlyAs(FormatJSON) {
-		return errOnlyAsJSON
+	if c.WritesAs(FormatProtobuf) {
+		return errNotAsProtobuf
 	}
 	if err := refuseLists(c.Filter); err != nil {
 		return Usagef("-filter: %v", err)
