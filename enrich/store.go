@@ -132,7 +132,7 @@ func (st *store) removeUnlisted(k kind, now int64) {
 		}
 		for _, p := range st.pods {
 			if p.mark != st.listMark {
-				st.removePod(p, now, w.watermark())
+				st.removePod(p, now, w.watermark(), 0)
 			}
 		}
 	case kindService, kindNode:
@@ -159,7 +159,7 @@ func (st *store) update(o *object) {
 	st.refreshZones()
 	st.refreshPodCIDRs()
 	f := &st.feeds[o.kind]
-	f.watch.onEvent(max(o.created, o.ready, o.finished), now)
+	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
 }
 
@@ -173,7 +173,7 @@ func (st *store) remove(o *object) {
 	case kindPod:
 		if p := st.pods[key]; p != nil {
 			st.applyPod(o, now) // the last status may show when its containers ended
-			st.removePod(p, now, never)
+			st.removePod(p, now, goneAfter(o, now), o.grace)
 		}
 	case kindService, kindNode:
 		st.removeStaticOwner(o.kind, key)

@@ -29,7 +29,6 @@ const nameCases = "testdata/names"
 // notYet lists the cases that fail, by what is missing.
 var notYet = map[string]string{
 	"F01-pipe-ignores-mac":      "P1",
-	"F02-kubevirt-migration":    "T5",
 	"F03-udn-overlap":           "P2",
 	"F04-udn-vs-external":       "P3",
 	"F05-service-ports":         "P4",
@@ -41,9 +40,7 @@ var notYet = map[string]string{
 	"F11-endpointslices":        "P10",
 	"F12-early-annotation":      "P11",
 	"F13-mac-only":              "P12",
-	"F14-crashloop":             "T1",
-	"T-crash":                   "T1, T3",
-	"T-s2":                      "P4, T4",
+	"T-s2":                      "P4",
 }
 
 // TestNameCases runs each case as lines of JSON, as goflow2's protobuf and as a
