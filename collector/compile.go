@@ -15,17 +15,19 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields)), rate: newRateElements(t)}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields))}
+	rd.findRepeats()
+	rd.rate = newRateElements(rd)
 	offset := 0
 	elements := make([]element, len(t.fields))
-	for i, f := range t.fields {
-		elements[i] = element{Element: flow.Element{ID: f.Type}, index: i}
-		if f.PenProvided {
-			elements[i].PEN = f.Pen
-		} else if f.Type == ieSamplerID || f.Type == ieSelectorID {
-			rd.sampler = i
-		} else if f.Type == ieSelectionSequenceID {
-			rd.sequence = i
+	for i := range t.fields {
+		f := &t.fields[i]
+		elements[i] = element{Element: elementOf(f), index: i}
+		switch elements[i].Element {
+		case flow.Element{ID: ieSamplerID}, flow.Element{ID: ieSelectorID}:
+			rd.sampler = rd.canonical(i)
+		case flow.Element{ID: ieSelectionSequenceID}:
+			rd.sequence = rd.canonical(i)
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}
@@ -54,6 +56,13 @@ func newRecordDecoder(t *template) *recordDecoder {
 	return rd
 }
 
+const (
+	// maxElement is above all IANA elements that are looked for in a template.
+	maxElement = 512
+	// maxVariants is above the number of elements that may fill one field.
+	maxVariants = 8
+)
+
 // compiler compiles how the elements of one direction are read.
 type compiler struct {
 	rd        *recordDecoder
@@ -63,15 +72,21 @@ type compiler struct {
 	// slots are the offsets of the fields in the scratch buffer. A variable-length
 	// field takes one byte there.
 	slots []int
-	// there has a bit for each IANA element below its size that the direction has: most
-	// are absent, and a datagram may hold thousands of templates.
-	there [512 / 64]uint64
-	// last is the index of the last field with a short value, by IANA element.
-	last map[uint16]int
-	// lastOther is the same of fields with long values or a variable length.
-	lastOther map[uint16]int
+	// The next three are by IANA element, and one more than the index of a field, so
+	// that 0 is for elements that the direction lacks. They are arrays, since a datagram
+	// may hold hundreds of templates of hundreds of fields.
+	//
+	// first is the first field of the element, last the last one with a short value, and
+	// lastOther the last one with a long value or a variable length.
+	first, last, lastOther [maxElement]int16
+	// extraOfField and extraOfOp are one more than the index of an extra field, by field
+	// or by op, and by variant.
+	extraOfField [len(flow.Fields)][maxVariants]int16
+	extraOfOp    [numExtraOps][maxVariants]int16
 	// candidates are the elements that goflow2 makes the same of.
 	candidates [numTargets]choice
+	// repeated are other elements that goflow2 reads and that are there several times.
+	repeated []choice
 	// hasBytes and hasPackets report whether the usual counters are there.
 	hasBytes, hasPackets bool
 	// texts counts the texts so far of which there may be two.
@@ -99,6 +114,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	c.addTimes()
 	c.addSections()
 	c.direction.outer = c.findOuterHeader()
+	c.direction.hasDirection = c.find(ieFlowDirection) >= 0
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }
@@ -116,55 +132,39 @@ func (c *compiler) layOut() {
 			offset += int(f.Length)
 		}
 	}
-	c.last = make(map[uint16]int)
 	for _, el := range c.elements {
-		if el.PEN != penIANA || el.skip {
+		if el.PEN != penIANA || el.skip || el.ID >= maxElement {
 			continue
 		}
-		if int(el.ID) < 64*len(c.there) {
-			c.there[el.ID/64] |= 1 << (el.ID % 64)
+		at := int16(el.index) + 1 // a template has at most maxTemplateFields
+		if c.first[el.ID] == 0 {
+			c.first[el.ID] = at
 		}
 		if n := c.rd.tmpl.fields[el.index].Length; n <= 8 || n != variableLength && isNextHop(el.ID) {
-			c.last[el.ID] = el.index
-			continue
+			c.last[el.ID] = at
+		} else {
+			c.lastOther[el.ID] = at
 		}
-		if c.lastOther == nil {
-			c.lastOther = make(map[uint16]int)
-		}
-		c.lastOther[el.ID] = el.index
 	}
 }
 
-// absent reports whether the direction does not have an IANA element.
-func (c *compiler) absent(id uint16) bool {
-	return int(id) < 64*len(c.there) && c.there[id/64]&(1<<(id%64)) == 0
-}
-
-// lastOf returns the index of the last field of an IANA element that has a value, -1
-// if there is none.
+// lastOf returns the index of the last field of an IANA element below maxElement, -1 if
+// there is none. One with a short value goes before others.
 func (c *compiler) lastOf(id uint16) int16 {
-	if c.absent(id) {
-		return -1
+	if i := c.last[id]; i > 0 {
+		return int16(c.rd.canonical(int(i) - 1))
 	}
-	if i, ok := c.last[id]; ok && c.rd.tmpl.fields[i].Length > 0 {
-		return int16(i)
-	}
-	if i, ok := c.lastOther[id]; ok {
-		return int16(i)
+	if i := c.lastOther[id]; i > 0 {
+		return int16(c.rd.canonical(int(i) - 1))
 	}
 	return -1
 }
 
-// find returns the index of the first field of an IANA element, -1 if there is
-// none.
+// find returns the index of the first field of an IANA element below maxElement, or of
+// the value that counts of several, -1 if there is none.
 func (c *compiler) find(id uint16) int {
-	if c.absent(id) {
-		return -1
-	}
-	for _, el := range c.elements {
-		if el.PEN == penIANA && !el.skip && el.ID == id {
-			return el.index
-		}
+	if i := c.first[id]; i > 0 {
+		return c.rd.canonical(int(i) - 1)
 	}
 	return -1
 }
@@ -190,15 +190,6 @@ func (c *compiler) addGoflow2Field(el element) {
 	}
 	if isICMP(el.ID) && d.icmp.own {
 		number = false // see icmpReader
-	}
-	// A later field of the same element sets the value again, so the earlier ones
-	// need not be read, nor an empty address. Otherwise a template of a thousand
-	// fields without length would make each byte of data cost a thousand fields.
-	if i, ok := c.last[el.ID]; ok && el.index < i {
-		number, raw = false, raw && !isNextHop(el.ID)
-	}
-	if f.Length == 0 && skippedWhenEmpty(el.ID) {
-		raw = false
 	}
 	isVariable := f.Length == variableLength
 	if !raw && !(number && (isVariable || f.Length <= 8)) {
@@ -254,16 +245,19 @@ func (c *compiler) addElement(el element) {
 // addExtra adds an extra field. If an element is there several times the last one
 // counts, as with those that goflow2 reads.
 func (c *compiler) addExtra(x extraField, index int) {
-	x.index = uint16(index)
+	x.index = uint16(c.rd.canonical(index))
 	x.other = -1
 	d := &c.direction
-	for i := range d.extra {
-		if d.extra[i].op == x.op && d.extra[i].field == x.field && d.extra[i].variant == x.variant {
-			d.extra[i].index = x.index
-			return
-		}
+	at := &c.extraOfOp[x.op][x.variant]
+	if x.op <= opSetAddrUnlessZero {
+		at = &c.extraOfField[x.field][x.variant]
+	}
+	if *at > 0 && d.extra[*at-1].op == x.op {
+		d.extra[*at-1].index = x.index
+		return
 	}
 	d.extra = append(d.extra, x)
+	*at = int16(len(d.extra))
 }
 
 // addSections adds the beginnings of packets. They come last: they fill in counters

@@ -51,8 +51,6 @@ type Decoder struct {
 	// counts them. recordsCounted reports whether all of them could be counted.
 	recordCount    sequence.RecordCount
 	recordsCounted bool
-	// portQuestions is how often other ports may still be asked for a rate.
-	portQuestions int
 
 	_ [64]byte
 }
@@ -88,7 +86,7 @@ func (d *Decoder) panicked(r any, b []byte) {
 // datagram checks who sent a datagram and passes it to the decoder of its protocol.
 func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, received int64) {
 	source = netip.AddrPortFrom(source.Addr().Unmap(), source.Port())
-	d.received, d.portQuestions = received, portQuestions(len(b))
+	d.received = received
 	if !d.policy.allows(source.Addr()) {
 		d.metrics.received(protoUnknown, len(b))
 		d.drop(dropNotAllowed, source, b)
@@ -101,6 +99,7 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 	default:
 		d.metrics.received(proto, len(b))
 		d.peer = d.peerOf(source)
+		d.peer.earn(max(len(b), minCostBytes))
 		var ok bool
 		switch proto {
 		case protoNetFlow1:

@@ -24,6 +24,7 @@ var errorTexts = [numLogReasons]string{
 	dropPanic:              "datagram dropped: decoding it failed by a fault of this program; please report it",
 	dropMalformedSet:       "a set in a datagram is malformed; the others are used",
 	dropMalformedStructure: "a structure of an sFlow sample is cut or malformed; the others are used",
+	dropBudget:             "a set or record takes more work than its source may ask for by its bytes; it is dropped",
 	dropNoTemplate:         "a data set waits for its template, which exporters repeat every few minutes",
 }
 

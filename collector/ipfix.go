@@ -157,8 +157,8 @@ func (d *Decoder) paddingOf(b []byte, h *header) int {
 // padding returns how many bytes of padding a data set has, -1 if its template is not
 // known or something else follows its records.
 func (d *Decoder) padding(id uint16, b []byte, h *header) int {
-	t, _ := d.bind(templateKey{h.domain, h.version, id}, len(b))
-	if t == nil {
+	t, result := d.bind(templateKey{h.domain, h.version, id}, len(b))
+	if result != bound {
 		return -1
 	}
 	tail := len(b) // as in decodeRecords
@@ -182,17 +182,27 @@ func (d *Decoder) padding(id uint16, b []byte, h *header) int {
 // false if the set is malformed.
 func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 	k := templateKey{h.domain, h.version, id}
-	t, known := d.bind(k, len(b))
-	if !known {
-		d.recordsCounted = false
-		if !d.hold(k, b, h) {
-			// Another worker has learned the template just now.
-			return d.dataSet(id, b, h)
-		}
-		d.errors.report(dropNoTemplate, d.peer.source, nil, d.received)
+	t, result := d.bind(k, len(b))
+	switch {
+	case result == bound:
+		return d.decodeRecords(t, b, h)
+	case result == tooShort:
+		return true // it has no records
+	case len(b) == 0:
+		d.metrics.dropSet(setTimeout) // nothing of it need wait
 		return true
+	case result == tooCostly, d.exporters.holdFor > 0 && !d.mayWork(workOfHeldSet):
+		d.refuse()
+	case !d.hold(k, b, h):
+		// Another worker has learned the template just now.
+		return d.dataSet(id, b, h)
+	default:
+		// Its bytes earn nothing until it is decoded.
+		d.peer.work = max(d.peer.work-len(b)*workPerByte, 0)
+		d.errors.report(dropNoTemplate, d.peer.source, nil, d.received)
 	}
-	return t == nil || d.decodeRecords(t, b, h)
+	d.recordsCounted = false
+	return true
 }
 
 // wholeTemplates returns how many bytes at the start of a template set are whole

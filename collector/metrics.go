@@ -39,6 +39,7 @@ const (
 	dropMalformedSet
 	dropNoTemplate
 	dropMalformedStructure
+	dropBudget
 	numLogReasons
 )
 
@@ -54,10 +55,11 @@ const (
 	setHoldFull                   // there was no room for it to wait
 	setShutdown                   // it waited when the program ended
 	setNoPacket                   // an sFlow sample of something else than a packet
+	setBudget                     // its source had not earned the work that it takes
 	numSetReasons
 )
 
-var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown", "no_packet"}
+var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown", "no_packet", "budget"}
 
 // workerMetrics are the counters of one worker, which is the only one to write to
 // them. Any goroutine may read them.

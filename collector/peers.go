@@ -43,6 +43,8 @@ type peer struct {
 	sampling  uint64
 	rates     *rateCache // nil unless records decide on their rate
 	sequences sequence.Source
+	// work is what the peer has earned and not used, as in work.go.
+	work int
 
 	lastUsed int64 // Unix nanoseconds
 	bytes    int   // of peersBudget; 0 once the peer was evicted
@@ -71,6 +73,7 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		sampling: d.policy.samplingRate(source.Addr()),
 		lastUsed: d.received,
 		bytes:    peerBytes,
+		work:     workAtStart,
 	}
 	d.peers[source] = p
 	d.peersBytes += peerBytes

@@ -190,11 +190,9 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 	peer, received, count, counted := d.peer, d.received, d.recordCount, d.recordsCounted
 	defer func() { d.peer, d.received, d.recordCount, d.recordsCounted = peer, received, count, counted }()
 	for _, s := range sets {
-		d.portQuestions += len(s.content) / 32
-	}
-	for _, s := range sets {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(e.addr, s.port))
+		d.peer.earn(len(s.content))
 		if !d.decodeHeldSet(s) {
 			d.metrics.dropSet(setMalformed)
 		}
@@ -210,8 +208,15 @@ func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
 			ok = false
 		}
 	}()
-	b, known := d.bind(s.key, len(s.content))
-	return known && (b == nil || d.decodeRecords(b, s.content, &s.header))
+	switch b, found := d.bind(s.key, len(s.content)); found {
+	case bound:
+		return d.decodeRecords(b, s.content, &s.header)
+	case templateUnknown:
+		return false
+	case tooCostly:
+		d.refuse()
+	}
+	return true
 }
 
 // expireHeld drops and counts the sets that have waited for longer than holdFor at

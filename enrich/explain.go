@@ -70,7 +70,7 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	if found == nil {
 		return x
 	}
-	s, rule := e.store.index.findOwner(found, 0, t, t)
+	s, rule := e.store.index.findOwner(found, t, t)
 	var end flow.End
 	switch rule {
 	case ruleNone:
@@ -123,13 +123,16 @@ func (e *entry) claimants() []Claimant {
 		return &u
 	}
 	for s := e.spans; s != nil; s = s.next {
-		o := s.pod.obj
-		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft, Network: s.networkName()}
+		o := s.owner()
+		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft}
 		if s.yieldsFrom < s.to {
 			c.YieldsFrom = stamp(s.yieldsFrom)
 		}
-		if s.network != nil && s.network.mac != 0 {
-			c.MAC = string(flow.AppendMAC(nil, s.network.mac))
+		if o.MAC != 0 {
+			c.MAC = string(flow.AppendMAC(nil, o.MAC))
+		}
+		if s.attached != nil {
+			c.Network = o.Network
 		}
 		list = append(list, c)
 	}

@@ -24,10 +24,7 @@ func (st *store) recordEnd(s *span) {
 	for st.endedSpans.len() > maxEnded {
 		st.expireSpan(st.endedSpans.pop())
 	}
-	e := st.index.find(s.addr)
-	if e == nil {
-		return
-	}
+	e := st.timelineToChange(s.addr, s.network())
 	var oldest *span
 	n := 0
 	for o := e.spans; o != nil; o = o.next {
@@ -72,7 +69,7 @@ func (st *store) expireSpan(s *span) {
 // dropSpan removes a span from its pod and from the index.
 func (st *store) dropSpan(s *span) {
 	s.dropped = true
-	e := st.entryToChange(s.addr)
+	e := st.timelineToChange(s.addr, s.network())
 	for l := &s.pod.spans; *l != nil; l = &(*l).sibling {
 		if *l == s {
 			*l = s.sibling

@@ -28,6 +28,8 @@ type index struct {
 	table atomic.Pointer[table]
 	seed  [2]uint64
 	used  int // entries; for the writer
+	// macs counts the entries by MAC: see macAddr.
+	macs atomic.Int64
 	// additions counts the changes that may have given an address an owner.
 	additions atomic.Uint64
 	podRanges atomic.Pointer[podRanges] // never nil
@@ -51,11 +53,12 @@ type entry struct {
 	past      *past                        // never nil
 	uncertain atomic.Pointer[uncertainEnd] // a cache of one: see asUncertain
 
+	// network is that of an entry in past.networks; nil in the table.
+	network *network
+
 	// What the above was made of, for the writer.
 	spans        *span
 	staticOwners *staticOwnerList
-
-	_ [8]byte
 }
 
 // uncertainEnd is an owner, and how records show it if another pod may have followed it unseen.
@@ -67,17 +70,13 @@ type uncertainEnd struct {
 // past is what few addresses have.
 type past struct {
 	older []segment // in order of time, apart from each other, before the entry's last
-	// macs is for an address that pods had in several networks. Then the entry's last is empty, so
+	// networks is for an address that pods had in other networks than the cluster's own: a timeline
+	// for each network that has it, in order of their numbers. The entry itself has none then, so
 	// that every look-up comes here.
-	macs []macEntry
+	networks []networkEntry
+	several  atomic.Pointer[severalOwners] // a cache of one: see ambiguousAmong
 	// forgottenUntil is the latest end of the pods that had the address and were dropped; 0: none.
 	forgottenUntil int64
-}
-
-// macEntry is the entry of an address for flows that have a MAC.
-type macEntry struct {
-	mac uint64
-	*entry
 }
 
 // noPast is the past of most addresses. It is never changed.
@@ -140,15 +139,21 @@ func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.E
 	if e == nil {
 		return flow.End{}, false
 	}
-	return ix.at(e, from, to, mac)
+	if e.past.networks != nil {
+		d := decider{ix: ix, from: from, to: to}
+		d.src = side{entry: e, mac: mac}
+		d.decide()
+		return d.owner(&d.src)
+	}
+	return ix.at(e, from, to)
 }
 
-// at is lookup in the entry of the address.
-func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled bool) {
+// at is lookup in an entry that has a timeline: one without networks, or one of a network.
+func (ix *index) at(e *entry, from, to int64) (end flow.End, settled bool) {
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.watch.KnownUntil()) {
 		return e.last.end, !e.last.provisional
 	}
-	s, rule := ix.findOwner(e, mac, from, to)
+	s, rule := ix.findOwner(e, from, to)
 	switch rule {
 	case ruleNone, ruleGap:
 		return flow.End{}, false
@@ -184,10 +189,10 @@ const (
 	ruleInterrupted      // a pod owned it before the watch was interrupted
 )
 
-// findOwner is [entry.bestSegmentByMAC], but it gives no tolerance for a time at which pods may
-// have come and gone unseen.
-func (ix *index) findOwner(e *entry, mac uint64, from, to int64) (*segment, rule) {
-	s, rule := e.bestSegmentByMAC(mac, from, to)
+// findOwner is [entry.bestSegment], but it gives no tolerance for a time at which pods may have
+// come and gone unseen.
+func (ix *index) findOwner(e *entry, from, to int64) (*segment, rule) {
+	s, rule := e.bestSegment(from, to)
 	switch {
 	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.inTolerance:
 		if ix.watch.Gap(from, to) {
@@ -197,19 +202,6 @@ func (ix *index) findOwner(e *entry, mac uint64, from, to int64) (*segment, rule
 		return s, ruleInterrupted
 	}
 	return s, rule
-}
-
-// bestSegmentByMAC is [entry.bestSegment] among the pods with a MAC, or among all if none of those
-// is found.
-func (e *entry) bestSegmentByMAC(mac uint64, from, to int64) (*segment, rule) {
-	for i := range e.past.macs {
-		if m := &e.past.macs[i]; m.mac == mac {
-			if s, rule := m.bestSegment(from, to); s != nil {
-				return s, rule
-			}
-		}
-	}
-	return e.bestSegment(from, to)
 }
 
 // bestSegment returns the segment of the pod whose time overlaps most with [from, to], the later
@@ -292,6 +284,9 @@ func (ix *index) put(e *entry) {
 	e.after.Store(b.Load())
 	b.Store(e)
 	ix.used++
+	if isMACAddr(e.addr) {
+		ix.macs.Add(1)
+	}
 }
 
 // remove removes the entry of an address.
@@ -301,6 +296,9 @@ func (ix *index) remove(addr netip.Addr) {
 		if e.addr == addr {
 			link.Store(e.after.Load()) // a reader that is at e still finds the entries after it
 			ix.used--
+			if isMACAddr(addr) {
+				ix.macs.Add(-1)
+			}
 			return
 		}
 		link = &e.after
@@ -313,7 +311,7 @@ func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, spans: e.spans, staticOwners: e.staticOwners}
+			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, network: e.network, spans: e.spans, staticOwners: e.staticOwners}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)

@@ -198,7 +198,7 @@ func BenchmarkLookupShards(b *testing.B) {
 	b.ReportAllocs()
 	i, missed := 0, 0
 	for b.Loop() {
-		if end, _ := ix.at(shards[ix.hash(addrs[i])%2048][addrs[i]], now, now, 0); end.Object == nil {
+		if end, _ := ix.at(shards[ix.hash(addrs[i])%2048][addrs[i]], now, now); end.Object == nil {
 			missed++
 		}
 		if i++; i == len(addrs) {
@@ -251,7 +251,7 @@ func BenchmarkHistory(b *testing.B) {
 	b.Run("change", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			e.store.publish(a)
+			e.store.publishEntry(e.store.entryToChange(a))
 		}
 	})
 }

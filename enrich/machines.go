@@ -32,7 +32,7 @@ func (t *timelineBuilder) handOverMachines() {
 func (t *timelineBuilder) handOver(c *claim, begin int64) (shared bool) {
 	for i := range t.claims {
 		o := &t.claims[i]
-		if o.pod == c.pod || !o.sameMachine(c) || o.networkName() != c.networkName() {
+		if o.pod == c.pod || !o.sameMachine(c) {
 			continue
 		}
 		shared = true
@@ -51,7 +51,7 @@ func (t *timelineBuilder) lastOfMachine(c *claim) int64 {
 	last := c.from
 	for i := range t.claims {
 		o := &t.claims[i]
-		if o.pod != c.pod && o.sameMachine(c) && o.networkName() == c.networkName() && !(o.pod.migration.target && o.pod.migration.ready == 0) {
+		if o.pod != c.pod && o.sameMachine(c) && !(o.pod.migration.target && o.pod.migration.ready == 0) {
 			last = max(last, o.to)
 		}
 	}

@@ -72,20 +72,20 @@ type object struct {
 
 	// What follows is of a Pod.
 	hostIP         string
-	networks       []address
-	labels         string // as in flow.Object
-	started        int64  // status.startTime: when the kubelet of its node first saw it
-	ready          int64  // since when the condition PodReadyToStartContainers is true
-	notReady       int64  // since when it is false
-	lastTransition int64  // the latest of any condition
-	disrupted      int64  // when the condition DisruptionTarget became true: an eviction began
-	requested      int64  // when the deletion was requested
-	grace          int64  // how long its containers may take to stop, in nanoseconds
-	stopped        bool   // the phase is terminal, or all containers have ended and none will be restarted
-	restartable    bool   // they would have been restarted: only an order from outside ends the pod
-	lastExit       int64  // the latest finishedAt of its containers, also of those that have run since
-	finished       int64  // when the last container ended, if the pod has stopped and that is known
-	exitUnknown    bool   // a container has ended, and nothing says when
+	networks       []address // what annotations tell of addrs
+	labels         string    // as in flow.Object
+	started        int64     // status.startTime: when the kubelet of its node first saw it
+	ready          int64     // since when the condition PodReadyToStartContainers is true
+	notReady       int64     // since when it is false
+	lastTransition int64     // the latest of any condition
+	disrupted      int64     // when the condition DisruptionTarget became true: an eviction began
+	requested      int64     // when the deletion was requested
+	grace          int64     // how long its containers may take to stop, in nanoseconds
+	stopped        bool      // the phase is terminal, or all containers have ended and none will be restarted
+	restartable    bool      // they would have been restarted: only an order from outside ends the pod
+	lastExit       int64     // the latest finishedAt of its containers, also of those that have run since
+	finished       int64     // when the last container ended, if the pod has stopped and that is known
+	exitUnknown    bool      // a container has ended, and nothing says when
 	migration      *migration
 }
 

@@ -84,6 +84,7 @@ func (st *store) renderPod(p *pod, obj *object) *flow.Object {
 		Kind: kindPod.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
 		HostIP: st.intern(obj.hostIP), Node: st.intern(obj.node),
 		Workload: obj.name, WorkloadKind: kindPod.String(), Labels: st.intern(obj.labels),
+		Network: clusterNetwork.name, MAC: obj.mac(),
 	}
 	zone, ok := st.zones[obj.node]
 	if !ok && p.obj != nil && p.obj.Node == obj.node { // the node is gone: keep what it had
@@ -97,7 +98,7 @@ func (st *store) renderPod(p *pod, obj *object) *flow.Object {
 		return flow.NewObject(o)
 	}
 	if len(obj.owners) > 1 && !ref.controller {
-		o.Warn = severalOwners(obj)
+		o.Warn = warnSeveralOwners(obj)
 	}
 	o.Workload, o.WorkloadKind = st.intern(ref.name), st.intern(ref.kind)
 	if ref.followed == noKind {
@@ -130,6 +131,6 @@ func (st *store) setObject(p *pod, o flow.Object) {
 	}
 	p.obj = flow.NewObject(o)
 	for s := p.spans; s != nil; s = s.sibling {
-		st.publish(s.addr)
+		st.publish(s)
 	}
 }

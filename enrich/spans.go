@@ -79,8 +79,8 @@ func goneAfter(o *object, now int64) int64 {
 func (st *store) updateSpans(p *pod, o *object, changed bool, now int64) {
 	for s := p.spans; s != nil; s = s.sibling {
 		dirty := changed || p.migration != nil
-		if n := o.network(s.addr); !s.final && slices.Contains(o.addrs, s.addr) && !sameNetwork(n, s.network) {
-			s.network, dirty = n, true
+		if !s.final && !s.dropped && slices.Contains(o.addrs, s.addr) && st.attach(s, o) {
+			dirty = true
 		}
 		switch {
 		case s.final:
@@ -102,7 +102,7 @@ func (st *store) updateSpans(p *pod, o *object, changed bool, now int64) {
 			}
 		}
 		if dirty && !s.dropped {
-			st.publish(s.addr)
+			st.publish(s)
 		}
 	}
 }
@@ -216,7 +216,7 @@ func (st *store) openSpan(p *pod, a netip.Addr, o *object, now int64) {
 		b.possible = min(b.possible, b.from)
 	}
 	s := &span{
-		pod: p, addr: a, network: o.network(a), from: b.from, announced: b.announced,
+		pod: p, addr: a, from: b.from, announced: b.announced,
 		possibleFrom: b.possible, certainFrom: b.certain, soft: soft,
 	}
 	if s.setEnd(p.end); s.to < s.from || s.to != never && !st.keepEnded && s.to+st.retain <= now {
@@ -226,9 +226,12 @@ func (st *store) openSpan(p *pod, a netip.Addr, o *object, now int64) {
 		st.metrics.observeLag(kindPod, now, o.ready)
 	}
 	s.uncertain = f.watch.startUncertainty(s, f.listing, now)
-	st.observe(a)
+	if !isMACAddr(a) {
+		st.observe(a)
+	}
 	s.sibling, p.spans = p.spans, s
-	e := st.entryToChange(a)
+	s.attached = st.newAttachment(s, o)
+	e := st.timelineToChange(a, s.network())
 	if since, missed := f.watch.mayHaveMissedStart(o.ready, o.created); missed && !f.listing {
 		for other := e.spans; other != nil; other = other.next {
 			if other.to > since {
@@ -258,7 +261,7 @@ func (st *store) noteMissedEnds(watermark int64) {
 		if s.final && !s.dropped && s.to > watermark && (s.uncertain == nil || s.uncertain.from == never) {
 			s.mayHaveEndedAt(watermark)
 			s.yieldsFrom = max(min(s.yieldsFrom, watermark), s.possibleFrom)
-			st.publish(s.addr)
+			st.publish(s)
 		}
 	}
 }
@@ -287,7 +290,7 @@ func (st *store) removePod(p *pod, now, yieldsFrom, grace int64) {
 		s.yieldsFrom, s.final = max(min(s.yieldsFrom, s.to), s.possibleFrom), true
 		st.recordEnd(s)
 		if !s.dropped {
-			st.publish(s.addr)
+			st.publish(s)
 		}
 	}
 }

@@ -23,7 +23,10 @@ type Stage struct {
 	first     int
 	additions uint64 // index.additions when the held records were checked last
 	lookedUp  uint   // the entries of the mapping that were looked up last, as bits
-	nextCheck int64  // not before then are they checked again, in Unix nanoseconds
+	decider   decider
+	// macDecider is for look-ups by the MAC, between two of the decider.
+	macDecider decider
+	nextCheck  int64 // not before then are they checked again, in Unix nanoseconds
 
 	_ [64]byte
 }
@@ -102,13 +105,31 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		s.lookedUp |= 1 << i
 		addrs[i], entries[i] = addr, ix.first(addr)
 	}
+	several := false
+	for i := range mapping {
+		if s.lookedUp&(1<<i) != 0 {
+			entries[i] = entries[i].find(addrs[i])
+			several = several || entries[i].inSeveralNetworks()
+		}
+	}
+	if several {
+		s.decideNetwork(r, &entries, from, to)
+	}
 	for i := range mapping {
 		if s.lookedUp&(1<<i) == 0 {
 			continue
 		}
 		end, known := flow.End{}, false
-		if e := entries[i].find(addrs[i]); e != nil {
-			end, known = ix.at(e, from, to, s.mac(r, mapping[i].Field))
+		switch e := entries[i]; {
+		case several:
+			end, known = s.ownerInNetwork(e, mapping[i].Field)
+		case e != nil:
+			end, known = ix.at(e, from, to)
+		}
+		if end.Object == nil && ix.macs.Load() > 0 {
+			if byMAC := s.ownerByMAC(r, mapping[i].Field, from, to); byMAC.Object != nil {
+				end, known = byMAC, true
+			}
 		}
 		r.Ends[i] = end
 		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
@@ -127,17 +148,6 @@ func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, re
 		return s.e.store.index.podRanges.Load().contains(addr)
 	}
 	return from > received-maxEventLag || from > s.e.store.index.watch.KnownUntil()
-}
-
-// mac returns the MAC that a record has beside an address field, 0 if it has none.
-func (s *Stage) mac(r *flow.Record, field flow.FieldID) uint64 {
-	switch field {
-	case flow.FieldSrcAddr:
-		return r.Msg.SrcMac
-	case flow.FieldDstAddr:
-		return r.Msg.DstMac
-	}
-	return 0
 }
 
 // pass hands on the record that was filled last, and counts its look-ups. It is then that the

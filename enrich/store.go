@@ -37,6 +37,7 @@ type store struct {
 	feeds            [numKinds]feed
 	synced           bool // onSync was called
 	pods             map[string]*pod
+	networks         networkSet
 	staticOwners     [numKinds]map[string]*staticOwner  // services and nodes
 	zones            map[string]string                  // by node
 	nodesWithNewZone map[string]bool                    // nodes whose pods show an old zone
@@ -57,7 +58,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		retain: int64(retain), keepEnded: keepEnded, fixed: fixed, log: log, metrics: m,
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
 		pods: map[string]*pod{}, zones: map[string]string{}, nodesWithNewZone: map[string]bool{},
-		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{},
+		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{}, networks: newNetworkSet(),
 	}
 	for k := range numKinds {
 		st.feeds[k].watch = newWatchState(fixed)
@@ -110,6 +111,7 @@ func (st *store) replace(k kind, list []*object) {
 	st.removeUnlisted(k, now)
 	st.refreshZones()
 	st.refreshPodCIDRs()
+	st.refreshNetworks()
 	if f.watch.relisted() {
 		st.metrics.relists[k].Inc()
 	}
@@ -158,6 +160,7 @@ func (st *store) update(o *object) {
 	st.apply(o, now)
 	st.refreshZones()
 	st.refreshPodCIDRs()
+	st.refreshNetworks()
 	f := &st.feeds[o.kind]
 	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
@@ -181,6 +184,7 @@ func (st *store) remove(o *object) {
 		st.removeOwner(o.kind, key, now)
 	}
 	st.refreshPodCIDRs()
+	st.refreshNetworks()
 	f := &st.feeds[o.kind]
 	f.watch.onEvent(0, now)
 	f.lastEvent = now
@@ -315,31 +319,45 @@ func (st *store) entryToChange(a netip.Addr) *entry {
 	return &st.spareEntry
 }
 
-func (st *store) publish(a netip.Addr) { st.publishEntry(st.entryToChange(a)) }
+// timelineToChange is entryToChange for the entry that has the spans of an address in a network.
+func (st *store) timelineToChange(a netip.Addr, n *network) *entry {
+	e := st.entryToChange(a)
+	if n == &clusterNetwork && e.past.networks == nil {
+		return e
+	}
+	if e = (&side{entry: e}).in(n); e != nil && e.network != nil {
+		return e
+	}
+	st.spareEntry = entry{addr: a, past: &noPast, network: n}
+	return &st.spareEntry
+}
+
+// publish brings the index up to date after a span has changed.
+func (st *store) publish(s *span) {
+	if s.attached != nil {
+		s.attached.show(s.pod.obj)
+	}
+	st.publishEntry(st.timelineToChange(s.addr, s.network()))
+}
 
 // publishEntry replaces an entry of the index by one made of e's spans and static owners.
 func (st *store) publishEntry(e *entry) { st.publishForgetting(e, e.past.forgottenUntil) }
 
 // publishForgetting is publishEntry for an address whose pods up to a time are not known any more.
 func (st *store) publishForgetting(e *entry, until int64) {
-	if e.spans == nil && e.staticOwners == nil {
+	switch {
+	case e.network != nil:
+		st.publishInNetwork(e, until)
+	case e.past.networks != nil: // a static owner has changed
+		n := &entry{addr: e.addr, staticOwners: e.staticOwners, static: chooseStaticOwner(e.addr, e.staticOwners)}
+		st.publishNetworks(n, e.past.networks)
+	case e.spans == nil && e.staticOwners == nil:
 		st.index.remove(e.addr)
-		return
+	default:
+		n := newEntry(e.addr, st.builder.buildTimeline(e.spans), until)
+		n.static, n.spans, n.staticOwners = chooseStaticOwner(e.addr, e.staticOwners), e.spans, e.staticOwners
+		st.index.put(n)
 	}
-	n := newEntry(e.addr, st.builder.buildTimeline(e.spans, 0), until)
-	if severalNetworks(e.spans) {
-		older := n.past.older // all segments, so that look-ups miss the fast path and read macs
-		if n.last.end.Object != nil {
-			older = append(older, n.last)
-		}
-		n.past = &past{
-			older: older, forgottenUntil: until,
-			macs: st.builder.buildMACEntries(e.addr, e.spans, until),
-		}
-		n.last = segment{}
-	}
-	n.static, n.spans, n.staticOwners = chooseStaticOwner(e.addr, e.staticOwners), e.spans, e.staticOwners
-	st.index.put(n)
 }
 
 // intern returns a string that all equal ones share.

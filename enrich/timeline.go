@@ -10,9 +10,9 @@ import (
 
 // span is the time over which a pod owns an address, in Unix nanoseconds.
 type span struct {
-	pod     *pod
-	addr    netip.Addr
-	network *network // nil: the cluster's own, and no MAC is known
+	pod      *pod
+	addr     netip.Addr
+	attached *attachment // nil in the cluster's own network
 
 	from      int64 // the pod owns the address from then on, where nobody else claims it
 	announced int64 // when the watch showed the address, or from
@@ -43,12 +43,20 @@ func (s *span) status() flow.Status {
 	return flow.StatusRetained
 }
 
-// networkName returns the name of the network that the address is in, empty for the cluster's own.
-func (s *span) networkName() string {
-	if s.network == nil {
-		return ""
+// owner returns what records show of the pod in the span's network.
+func (s *span) owner() *flow.Object {
+	if s.attached != nil {
+		return s.attached.object
 	}
-	return s.network.name
+	return s.pod.obj
+}
+
+// network returns the network that the address is in.
+func (s *span) network() *network {
+	if s.attached != nil {
+		return s.attached.network
+	}
+	return &clusterNetwork
 }
 
 // resolveSoft moves the start of a soft claim to the latest end of the pods that are known to have
@@ -57,7 +65,7 @@ func (c *claim) resolveSoft(first *span) {
 	c.certainFrom = c.from
 	for o := first; o != nil; o = o.next {
 		before := o.to != never && o.to <= c.to && (o.to < c.to || o.from < c.span.from)
-		if o == c.span || o.networkName() != c.networkName() || !before {
+		if o == c.span || !before {
 			continue
 		}
 		c.from = max(c.from, o.to)
@@ -73,16 +81,6 @@ func (s *span) lastSecond() int64 {
 		return s.to + second
 	}
 	return s.to
-}
-
-// severalNetworks reports whether the spans of an address are in more than one network.
-func severalNetworks(first *span) bool {
-	for s := first; s != nil; s = s.next {
-		if s.networkName() != first.networkName() {
-			return true
-		}
-	}
-	return false
 }
 
 // timelineBuilder turns the spans of an address into segments. It keeps its scratch space, and is
@@ -157,23 +155,22 @@ func (c *claim) beats(o *claim, at int64) bool {
 	if c.announced != o.announced {
 		return c.announced > o.announced
 	}
-	return compareObjects(c.pod.obj, o.pod.obj) < 0
+	return compareObjects(c.owner(), o.owner()) < 0
 }
 
 // buildTimeline returns who owned the address of the spans, and when: segments in order of time,
-// apart from each other. With a MAC other than 0, only the spans that have it count. The result is
-// valid until the next call.
-func (t *timelineBuilder) buildTimeline(first *span, mac uint64) []segment {
+// apart from each other. All spans are in one network. The result is valid until the next call.
+func (t *timelineBuilder) buildTimeline(first *span) []segment {
 	t.segments = t.segments[:0]
 	if first == nil {
 		return nil
 	}
 	if first.next == nil {
-		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.pod.obj, Status: first.status()}})
+		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.owner(), Status: first.status()}})
 		t.markProvisional(first)
 		return t.segments
 	}
-	t.addClaims(first, mac)
+	t.addClaims(first)
 	t.handOverMachines()
 	t.findSuperseded()
 	t.addBoundaries()
@@ -210,25 +207,10 @@ func (s *segment) continues(from int64, next *segment) bool {
 		a.Status == b.Status && (a.Object == b.Object || *a.Object == *b.Object)
 }
 
-// buildMACEntries returns an entry for each MAC of the spans.
-func (t *timelineBuilder) buildMACEntries(addr netip.Addr, first *span, forgotten int64) []macEntry {
-	var list []macEntry
-	for s := first; s != nil; s = s.next {
-		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
-			continue
-		}
-		list = append(list, macEntry{s.network.mac, newEntry(addr, t.buildTimeline(first, s.network.mac), forgotten)})
-	}
-	return list
-}
-
 // addClaims makes claims of the spans.
-func (t *timelineBuilder) addClaims(first *span, mac uint64) {
+func (t *timelineBuilder) addClaims(first *span) {
 	t.claims, t.boundaries = t.claims[:0], t.boundaries[:0]
 	for s := first; s != nil; s = s.next {
-		if mac != 0 && (s.network == nil || s.network.mac != mac) {
-			continue
-		}
 		c := claim{
 			span: s, from: s.from, to: s.to, yieldsFrom: min(s.yieldsFrom, s.to), possibleFrom: s.possibleFrom,
 			certainFrom: s.certainFrom, possibleUntil: never, doubtFrom: never, doubtTo: never, soft: s.soft,
@@ -265,7 +247,7 @@ func (t *timelineBuilder) findSuperseded() {
 	slices.SortFunc(t.byCertainFrom, func(a, b *claim) int { return cmp.Compare(a.certainFrom, b.certainFrom) })
 	for i := range t.claims {
 		c := &t.claims[i]
-		rival := func(o *claim) bool { return o.pod != c.pod && o.networkName() == c.networkName() }
+		rival := func(o *claim) bool { return o.pod != c.pod }
 		c.supersededAt, c.unshared = never, !slices.ContainsFunc(t.byCertainFrom, rival)
 		if c.unshared {
 			continue
@@ -324,31 +306,29 @@ func (t *timelineBuilder) markProvisional(first *span) {
 // owned it for certain, or else one that may have. The owner's warning names the others, and adds a
 // note if another pod may have come and gone unseen. The segment is empty if there is no owner.
 func (t *timelineBuilder) ownerAt(at int64) (s segment) {
-	best := t.choose(at, (*claim).within)
-	if !t.rivalNetworks() {
-		if best = t.choose(at, (*claim).certainAt); best != nil {
-			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c != best && !c.contradicts(best) })
-		} else if best = t.choose(at, (*claim).possibleAt); best != nil {
-			ended := !slices.ContainsFunc(t.rivals, func(c *claim) bool { return at < c.to })
-			if len(t.rivals) == 1 && !best.within(at) && !t.mayBeNamed(best, at) || len(t.rivals) > 1 && ended {
-				return segment{}
-			}
-			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c != best && c.pod == best.pod })
-			s.uncertain = len(t.rivals) > 1
-			s.inTolerance = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
+	best := t.choose(at, (*claim).certainAt)
+	if best != nil {
+		t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c != best && !c.contradicts(best) })
+	} else if best = t.choose(at, (*claim).possibleAt); best != nil {
+		ended := !slices.ContainsFunc(t.rivals, func(c *claim) bool { return at < c.to })
+		if len(t.rivals) == 1 && !best.within(at) && !t.mayBeNamed(best, at) || len(t.rivals) > 1 && ended {
+			return segment{}
 		}
+		t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c != best && c.pod == best.pod })
+		s.uncertain = len(t.rivals) > 1
+		s.inTolerance = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
 	}
 	if best == nil {
 		return segment{}
 	}
-	s.end = flow.End{Object: best.pod.obj, Status: best.status()}
+	s.end = flow.End{Object: best.owner(), Status: best.status()}
 	if best.uncertainAt(at) || slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.uncertainAt(at) }) {
 		s.uncertain, s.end = true, asUncertain(s.end.Object)
 	}
 	if len(t.rivals) > 1 {
 		objects := make([]*flow.Object, len(t.rivals))
 		for i, c := range t.rivals {
-			objects[i] = c.pod.obj
+			objects[i] = c.owner()
 		}
 		s.end = flow.End{Object: ambiguous(s.end.Object, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}
 	}
@@ -391,10 +371,4 @@ func (t *timelineBuilder) choose(at int64, test func(*claim, int64) bool) (best 
 		}
 	}
 	return best
-}
-
-// rivalNetworks reports whether the rivals have the address in several networks. None of these is
-// better than another.
-func (t *timelineBuilder) rivalNetworks() bool {
-	return slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.networkName() != t.rivals[0].networkName() })
 }

@@ -15,6 +15,7 @@ const (
 	AttrNode
 	AttrZone
 	AttrPodUID
+	AttrNetwork
 	numAttrs // those above are read from the Object
 	// AttrStatus is read from the End, not from the Object.
 	AttrStatus = numAttrs
@@ -52,6 +53,7 @@ var Attrs = []AttrInfo{
 	{AttrZone, 7, "Zone", "zone", false, "K8S_Zone", true, "label topology.kubernetes.io/zone of that node"},
 	{AttrPodUID, 8, "PodUID", "pod_uid", false, "K8S_UID", false, "metadata.uid of the pod"},
 	{AttrStatus, 9, "Status", "status", false, "K8S_Status", false, "how the owner was found: live, retained, ambiguous, service, node or none"},
+	{AttrNetwork, 11, "Network", "network", false, "K8S_NetworkName", false, "network that the pod has the address in: default for the cluster's own, namespace/name for one of a user's or an attachment, name for a cluster-wide one"},
 }
 
 // NetObservAttr describes a generated field of schema netobserv.
@@ -131,6 +133,8 @@ func (e *End) attr(a Attr) string {
 		if o.Kind == "Pod" {
 			return o.UID
 		}
+	case AttrNetwork:
+		return o.Network
 	case AttrStatus:
 		return e.Status.String()
 	case AttrName:

@@ -28,6 +28,10 @@ type Object struct {
 	Zone   string // topology.kubernetes.io/zone of that node
 	UID    string
 	Labels string // those of -kube.labels, as [JoinLabels] makes it
+	// Network is the name of the network that a pod has its address in, and MAC its MAC
+	// there, in the order of the wire; 0 if that is not known. No record shows the MAC.
+	Network string
+	MAC     uint64
 }
 
 // Workload names the workload that an object belongs to. Its strings are valid

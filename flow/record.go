@@ -113,6 +113,9 @@ type Extra struct {
 	// template decides, not the value. Without them the message's times are
 	// goflow2's default, the export time.
 	HasStart, HasEnd bool
+	// HasDirection reports whether the exporter sent FlowDirection. Without it 0 is no
+	// direction.
+	HasDirection bool
 	// HasICMP reports whether ICMP type and code were sent, or read in a packet. Without
 	// it a type of 0 is none, not that of an echo reply. See [Record.HasICMP].
 	HasICMP bool

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
@@ -49,6 +51,9 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	log := newLogger(cfg, stderr)
 	limitMemory(log)
 	cfg.Color = cfg.Color && isTerminal(stdout)
+	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
+		cfg.Width = width
+	}
 	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
 	switch {
 	case cfg.CheckOnly:
@@ -276,15 +281,27 @@ func (a *app) read(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// readOfLines returns what something reads of records that come as lines: the filter, lines
+// of text, and what decides about names.
+func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
+	fields, attrs := a.cfg.ReadOfLines()
+	if a.enricher != nil {
+		fields = append(fields, enrich.Fields()...)
+	}
+	slices.Sort(fields)
+	return slices.Compact(fields), attrs
+}
+
 // readStdin reads goflow2's output from standard input.
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
 	if cfg.StdinImplied {
 		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
 	}
+	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
-		Fields: cfg.Filter.Fields(), Attrs: cfg.Filter.Attrs(), Extra: !cfg.WritesAs(config.FormatProtobuf),
+		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)
 	if err != nil {

@@ -82,10 +82,15 @@ type Config struct {
 	short      shortFilters
 	// Filter chooses the records to write; nil if every record is written.
 	Filter *filter.Filter
+	// TextToStdout reports whether lines of text go to standard output.
+	TextToStdout bool
 	// Color reports whether lines of text are coloured. Parse sets it if they go to
 	// standard output and the environment allows it. The program clears it if
 	// standard output is no terminal.
 	Color bool
+	// Width is the width of the terminal that lines of text go to, in characters. The
+	// program sets it; 0 if there is none.
+	Width int
 
 	// Outputs lists where records go, at least one, each transport once.
 	Outputs []Output

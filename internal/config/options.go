@@ -129,7 +129,7 @@ func recordOptions(types []outputType) []option {
 		},
 		{
 			name: "fields", arg: "LIST", def: "default",
-			usage: "which fields are written: `default`, `all`, or a list such as `default,+TimeFlowStartNs,+SrcNode,-SrcMac`. docs/fields.md lists them",
+			usage: "which fields are written: `default`, `all`, or a list such as `default,+TimeFlowStartNs,+SrcNode,-SrcMac`. docs/fields.md lists them. Lines of text take only what is added by `+`",
 			set:   func(c *Config, v string) error { c.Fields = v; return nil }, // checked by finish, with the schema
 		},
 		{
@@ -140,7 +140,7 @@ func recordOptions(types []outputType) []option {
 		},
 		{
 			name: "format", arg: "NAME", def: "json",
-			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read, with colours on a terminal unless `NO_COLOR` is set). For several transports, `TRANSPORT:FORMAT,...` if they differ",
+			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read; on a terminal with colours, unless `NO_COLOR` is set, and within its width). For several transports, `TRANSPORT:FORMAT,...` if they differ",
 			set:   setFormat(types),
 		},
 		{

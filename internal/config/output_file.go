@@ -26,7 +26,8 @@ func (f *fileOutput) options() []option {
 
 func (f *fileOutput) finish(p *parser, c *Config, chosen bool) error {
 	if f.path == "" {
-		c.Color = slices.Contains(c.Outputs, Output{f.name(), FormatText}) && p.allowsColor()
+		c.TextToStdout = slices.Contains(c.Outputs, Output{f.name(), FormatText})
+		c.Color = c.TextToStdout && p.allowsColor()
 		return nil
 	}
 	flag := p.given["transport.file"].flag("transport.file")
