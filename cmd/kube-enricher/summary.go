@@ -88,9 +88,9 @@ func (a *app) writeSummary() {
 	}
 }
 
-// ledger sums up the records received, written, dropped and held, and the drops
-// by reason. With several outputs, their sums have the transport's name before
-// them.
+// ledger sums up the records received, written, dropped and held, and the drops by
+// reason, also of what never became records. With several outputs, their sums have the
+// transport's name before them.
 func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 	families, err := g.Gather()
 	if err != nil {
@@ -130,6 +130,12 @@ func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 				add("datagrams_dropped_"+labelOf(m, "reason"), v)
 			case name == "kube_enricher_sets_dropped_total":
 				add("sets_dropped_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_capture_passed_over_total":
+				add("passed_over_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_lines_dropped_total":
+				add("lines_dropped_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_lines_passed_through_total":
+				add("lines_passed_through", v)
 			}
 		}
 	}
