@@ -41,10 +41,11 @@ type Config struct {
 	// when the flow ran, or if the address may have passed on by then. With 0 no record waits, nor
 	// does any with a source that does not change by itself.
 	Wait time.Duration
-	// Capture is for input that does not arrive in real time. Records are never held: the caller
-	// waits by WaitSynced instead. Pods that have ended do not expire, because flow times are those
-	// of the capture.
-	Capture bool
+	// Unheld is for input that can wait. Records are never held: the caller waits by WaitSynced
+	// instead.
+	Unheld bool
+	// KeepEnded is for input of the past, such as captures. Pods that have ended do not expire.
+	KeepEnded bool
 	// HoldBytes bounds the memory of the records that all stages together hold; 64 MiB if 0.
 	HoldBytes int64
 }
@@ -87,7 +88,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	if cfg.Retain <= 0 {
 		cfg.Retain = defaultRetain
 	}
-	if cfg.Capture || source.fixed() {
+	if cfg.Unheld || source.fixed() {
 		cfg.Wait = 0
 	}
 	if cfg.HoldBytes <= 0 {
@@ -96,7 +97,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e := &Enricher{cfg: cfg, source: source, log: log, readyCh: make(chan struct{})}
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
-	e.store = newStore(cfg.Retain, cfg.Capture || source.fixed(), source.fixed(), log, e.metrics)
+	e.store = newStore(cfg.Retain, cfg.KeepEnded || source.fixed(), source.fixed(), log, e.metrics)
 	e.store.onSync = e.setReady
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func (e *Enricher) Run(ctx context.Context) error {
 	if !e.source.fixed() { // a snapshot is there at once
 		wg.Go(func() { e.timeOut(ctx) })
 	}
-	if !e.cfg.Capture {
+	if !e.cfg.KeepEnded {
 		wg.Go(func() { e.sweep(ctx) })
 	}
 	e.source.run(ctx, e.store)

@@ -13,20 +13,22 @@ import (
 // before the first sync, and those whose pod the cluster has not announced yet. It implements
 // [flow.Handler], and is used by one goroutine at a time.
 type Stage struct {
-	_         [64]byte // keeps the workers' stages out of each other's cache lines
-	e         *Enricher
-	next      flow.Handler
-	counters  *lookups
-	maxWait   int64        // how long a record waits for its pod, in nanoseconds; 0: not at all
-	ready     bool         // Enricher.ready has been seen, or does not matter
-	held      []heldRecord // in order of arrival, from first on
-	first     int
-	additions uint64 // index.additions when the held records were checked last
-	lookedUp  uint   // the entries of the mapping that were looked up last, as bits
-	decider   decider
+	_          [64]byte // keeps the workers' stages out of each other's cache lines
+	e          *Enricher
+	next       flow.Handler
+	counters   *lookups
+	maxWait    int64        // how long a record waits for its pod, in nanoseconds; 0: not at all
+	ready      bool         // Enricher.ready has been seen, or does not matter
+	readySince int64        // when it was seen, in Unix nanoseconds; 0: from the beginning
+	held       []heldRecord // in order of arrival, from first on
+	first      int
+	additions  uint64 // index.additions when the held records were checked last
+	lookedUp   uint   // the entries of the mapping that were looked up last, as bits
+	decider    decider
 	// macDecider is for look-ups by the MAC, between two of the decider.
 	macDecider decider
-	nextCheck  int64 // not before then are they checked again, in Unix nanoseconds
+	vain       vainTable // lazily made
+	nextCheck  int64     // not before then are they checked again, in Unix nanoseconds
 
 	_ [64]byte
 }
@@ -59,7 +61,7 @@ const (
 
 // NewStage returns the stage of a worker, which hands records on to next. Each worker needs one.
 func (e *Enricher) NewStage(next flow.Handler) *Stage {
-	s := &Stage{e: e, next: next, counters: new(lookups), ready: e.cfg.Capture, maxWait: int64(e.cfg.Wait)}
+	s := &Stage{e: e, next: next, counters: new(lookups), ready: e.cfg.Unheld, maxWait: int64(e.cfg.Wait)}
 	e.metrics.addCounters(s.counters)
 	return s
 }
@@ -132,7 +134,7 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 			}
 		}
 		r.Ends[i] = end
-		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
+		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], entries[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
 			settled = false
 		}
 	}
@@ -140,14 +142,16 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 }
 
 // mayStillBeAnnounced reports whether the cluster may announce another owner of an address, whose
-// owner is not settled. If nobody is known to have owned it, that may happen if the address is in a
-// pod range. If somebody is, a next owner may have followed unseen within the lag of the watch, or
-// since the watch was interrupted.
-func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, received int64) bool {
+// owner is not settled, and whose entry may be nil. If nobody is known to have owned it, that may
+// happen if the address is in a pod range, and no record has waited for that in vain. If somebody
+// is, a next owner may have followed unseen within the lag of the watch, or since the watch was
+// interrupted.
+func (s *Stage) mayStillBeAnnounced(addr netip.Addr, e *entry, known flow.Status, from, received int64) bool {
+	ix := s.e.store.index
 	if known == flow.StatusNone {
-		return s.e.store.index.podRanges.Load().contains(addr)
+		return ix.podRanges.Load().contains(addr) && !(s.vain != nil && s.vain.has(addr, e, ix.hash(addr), received))
 	}
-	return from > received-maxEventLag || from > s.e.store.index.watch.KnownUntil()
+	return from > received-maxEventLag || from > ix.watch.KnownUntil()
 }
 
 // pass hands on the record that was filled last, and counts its look-ups. It is then that the
@@ -183,7 +187,7 @@ func (s *Stage) Idle() (pending bool) {
 // end, when the worker calls HandleFlow no more.
 func (s *Stage) Drain() {
 	for len(s.held) > s.first {
-		s.passOldest()
+		s.passOldest(0)
 	}
 	s.held, s.first = nil, 0
 	s.ready = s.ready || s.e.ready.Load()
@@ -193,10 +197,11 @@ func (s *Stage) Drain() {
 // be announced.
 func (s *Stage) passSynced() {
 	s.ready = true
+	s.readySince = time.Now().UnixNano()
 	n := int64(len(s.held) - s.first)
 	s.e.metrics.heldForSync.Add(-n)
 	s.e.metrics.heldForPod.Add(n)
-	s.recheckHeld(time.Now().UnixNano())
+	s.recheckHeld(s.readySince)
 }
 
 // checkHeld hands on the records that have waited long enough, and those whose owners have become
@@ -206,7 +211,7 @@ func (s *Stage) checkHeld(now int64) {
 		s.recheckHeld(now)
 	}
 	for len(s.held) > s.first && s.held[s.first].until <= now {
-		s.passOldest()
+		s.passOldest(now)
 	}
 }
 
@@ -215,10 +220,13 @@ func (s *Stage) recheckHeld(now int64) {
 	s.additions = s.e.store.index.additions.Load()
 	kept := s.held[:0]
 	for i, p := range s.held[s.first:] {
-		if i += s.first; !s.fill(p.record) && p.until > now {
+		i += s.first
+		if settled := s.fill(p.record); !settled && p.until > now {
 			s.held[i] = heldRecord{}
 			kept = append(kept, p)
 			continue
+		} else if !settled {
+			s.noteInVain(p, now)
 		}
 		s.held[i] = heldRecord{}
 		s.passHeld(p)
@@ -241,7 +249,7 @@ func (s *Stage) hold(r *flow.Record) {
 			s.pass(r)
 			return
 		}
-		s.passOldest()
+		s.passOldest(0)
 	}
 	s.held = append(s.held, heldRecord{r.Clone(), size, time.Now().UnixNano() + s.maxWait})
 	s.heldGauge().Add(1)
@@ -255,8 +263,9 @@ func (s *Stage) heldGauge() *atomic.Int64 {
 	return &s.e.metrics.heldForSync
 }
 
-// passOldest hands on the oldest record that is held.
-func (s *Stage) passOldest() {
+// passOldest hands on the oldest record that is held, at a time in Unix nanoseconds, or at 0 if it
+// has to go before its time.
+func (s *Stage) passOldest(now int64) {
 	p := s.held[s.first]
 	s.held[s.first] = heldRecord{}
 	s.first++
@@ -265,7 +274,9 @@ func (s *Stage) passOldest() {
 		clear(s.held[n:])
 		s.held, s.first = s.held[:n], 0
 	}
-	s.fill(p.record)
+	if !s.fill(p.record) && p.until <= now {
+		s.noteInVain(p, now)
+	}
 	s.passHeld(p)
 }
 

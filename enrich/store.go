@@ -186,7 +186,7 @@ func (st *store) remove(o *object) {
 	st.refreshPodCIDRs()
 	st.refreshNetworks()
 	f := &st.feeds[o.kind]
-	f.watch.onEvent(0, now)
+	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
 }
 
@@ -224,6 +224,20 @@ func (st *store) onDisconnected(k kind, expired bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].watch.onDisconnected(expired)
+}
+
+// onTimedOut notes that a watch has ended in time, and is about to be renewed.
+func (st *store) onTimedOut(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onTimedOut()
+}
+
+// onRenewalLate notes that a watch that has ended should have been renewed by now.
+func (st *store) onRenewalLate(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onRenewalLate()
 }
 
 // onBookmark notes that a kind is up to date, without a change.
