@@ -46,6 +46,9 @@ type Config struct {
 	Unheld bool
 	// KeepEnded is for input of the past, such as captures. Pods that have ended do not expire.
 	KeepEnded bool
+	// JoinSubnets are those in which the gateway routers of OVN-Kubernetes have their addresses. The
+	// annotation k8s.ovn.org/node-id of a Node is the host part.
+	JoinSubnets []netip.Prefix
 	// HoldBytes bounds the memory of the records that all stages together hold; 64 MiB if 0.
 	HoldBytes int64
 }
@@ -98,7 +101,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
 	e.store = newStore(cfg.Retain, cfg.KeepEnded || source.fixed(), source.fixed(), log, e.metrics)
-	e.store.onSync = e.setReady
+	e.store.onSync, e.store.joinSubnets = e.setReady, cfg.JoinSubnets
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
 	}
@@ -193,6 +196,6 @@ func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.stor
 // object if nobody is known to have. It neither locks nor allocates. IPv4-mapped IPv6 addresses
 // must be unmapped (RFC 4291, section 2.5.5.2).
 func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
-	end, _ := e.store.index.lookup(addr, from, to, 0)
+	end, _ := e.store.index.lookup(addr, from, to, 0, 0)
 	return end
 }
