@@ -152,8 +152,8 @@ func (a *app) build() (err error) {
 			return err
 		}
 		a.enricher, err = enrich.New(enrich.Config{
-			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Capture: cfg.Mode != config.Collect,
-			Retain: max(cfg.KubeRetain, 1), Wait: cfg.KubeWait,
+			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Unheld: cfg.Mode != config.Collect,
+			Retain: max(cfg.KubeRetain, 1), KeepEnded: cfg.Mode == config.Capture, Wait: cfg.KubeWait,
 		}, source, a.log, a.reg)
 		if err != nil {
 			return err
