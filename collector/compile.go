@@ -15,7 +15,7 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields))}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, physical: [2]int16{-1, -1}, at: make([]valueBounds, len(t.fields))}
 	rd.findRepeats()
 	rd.rate = newRateElements(rd)
 	offset := 0
@@ -28,6 +28,10 @@ func newRecordDecoder(t *template) *recordDecoder {
 			rd.sampler = rd.canonical(i)
 		case flow.Element{ID: ieSelectionSequenceID}:
 			rd.sequence = rd.canonical(i)
+		case flow.Element{ID: ieIngressPhysicalInterface}:
+			rd.physical[0] = int16(rd.canonical(i))
+		case flow.Element{ID: ieEgressPhysicalInterface}:
+			rd.physical[1] = int16(rd.canonical(i))
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}

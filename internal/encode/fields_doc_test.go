@@ -81,7 +81,7 @@ var differences = []struct{ fields, what, test string }{
 	{"all of the packet", "from IE 313 (ipHeaderPacketSection), with its length and one packet where the record has no counters", "header sections in 313"},
 	{"`sampling_rate`", "from IE 305 and 306 (interval and space)", "sampling by interval and space"},
 	{"`sampling_rate`", "from option fields of less than 4 bytes, which make goflow2 give up the datagram", "short option fields"},
-	{"`sampling_rate`", "of the sampler or selector that the record names (IE 48, 302), where there are several", "rate of the record's sampler"},
+	{"`sampling_rate`", "of the sampler or selector that the record names (IE 48, 302), where there are several; 0 if it names none and their rates differ", "rate of the record's sampler"},
 	{"`sampling_rate`", "of the interface that the record names, where options data is about interfaces", "rate of the interface"},
 	{"`sampling_rate`", "of the selection sequence that the record names (IE 301), by its selectors", "rate of the selection sequence"},
 	{"`sampling_rate`", "told under another source id or observation domain, where that is the only one", "rate of another source id"},
