@@ -192,11 +192,11 @@ func numberCell(f *flow.Field) string {
 
 // origins says what fills a field besides the elements of its row.
 var origins = map[flow.FieldID]string{
-	flow.FieldInIfName:          "IE 82; of two in a record the first is the ingress interface's. Else options data that have IE 82 with the number of `InIf` (IE 10 or 14, or the scope Interface of NetFlow v9)",
+	flow.FieldInIfName:          "IE 82; of two in a record the first is the ingress interface's, and the only one is the egress interface's if the record names that one alone. Else options data that have IE 82 with the number of `InIf` (IE 10 or 14, or the scope Interface of NetFlow v9)",
 	flow.FieldOutIfName:         "as `InIfName`, by `OutIf`",
 	flow.FieldInIfDescription:   "IE 83, as IE 82 for `InIfName`",
 	flow.FieldOutIfDescription:  "IE 83, as IE 82 for `OutIfName`",
-	flow.FieldIngressVrfName:    "IE 236; of two in a record the first is the ingress VRF's. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
+	flow.FieldIngressVrfName:    "IE 236; as IE 82 for `InIfName`. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
 	flow.FieldEgressVrfName:     "as `IngressVrfName`, by `EgressVrfID`",
 	flow.FieldCountsOnce:        "Open vSwitch's templates and tunnels, and the pod ranges of Nodes, see [traffic-metrics.md](traffic-metrics.md); true for other exporters, and for input that does not say",
 	flow.FieldExporterAddress:   "the datagram's source, where an sFlow agent has another address",
