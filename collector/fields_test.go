@@ -110,6 +110,14 @@ func TestReverseNAT(t *testing.T) {
 	}
 }
 
+// TestReverseICMP has the type of the answer in an element of its own.
+func TestReverseICMP(t *testing.T) {
+	b := ipfixMessage(0, 1, set(2, templateRecord(256, ie{8, 4, 0}, ie{12, 4, 0}, ie{4, 1, 0}, ie{32, 2, 0}, ie{1, 4, 0}, ie{32, 2, penReverse}, ie{1, 4, penReverse})),
+		set(256, be(ip4, ip4b, uint8(1), uint16(0x0800), uint32(84), uint16(0), uint32(84))))
+	got, _ := decodeAll(t, showFields(t, "SrcAddr= IcmpType= IcmpName="), b)
+	checkJoined(t, got, "SrcAddr=192.0.2.7 IcmpType=8 IcmpName=Echo|SrcAddr=192.0.2.8 IcmpType=0 IcmpName=Echo-Reply")
+}
+
 // showSetFields shows the fields of the 5-tuple that are set, then the opt-in fields of
 // names, NAT and tunnels.
 func showSetFields(r *flow.Record) string {

@@ -297,6 +297,12 @@ func TestResponderValues(t *testing.T) {
 		{name: "responder beside the usual counters", record: counters([]uint16{1, 2, 232, 299}, 500, 5, 900, 9), want: forward + "Bytes=500 Packets=5|" + reverse + "Bytes=900 Packets=9"},
 		{name: "usual counters of 0", record: counters([]uint16{1, 2, 231, 298, 232, 299}, 0, 0, 500, 5, 900, 9), want: forward + "Bytes=500 Packets=5|" + reverse + "Bytes=900 Packets=9"},
 		{name: "totals of both directions", record: counters([]uint16{85, 86, 231, 298, 232, 299}, 1400, 14, 500, 5, 900, 9), want: forward + "Bytes=500 Packets=5|" + reverse + "Bytes=900 Packets=9"},
+		{name: "ICMP", record: []val{{8, addr("10.0.0.1")}, {12, addr("10.0.0.2")}, {4, uint8(1)}, {176, uint8(8)}, {177, uint8(0)}, {231, uint32(84)}, {232, uint32(84)}},
+			want: "SrcAddr=10.0.0.1 IcmpType=8 IcmpCode=0 IcmpName=Echo|SrcAddr=10.0.0.2 IcmpType=0 IcmpCode=0 IcmpName="},
+		{name: "ICMP in one element", record: []val{{27, addr("fd00::1")}, {28, addr("fd00::2")}, {4, uint8(58)}, {139, uint16(0x8000)}, {298, uint32(1)}, {299, uint32(1)}},
+			want: "SrcAddr=fd00::1 IcmpType=128 IcmpName=Echo-Request|SrcAddr=fd00::2 IcmpType=0 IcmpName="},
+		{name: "ICMP in the port", record: []val{{8, addr("10.0.0.1")}, {12, addr("10.0.0.2")}, {4, uint8(1)}, {7, uint16(0)}, {11, uint16(0x0800)}, {231, uint32(84)}, {232, uint32(84)}},
+			want: "SrcAddr=10.0.0.1 SrcPort=0 DstPort=2048 IcmpType=8 IcmpName=Echo|SrcAddr=10.0.0.2 SrcPort=2048 DstPort=0 IcmpType=0 IcmpName="},
 		{name: "initiator without responder", record: counters([]uint16{231, 298}, 500, 5), want: forward + "Bytes=500 Packets=5"},
 	})
 	checkValues(t, []valueCase{
