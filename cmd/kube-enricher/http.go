@@ -17,7 +17,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
@@ -43,12 +45,14 @@ func (a *app) listenHTTP() (*httpServers, error) {
 	if a.cfg.DebugAddr != "" {
 		runtime.SetMutexProfileFraction(mutexSamples)
 	}
+	public, debug := newConnections(), newConnections()
 	for _, s := range []struct {
-		flag, addr string
-		handler    http.Handler
+		flag, addr  string
+		handler     http.Handler
+		connections *connections
 	}{
-		{"-addr", a.cfg.Addr, h.public()},
-		{"-debug.addr", a.cfg.DebugAddr, h.debug()},
+		{"-addr", a.cfg.Addr, h.public(public), public},
+		{"-debug.addr", a.cfg.DebugAddr, h.debug(debug), debug},
 	} {
 		if s.addr == "" {
 			continue
@@ -61,15 +65,24 @@ func (a *app) listenHTTP() (*httpServers, error) {
 			}
 			return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", s.addr, s.flag, err)
 		}
-		h.servers = append(h.servers, httpServer{&http.Server{
-			Handler:           s.handler,
-			ReadHeaderTimeout: 5 * time.Second,
-			IdleTimeout:       time.Minute,
-			MaxHeaderBytes:    1 << 16,
-			ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
-		}, s.flag, l})
+		h.servers = append(h.servers, httpServer{newServer(s.handler, s.connections), s.flag, l})
 	}
 	return h, nil
+}
+
+// newServer returns a server whose clients can hang without holding up others.
+func newServer(handler http.Handler, c *connections) *http.Server {
+	return &http.Server{
+		Handler:           withoutBody(handler),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    1 << 14,
+		ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
+		ConnState:         c.note,
+		ConnContext:       withConn,
+	}
 }
 
 // address returns the address that is bound for a flag, "" if there is none.
@@ -115,14 +128,30 @@ func (h *httpServers) serve(ctx context.Context) error {
 // stopping makes /readyz report that the program is stopping.
 func (h *httpServers) stopping() { h.draining.Store(true) }
 
-func (h *httpServers) public() http.Handler {
+func (h *httpServers) public(c *connections) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
 	mux.HandleFunc("GET /readyz", h.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(h.a.reg, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", c.scarce(metricsOf(h.a.reg)))
 	return mux
+}
+
+// metricsOf answers with the metrics, which it gathers for one request at a time.
+func metricsOf(g prometheus.Gatherer) http.Handler {
+	gathering := make(chan struct{}, 1)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case gathering <- struct{}{}:
+		case <-r.Context().Done():
+			return // the client has gone
+		}
+		families, err := g.Gather()
+		<-gathering
+		gathered := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
+		promhttp.HandlerFor(gathered, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	})
 }
 
 // readiness is the body of /readyz.
@@ -191,22 +220,23 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 // contention is recorded.
 const mutexSamples = 100
 
-func (h *httpServers) debug() http.Handler {
+func (h *httpServers) debug(c *connections) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /templates", func(w http.ResponseWriter, _ *http.Request) {
+	page := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, c.scarce(unhurried(f))) }
+	page("/templates", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = h.a.collector.WriteTemplates(w)
 	})
-	mux.HandleFunc("GET /exporters", func(w http.ResponseWriter, _ *http.Request) {
+	page("/exporters", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = h.a.collector.WriteExporters(w)
 	})
-	mux.HandleFunc("GET /explain", h.explain)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	page("/explain", h.explain)
+	page("/debug/pprof/", pprof.Index)
+	page("/debug/pprof/cmdline", pprof.Cmdline)
+	page("/debug/pprof/profile", pprof.Profile)
+	page("/debug/pprof/symbol", pprof.Symbol)
+	page("/debug/pprof/trace", pprof.Trace)
 	return mux
 }
 

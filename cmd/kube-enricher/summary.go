@@ -59,8 +59,8 @@ func (a *app) logDone(level logrus.Level) {
 	a.log.WithFields(totals).Log(level, "done")
 }
 
-// ledger sums up the records received, written, dropped and held, and the drops
-// by reason. With several outputs, their sums have the transport's name before
+// ledger sums up the records received, written, dropped and held, and the drops by
+// reason, also of what never became records. With several outputs, their sums have the transport's name before
 // them.
 func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 	families, err := g.Gather()
@@ -101,6 +101,12 @@ func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 				add("datagrams_dropped_"+labelOf(m, "reason"), v)
 			case name == "kube_enricher_sets_dropped_total":
 				add("sets_dropped_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_capture_passed_over_total":
+				add("passed_over_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_lines_dropped_total":
+				add("lines_dropped_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_lines_passed_through_total":
+				add("lines_passed_through", v)
 			}
 		}
 	}

@@ -438,8 +438,8 @@ func TestParseErrors(t *testing.T) {
 		{"key of a constant", []string{"-transport", "kafka", "-transport.kafka.key", "Cluster"}, nil, "", false, "-transport.kafka.key: field Cluster is the same in every record; leave it out"},
 		{"key of a field twice", []string{"-transport", "kafka", "-transport.kafka.key", "SrcAddr,src_addr"}, nil, "", false, "-transport.kafka.key: field SrcAddr is named twice"},
 		{"hashing without key", []string{"-transport", "kafka", "-transport.kafka.key", "", "-transport.kafka.hashing"}, nil, "", false, "-transport.kafka.hashing: records have no key; give -transport.kafka.key, or leave it out"},
-		{"output is input", []string{"-transport.file", "./a.pcap", "a.pcap"}, nil, "", false, `-transport.file: "a.pcap" is read by this run; give another file for the records`},
-		{"output is snapshot", []string{"-transport.file", "s.yaml", "-kube.snapshot", "s.yaml"}, nil, "", false, `-transport.file: "s.yaml" is read by this run; give another file for the records`},
+		{"output is input", []string{"-transport.file", "./a.pcap", "a.pcap"}, nil, "", false, `-transport.file: "./a.pcap" is the file of FILE, too; give another file for the records`},
+		{"output is snapshot", []string{"-transport.file", "s.yaml", "-kube.snapshot", "s.yaml"}, nil, "", false, `-transport.file: "s.yaml" is the file of -kube.snapshot, too; give another file for the records`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
