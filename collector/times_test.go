@@ -97,7 +97,7 @@ func TestFixedFormats(t *testing.T) {
 				t.Errorf("%d malformed", n)
 			}
 			if !wholeMessage(tc.datagram) || wholeMessage(tc.datagram[:len(tc.datagram)-1]) {
-				t.Error("not announced from other payloads in a capture")
+				t.Error("not told from other payloads in a capture")
 			}
 		})
 	}

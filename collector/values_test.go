@@ -1,12 +1,14 @@
 package collector
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -327,7 +329,7 @@ func TestSetBehindMessage(t *testing.T) {
 				t.Errorf("%d bytes of padding, %d behind the message: %d faults", padding, behind, n)
 			}
 			if !wholeMessage(b) {
-				t.Errorf("%d bytes of padding, %d behind the message: not announced from other payloads in a capture", padding, behind)
+				t.Errorf("%d bytes of padding, %d behind the message: not told from other payloads in a capture", padding, behind)
 			}
 		}
 	}
@@ -341,11 +343,15 @@ func TestSetBehindMessage(t *testing.T) {
 	for _, sets := range []int{1, 2, 3, 4, 5, 8} {
 		for _, variable := range []bool{false, true} {
 			b, want := manyPadded(sets, variable)
+			if !wholeMessage(b) {
+				t.Errorf("%d sets, variable %v: not told from other payloads in a capture", sets, variable)
+			}
 			got, m := decodeAll(t, showFields(t, "SrcAddr= SrcPort="), b)
 			checkJoined(t, got, want)
 			if n := m.drops[dropMalformed].Load() + m.sets[setMalformed].Load(); n != 0 {
 				t.Errorf("%d sets, variable %v: %d faults", sets, variable, n)
 			}
+			checkJoined(t, templateLast(t, b), want)
 		}
 	}
 	// What padding does not explain is none of the message.
@@ -370,6 +376,23 @@ func TestSetBehindMessage(t *testing.T) {
 			t.Errorf("%s behind the message: %d faults", name, n)
 		}
 	}
+}
+
+// templateLast decodes an IPFIX message that begins with a template set, but the set
+// comes in a message of its own, behind the rest.
+func templateLast(t *testing.T, b []byte) (got []string) {
+	t.Helper()
+	c, _ := newWith(t, Config{TemplatesHold: time.Minute})
+	d := c.NewDecoder(&sink{f: func(r *flow.Record) { got = append(got, showFields(t, "SrcAddr= SrcPort=")(r)) }})
+	end := 16 + int(binary.BigEndian.Uint16(b[18:]))
+	rest := slices.Concat(b[:16], b[end:])
+	copy(rest[2:], be(binary.BigEndian.Uint16(b[2:])-uint16(end-16)))
+	d.Datagram(testSource, AnyFlow, rest, testTime)
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, b[16:end]), testTime)
+	if n := d.metrics.drops[dropMalformed].Load() + d.metrics.sets[setMalformed].Load(); n != 0 {
+		t.Errorf("%d faults", n)
+	}
+	return got
 }
 
 // manyPadded makes an IPFIX message of so many data sets of one record each, with
