@@ -246,6 +246,11 @@ func programOptions() []option {
 			set:   duration(func(c *Config) *time.Duration { return &c.DrainTimeout }),
 		},
 		{
+			name: "summary", def: "true",
+			usage: "after captures and standard input, print a summary if standard error is a terminal: records by protocol, how many have names, the exporters, the pairs with most bytes, and what was dropped",
+			set:   boolean(func(c *Config) *bool { return &c.Summary }),
+		},
+		{
 			name: "huge-pages", def: "true",
 			usage: "move the heap into huge pages once the cluster is known, on Linux: look-ups among many pods are faster then",
 			set:   boolean(func(c *Config) *bool { return &c.HugePages }),
