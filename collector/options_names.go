@@ -55,7 +55,7 @@ func (rd *recordDecoder) setNames(wanted naming) {
 			n |= nameEgressVRF
 		case ieApplicationID:
 			n |= nameApplicationID
-			rd.application = i
+			rd.application = rd.canonical(i)
 			rd.applicationID = make([]byte, 0, maxApplicationID)
 		case ieInterfaceName, ieInterfaceDescription, ieVRFName:
 			rd.hasNames = rd.tmpl.options && wanted != 0

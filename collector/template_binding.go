@@ -124,6 +124,7 @@ func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 	}
 	rd.setNames(d.wantedNames)
 	rd.setElements(d.elements)
+	rd.canonicalAt = nil
 	rd.bytes = rd.size()
 	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > decodersBudget {
 		id, old, _ := victim(maps.All(d.recordDecoders), func(a, b *recordDecoder) bool { return a.lastUsed < b.lastUsed })
@@ -145,10 +146,13 @@ const emptyDecoderBytes = int(unsafe.Sizeof(recordDecoder{}))
 func (rd *recordDecoder) size() int {
 	n := emptyDecoderBytes + int(rd.tmpl.bytes()) + 4*25 +
 		cap(rd.scratch) + 128 + // lines of cache around it
-		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) +
+		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) + cap(rd.repeats)*int(unsafe.Sizeof(repeatedElement{})) +
 		cap(rd.reverseCounters)*2 + cap(rd.applicationID) + cap(rd.elementValues)*int(unsafe.Sizeof(flow.ElementValue{}))
 	if rd.rate != nil {
-		n += int(unsafe.Sizeof(*rd.rate)) + cap(rd.rate.rates)*2
+		n += int(unsafe.Sizeof(*rd.rate)) + cap(rd.rate.rates)*int(unsafe.Sizeof(rateField{}))
+	}
+	for i := range rd.repeats {
+		n += cap(rd.repeats[i].fields) * 2
 	}
 	for _, d := range []*direction{&rd.forward, rd.reverse} {
 		if d != nil {
@@ -160,7 +164,7 @@ func (rd *recordDecoder) size() int {
 				cap(d.family.addresses)*int(unsafe.Sizeof(candidate{})) +
 				cap(d.mpls)*2 +
 				cap(d.elements)*int(unsafe.Sizeof(elementField{})) +
-				int(unsafe.Sizeof(direction{})) + int(unsafe.Sizeof(outerHeader{}))
+				int(unsafe.Sizeof(direction{})) + int(unsafe.Sizeof(outerHeader{})) + 4*4 + 2*2*2
 			for _, c := range d.choices {
 				n += cap(c) * int(unsafe.Sizeof(candidate{}))
 			}

@@ -162,7 +162,7 @@ func (ix *index) at(e *entry, from, to int64) (end flow.End, settled bool) {
 	case ruleInterrupted:
 		return e.asUncertain(s.end.Object), false
 	}
-	return s.end, rule != ruleAfter && !(s.provisional && rule == ruleOverlap)
+	return s.end, rule != ruleAfter && !(rule == ruleOverlap && (s.provisional || s.inTolerance))
 }
 
 // asUncertain returns how records show an owner that another pod may have followed unseen. That is
@@ -243,12 +243,12 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 		return nil, ruleNone // one of the pods that were dropped may have owned it
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
-		if s := e.segment(i); !s.uncertain {
+		if s := e.segment(i); !s.uncertain && !s.inTolerance {
 			best, nearest, rule = s, s.from-to, ruleBefore
 		}
 	}
 	for i := first - 1; i >= 0 && from-e.segment(i).to < nearest; i-- {
-		if s := e.segment(i); !s.uncertain {
+		if s := e.segment(i); !s.uncertain && !s.inTolerance {
 			best, nearest, rule = s, from-s.to, ruleAfter
 		}
 	}

@@ -59,6 +59,7 @@ type object struct {
 	kind                 kind
 	namespace, name, uid string
 	created              int64
+	newest               int64      // the newest time that the object holds
 	deleted              int64      // metadata.deletionTimestamp: when the grace period ends
 	owners               []ownerRef // of pods, and of the kinds that own pods
 
@@ -72,12 +73,20 @@ type object struct {
 	// What follows is of a Pod.
 	hostIP         string
 	networks       []address // what annotations tell of addrs
-	ready          int64     // since when the condition PodReadyToStartContainers is true
 	labels         string    // as in flow.Object
-	started        int64     // status.startTime
+	started        int64     // status.startTime: when the kubelet of its node first saw it
+	ready          int64     // since when the condition PodReadyToStartContainers is true
+	notReady       int64     // since when it is false
 	lastTransition int64     // the latest of any condition
-	stopped        bool      // the phase is terminal, or all containers have terminated
-	finished       int64     // finishedAt of the last container, if all have terminated
+	disrupted      int64     // when the condition DisruptionTarget became true: an eviction began
+	requested      int64     // when the deletion was requested
+	grace          int64     // how long its containers may take to stop, in nanoseconds
+	stopped        bool      // the phase is terminal, or all containers have ended and none will be restarted
+	restartable    bool      // they would have been restarted: only an order from outside ends the pod
+	lastExit       int64     // the latest finishedAt of its containers, also of those that have run since
+	finished       int64     // when the last container ended, if the pod has stopped and that is known
+	exitUnknown    bool      // a container has ended, and nothing says when
+	migration      *migration
 }
 
 // ownerRef is an entry of metadata.ownerReferences.
@@ -144,6 +153,10 @@ func newObject(k kind, m metav1.Object) *object {
 	created := m.GetCreationTimestamp()
 	o.created = unix(&created)
 	o.deleted = unix(m.GetDeletionTimestamp())
+	o.newest = o.created
+	for _, f := range m.GetManagedFields() {
+		o.newest = max(o.newest, unix(f.Time))
+	}
 	switch k {
 	case kindService, kindNode, noKind:
 		return o
@@ -214,47 +227,8 @@ func newPod(p *corev1.Pod, labels ...string) *object {
 		}
 		o.labels = flow.JoinLabels(values)
 	}
-	o.started = unix(s.StartTime)
-	for i := range s.Conditions {
-		c := &s.Conditions[i]
-		t := unix(&c.LastTransitionTime)
-		o.lastTransition = max(o.lastTransition, t)
-		if c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionTrue {
-			o.ready = t
-		}
-	}
-	o.stopped, o.finished = terminated(s)
-	if s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed {
-		o.stopped = true
-	}
+	o.readLife(p)
 	return o
-}
-
-// terminated reports whether all containers have terminated, and returns when the last one did, 0
-// if that is unknown. Init containers that still run, which are sidecars, and ephemeral ones keep
-// the pod's sandbox, and so its address, in use.
-func terminated(s *corev1.PodStatus) (all bool, last int64) {
-	for _, extra := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.EphemeralContainerStatuses} {
-		for i := range extra {
-			if extra[i].State.Running != nil {
-				return false, 0
-			}
-			if t := extra[i].State.Terminated; t != nil {
-				last = max(last, unix(&t.FinishedAt))
-			}
-		}
-	}
-	for i := range s.ContainerStatuses {
-		t := s.ContainerStatuses[i].State.Terminated
-		if t == nil {
-			return false, 0
-		}
-		last = max(last, unix(&t.FinishedAt))
-	}
-	if len(s.ContainerStatuses) == 0 {
-		return false, 0
-	}
-	return true, last
 }
 
 // newService returns the object of a Service. It has no addresses if it is headless.

@@ -134,7 +134,7 @@ func (st *store) removeUnlisted(k kind, now int64) {
 		}
 		for _, p := range st.pods {
 			if p.mark != st.listMark {
-				st.removePod(p, now, w.watermark())
+				st.removePod(p, now, w.watermark(), 0)
 			}
 		}
 	case kindService, kindNode:
@@ -162,7 +162,7 @@ func (st *store) update(o *object) {
 	st.refreshPodCIDRs()
 	st.refreshNetworks()
 	f := &st.feeds[o.kind]
-	f.watch.onEvent(max(o.created, o.ready, o.finished), now)
+	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
 }
 
@@ -176,7 +176,7 @@ func (st *store) remove(o *object) {
 	case kindPod:
 		if p := st.pods[key]; p != nil {
 			st.applyPod(o, now) // the last status may show when its containers ended
-			st.removePod(p, now, never)
+			st.removePod(p, now, goneAfter(o, now), o.grace)
 		}
 	case kindService, kindNode:
 		st.removeStaticOwner(o.kind, key)

@@ -274,8 +274,8 @@ func (u *uncertainty) at(t int64) bool { return u != nil && (t < u.before || t >
 
 // startUncertainty returns what is uncertain of the start of a span, nil if nothing is: the span is
 // new in a list that closes a gap, or its event reports a start in a gap that was closed before.
-func (w *watchState) startUncertainty(s *span, listing bool, ready, now int64) *uncertainty {
-	late := !listing && s.from == ready && w.mayHaveMissed(s.from, s.certainFrom)
+func (w *watchState) startUncertainty(s *span, listing bool, now int64) *uncertainty {
+	late := !listing && s.from < s.certainFrom && w.mayHaveMissed(s.from, s.certainFrom)
 	if !late && !(listing && w.relisted()) {
 		return nil
 	}

@@ -251,7 +251,7 @@ func TestCatchingUp(t *testing.T) {
 		knownUntil := e.store.index.watch.KnownUntil
 		pod := func(name string, created float64) *object {
 			it := podSpec{name: name, ips: "10.0.0.1"}.object(t)
-			it.created = at(created)
+			it.created, it.newest = at(created), at(created)
 			return it
 		}
 		after(9)

@@ -47,7 +47,7 @@ func (p *parser) compileFilter(c *Config) error {
 		if near := nearest(mistake.Unknown, cfg.Names()); near != "" {
 			return Usagef("%s: %v; did you mean %s?", name, err, near)
 		}
-		return Usagef("%s: %v; docs/fields.md lists those there are", name, err)
+		return Usagef("%s: %v; text goes in quotes (%q), and %sfields.md lists the fields", name, err, mistake.Unknown, pages)
 	}
 	if err != nil {
 		return Usagef("%s: %v", name, err)

@@ -29,6 +29,9 @@ done, or stopped by a signal after a clean drain; 1 failed while running; 2
 wrong usage.
 `
 
+// pages is where the pages of docs/ are for who has the program only.
+const pages = "https://github.com/netobserv/goflow2-kube-enricher/blob/main/docs/"
+
 // WriteUsage writes the text of -h.
 func WriteUsage(w io.Writer) error {
 	var b strings.Builder
@@ -46,6 +49,7 @@ func WriteUsage(w io.Writer) error {
 		}
 	}
 	b.WriteString(usageTail)
+	b.WriteString("\nThe pages of docs/ are at\n" + pages + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }
