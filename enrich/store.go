@@ -3,6 +3,7 @@ package enrich
 import (
 	"errors"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,8 @@ const (
 	maxObservedCIDRs = 1 << 12
 	// maxInterned bounds the table of strings that many objects share.
 	maxInterned = 1 << 16
+	// manyPods is from how many pods on a list leaves garbage that is worth a collection.
+	manyPods = 2000
 )
 
 // store holds the objects of the cluster, and derives the [index] from them. All changes pass
@@ -357,6 +360,17 @@ func (st *store) publishForgetting(e *entry, until int64) {
 		n := newEntry(e.addr, st.builder.buildTimeline(e.spans), until)
 		n.static, n.spans, n.staticOwners = chooseStaticOwner(e.addr, e.staticOwners), e.spans, e.staticOwners
 		st.index.put(n)
+	}
+}
+
+// freeGarbage gives memory back to the system after a list: reading it takes several times what is
+// kept of it, and without further work it would be minutes until the next collection.
+func (st *store) freeGarbage() {
+	st.mu.Lock()
+	many := len(st.pods) > manyPods
+	st.mu.Unlock()
+	if many {
+		debug.FreeOSMemory()
 	}
 }
 
