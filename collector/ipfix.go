@@ -45,7 +45,7 @@ func (d *Decoder) netflow9(b []byte) bool {
 		proto: protoNetFlow9, version: 9,
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
 	}
-	d.trackSequence(protoNetFlow9, h.domain, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
+	d.trackSequence(protoNetFlow9, sequence.Stream{ID: h.domain}, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
 	return d.sets(b[headerLen:], 0, &h)
 }
 
@@ -69,7 +69,7 @@ func (d *Decoder) ipfix(b []byte) bool {
 	// With a length beyond the datagram the last set is cut, which sets counts. What
 	// follows the message may be the end of its last set.
 	ok := d.sets(b[headerLen:], max(len(b)-length, 0), &h)
-	d.trackSequence(protoIPFIX, h.domain, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
+	d.trackSequence(protoIPFIX, sequence.Stream{ID: h.domain}, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
 	return ok
 }
 
@@ -123,6 +123,9 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 			// The message really ends so much later.
 			behind = max(behind-max(d.padding(id, content, h), 0), 0)
 		}
+	}
+	if d.cut && bad == 0 {
+		bad++ // the message was cut between two sets
 	}
 	return d.countBadSets(good, bad)
 }
@@ -251,6 +254,7 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 		e, port := d.peer.exporter, d.peer.source.Port()
 		changed, ok := e.learnTemplate(t, port, d.received/1e9)
 		if ok {
+			d.used = true
 			if changed && e.numHeld.Load() > 0 {
 				d.decodeHeld(e, e.removeDecodable(t.key, port))
 			}

@@ -35,6 +35,7 @@ type samplingOption struct {
 // decodeOptions reads a record of options data: sampling rates, what selection
 // sequences are made of, the boot time, and names.
 func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
+	d.used = true
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
 	for i := range t.tmpl.fields {

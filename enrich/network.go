@@ -209,7 +209,7 @@ func (st *store) publishInNetwork(e *entry, forgotten int64) {
 	parent := &entry{addr: e.addr, past: &noPast}
 	var list []networkEntry
 	if old != nil {
-		parent.static, parent.staticOwners = old.static, old.staticOwners
+		parent.static, parent.staticSpans = old.static, old.staticSpans
 		list = slices.Clone(old.past.networks)
 		if list == nil && old.spans != nil { // it has been in the cluster's own network alone
 			own := newEntry(e.addr, st.builder.buildTimeline(old.spans), old.past.forgottenUntil)
@@ -241,7 +241,7 @@ func findNetwork(list []networkEntry, n *network) (i int, found bool) {
 // that only the cluster's own network has is an entry like most others.
 func (st *store) publishNetworks(parent *entry, list []networkEntry) {
 	switch {
-	case len(list) == 0 && parent.staticOwners == nil:
+	case len(list) == 0 && parent.staticSpans == nil:
 		st.index.remove(parent.addr)
 		return
 	case len(list) == 0:
@@ -249,7 +249,7 @@ func (st *store) publishNetworks(parent *entry, list []networkEntry) {
 	case len(list) == 1 && list[0].network == &clusterNetwork:
 		own := list[0]
 		n := newEntry(parent.addr, st.builder.buildTimeline(own.spans), own.past.forgottenUntil)
-		n.static, n.spans, n.staticOwners = parent.static, own.spans, parent.staticOwners
+		n.static, n.spans, n.staticSpans = parent.static, own.spans, parent.staticSpans
 		parent = n
 	default:
 		for i := range list {

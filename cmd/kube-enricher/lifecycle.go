@@ -113,9 +113,11 @@ func (a *app) run() (err error) {
 	}
 	if errors.Is(outputErr, transport.ErrClosed) {
 		a.logDone(logrus.DebugLevel)
+		a.writeSummary()
 		return nil // the reader has read all it wanted
 	}
 	a.logDone(logrus.InfoLevel)
+	a.writeSummary()
 	return errors.Join(inputErr, outputErr, namesErr)
 }
 
