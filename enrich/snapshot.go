@@ -88,6 +88,7 @@ func (s *Snapshot) apply(st *store) {
 	}
 	// Owners and Nodes come first, so that each Pod is rendered once.
 	for _, k := range []kind{
+		kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork,
 		kindReplicaSet, kindJob, kindReplicationController, kindNode, kindEgressIP, kindEndpointSlice, kindService, kindPod,
 	} {
 		st.replace(k, s.read.items[k])
@@ -406,6 +407,8 @@ func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 		v = new(corev1.Node)
 	case kindEgressIP:
 		v = new(egressIP)
+	case kindNetworkAttachment:
+		v = new(networkAttachment)
 	case kindEndpointSlice:
 		v = new(discoveryv1.EndpointSlice)
 	case noKind:

@@ -151,6 +151,12 @@ func (st *store) removeUnlisted(k kind, now int64) {
 				st.removeStaticOwner(k, key, now)
 			}
 		}
+	case k.definesNetwork():
+		for key, d := range st.networks.definitions[k] {
+			if d.mark != st.listMark {
+				st.removeNetworkDefinition(k, key)
+			}
+		}
 	default:
 		for key, root := range st.rootOwners[k] {
 			if root.mark != st.listMark {
@@ -188,6 +194,8 @@ func (st *store) remove(o *object) {
 		}
 	case o.kind.isStatic():
 		st.removeStaticOwner(o.kind, key, now)
+	case o.kind.definesNetwork():
+		st.removeNetworkDefinition(o.kind, o.networkKey())
 	default:
 		st.removeOwner(o.kind, key, now)
 	}
@@ -204,6 +212,8 @@ func (st *store) apply(o *object, now int64) {
 		st.applyPod(o, now)
 	case o.kind.isStatic():
 		st.applyStaticOwner(o, now)
+	case o.kind.definesNetwork():
+		st.applyNetworkDefinition(o)
 	default:
 		st.applyOwner(o)
 	}
