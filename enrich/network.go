@@ -42,6 +42,7 @@ type networkID struct {
 type networkSet struct {
 	networks map[networkID]*network
 	resolved map[networkID]*network // by key, with the role
+	started  bool                   // the objects below are being asked for
 	changed  bool                   // resolved was emptied: spans may have another network now
 	// definitions has the objects that tell which network a key means, by kind and key.
 	definitions [numKinds]map[string]networkDefinition
@@ -125,6 +126,7 @@ func (st *store) newAttachment(s *span, o *object) *attachment {
 	if a == nil || a.network == "" {
 		return nil
 	}
+	st.startNetworkKinds()
 	n := &attachment{network: st.networks.resolve(a.network, a.primary), key: st.intern(a.network), mac: a.mac}
 	n.show(s.pod.obj)
 	return n

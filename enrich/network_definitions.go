@@ -109,3 +109,17 @@ func (n *networkSet) forget() {
 		n.changed = true
 	}
 }
+
+// startNetworkKinds begins to ask for the objects that define networks, which most clusters do not
+// have.
+func (st *store) startNetworkKinds() {
+	if st.networks.started {
+		return
+	}
+	st.networks.started = true
+	for _, k := range []kind{kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork} {
+		if !st.feeds[k].started {
+			st.startKind(k)
+		}
+	}
+}

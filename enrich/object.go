@@ -61,14 +61,18 @@ func (k kind) resource() string { return kinds[k].resource }
 func (k kind) optional() bool { return k != kindPod && k != kindService }
 
 // mayBeAbsent reports whether a server may lack the kind, which is no reason for a warning.
-func (k kind) mayBeAbsent() bool { return k == kindEgressIP || k == kindEndpointSlice }
+func (k kind) mayBeAbsent() bool {
+	return k == kindEgressIP || k == kindEndpointSlice || k.definesNetwork()
+}
 
 // clusterScoped reports whether objects of the kind are in no namespace.
-func (k kind) clusterScoped() bool { return k == kindNode || k == kindEgressIP }
+func (k kind) clusterScoped() bool {
+	return k == kindNode || k == kindEgressIP || k == kindClusterUserNetwork
+}
 
 // metadataOnly reports whether no more than the metadata of the kind is needed.
 func (k kind) metadataOnly() bool {
-	return k == kindReplicaSet || k == kindJob || k == kindReplicationController
+	return k == kindReplicaSet || k == kindJob || k == kindReplicationController || k == kindUserNetwork || k == kindClusterUserNetwork
 }
 
 // selector returns the labels of the objects that are needed, empty for all.
