@@ -36,6 +36,9 @@ type Config struct {
 	// TemplatesHold is how long data sets wait for their template. If it is 0, a data
 	// set without template is dropped at once.
 	TemplatesHold time.Duration
+	// TemplatesHoldSize bounds the data sets of one exporter that wait, in bytes; 0 is
+	// DefaultHoldExporter.
+	TemplatesHoldSize int64
 	// Allow lists the networks that exporters may send from; empty for all.
 	Allow []netip.Prefix
 	// Sampling gives a sampling rate to exporters that send none. The longest
@@ -125,6 +128,9 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 		inputs:     make(map[string]prometheus.Counter),
 	}
 	c.exporters = newExporters(cfg.TemplatesHold, c.own)
+	if cfg.TemplatesHoldSize > 0 {
+		c.exporters.holdExporter = cfg.TemplatesHoldSize
+	}
 	c.workers = []*workerMetrics{c.own}
 	for _, f := range inputFormats {
 		c.inputs[f] = prometheus.NewCounter(prometheus.CounterOpts{Name: "records"})

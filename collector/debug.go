@@ -19,7 +19,7 @@ func (c *Collector) WriteTemplates(w io.Writer) error {
 	all := make(map[string]netflow.FlowBaseTemplateSet)
 	for _, e := range c.exporters.list() {
 		e.mu.Lock()
-		for k, l := range e.templates.all() {
+		for k, l := range e.allTemplates() {
 			source := netip.AddrPortFrom(e.addr, k.port).String()
 			if all[source] == nil {
 				all[source] = make(netflow.FlowBaseTemplateSet)
@@ -81,7 +81,7 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 	infos := []exporterInfo{}
 	for _, e := range c.exporters.list() {
 		e.mu.Lock()
-		templates := e.templates.len()
+		templates := e.countTemplates()
 		e.mu.Unlock()
 		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load(), nil, e})
 	}

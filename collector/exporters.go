@@ -15,11 +15,13 @@ import (
 const (
 	// defaultExporterBudget is for one exporter. It holds 64 observation domains
 	// with the 89 templates that Open vSwitch has in each several times over.
-	// Behind one address it holds about 250 exporters with these templates.
 	defaultExporterBudget = 4 << 20
 	// defaultTotalBudget is for all exporters. It holds 4,096 of them with 4
 	// domains of 88 templates each.
 	defaultTotalBudget = 128 << 20
+	// defaultSessionBudget is what an address has in addition for each further port
+	// that sends templates: another exporter behind the same address.
+	defaultSessionBudget = 64 << 10
 )
 
 // exporters is the table of known exporters, by address. Workers ask it only when
@@ -27,8 +29,8 @@ const (
 //
 // Locks are taken in this order: mu, an exporter's mu, shapesMu or decodableMu.
 type exporters struct {
-	// exporterBudget and totalBudget are in bytes.
-	exporterBudget, totalBudget int64
+	// exporterBudget, sessionBudget and totalBudget are in bytes.
+	exporterBudget, sessionBudget, totalBudget int64
 	// holdFor is how long data sets wait for their template; holdExporter and
 	// holdTotal bound what they take, in bytes.
 	holdFor                 time.Duration
@@ -48,6 +50,8 @@ type exporters struct {
 	numTemplates atomic.Int64
 	// heldBytes and numHeld are of the data sets that wait for a template.
 	heldBytes, numHeld atomic.Int64
+	// numShared is the number of addresses that several exporters share.
+	numShared atomic.Int64
 	// changes counts what is worth writing to the templates file.
 	changes atomic.Uint64
 
@@ -63,8 +67,8 @@ type exporters struct {
 
 func newExporters(hold time.Duration, m *workerMetrics) *exporters {
 	return &exporters{
-		exporterBudget: defaultExporterBudget, totalBudget: defaultTotalBudget,
-		holdFor: hold, holdExporter: defaultHoldExporter, holdTotal: defaultHoldTotal,
+		exporterBudget: defaultExporterBudget, sessionBudget: defaultSessionBudget, totalBudget: defaultTotalBudget,
+		holdFor: hold, holdExporter: DefaultHoldExporter, holdTotal: defaultHoldTotal,
 		metrics: m,
 	}
 }
@@ -105,8 +109,8 @@ func (t *exporters) makeRoom(except *exporter) {
 	}
 }
 
-// evict forgets one exporter of a random few, but not the exception. It returns false
-// if there is no other. t.mu is held.
+// evict forgets one exporter of a random few, but not the exception. Of an address with
+// several exporters one goes. It returns false if there is no other. t.mu is held.
 func (t *exporters) evict(except *exporter) bool {
 	others := func(yield func(netip.Addr, *exporter) bool) {
 		for a, e := range t.byAddr.all() {
@@ -116,7 +120,13 @@ func (t *exporters) evict(except *exporter) bool {
 		}
 	}
 	_, e, ok := victim(others, goesBefore)
-	if ok {
+	switch {
+	case !ok:
+	case e.numSessions.Load() > 1:
+		e.mu.Lock()
+		e.forgetOneSession()
+		e.mu.Unlock()
+	default:
 		t.forget(e)
 	}
 	return ok
@@ -125,16 +135,21 @@ func (t *exporters) evict(except *exporter) bool {
 // goesBefore reports whether the exporter a is evicted rather than b. An exporter
 // whose templates never gave a record goes first, so a flood of forged sources evicts
 // its own entries. Exporters of NetFlow v5 and sFlow are among these: they have no
-// templates that could be lost. Of two others the one of more bytes goes first. If
-// these are equal, it is the one that was silent for longer.
+// templates that could be lost. Of two others the one of more bytes goes first, by the
+// port where there are several. If these are equal, it is the one that was silent for
+// longer.
 func goesBefore(a, b *exporter) bool {
 	if used := a.templatesUsed.Load(); used != b.templatesUsed.Load() {
 		return !used
 	}
-	if x, y := a.bytes.Load(), b.bytes.Load(); x != y {
+	if x, y := a.bytesPerSession(), b.bytesPerSession(); x != y {
 		return x > y
 	}
 	return a.lastSeen.Load() < b.lastSeen.Load()
+}
+
+func (e *exporter) bytesPerSession() int64 {
+	return e.bytes.Load() / int64(max(e.numSessions.Load(), 1))
 }
 
 // forget removes an exporter with all that it has, and counts the data sets that it
@@ -149,12 +164,17 @@ func (t *exporters) forget(e *exporter) {
 	for range e.removeHeldUntil(math.MaxInt64) {
 		t.metrics.dropSet(setHoldFull)
 	}
-	for _, templates := range []*sizedMap[portKey, learnedTemplate]{&e.templates, &e.lent} {
-		for _, l := range templates.all() {
-			t.releaseShape(l.shape)
-		}
+	for _, l := range e.allTemplates() {
+		t.releaseShape(l.shape)
 	}
-	t.numTemplates.Add(-int64(e.templates.len()))
+	for _, l := range e.lent.all() {
+		t.releaseShape(l.shape)
+	}
+	t.numTemplates.Add(-int64(e.countTemplates()))
+	for _, s := range e.sessions.all() {
+		s.clear()
+	}
+	e.numSessions.Store(0)
 	t.bytes.Add(-e.ownBytes)
 	e.evicted.Store(true)
 	e.knowledge = knowledge{}

@@ -241,6 +241,9 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 		e, port := d.peer.exporter, d.peer.source.Port()
 		changed, ok := e.learnTemplate(t, port, d.received/1e9)
 		if ok {
+			if changed {
+				d.peer.findSession()
+			}
 			if changed && e.numHeld.Load() > 0 {
 				d.decodeHeld(e, e.removeDecodable(t.key, port))
 			}

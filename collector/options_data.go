@@ -147,25 +147,31 @@ func isRecent(announced, now uint32) bool { return int64(now)-int64(announced) <
 // endOf returns until when it counts, in Unix nanoseconds.
 func endOf(announced uint32) int64 { return (int64(announced) + announcedFor + 1) * 1e9 }
 
-// forgetOne forgets a random value, but not the one of a key. It returns false if
-// there is no other.
+// forgetOne forgets a value, but not the one of a key: of a random few one of the port that
+// has announced most. It returns false if there is no other.
 func (o *optionsData) forgetOne(except optionKey) bool {
-	for k, v := range o.values.all() {
-		if k == except {
-			continue
+	others := func(yield func(optionKey, int32) bool) {
+		for k := range o.values.all() {
+			if k != except && !yield(k, o.ports.get(portNumber(k.port)+1).n) {
+				return
+			}
 		}
-		o.values.delete(k)
-		o.kinds[k.kind]--
-		port := portNumber(k.port) + 1
-		if p := o.ports.get(port); p.n == 1 {
-			o.ports.delete(port)
-		} else {
-			p.n--
-			p.sum -= hashValue(v.value)
-		}
-		return true
 	}
-	return false
+	k, _, ok := victim(others, func(a, b int32) bool { return a > b })
+	if !ok {
+		return false
+	}
+	v := o.values.get(k).value
+	o.values.delete(k)
+	o.kinds[k.kind]--
+	port := portNumber(k.port) + 1
+	if p := o.ports.get(port); p.n == 1 {
+		o.ports.delete(port)
+	} else {
+		p.n--
+		p.sum -= hashValue(v)
+	}
+	return true
 }
 
 // get returns what a port announced.

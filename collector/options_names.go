@@ -248,7 +248,7 @@ func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) 
 // budget is for names.
 func (e *exporter) learnName(n namedEntry) {
 	e.mu.Lock()
-	if !e.evicted.Load() && e.names.put(n, e.all.exporterBudget/8) {
+	if !e.evicted.Load() && e.names.put(n, e.budget()/8) {
 		e.account()
 	}
 	e.mu.Unlock()

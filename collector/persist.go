@@ -259,7 +259,7 @@ func (e *exporter) stored() *storedExporter {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	fields := 0
-	for k, l := range e.templates.all() {
+	for k, l := range e.allTemplates() {
 		if fields += len(l.shape.fields); fields > maxStoredFields {
 			break
 		}
@@ -417,6 +417,8 @@ func (c *Collector) runMaintenance(f *templatesFile, done <-chan struct{}) {
 	tick := time.NewTicker(maintenanceInterval)
 	defer tick.Stop()
 	var limiter ratelog.Limiter
+	var shared sharing
+	var full holdWarning
 	save := func(now time.Time, last bool) {
 		if f == nil {
 			return
@@ -438,6 +440,8 @@ func (c *Collector) runMaintenance(f *templatesFile, done <-chan struct{}) {
 		case now := <-tick.C:
 			c.exporters.lendTemplates(now.UnixNano(), false)
 			c.exporters.expireHeld(now.UnixNano(), c.own)
+			shared.check(c.exporters, now.UnixNano(), c.log)
+			full.check(c, now.UnixNano())
 			save(now, false)
 		case <-done:
 			c.exporters.expireHeld(0, c.own)

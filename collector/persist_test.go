@@ -55,7 +55,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("rate %d, records %q", rate, got)
 	}
 	e := c2.exporters.get(testSource.Addr(), 0)
-	if l := e.templates.get(portKey{templateKey{1, 10, 256}, testSource.Port()}); l == nil || int64(l.refreshed) != testTime/1e9 {
+	if l := e.session(testSource.Port()).templates.get(templateKey{1, 10, 256}); l == nil || int64(l.refreshed) != testTime/1e9 {
 		t.Errorf("the template's age is not kept: %+v", l)
 	}
 	if _, n, err := restored(file, now.Add(25*time.Hour)); err != nil || n != 0 {
@@ -215,7 +215,7 @@ func TestTemplatesFileIsBounded(t *testing.T) {
 	for id := range templates {
 		e.learnTemplate(testTemplate(0, id, 0, 1000), 1, testTime/1e9)
 	}
-	if n := e.templates.len(); n != templates {
+	if n := e.countTemplates(); n != templates {
 		t.Fatalf("%d templates are known", n)
 	}
 	var file bytes.Buffer
