@@ -4,12 +4,8 @@ import (
 	"net/netip"
 	"runtime"
 	"slices"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	logtest "github.com/sirupsen/logrus/hooks/test"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
@@ -176,69 +172,5 @@ func TestNewExporter(t *testing.T) {
 	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256)), set(256, basicRecord(40000))), testTime)
 	if records != 1 {
 		t.Error("its template was not taken")
-	}
-}
-
-// BenchmarkHostile tells what a byte of a hostile datagram costs us. None should
-// cost much more than a byte of good records ("records of one byte").
-func BenchmarkHostile(b *testing.B) {
-	oneByte := ipfixMessage(0, 1, set(2, templateRecord(256, ie{4, 1, 0})))
-	interfaceRates := ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{10, 2, 0}, ie{34, 2, 0})),
-		set(300, repeat(1000, func(i int) []byte { return be(uint16(i+1), uint16(i+1)) })...))
-	interfaceRecords := ipfixMessage(0, 1, set(2, templateRecord(256, ie{10, 2, 0})),
-		set(256, repeat(30_000, func(i int) []byte { return be(uint16(i%1000 + 1)) })...))
-	for _, bc := range []struct {
-		name   string
-		before [][]byte
-		b      []byte
-	}{
-		{"records of one byte", [][]byte{oneByte}, ipfixMessage(0, 1, set(256, slices.Repeat([]byte{6}, 65000)))},
-		{"templates", nil, ipfixMessage(0, 1, smallTemplates(8000))},
-		{"data sets without template", nil, ipfixMessage(0, 1, slices.Repeat([][]byte{set(9999)}, 16000)...)},
-		{"templates while data sets wait", [][]byte{ipfixMessage(0, 1, slices.Repeat([][]byte{set(9999)}, 16000)...)}, ipfixMessage(0, 1, smallTemplates(8000))},
-		{"templates that data sets wait for", nil, ipfixMessage(0, 1, append(repeat(4000, func(i int) []byte { return set(uint16(256 + i)) }), smallTemplates(4000))...)},
-		{"templates that change", nil, ipfixMessage(0, 1, repeat(2500, func(i int) []byte {
-			return append(set(2, templateRecord(256, ie{4, uint16(i%2 + 1), 0})), set(256, []byte{6, 6})...)
-		})...)},
-		{"short data sets of long records", repeat(8, func(part int) []byte {
-			return ipfixMessage(0, 1, set(2, repeat(500, func(i int) []byte {
-				return templateRecord(uint16(256+500*part+i), ie{82, uint16(60_000 + 500*part + i), 0})
-			})...))
-		}), ipfixMessage(0, 1, repeat(12_000, func(i int) []byte { return set(uint16(256+i%4000), []byte{1}) })...)},
-		{"sampling rates that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{302, 2, 0}, ie{34, 2, 0})))},
-			ipfixMessage(0, 1, set(300, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
-		{"rates of ever other interfaces", [][]byte{interfaceRates}, interfaceRecords},
-		{"rates of other ports' interfaces", nil, interfaceRecords},
-		{"templates that change beside rates of other ports", nil, ipfixMessage(0, 1, repeat(2500, func(i int) []byte {
-			return append(set(2, templateRecord(256, ie{4, uint16(i%2 + 1), 0})), set(256, []byte{6, 6})...)
-		})...)},
-		{"names that change", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 2, 0}, ie{82, 2, 0})))},
-			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint16(i%250+1), uint16(i+1)) })...))},
-		{"names of many interfaces", [][]byte{ipfixMessage(0, 1, set(3, optionsRecord(301, 1, ie{10, 3, 0}, ie{82, 1, 0})))},
-			ipfixMessage(0, 1, set(301, repeat(16000, func(i int) []byte { return be(uint8(i>>16), uint16(i+1), "x") })...))},
-		{"sFlow samples", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, rawHeader(1, 100, ethernet(0x0800, ipv4Packet(17, 0, udpHeader(10)))))}, 500)...)},
-		{"sFlow records", nil, sflowMessage(slices.Repeat([][]byte{flowSample(1, 2, slices.Repeat([][]byte{rawHeader(1, 100, nil)}, 900)...)}, 2)...)},
-	} {
-		b.Run(bc.name, func(b *testing.B) {
-			log, _ := logtest.NewNullLogger()
-			c, err := New(Config{TemplatesHold: time.Minute}, nil, log, prometheus.NewPedanticRegistry())
-			if err != nil {
-				b.Fatal(err)
-			}
-			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
-			for port := range uint16(maxAnnouncers) {
-				if strings.Contains(bc.name, "other ports") {
-					d.Datagram(netip.AddrPortFrom(testSource.Addr(), 1+port), AnyFlow, interfaceRates, testTime)
-				}
-			}
-			d.wantedNames = nameIfs | nameVRFs | nameApplicationID
-			for _, g := range bc.before {
-				d.Datagram(testSource, AnyFlow, g, testTime)
-			}
-			for b.Loop() {
-				d.Datagram(testSource, AnyFlow, bc.b, testTime)
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(bc.b)), "ns/byte")
-		})
 	}
 }

@@ -54,6 +54,13 @@ func newRecordDecoder(t *template) *recordDecoder {
 	return rd
 }
 
+const (
+	// maxElement is above all IANA elements that are looked for in a template.
+	maxElement = 512
+	// maxVariants is above the number of elements that may fill one field.
+	maxVariants = 8
+)
+
 // compiler compiles how the elements of one direction are read.
 type compiler struct {
 	rd        *recordDecoder
@@ -63,13 +70,17 @@ type compiler struct {
 	// slots are the offsets of the fields in the scratch buffer. A variable-length
 	// field takes one byte there.
 	slots []int
-	// there has a bit for each IANA element below its size that the direction has: most
-	// are absent, and a datagram may hold thousands of templates.
-	there [512 / 64]uint64
-	// last is the index of the last field with a short value, by IANA element.
-	last map[uint16]int
-	// lastOther is the same of fields with long values or a variable length.
-	lastOther map[uint16]int
+	// The next three are by IANA element, and one more than the index of a field, so
+	// that 0 is for elements that the direction lacks. They are arrays, since a datagram
+	// may hold hundreds of templates of hundreds of fields.
+	//
+	// first is the first field of the element, last the last one with a short value, and
+	// lastOther the last one with a long value or a variable length.
+	first, last, lastOther [maxElement]int16
+	// extraOfField and extraOfOp are one more than the index of an extra field, by field
+	// or by op, and by variant.
+	extraOfField [len(flow.Fields)][maxVariants]int16
+	extraOfOp    [numExtraOps][maxVariants]int16
 	// candidates are the elements that goflow2 makes the same of.
 	candidates [numTargets]choice
 	// hasBytes and hasPackets report whether the usual counters are there.
@@ -116,58 +127,34 @@ func (c *compiler) layOut() {
 			offset += int(f.Length)
 		}
 	}
-	c.last = make(map[uint16]int)
 	for _, el := range c.elements {
-		if el.PEN != penIANA || el.skip {
+		if el.PEN != penIANA || el.skip || el.ID >= maxElement {
 			continue
 		}
-		if int(el.ID) < 64*len(c.there) {
-			c.there[el.ID/64] |= 1 << (el.ID % 64)
+		at := int16(el.index) + 1 // a template has at most maxTemplateFields
+		if c.first[el.ID] == 0 {
+			c.first[el.ID] = at
 		}
 		if n := c.rd.tmpl.fields[el.index].Length; n <= 8 || n != variableLength && isNextHop(el.ID) {
-			c.last[el.ID] = el.index
-			continue
+			c.last[el.ID] = at
+		} else {
+			c.lastOther[el.ID] = at
 		}
-		if c.lastOther == nil {
-			c.lastOther = make(map[uint16]int)
-		}
-		c.lastOther[el.ID] = el.index
 	}
 }
 
-// absent reports whether the direction does not have an IANA element.
-func (c *compiler) absent(id uint16) bool {
-	return int(id) < 64*len(c.there) && c.there[id/64]&(1<<(id%64)) == 0
-}
-
-// lastOf returns the index of the last field of an IANA element that has a value, -1
-// if there is none.
+// lastOf returns the index of the last field of an IANA element below maxElement, -1 if
+// there is none. One with a short value goes before others.
 func (c *compiler) lastOf(id uint16) int16 {
-	if c.absent(id) {
-		return -1
+	if i := c.last[id]; i > 0 {
+		return i - 1
 	}
-	if i, ok := c.last[id]; ok && c.rd.tmpl.fields[i].Length > 0 {
-		return int16(i)
-	}
-	if i, ok := c.lastOther[id]; ok {
-		return int16(i)
-	}
-	return -1
+	return c.lastOther[id] - 1
 }
 
-// find returns the index of the first field of an IANA element, -1 if there is
-// none.
-func (c *compiler) find(id uint16) int {
-	if c.absent(id) {
-		return -1
-	}
-	for _, el := range c.elements {
-		if el.PEN == penIANA && !el.skip && el.ID == id {
-			return el.index
-		}
-	}
-	return -1
-}
+// find returns the index of the first field of an IANA element below maxElement, -1 if
+// there is none.
+func (c *compiler) find(id uint16) int { return int(c.first[id]) - 1 }
 
 // findFirst returns the index of the first element that is there, or -1.
 func (c *compiler) findFirst(ids ...uint16) int {
@@ -192,13 +179,9 @@ func (c *compiler) addGoflow2Field(el element) {
 		number = false // see icmpReader
 	}
 	// A later field of the same element sets the value again, so the earlier ones
-	// need not be read, nor an empty address. Otherwise a template of a thousand
-	// fields without length would make each byte of data cost a thousand fields.
-	if i, ok := c.last[el.ID]; ok && el.index < i {
+	// need not be read.
+	if (number || raw) && el.index < int(c.last[el.ID])-1 {
 		number, raw = false, raw && !isNextHop(el.ID)
-	}
-	if f.Length == 0 && skippedWhenEmpty(el.ID) {
-		raw = false
 	}
 	isVariable := f.Length == variableLength
 	if !raw && !(number && (isVariable || f.Length <= 8)) {
@@ -257,13 +240,16 @@ func (c *compiler) addExtra(x extraField, index int) {
 	x.index = uint16(index)
 	x.other = -1
 	d := &c.direction
-	for i := range d.extra {
-		if d.extra[i].op == x.op && d.extra[i].field == x.field && d.extra[i].variant == x.variant {
-			d.extra[i].index = x.index
-			return
-		}
+	at := &c.extraOfOp[x.op][x.variant]
+	if x.op <= opSetAddrUnlessZero {
+		at = &c.extraOfField[x.field][x.variant]
+	}
+	if *at > 0 && d.extra[*at-1].op == x.op {
+		d.extra[*at-1].index = x.index
+		return
 	}
 	d.extra = append(d.extra, x)
+	*at = int16(len(d.extra))
 }
 
 // addSections adds the beginnings of packets. They come last: they fill in counters

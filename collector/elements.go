@@ -164,23 +164,29 @@ const (
 
 // setField returns the extra field that sets a field of the record to the value of
 // one element.
-func setField(id flow.FieldID) extraField {
-	x := extraField{field: id}
-	switch flow.Fields[id].Kind {
-	case flow.KindAddr:
-		x.op = opSetAddr
-	case flow.KindText:
-		x.op = opSetText
-	default:
-		x.op = opSetUint
-		// A number that is too long for the field loses its upper bytes, as in
-		// goflow2. SetUint would set the largest number instead, which is the mask.
-		var r flow.Record
-		r.SetUint(id, ^uint64(0))
-		x.mask = r.Uint(id)
+func setField(id flow.FieldID) extraField { return fieldSetters[id] }
+
+var fieldSetters = func() (setters [len(flow.Fields)]extraField) {
+	for i := range setters {
+		id := flow.FieldID(i)
+		x := extraField{field: id}
+		switch flow.Fields[id].Kind {
+		case flow.KindAddr:
+			x.op = opSetAddr
+		case flow.KindText:
+			x.op = opSetText
+		default:
+			x.op = opSetUint
+			// A number that is too long for the field loses its upper bytes, as in
+			// goflow2. SetUint would set the largest number instead, which is the mask.
+			var r flow.Record
+			r.SetUint(id, ^uint64(0))
+			x.mask = r.Uint(id)
+		}
+		setters[i] = x
 	}
-	return x
-}
+	return setters
+}()
 
 // textPairs are the extra fields for texts of which the template may have two, the
 // first for the ingress side and the second for the egress side.
@@ -227,16 +233,6 @@ func readByGoflow2(version, id uint16) (number, raw bool) {
 		return false, true
 	}
 	return version == 10 && (id >= ieFlowStartSeconds && id <= ieFlowEndDeltaMicroseconds || id == ieDataLinkFrameSize), false
-}
-
-// skippedWhenEmpty reports whether goflow2's producer skips an element that has no
-// bytes.
-func skippedWhenEmpty(id uint16) bool {
-	switch id {
-	case ieSourceIPv4Address, ieDestinationIPv4Address, ieSourceIPv6Address, ieDestinationIPv6Address, ieIPVersion:
-		return true
-	}
-	return false
 }
 
 // isNextHop reports whether an element is one of the addresses that goflow2's

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -140,10 +141,10 @@ func TestNotRepeated(t *testing.T) {
 	}
 }
 
-// TestDuplicateOVSRecord has what the captures lack: bridges joined by patch ports,
+// TestClassifyOVSRecord has what the captures lack: bridges joined by patch ports,
 // and versions without names of interfaces.
-func TestDuplicateOVSRecord(t *testing.T) {
-	pod, eth, tunnel := []byte("pod-a-h"), []byte("pod-b-h"), []byte("ovn-node2-0")
+func TestClassifyOVSRecord(t *testing.T) {
+	pod, eth, tunnel, patch := []byte("pod-a-h"), []byte("pod-b-h"), []byte("ovn-node2-0"), []byte("patch-br-int-to-br-ex_node1")
 	for name, test := range map[string]struct {
 		extra flow.Extra
 		want  bool
@@ -157,9 +158,26 @@ func TestDuplicateOVSRecord(t *testing.T) {
 		"from another bridge to a port":          {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1, OutIfName: pod}}, false},
 		"out of the bridge, all without a name":  {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1}}, true},
 		"ingress, whatever the name of the port": {flow.Extra{OwnFields: flow.OwnFields{InIfName: eth, OutIfName: pod}}, false},
+		"in from ovn-controller":                 {flow.Extra{OwnFields: flow.OwnFields{InIfName: patch}}, true},
+		"in from ovn-controller, to a port":      {flow.Extra{OwnFields: flow.OwnFields{InIfName: patch, OutIfName: pod}}, true},
+		"from ovn-controller to a port":          {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1, InIfName: patch, OutIfName: pod}}, false},
+		"from ovn-controller to no port":         {flow.Extra{OwnFields: flow.OwnFields{FlowDirection: 1, InIfName: patch}}, true},
+		"a pod's port, named like a patch port":  {flow.Extra{OwnFields: flow.OwnFields{InIfName: []byte("dispatch-0")}}, false},
 	} {
-		if got := duplicateOVSRecord(&test.extra); got != test.want {
+		r := &flow.Record{Extra: test.extra}
+		classifyOVSRecord(r)
+		if got := r.Extra.Duplicate; got != test.want {
 			t.Errorf("%s: repeated is %v, want %v", name, got, test.want)
+		}
+		if got, want := r.Extra.FromTunnel, strings.HasPrefix(name, "out of a tunnel"); got != want {
+			t.Errorf("%s: from a tunnel: %v, want %v", name, got, want)
+		}
+		if r.Extra.Sampled || !r.Extra.Scaled {
+			t.Errorf("%s: sampled is %v, scaled %v", name, r.Extra.Sampled, r.Extra.Scaled)
+		}
+		r.Msg.ObservationPointId = 4301
+		if classifyOVSRecord(r); !r.Extra.Sampled {
+			t.Errorf("%s: no sample, with an observation point", name)
 		}
 	}
 }

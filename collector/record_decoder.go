@@ -131,6 +131,7 @@ const (
 	opObservedSeconds
 	opObservedMillis
 	opObservedNTP
+	numExtraOps
 )
 
 // decodeRecords decodes the records of a data set. It returns false if the set
@@ -299,7 +300,7 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 		d.outer.fill(r, t.recordDecoder, record)
 	}
 	if d.openVSwitch {
-		r.Extra.Scaled, r.Extra.Duplicate = true, duplicateOVSRecord(&r.Extra)
+		classifyOVSRecord(r)
 	}
 	return nil
 }

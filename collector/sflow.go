@@ -101,7 +101,9 @@ func (d *Decoder) flowSample(format uint32, b []byte, seq uint32, agent []byte) 
 	m.TimeFlowStartNs, m.TimeFlowEndNs = uint64(d.received), uint64(d.received)
 	d.rec.Extra.HasStart, d.rec.Extra.HasEnd = true, true
 	d.rec.Extra.HasICMP = d.headers.icmp
-	d.rec.Extra.Duplicate = s.fromOVSTunnel()
+	if s.fromOVSTunnel() {
+		d.rec.Extra.FromTunnel, d.rec.Extra.Duplicate = true, true
+	}
 	d.emit(protoSFlow, seq, agent)
 	return 0, true
 }

@@ -313,7 +313,7 @@ func TestNoPacket(t *testing.T) {
 
 // TestFromOVSTunnel: Open vSwitch alone adds both structures to what left a tunnel.
 func TestFromOVSTunnel(t *testing.T) {
-	show := func(r *flow.Record) string { return fmt.Sprint(r.Extra.Duplicate) }
+	show := func(r *flow.Record) string { return fmt.Sprint(r.Extra.Duplicate && r.Extra.FromTunnel) }
 	tunnel, vni := structure(sflowIPv4TunnelIngress, make([]byte, 32)), structure(sflowVNIIngress, uint32(7))
 	for want, lists := range map[string][][][]byte{
 		"true":  {{sampled, tunnel, vni}, {vni, tunnel, sampled}},

@@ -3,7 +3,6 @@ package collector
 import (
 	"encoding/binary"
 	"hash/maphash"
-	"slices"
 	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
@@ -37,7 +36,7 @@ type template struct {
 // software send the same shapes, so each is kept once for all of them. All but
 // templates is immutable.
 type shape struct {
-	fields  []netflow.Field // scopes first where options is true
+	fields  []netflow.Field // those with a length; scopes first where options is true
 	scopes  int
 	options bool
 	// minLen is the length of the shortest record, in bytes. It is at least 1. All
@@ -64,11 +63,15 @@ func (s *shape) bytes() int64 {
 // cannot describe a record: it has no fields (an IPFIX withdrawal, which RFC 7011,
 // 8.4 forbids over UDP), its records have no bytes, or no datagram can hold one.
 func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) *template {
-	s := &shape{scopes: len(scopes), options: options}
-	s.fields = slices.Concat(scopes, fields)
-	if len(s.fields) == 0 || len(s.fields) > maxTemplateFields || key.id < 256 {
+	if len(scopes)+len(fields) > maxTemplateFields || key.id < 256 {
 		return nil
 	}
+	// Fields without length tell nothing. A template may have a thousand of them at no
+	// cost to each record, so they must cost us nothing either.
+	s := &shape{options: options, fields: make([]netflow.Field, 0, len(scopes)+len(fields))}
+	s.fields = appendFields(s.fields, scopes)
+	s.scopes = len(s.fields)
+	s.fields = appendFields(s.fields, fields)
 	b := make([]byte, 0, 5+9*len(s.fields))
 	b = binary.BigEndian.AppendUint16(b, key.version)
 	b = binary.BigEndian.AppendUint16(b, uint16(s.scopes))
@@ -98,6 +101,16 @@ func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) 
 	s.hash = uint32(maphash.String(shapeSeed, s.id))
 	s.openVSwitch = key.version == 10 && !options && fromOpenVSwitch(s.fields)
 	return &template{key, s}
+}
+
+// appendFields appends the fields that have a length.
+func appendFields(to, fields []netflow.Field) []netflow.Field {
+	for i := range fields {
+		if fields[i].Length > 0 {
+			to = append(to, fields[i])
+		}
+	}
+	return to
 }
 
 var shapeSeed = maphash.MakeSeed()

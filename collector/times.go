@@ -52,11 +52,9 @@ func (c *compiler) addTimes() {
 // In NetFlow v9 the message's header says when the boot was, else an element of the
 // record may, whose index is boot.
 func (c *compiler) addUptime(op extraOp, id uint16, boot int16) {
-	i, ok := c.last[id]
-	if !ok {
-		if i, ok = c.lastOther[id]; !ok {
-			return
-		}
+	i := c.lastOf(id)
+	if i < 0 {
+		return
 	}
 	if c.version == 9 {
 		boot = -1

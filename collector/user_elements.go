@@ -36,7 +36,10 @@ func (rd *recordDecoder) setElements(e *userElements) {
 	if len(e.list) == 0 || rd.tmpl.options {
 		return
 	}
-	reversed := make(map[uint16]bool)
+	var reversed map[uint16]bool
+	if rd.reverse != nil {
+		reversed = make(map[uint16]bool)
+	}
 	for i := range rd.tmpl.fields {
 		f := &rd.tmpl.fields[i]
 		el := flow.Element{ID: f.Type}
@@ -44,7 +47,7 @@ func (rd *recordDecoder) setElements(e *userElements) {
 			el.PEN = f.Pen
 		}
 		rd.forward.addElement(e, el, i)
-		if el.PEN == penReverse {
+		if el.PEN == penReverse && reversed != nil {
 			reversed[el.ID] = true
 		}
 	}

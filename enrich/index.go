@@ -31,7 +31,9 @@ type index struct {
 	// additions counts the changes that may have given an address an owner.
 	additions atomic.Uint64
 	podRanges atomic.Pointer[podRanges] // never nil
-	watch     *watchState               // of pods
+	// nodeRanges are the ranges that Nodes tell of, none if they tell of none; never nil.
+	nodeRanges atomic.Pointer[podRanges]
+	watch      *watchState // of pods
 }
 
 // table is the hash table: a power of two of buckets, each a linked list of entries.
@@ -95,6 +97,7 @@ func newIndex(watch *watchState) *index {
 	ix := &index{seed: [2]uint64{random(), random()}, watch: watch}
 	ix.table.Store(newTable(1 << 10))
 	ix.podRanges.Store(new(podRanges))
+	ix.nodeRanges.Store(new(podRanges))
 	return ix
 }
 

@@ -37,7 +37,7 @@ func (r podRanges) contains(a netip.Addr) bool {
 }
 
 // refreshPodCIDRs gives the index the pod ranges of all Nodes. If there are none, because Nodes may
-// not be listed or have none, it gives it those that were observed.
+// not be listed or have none, it gives it those that were observed, which may lack some.
 func (st *store) refreshPodCIDRs() {
 	if !st.podCIDRsChanged {
 		return
@@ -64,6 +64,11 @@ func (st *store) refreshPodCIDRs() {
 	}
 	r := newPodRanges(set)
 	st.index.podRanges.Store(&r)
+	ofNodes := new(podRanges)
+	if found {
+		ofNodes = &r
+	}
+	st.index.nodeRanges.Store(ofNodes)
 }
 
 // observe notes the surroundings of a pod's address, where other pods' addresses are likely: 256

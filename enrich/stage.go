@@ -140,12 +140,16 @@ func (s *Stage) mac(r *flow.Record, field flow.FieldID) uint64 {
 	return 0
 }
 
-// pass hands on the record that was filled last, and counts its look-ups.
+// pass hands on the record that was filled last, and counts its look-ups. It is then that the
+// record is known to count or to be repeated.
 func (s *Stage) pass(r *flow.Record) {
 	for i := range s.e.cfg.Mapping {
 		if s.lookedUp&(1<<i) != 0 {
 			s.counters.n[r.Ends[i].Status].Add(1)
 		}
+	}
+	if r.Extra.FromTunnel {
+		r.Extra.Duplicate = s.duplicateFromTunnel(r)
 	}
 	s.next.HandleFlow(r)
 }

@@ -208,7 +208,7 @@ var table = [...]Field{
 	{Name: "AsPath", Kind: KindUints, Number: 102, Doc: "AS path (sFlow)"},
 	{Name: "BgpCommunities", Kind: KindUints, Number: 101, Doc: "BGP communities (sFlow)"},
 	{Name: "BgpNextHop", Kind: KindAddr, Number: 100, Doc: "BGP next hop"},
-	{Name: "CountsOnce", Kind: KindBool, Number: 2114, Doc: "whether the traffic metrics count the record: false if another record has the same packets, or if there are no addresses"},
+	{Name: "CountsOnce", Kind: KindBool, Number: 2114, Doc: "whether the traffic metrics count the record: false if another record has the same packets, for samples of OVN, and if there are no addresses"},
 	{Name: "EgressVrfName", Kind: KindText, Number: 2119, Doc: "name of the egress VRF (IE 236, in options data by IE 235 or 234)"},
 	{Name: "ExporterAddress", Kind: KindAddr, Number: 2115, Doc: "address that the datagram came from, where it is not SamplerAddress"},
 	{Name: "FirewallEvent", Kind: KindUint, Bits: 8, Number: 2127, Elements: []Element{{0, 233}, {0, 40005}}, Doc: "what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update"},
@@ -278,7 +278,13 @@ func (r *Record) HasICMP() bool {
 // CountsOnce reports whether the record is the one that counts its packets, and has an
 // address to count them for. Lines of JSON that do not say otherwise count.
 func (r *Record) CountsOnce() bool {
-	return !r.Extra.Duplicate && (r.Line != nil || len(r.Msg.SrcAddr)+len(r.Msg.DstAddr) > 0)
+	return !r.Extra.Duplicate && !r.Extra.Sampled && r.HasAddress()
+}
+
+// HasAddress reports whether the record has an address that traffic can be counted for.
+// Lines of JSON have theirs as text, and are taken to have one.
+func (r *Record) HasAddress() bool {
+	return r.Line != nil || len(r.Msg.SrcAddr)+len(r.Msg.DstAddr) > 0
 }
 
 func (r *Record) startNs() uint64 {

@@ -125,6 +125,13 @@ type Extra struct {
 	// all records of a packet exactly one is no duplicate. Only records of Open
 	// vSwitch are ever marked.
 	Duplicate bool
+	// FromTunnel reports whether Duplicate rests on where the packets came in: out of
+	// a tunnel, whose other end has a record of them if it saw them come in from a pod.
+	// Who knows that the sender is no pod clears Duplicate.
+	FromTunnel bool
+	// Sampled reports whether a flow of OVN's has sampled the packets, which says that
+	// a rule allowed or dropped them. The bridge's own records have the same packets.
+	Sampled bool
 
 	// Elements has the elements of the user's list that the record carries.
 	Elements []ElementValue

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,11 +28,6 @@ const (
 	exitUsage  = 2
 )
 
-// gcPercent is Go's GOGC, unless that is set. Records allocate nothing, so
-// collecting garbage early costs little. It limits the memory that a burst of
-// changes in the cluster, or of hostile templates, takes for a moment.
-const gcPercent = 25
-
 const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
 
 // run is the program, from its arguments to its exit code.
@@ -52,11 +46,10 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 		fmt.Fprintf(stdout, "kube-enricher %s\ngoflow2 %s\n%s\n", program, goflow2, goVersion)
 		return exitDone
 	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
+	log := newLogger(cfg, stderr)
+	limitMemory(log)
 	cfg.Color = cfg.Color && isTerminal(stdout)
-	a := &app{cfg: cfg, log: newLogger(cfg, stderr), stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()

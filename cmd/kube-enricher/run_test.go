@@ -74,7 +74,12 @@ func startProgram(t *testing.T, args ...string) *program {
 
 func startWith(t *testing.T, stdin io.Reader, stdout io.Writer, args ...string) *program {
 	t.Helper()
-	p := &program{t: t, cmd: command(t, args...), logged: make(chan struct{}, 1), done: make(chan struct{})}
+	return startCommand(t, command(t, args...), stdin, stdout)
+}
+
+func startCommand(t *testing.T, cmd *exec.Cmd, stdin io.Reader, stdout io.Writer) *program {
+	t.Helper()
+	p := &program{t: t, cmd: cmd, logged: make(chan struct{}, 1), done: make(chan struct{})}
 	p.cmd.Stdin = stdin
 	p.cmd.Stdout = &p.stdout
 	if stdout != nil {

@@ -525,6 +525,8 @@ func TestSchemaV2Differences(t *testing.T) {
 			want: values{"mpls_label": {"[24021]", "[24021 0]"}}},
 		{name: "MPLS labels beyond the third", datagrams: [][]byte{ipfix(templateSet(2, 70, 3, 71, 3, 72, 3, 73, 3), set(256, []byte{0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 1}))},
 			want: values{"mpls_label": {"[16 32 48 64]", "[16 32 48]"}}},
+		{name: "fields without bytes", datagrams: [][]byte{ipfix(templateSet(2, 4, 1, 11, 2, 11, 0), set(256, uint8(17), uint16(53)))},
+			want: values{"dst_port": {53, 0}}},
 		{name: "responder counters", datagrams: [][]byte{v9(templateSet(0, 8, 4, 231, 4, 232, 4), set(256, "10.0.0.1", uint32(500), uint32(900)))},
 			want: values{"bytes": {500, 0}}, records: [2]int{2, 1}},
 		{name: "NetFlow v1", datagrams: [][]byte{be(uint16(1), uint16(1), uint32(60_000), exportTime, uint32(0), make([]byte, 48))},

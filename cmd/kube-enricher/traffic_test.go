@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
@@ -19,11 +20,11 @@ import (
 // trafficKey says what a value of the metrics of traffic is of.
 type trafficKey struct{ metric, src, dst string }
 
-// trafficOf reads a capture with the program's parts and returns its metrics of
-// traffic. Who sends and receives is written as NAMESPACE/WORKLOAD/KIND.
-func trafficOf(t *testing.T, capture string, args ...string) map[trafficKey]float64 {
+// gather runs the program's parts with its metrics on, until its input ends, and
+// returns the metrics.
+func gather(t *testing.T, args ...string) []*dto.MetricFamily {
 	t.Helper()
-	cfg, err := config.Parse(append(args, "-kube.snapshot", demoSnapshot, "-addr", "127.0.0.1:0", captureDir+"/"+capture+".pcap"), nil, false)
+	cfg, err := config.Parse(append([]string{"-addr", "127.0.0.1:0"}, args...), nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +46,15 @@ func trafficOf(t *testing.T, capture string, args ...string) map[trafficKey]floa
 	if err != nil {
 		t.Fatal(err)
 	}
+	return families
+}
+
+// trafficOf reads a capture and returns its metrics of traffic. Who sends and receives
+// is written as NAMESPACE/WORKLOAD/KIND.
+func trafficOf(t *testing.T, capture string, args ...string) map[trafficKey]float64 {
+	t.Helper()
 	values := make(map[trafficKey]float64)
-	for _, f := range families {
+	for _, f := range gather(t, append(args, "-kube.snapshot", demoSnapshot, captureDir+"/"+capture+".pcap")...) {
 		name, ok := strings.CutPrefix(f.GetName(), "kube_enricher_workload_")
 		if !ok {
 			continue

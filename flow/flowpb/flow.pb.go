@@ -285,8 +285,8 @@ type EnrichedFlow struct {
 	TunnelProto   uint32 `protobuf:"varint,2111,opt,name=tunnel_proto,json=tunnelProto,proto3" json:"tunnel_proto,omitempty"`         // outer IP protocol of a tunnel (6876/895)
 	TunnelSrcPort uint32 `protobuf:"varint,2112,opt,name=tunnel_src_port,json=tunnelSrcPort,proto3" json:"tunnel_src_port,omitempty"` // outer source port of a tunnel (6876/896)
 	TunnelDstPort uint32 `protobuf:"varint,2113,opt,name=tunnel_dst_port,json=tunnelDstPort,proto3" json:"tunnel_dst_port,omitempty"` // outer destination port of a tunnel (6876/897)
-	// whether the traffic metrics count the record: false if another record has the same packets, or
-	// if there are no addresses
+	// whether the traffic metrics count the record: false if another record has the same packets, for
+	// samples of OVN, and if there are no addresses
 	CountsOnce *bool `protobuf:"varint,2114,opt,name=counts_once,json=countsOnce,proto3,oneof" json:"counts_once,omitempty"`
 	// address that the datagram came from, where it is not SamplerAddress
 	ExporterAddress []byte `protobuf:"bytes,2115,opt,name=exporter_address,json=exporterAddress,proto3" json:"exporter_address,omitempty"`

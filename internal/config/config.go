@@ -76,8 +76,10 @@ type Config struct {
 	Elements     []flow.ExtraElement
 	// Cluster is the value of the field Cluster; empty for no such field.
 	Cluster string
-	// FilterText is the source of Filter; empty if every record is written.
+	// FilterText is the value of -filter, and short has those of the short filters. Filter
+	// is made of both.
 	FilterText string
+	short      shortFilters
 	// Filter chooses the records to write; nil if every record is written.
 	Filter *filter.Filter
 	// Color reports whether lines of text are coloured. Parse sets it if they go to

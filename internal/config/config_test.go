@@ -100,6 +100,10 @@ func TestParseEverywhere(t *testing.T) {
 		}},
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
+		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
+		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
+		"port":           {"443", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 2 }},
+		"ip":             {"fd00::/8", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 2 }},
 		"filter":         {`SrcNamespace == "prod" && Bytes > 1`, nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 1 }},
 		"transport":      {"kafka:pb,file", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{kafka protobuf} {file json}]" }},
 		"transport.file": {"/tmp/out.json", nil, func(c *Config) bool { return fileOf(c).path == "/tmp/out.json" }},
@@ -181,6 +185,9 @@ func TestParseEverywhere(t *testing.T) {
 		} else if o.name != "huge-pages" { // on by default
 			check("flags as a switch", []string{"-" + o.name}, nil)
 		}
+		if o.commandLine {
+			continue
+		}
 		check("environment", nil, []string{o.env() + "=" + tt.value})
 		check("file", []string{"-config", write(t, "c.yaml", o.name+": '"+tt.value+"'\n")}, nil)
 		if group, rest, ok := strings.Cut(o.name, "."); ok {
@@ -191,6 +198,9 @@ func TestParseEverywhere(t *testing.T) {
 
 func TestEnvironmentNames(t *testing.T) {
 	for _, o := range options(outputTypes()) {
+		if o.commandLine {
+			continue // TestShortFilters
+		}
 		if !regexp.MustCompile(`^KUBE_ENRICHER_[A-Z_]+$`).MatchString(o.env()) {
 			t.Errorf("-%s: %s", o.name, o.env())
 		}
@@ -474,9 +484,14 @@ func TestParseHelpAndVersion(t *testing.T) {
 			t.Errorf("%s: %v", arg, err)
 		}
 	}
-	c, err := Parse([]string{"-v"}, []string{"KUBE_ENRICHER_X=1"}, true)
-	if err != nil || !c.ShowVersion {
-		t.Errorf("-v: %+v, %v", c, err)
+	if _, err := Parse([]string{"help"}, nil, true); !errors.Is(err, flag.ErrHelp) {
+		t.Errorf("help: %v", err)
+	}
+	for _, arg := range []string{"-v", "-version", "--version", "version"} {
+		c, err := Parse([]string{arg}, []string{"KUBE_ENRICHER_X=1"}, true)
+		if err != nil || !c.ShowVersion {
+			t.Errorf("%s: %+v, %v", arg, c, err)
+		}
 	}
 	if _, err := Parse([]string{"-v", "-nonsense"}, nil, false); err == nil {
 		t.Error("-v hides an unknown flag")

@@ -9,13 +9,38 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
 )
 
-// checkFilter compiles the filter, if there is one.
+// checkFilter compiles the filter, if there is one, and joins the short filters to it.
 func (p *parser) checkFilter(c *Config) error {
+	if err := p.compileFilter(c); err != nil {
+		return err
+	}
+	short, err := c.short.expression(c.Mapping)
+	if short == "" || err != nil {
+		return err
+	}
+	if c.FilterText != "" {
+		// It was compiled alone before, so that errors have the columns of what was typed.
+		// The line break ends a comment.
+		short = "(" + c.FilterText + "\n) && " + short
+	}
+	if c.Filter, err = filter.Compile(short, c.filterConfig()); err != nil {
+		return Usagef("-filter, -n, -pod, -port, -ip: %v", err)
+	}
+	return nil
+}
+
+// filterConfig returns the names that a filter can use.
+func (c *Config) filterConfig() filter.Config {
+	return filter.Config{Mapping: c.Mapping, Labels: c.KubeLabels, Cluster: c.Cluster, Elements: c.Elements, Piped: c.Mode == Stdin}
+}
+
+// compileFilter compiles the expression of -filter, if there is one.
+func (p *parser) compileFilter(c *Config) error {
 	if c.FilterText == "" {
 		return nil
 	}
 	name := p.given["filter"].flag("filter")
-	cfg := filter.Config{Mapping: c.Mapping, Labels: c.KubeLabels, Cluster: c.Cluster, Elements: c.Elements, Piped: c.Mode == Stdin}
+	cfg := c.filterConfig()
 	var err error
 	c.Filter, err = filter.Compile(c.FilterText, cfg)
 	if mistake := (*filter.Error)(nil); errors.As(err, &mistake) && mistake.Unknown != "" {

@@ -17,13 +17,20 @@ type option struct {
 	arg   string // what the value is, for the usage; empty for a boolean flag
 	def   string // the default, as it would be given
 	usage string // for the usage and docs/flags.md; backquotes mark code
+	// commandLine reports whether the option is for the command line only: no variable and
+	// no key of the file sets it.
+	commandLine bool
 	// set takes the value over into the configuration. It is called at most once.
 	// Its error says what is allowed, without naming the flag.
 	set func(c *Config, v string) error
 }
 
-// env returns the name of the environment variable that sets the option.
+// env returns the name of the environment variable that sets the option, empty if there
+// is none.
 func (o *option) env() string {
+	if o.commandLine {
+		return ""
+	}
 	return envPrefix + strings.ToUpper(strings.NewReplacer(".", "_", "-", "_").Replace(o.name))
 }
 
@@ -32,7 +39,7 @@ func (o *option) env() string {
 func options(types []outputType) []option {
 	table := slices.Concat(
 		inGroup("Input", inputOptions()),
-		inGroup("Records", recordOptions(types)),
+		inGroup("Records", slices.Concat(recordOptions(types), shortFilterOptions())),
 		inGroup(groupOutput, outputOptions(types)),
 	)
 	for _, t := range types {
@@ -262,7 +269,7 @@ func programOptions() []option {
 		},
 		{
 			name: "v", def: "false",
-			usage: "print the versions of the program, of goflow2 and of Go, and exit",
+			usage: "print the versions of the program, of goflow2 and of Go, and exit; also `-version`, or `version` alone, as `help` alone is `-h`",
 			set:   boolean(func(c *Config) *bool { return &c.ShowVersion }),
 		},
 	}

@@ -74,7 +74,8 @@ func (p *parser) flags(args []string) ([]string, error) {
 	for _, o := range p.options {
 		fs.Var(&rawValue{func(s string) { p.given[o.name] = setting{value: s} }, o.arg == ""}, o.name, o.usage)
 	}
-	err := fs.Parse(args)
+	fs.Var(&rawValue{func(s string) { p.given["v"] = setting{value: s} }, true}, "version", "the same as -v")
+	err := fs.Parse(plainWords(args))
 	if err == nil || errors.Is(err, flag.ErrHelp) {
 		return fs.Args(), err
 	}
@@ -92,12 +93,28 @@ func (p *parser) flags(args []string) ([]string, error) {
 	return nil, Usagef("%s; -h lists the flags", show(err.Error()))
 }
 
+// plainWords returns the arguments with the flag for a word that many programs
+// understand, if it is alone. A file of such a name is ./version.
+func plainWords(args []string) []string {
+	if len(args) == 1 {
+		switch args[0] {
+		case "version":
+			return []string{"-v"}
+		case "help":
+			return []string{"-h"}
+		}
+	}
+	return args
+}
+
 // environment reads the variables that set flags. Those of flags that are on the
 // command line are ignored.
 func (p *parser) environment(env []string) error {
 	byEnv := make(map[string]*option, len(p.options))
 	for i := range p.options {
-		byEnv[p.options[i].env()] = &p.options[i]
+		if env := p.options[i].env(); env != "" {
+			byEnv[env] = &p.options[i]
+		}
 	}
 	for _, kv := range env {
 		name, value, _ := strings.Cut(kv, "=")
@@ -214,8 +231,10 @@ func (p *parser) yamlMap(file, prefix string, node *yaml.Node, settings map[stri
 			}
 			continue
 		}
-		if p.option(name) == nil {
+		if o := p.option(name); o == nil {
 			return p.unknownKey(at, name)
+		} else if o.commandLine {
+			return Usagef("%s: key %s: is for the command line only; give -%[2]s there, or the key filter", at, name)
 		}
 		if name == "config" {
 			return Usagef("%s: key config: a configuration file cannot name another; use the flag -config", at)

@@ -126,7 +126,11 @@ func flagsDoc() string {
 			if o.def != "" {
 				def = "`" + o.def + "`"
 			}
-			fmt.Fprintf(&b, "| `%s` | %s | %s | `%s` |\n", strings.TrimRight("-"+o.name+" "+o.arg, " "), def, strings.ReplaceAll(o.usage, "|", `\|`), o.env())
+			env := "none"
+			if name := o.env(); name != "" {
+				env = "`" + name + "`"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", strings.TrimRight("-"+o.name+" "+o.arg, " "), def, strings.ReplaceAll(o.usage, "|", `\|`), env)
 		}
 	}
 	return b.String()

@@ -605,8 +605,8 @@ func BenchmarkJSON(b *testing.B) {
 
 // TestCountsOnce writes whether a record counts, and in netobserv its opposite.
 func TestCountsOnce(t *testing.T) {
-	counts, repeated := reference(), reference()
-	repeated.Extra.Duplicate = true
+	counts, repeated, sample := reference(), reference(), reference()
+	repeated.Extra.Duplicate, sample.Extra.Sampled = true, true
 	for _, tc := range []struct {
 		schema, fields string
 		r              *flow.Record
@@ -614,10 +614,12 @@ func TestCountsOnce(t *testing.T) {
 	}{
 		{"v1", "CountsOnce", counts, `{"CountsOnce":true}`},
 		{"v1", "counts_once", repeated, `{"CountsOnce":false}`},
+		{"v1", "CountsOnce", sample, `{"CountsOnce":false}`},
 		{"v1", "CountsOnce", new(flow.Record), `{"CountsOnce":false}`},
 		{"v2", "CountsOnce", repeated, `{"counts_once":false}`},
 		{"netobserv", "CountsOnce,Duplicate", counts, `{"CountsOnce":true,"Duplicate":false}`},
 		{"netobserv", "Duplicate", repeated, `{"Duplicate":true}`},
+		{"netobserv", "Duplicate", sample, `{"Duplicate":true}`},
 	} {
 		if got := string(newJSON(t, JSONConfig{Schema: tc.schema, Fields: tc.fields}).AppendRecord(nil, tc.r)); got != tc.want+"\n" {
 			t.Errorf("%s, %s: got %s, want %s", tc.schema, tc.fields, got, tc.want)

@@ -87,7 +87,7 @@ func (c *Counter) describe() {
 		valuePackets: desc("packets_total", "Packets sent between workloads, counted as bytes are.", labelNames...),
 		valueFlows:   desc("flows_total", "Flow records that bytes and packets were taken from; not multiplied by the sampling rate.", labelNames...),
 	}
-	c.records = desc("records_total", "Flow records by whether they count as traffic between workloads: repeated ones have packets that another record has, too.", "result")
+	c.records = desc("records_total", "Flow records by whether they count as traffic between workloads: repeated ones, and samples of OVN, have packets that another record has, too.", "result")
 	c.series = desc("series", "Pairs of workloads that have series of their own.")
 	c.swaps = desc("series_replaced_total", "Pairs of workloads that lost their series to one with more traffic.")
 }

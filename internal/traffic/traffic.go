@@ -143,12 +143,13 @@ type result uint8
 const (
 	resultCounted   result = iota
 	resultDuplicate        // another record has the same packets
+	resultSample           // of OVN's, beside the bridge's records
 	resultNoAddress
 	numResults
 )
 
 // resultNames are the values of the label result.
-var resultNames = [numResults]string{"counted", "repeated", "no_address"}
+var resultNames = [numResults]string{"counted", "repeated", "sample", "no_address"}
 
 // Stage counts a worker's records and passes them on unchanged. It is a
 // [flow.Handler], used by one goroutine at a time. Scrapes may come meanwhile.
@@ -183,12 +184,8 @@ func (s *Stage) HandleFlow(r *flow.Record) {
 func (s *Stage) Idle() (pending bool) { return s.next.Idle() }
 
 func (s *Stage) count(r *flow.Record) {
-	switch {
-	case r.Extra.Duplicate:
-		s.results[resultDuplicate].Add(1)
-		return
-	case len(r.Msg.SrcAddr) == 0 && len(r.Msg.DstAddr) == 0: // such as ARP
-		s.results[resultNoAddress].Add(1)
+	if !r.CountsOnce() {
+		s.results[reasonOf(r)].Add(1)
 		return
 	}
 	s.results[resultCounted].Add(1)
@@ -204,6 +201,17 @@ func (s *Stage) count(r *flow.Record) {
 	}
 	s.table.slot(p, s.c.room).add(&d)
 	s.mu.Unlock()
+}
+
+// reasonOf returns why a record does not count.
+func reasonOf(r *flow.Record) result {
+	switch {
+	case !r.HasAddress(): // such as ARP
+		return resultNoAddress
+	case r.Extra.Sampled:
+		return resultSample
+	}
+	return resultDuplicate
 }
 
 // workload returns the workload of the end with the given index, zero if it is not

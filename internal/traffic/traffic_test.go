@@ -110,6 +110,9 @@ func TestCount(t *testing.T) {
 	repeated := record(front, back, 1000, 10)
 	repeated.Extra.Duplicate = true
 	s.HandleFlow(repeated)
+	ofOVN := record(front, back, 1000, 10)
+	ofOVN.Extra.Sampled = true
+	s.HandleFlow(ofOVN)
 	arp := record(nil, nil, 60, 1)
 	arp.Msg.SrcAddr, arp.Msg.DstAddr = nil, nil
 	s.HandleFlow(arp)
@@ -127,15 +130,16 @@ func TestCount(t *testing.T) {
 		"bytes_total " + others:                                          0,
 		"records_total counted":                                          5,
 		"records_total repeated":                                         1,
+		"records_total sample":                                           1,
 		"records_total no_address":                                       1,
 		"series ":                                                        4,
 		"series_replaced_total ":                                         0,
 	})
-	if len(got) != 3*5+5 {
+	if len(got) != 3*5+6 {
 		t.Errorf("%d values: %v", len(got), got)
 	}
-	if next.records != 7 {
-		t.Errorf("%d records were handed on, want 7", next.records)
+	if next.records != 8 {
+		t.Errorf("%d records were handed on, want 8", next.records)
 	}
 	if !s.Idle() {
 		t.Error("the answer to Idle is not that of the next handler")
