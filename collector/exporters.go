@@ -68,7 +68,7 @@ type exporters struct {
 func newExporters(hold time.Duration, m *workerMetrics) *exporters {
 	return &exporters{
 		exporterBudget: defaultExporterBudget, sessionBudget: defaultSessionBudget, totalBudget: defaultTotalBudget,
-		holdFor: hold, holdExporter: DefaultHoldExporter, holdTotal: defaultHoldTotal,
+		holdFor: hold, holdExporter: DefaultHoldExporter, holdTotal: MaxHold,
 		metrics: m,
 	}
 }

@@ -11,7 +11,7 @@ import (
 // that is, a source port, and of all. One address has at most half of the latter.
 const (
 	DefaultHoldExporter = 8 << 20
-	defaultHoldTotal    = 256 << 20
+	MaxHold             = 256 << 20
 	// heldOverhead is for the struct of a set and its places in exporter.held and
 	// heldPort.order.
 	heldOverhead = 80

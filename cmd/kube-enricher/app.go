@@ -159,7 +159,7 @@ func (a *app) build() (err error) {
 	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
-		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, DrainTimeout: cfg.DrainTimeout / 2,
+		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, TemplatesHoldSize: cfg.TemplatesHoldSize, DrainTimeout: cfg.DrainTimeout / 2,
 		Fields: cfg.FieldsRead(), Elements: cfg.Elements,
 	}, a.newChain, a.log, a.reg)
 	return err

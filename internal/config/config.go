@@ -60,6 +60,8 @@ type Config struct {
 	TemplatesFile string
 	// TemplatesHold is how long data sets wait for their template; 0 for not at all.
 	TemplatesHold time.Duration
+	// TemplatesHoldSize is the room for those of one exporter, in bytes.
+	TemplatesHoldSize int64
 
 	// Mapping lists the address fields that are looked up.
 	Mapping []flow.MapEntry

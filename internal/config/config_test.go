@@ -49,7 +49,7 @@ func TestParseDefaults(t *testing.T) {
 	want := Config{
 		Input: "auto", Schema: "v1", Fields: "default",
 		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
-		TemplatesHold: 15 * time.Minute, DrainTimeout: 10 * time.Second,
+		TemplatesHold: 15 * time.Minute, TemplatesHoldSize: 8 << 20, DrainTimeout: 10 * time.Second,
 		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
 		HugePages: true,
 	}
@@ -89,12 +89,13 @@ func TestParseEverywhere(t *testing.T) {
 		"sampling": {"10.0.0.0/8=400,192.0.2.1=5", nil, func(c *Config) bool {
 			return fmt.Sprint(c.Sampling) == "[{10.0.0.0/8 400} {192.0.2.1/32 5}]"
 		}},
-		"templates.file": {"/tmp/templates", nil, func(c *Config) bool { return c.TemplatesFile == "/tmp/templates" }},
-		"templates.hold": {"1m", nil, func(c *Config) bool { return c.TemplatesHold == time.Minute }},
-		"drain-timeout":  {"3s", nil, func(c *Config) bool { return c.DrainTimeout == 3*time.Second }},
-		"mapping":        {"next_hop=Nxt", nil, func(c *Config) bool { return len(c.Mapping) == 1 && c.Mapping[0].Prefix == "Nxt" }},
-		"schema":         {"v1", nil, func(c *Config) bool { return c.Schema == "v1" }},
-		"fields":         {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *Config) bool { return c.Fields == "default,+TimeFlowStartNs,-SrcMac" }},
+		"templates.file":      {"/tmp/templates", nil, func(c *Config) bool { return c.TemplatesFile == "/tmp/templates" }},
+		"templates.hold":      {"1m", nil, func(c *Config) bool { return c.TemplatesHold == time.Minute }},
+		"templates.hold-size": {"3MiB", nil, func(c *Config) bool { return c.TemplatesHoldSize == 3<<20 }},
+		"drain-timeout":       {"3s", nil, func(c *Config) bool { return c.DrainTimeout == 3*time.Second }},
+		"mapping":             {"next_hop=Nxt", nil, func(c *Config) bool { return len(c.Mapping) == 1 && c.Mapping[0].Prefix == "Nxt" }},
+		"schema":              {"v1", nil, func(c *Config) bool { return c.Schema == "v1" }},
+		"fields":              {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *Config) bool { return c.Fields == "default,+TimeFlowStartNs,-SrcMac" }},
 		"fields.elements": {"testdata/elements.yaml", nil, func(c *Config) bool {
 			return fmt.Sprint(c.Elements) == "[IE 40000 10704/4]" && c.Elements[1].Name == "FwRule"
 		}},
