@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -505,11 +506,14 @@ func TestWorkersShareBudget(t *testing.T) {
 			checkCaches(t, d)
 		})
 	}
+	f := newTemplatesFile(filepath.Join(t.TempDir(), "templates"))
+	defer f.close()
 	for range 20 {
 		if err := c.WriteExporters(io.Discard); err != nil {
 			t.Error(err)
 		}
-		if err := c.exporters.write(io.Discard); err != nil {
+		f.rewrite = !f.rewrite
+		if err := f.save(c.exporters, time.Now(), true); err != nil {
 			t.Error(err)
 		}
 	}

@@ -264,12 +264,12 @@ func (c *Collector) Run(ctx context.Context) error {
 	c.mu.Lock()
 	sockets := slices.Clone(c.sockets)
 	c.mu.Unlock()
-	templates := c.restoreTemplates()
+	drained := make(chan struct{})
+	saved := c.keepTemplates(ctx, drained)
 	c.bound.Store(true)
 	defer c.bound.Store(false)
 	var wg, maintenance sync.WaitGroup
-	drained := make(chan struct{})
-	maintenance.Go(func() { c.runMaintenance(templates, drained) })
+	maintenance.Go(func() { c.runMaintenance(drained) })
 	for i, s := range sockets {
 		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, failed: &c.failed}
 		wg.Go(w.run)
@@ -284,6 +284,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	wg.Wait()
 	close(drained)
 	maintenance.Wait()
+	c.awaitTemplates(saved)
 	stop()
 	if ctx.Err() == nil {
 		return errors.New("receive: all sockets failed")

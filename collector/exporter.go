@@ -31,6 +31,8 @@ type exporter struct {
 	bytes atomic.Int64
 	// shared reports whether several exporters were found to send from the address.
 	shared atomic.Bool
+	// unsaved reports whether the templates file lacks something of it.
+	unsaved atomic.Bool
 	// numSessions is the number of ports that have sent templates.
 	numSessions atomic.Int32
 
@@ -108,6 +110,10 @@ func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (change
 		current = s.templates.get(tmpl.key)
 	}
 	if current != nil && current.shape.id == tmpl.shape.id {
+		if !sameSavedTime(current.refreshed, uint32(now)) {
+			current.unsaved = true
+			e.markUnsaved(s)
+		}
 		current.refreshed = uint32(now)
 	} else {
 		if s == nil {
@@ -132,7 +138,8 @@ func (e *exporter) putTemplate(s *session, tmpl *template, now int64) {
 	for !e.hasRoomFor(sh, more()) && e.evictTemplate(s) {
 	}
 	before := s.bytes()
-	s.put(tmpl.key, learnedTemplate{sh, uint32(now), e.useShape(sh)})
+	s.put(tmpl.key, learnedTemplate{shape: sh, refreshed: uint32(now), first: e.useShape(sh), unsaved: true})
+	e.markUnsaved(s)
 	e.sessionBytes += s.bytes() - before
 	e.all.numTemplates.Add(1)
 	e.account()
@@ -249,10 +256,7 @@ func (e *exporter) markUsed() {
 }
 
 // changed makes the workers look again at what they derived.
-func (e *exporter) changed() {
-	e.generation.Add(1)
-	e.all.changes.Add(1)
-}
+func (e *exporter) changed() { e.generation.Add(1) }
 
 // account brings the exporter's size and that of all up to date after a change. e.mu
 // is held.

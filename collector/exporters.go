@@ -52,8 +52,8 @@ type exporters struct {
 	heldBytes, numHeld atomic.Int64
 	// numShared is the number of addresses that several exporters share.
 	numShared atomic.Int64
-	// changes counts what is worth writing to the templates file.
-	changes atomic.Uint64
+	// unsaved reports whether the templates file lacks something.
+	unsaved atomic.Bool
 
 	// lendUntil is until when, in Unix nanoseconds, a set that waits may have a
 	// template lent to it (lend.go).

@@ -41,6 +41,7 @@ type optionKey struct {
 type optionValue struct {
 	value     uint64
 	announced uint32 // when it was announced last, in Unix seconds
+	unsaved   bool   // it differs from what the templates file has
 }
 
 // portValues sums up what one port announced.
@@ -62,6 +63,8 @@ type optionsData struct {
 	// many of them that announced different things, in Unix seconds.
 	announcers []uint16
 	crowded    uint32
+	// unsaved reports whether the templates file lacks a value.
+	unsaved bool
 }
 
 var valueSeed = maphash.MakeSeed()
@@ -91,18 +94,22 @@ func (o *optionsData) set(k optionKey, v uint64, now uint32) (changed bool) {
 	known := o.values.get(k)
 	switch {
 	case known == nil:
-		o.values.put(k, optionValue{v, now})
+		o.values.put(k, optionValue{v, now, true})
 		o.kinds[k.kind]++
 		p.n++
 		p.sum += hashValue(v)
 		changed = true
 	case known.value != v:
 		p.sum += hashValue(v) - hashValue(known.value)
-		*known = optionValue{v, now}
+		*known = optionValue{v, now, true}
 		changed = true
 	default:
+		if !sameSavedTime(known.announced, now) {
+			known.unsaved, o.unsaved = true, true
+		}
 		known.announced = now
 	}
+	o.unsaved = o.unsaved || changed
 	p.last = v
 	if p.announced != now || changed {
 		p.announced = now
@@ -188,7 +195,7 @@ func (o *optionsData) only(port uint16) (optionValue, bool) {
 	if p == nil || p.sum != uint64(p.n)*hashValue(p.last) {
 		return optionValue{}, false
 	}
-	return optionValue{p.last, p.announced}, true
+	return optionValue{value: p.last, announced: p.announced}, true
 }
 
 // answer is what is known of a sampling rate or boot time: the value, whether anyone
@@ -253,6 +260,9 @@ func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, ha
 	if o.set(k, v, uint32(now)) {
 		e.account()
 		e.changed()
+	}
+	if o.unsaved {
+		e.markUnsaved(nil)
 	}
 }
 

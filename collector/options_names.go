@@ -251,6 +251,9 @@ func (e *exporter) learnName(n namedEntry) {
 	if !e.evicted.Load() && e.names.put(n, e.budget()/8) {
 		e.account()
 	}
+	if e.names.unsaved {
+		e.markUnsaved(nil)
+	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)
 }

@@ -40,6 +40,7 @@ type nameSource struct {
 type namedEntry struct {
 	nameKey
 	nameSource
+	unsaved bool // it differs from what the templates file has
 	// name and description, which only interfaces have, share an array.
 	name, description []byte
 	next              *namedEntry // in the bucket
@@ -84,6 +85,8 @@ type optionsTable struct {
 	// crowded is when something went for want of room, so that it is not known whether
 	// the ports agree; in Unix seconds.
 	crowded atomic.Uint32
+	// unsaved reports whether the templates file lacks an entry.
+	unsaved bool
 }
 
 // bytes returns what the table takes on the heap.
@@ -172,11 +175,15 @@ func (n *namedEntry) rank(of *nameSource) int {
 func (t *optionsTable) put(e namedEntry, budget int64) (changed bool) {
 	known := t.find(e.nameKey, e.nameSource)
 	if known != nil && known.port == e.port && known.says(e.name, e.description) {
+		if !sameSavedTime(known.at, e.at) {
+			known.unsaved, t.unsaved = true, true
+		}
 		atomic.StoreUint32(&known.at, e.at)
 	} else {
 		both := make([]byte, 0, len(e.name)+len(e.description))
 		both = append(append(both, e.name...), e.description...)
 		e.name, e.description = both[:len(e.name):len(e.name)], both[len(e.name):]
+		e.unsaved, t.unsaved = true, true
 		t.insert(&e)
 		changed = true
 	}
@@ -303,5 +310,6 @@ func (t *optionsTable) grow() {
 func (t *optionsTable) clear() {
 	t.buckets.Store(nil)
 	t.n, t.entryBytes = 0, 0
+	t.unsaved = false
 	t.crowded.Store(0)
 }

@@ -23,6 +23,10 @@ type session struct {
 	templates sizedMap[templateKey, learnedTemplate]
 	// openVSwitch has the templates of Open vSwitch, by id, whatever their domain.
 	openVSwitch sizedMap[uint16, ovsTemplates]
+	// savedSeen is lastSeen as the templates file has it; unsaved reports whether a
+	// template is.
+	savedSeen int64
+	unsaved   bool
 	// shapeBytes is the size of the shapes that no other session of the address had
 	// when this one sent them.
 	shapeBytes int64
@@ -43,6 +47,8 @@ type learnedTemplate struct {
 	refreshed uint32 // when it was received last, in Unix seconds
 	// first reports whether no other template of the address had the shape then.
 	first bool
+	// unsaved reports whether it differs from what the templates file has.
+	unsaved bool
 }
 
 // ovsTemplates are the templates of Open vSwitch under one id. Versions before 3.2
