@@ -48,6 +48,8 @@ type exporter struct {
 	// ownBytes is the size of this struct and its maps, shapeBytes that of the
 	// shapes in use.
 	ownBytes, shapeBytes int64
+	// large reports whether the exporter is in exporters.large.
+	large bool
 
 	// held are the data sets that wait, by the template that they wait for, oldest
 	// first. heldDomains are the domains of those of IPFIX.
@@ -266,6 +268,7 @@ func (e *exporter) account() {
 	e.all.bytes.Add(own - e.ownBytes)
 	e.ownBytes = own
 	e.bytes.Store(own + e.shapeBytes)
+	e.all.noteSize(e)
 }
 
 // templateMapBytes returns the size of sessions and lent templates without their shapes.
@@ -291,10 +294,11 @@ func (e *exporter) hasRoomFor(sh *shape, more int64) bool {
 
 // budget returns what the address may take, in bytes. It is the budget of an exporter, and
 // more for each further port that sends templates of its own: thousands of exporters may be
-// behind one address. One address never takes more than half of what there is for all.
+// behind one address. One address never takes more than three quarters of what there is for
+// all.
 func (e *exporter) budget() int64 {
 	further := max(int64(e.sessions.len())-1, 0)
-	return min(e.all.exporterBudget+further*e.all.sessionBudget, max(e.all.totalBudget/2, e.all.exporterBudget))
+	return min(e.all.exporterBudget+further*e.all.sessionBudget, max(e.all.totalBudget/4*3, e.all.exporterBudget))
 }
 
 // fits reports whether the exporter's budget holds templates, sampling rates and

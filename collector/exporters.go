@@ -3,6 +3,7 @@ package collector
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,7 @@ const (
 // exporters is the table of known exporters, by address. Workers ask it only when
 // they meet a source that is new to them.
 //
-// Locks are taken in this order: mu, an exporter's mu, shapesMu or decodableMu.
+// Locks are taken in this order: mu, an exporter's mu, largeMu, shapesMu or decodableMu.
 type exporters struct {
 	// exporterBudget, sessionBudget and totalBudget are in bytes.
 	exporterBudget, sessionBudget, totalBudget int64
@@ -39,6 +40,11 @@ type exporters struct {
 
 	mu     sync.Mutex
 	byAddr sizedMap[netip.Addr, *exporter]
+
+	// large are the addresses that take more than exporterBudget: few fit into the total
+	// budget.
+	largeMu sync.Mutex
+	large   []*exporter
 
 	shapesMu sync.Mutex
 	shapes   sizedMap[string, *shape] // by their id
@@ -120,6 +126,13 @@ func (t *exporters) evict(except *exporter) bool {
 		}
 	}
 	_, e, ok := victim(others, goesBefore)
+	if !ok || e.templatesUsed.Load() {
+		// Rather one of an address that takes more than an exporter may, be it the
+		// exception.
+		if large := t.largest(); large != nil {
+			e, ok = large, true
+		}
+	}
 	switch {
 	case !ok:
 	case e.numSessions.Load() > 1:
@@ -132,24 +145,46 @@ func (t *exporters) evict(except *exporter) bool {
 	return ok
 }
 
+// noteSize notes whether an address takes more than one exporter may. e.mu is held.
+func (t *exporters) noteSize(e *exporter) {
+	if large := e.bytes.Load() > t.exporterBudget; large != e.large {
+		e.large = large
+		t.largeMu.Lock()
+		defer t.largeMu.Unlock()
+		if large {
+			t.large = append(t.large, e)
+		} else {
+			t.large = slices.DeleteFunc(t.large, func(other *exporter) bool { return other == e })
+		}
+	}
+}
+
+// largest returns the address that takes most of those that take more than one exporter
+// may, and has several of them; nil if there is none.
+func (t *exporters) largest() (largest *exporter) {
+	t.largeMu.Lock()
+	defer t.largeMu.Unlock()
+	for _, e := range t.large {
+		if e.numSessions.Load() > 1 && (largest == nil || e.bytes.Load() > largest.bytes.Load()) {
+			largest = e
+		}
+	}
+	return largest
+}
+
 // goesBefore reports whether the exporter a is evicted rather than b. An exporter
 // whose templates never gave a record goes first, so a flood of forged sources evicts
 // its own entries. Exporters of NetFlow v5 and sFlow are among these: they have no
-// templates that could be lost. Of two others the one of more bytes goes first, by the
-// port where there are several. If these are equal, it is the one that was silent for
-// longer.
+// templates that could be lost. Of two others the one of more bytes goes first. If
+// these are equal, it is the one that was silent for longer.
 func goesBefore(a, b *exporter) bool {
 	if used := a.templatesUsed.Load(); used != b.templatesUsed.Load() {
 		return !used
 	}
-	if x, y := a.bytesPerSession(), b.bytesPerSession(); x != y {
+	if x, y := a.bytes.Load(), b.bytes.Load(); x != y {
 		return x > y
 	}
 	return a.lastSeen.Load() < b.lastSeen.Load()
-}
-
-func (e *exporter) bytesPerSession() int64 {
-	return e.bytes.Load() / int64(max(e.numSessions.Load(), 1))
 }
 
 // forget removes an exporter with all that it has, and counts the data sets that it
@@ -180,6 +215,8 @@ func (t *exporters) forget(e *exporter) {
 	e.knowledge = knowledge{}
 	e.names.clear()
 	e.ownBytes, e.shapeBytes = 0, 0
+	e.bytes.Store(0)
+	t.noteSize(e)
 	e.changed()
 }
 
