@@ -24,24 +24,37 @@ CAPTURE  := testdata/captures/ovs-ipfix-2node-geneve.pcap
 SNAPSHOT := examples/demo/snapshot.yaml
 CHART    := charts/goflow2-kube-enricher
 
+##@ Every day
+
 .PHONY: all
-all: fmt build lint test ## fmt, build, lint and test
+all: fmt build lint test ## fmt, build, lint and test (14 min)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'Times are those of two cores, with the build cache warm.'
 
 .PHONY: build
 build: ## build bin/kube-enricher
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BINARY) ./cmd/kube-enricher
 
 .PHONY: demo
-demo: ## show records enriched from a real Open vSwitch export; needs no cluster
+demo: ## show records enriched from a real Open vSwitch export; needs no cluster (10 s; the first time 2 min)
+	@[ -x $(BINARY) ] || echo 'building $(BINARY): some two minutes the first time, a few seconds later on'
 	@$(MAKE) --no-print-directory -s build
 	@sh examples/demo/demo.sh $(BINARY) $(CAPTURE) $(SNAPSHOT)
 
+.PHONY: demo-live
+demo-live: ## the same flows, sent to a running collector over loopback until Ctrl-C
+	@[ -x $(BINARY) ] || echo 'building $(BINARY): some two minutes the first time, a few seconds later on'
+	@$(MAKE) --no-print-directory -s build
+	@$(GO) build -o bin/replay ./examples/demo/replay
+	@sh examples/demo/live.sh $(BINARY) bin/replay $(CAPTURE) $(SNAPSHOT)
+
 .PHONY: test
-test: $(GOTEST) ## vet, then all tests, and once more with the race detector
+test: $(GOTEST) ## vet, then all tests, and once more with the race detector (12 min)
 	$(GO) vet $(PKG)
 	$(GOTEST) $(GO) test $(PKG)
 	@# The first run is not in vain: tests of allocations mean nothing under -race.
@@ -51,16 +64,20 @@ test: $(GOTEST) ## vet, then all tests, and once more with the race detector
 		echo 'no C compiler: tests were run without the race detector'; \
 	fi
 
+.PHONY: quick
+quick: $(LINTER) $(GOTEST) ## lint what differs from BASE (HEAD), test without the race detector (up to 2 min)
+	@sh tools/quick.sh '$(GO)' $(LINTER) $(GOTEST)
+
 .PHONY: fmt
 fmt: ## format the code
 	$(GO) fmt $(PKG)
 
 .PHONY: lint
-lint: $(LINTER) ## run golangci-lint as pinned in tools/go.mod
+lint: $(LINTER) ## run golangci-lint as pinned in tools/go.mod (1 min; the first time 3)
 	$(LINTER) run $(PKG)
 
 .PHONY: lint-e2e
-lint-e2e: $(LINTER) ## the same for the end-to-end tests; compiles what they need
+lint-e2e: $(LINTER) ## the same for the end-to-end tests; compiles what they need (1 min)
 	cd test/e2e && ../../$(LINTER) run ./...
 
 $(LINTER): tools/go.mod tools/go.sum
@@ -74,6 +91,8 @@ $(GOTEST): test/gotest/main.go
 $(SBOM): tools/sbom/go.mod tools/sbom/go.sum
 	$(GO) -C tools/sbom build -o $(CURDIR)/bin/ tool
 	@touch $@
+
+##@ Releases and images
 
 .PHONY: release
 release: $(SBOM) ## binaries for Linux and macOS, lists of components, chart, checksums, in dist/
@@ -128,6 +147,8 @@ push-pipe: ## push IMAGE:VERSION-pipe
 # replaced if IMAGE or VERSION is given.
 DEPLOY = $(if $(filter environment command,$(firstword $(origin IMAGE)) $(firstword $(origin VERSION))),IMAGE_REF=$(IMAGE):$(VERSION) )sh examples/deploy.sh
 
+##@ In a cluster
+
 .PHONY: ovnk-deploy
 ovnk-deploy: ## install the collector and point OVN-Kubernetes at it (EXPORT=netflow for NetFlow v5)
 	@$(DEPLOY) ovnk
@@ -145,13 +166,15 @@ chart-lint: ## run helm lint on the chart; compiles helm the first time
 	$(MAKE) --no-print-directory -C test/e2e helm GO='$(GO)'
 	test/e2e/bin/helm lint --strict $(CHART)
 
+##@ More tests
+
 .PHONY: test-dashboards
 test-dashboards: $(GOTEST) ## hold the Grafana dashboards to Grafana's own schemas
 	@# Go's test cache does not see files of another module.
 	$(GOTEST) $(GO) -C test/grafana test -count=1 ./...
 
 .PHONY: e2e
-e2e: $(GOTEST) ## run the binary against a real API server, built from Go modules (ARGS='-run TestX -v')
+e2e: $(GOTEST) ## run the binary against a real API server, built from Go modules (6 min; the first time 15; ARGS='-run TestX -v')
 	$(MAKE) -C test/e2e test GO='$(GO)' GOTEST='$(CURDIR)/$(GOTEST)' ARGS='$(ARGS)'
 
 .PHONY: fuzz
@@ -171,16 +194,18 @@ soak: ## all captures at 20,000 records/s with 10 % garbage for SOAK (10m)
 kafka-outage: ## 20,000 records/s to Kafka while the broker is away for OUTAGE (30s)
 	KAFKA_OUTAGE=$(or $(OUTAGE),30s) $(GO) test -count=1 -run 'TestKafkaOutage$$' -v -timeout 0 ./cmd/kube-enricher
 
+##@ Speed
+
 # What is measured is what users get, so the version is not a reason to build anew.
 COMPARE = $(GO) build -ldflags '-s -w' -o $(BINARY) ./cmd/kube-enricher && $(GO) -C bench build -o ../bin/ ./gen ./readloop ./compare && \
 	$(GO) -C test/goflow2 build -o ../../bin/goflow2/ github.com/netsampler/goflow2/v2/cmd/goflow2 && bin/compare -root . -bin bin
 
 .PHONY: bench
-bench: ## CPU time and throughput beside stock goflow2 (ONLY='^json-' for some, ARGS='-repeat 3')
+bench: ## CPU time and throughput beside stock goflow2 (15 min; ONLY='^json-' for some, ARGS='-repeat 3')
 	$(COMPARE) -only '$(ONLY)' $(ARGS)
 
 .PHONY: bench-growth
-bench-growth: ## how cost and memory grow with pods, exporters, fields and protocols
+bench-growth: ## how cost and memory grow with pods, exporters, fields and protocols (20 min)
 	$(COMPARE) -only '$(or $(ONLY),^(pods|exporters|fields|protocol|workers)-)' $(ARGS)
 
 .PHONY: bench-go
@@ -192,15 +217,17 @@ profile: ## profiles of the program under load: bin/profile/{cpu,allocs,mutex}.p
 	$(COMPARE) -profile bin/profile $(ARGS)
 
 .PHONY: pgo
-pgo: ## write cmd/kube-enricher/default.pgo anew, from a profile of the program under load
+pgo: ## write cmd/kube-enricher/default.pgo anew, from a profile of the program under load (1 min)
 	$(COMPARE) -profile bin/profile -pgo cmd/kube-enricher/default.pgo $(ARGS)
 
 .PHONY: bench-kube
-bench-kube: ## time and memory for 50,000 pods on a real API server, beside plain client-go
+bench-kube: ## time and memory for 50,000 pods on a real API server, beside plain client-go (3 min)
 	BENCH_KUBE=1 $(MAKE) -C test/e2e test GO='$(GO)' ARGS='-run TestBenchKube -v'
 
+##@ The rest
+
 .PHONY: docs
-docs: ## write the generated pages of docs/ anew
+docs: ## write the generated pages of docs/ anew (30 s)
 	@# They are written by the tests that compare them, Test...Doc.
 	@set -e; for dir in $$(grep -rlE --include='*_test.go' '^func Test\w*Doc\(' . | xargs -n 1 dirname | sort -u); do \
 		$(GO) test $$dir -run 'Doc$$' -update; \

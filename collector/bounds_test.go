@@ -175,3 +175,65 @@ func TestNewExporter(t *testing.T) {
 		t.Error("its template was not taken")
 	}
 }
+
+// TestHonestPeersKeepState floods a worker from forged sources in every way that fills its
+// caches. What it keeps of honest sources stays: sequence numbers, gaps that may yet be
+// filled, and record decoders.
+func TestHonestPeersKeepState(t *testing.T) {
+	const sources = 40
+	honest := func(i int) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 168, 0, byte(i)}), 2055)
+	}
+	for name, flood := range map[string]func(i int) datagram{
+		"sources": func(i int) datagram { return datagram{forged(i), ipfixMessage(0, 1), testTime} },
+		"gaps": func(i int) datagram {
+			return datagram{forged(i / 2), ipfixMessage(uint32(i%2*1000), 1), testTime}
+		},
+		"domains of many ports": func(i int) datagram {
+			return datagram{fromPort(i / 256), ipfixMessage(0, uint32(i%256)), testTime}
+		},
+		"bindings": func(i int) datagram {
+			if i < 30 {
+				return datagram{fromPort(i), ipfixMessage(0, 1, set(2, templateRecord(256, ovsFields()...))), testTime}
+			}
+			return datagram{fromPort(i % 30), ipfixMessage(0, uint32(i/30), set(256, ovsRecord(testSource.Addr(), testSource.Addr(), 1))), testTime}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := newTestCollector(t)
+			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+			send := func(i, sequence int, sets ...[]byte) {
+				d.Datagram(honest(i), AnyFlow, ipfixMessage(uint32(sequence), 1, sets...), testTime)
+			}
+			for i := range sources {
+				send(i, 0, set(2, basicTemplate(256)))
+				for n := range 20 {
+					send(i, n, set(256, basicRecord(40000)))
+				}
+				send(i, 21, set(256, basicRecord(40000))) // that of number 20 is late
+			}
+			for i := range 200_000 {
+				g := flood(i)
+				d.Datagram(g.source, AnyFlow, g.payload, g.received)
+			}
+			if d.peersBytes < peersBudget*9/10 {
+				t.Errorf("the flood fills %d bytes only", d.peersBytes)
+			}
+			for i := range sources {
+				p := d.peers[honest(i)]
+				if p == nil || p.sequences.Len() == 0 || len(p.bindings) == 0 {
+					t.Fatalf("source %d was evicted", i)
+				}
+				send(i, 20, set(256, basicRecord(40000)))
+				send(i, 22, set(256, basicRecord(40000)))
+				send(i, 25, set(256, basicRecord(40000))) // 23 and 24 are lost
+			}
+			d.closeGaps(0, true)
+			for i := range sources {
+				if lost := d.peers[honest(i)].exporter.sequenceLost.Load(); lost != 2 {
+					t.Errorf("source %d lost %d records, want 2", i, lost)
+				}
+			}
+		})
+	}
+}

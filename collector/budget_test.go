@@ -87,7 +87,7 @@ var fills = map[string]func(t *exporters){
 		for i := range 50 {
 			e := t.get(forged(i).Addr(), 1)
 			for n := range 1000 {
-				e.learnName(namedEntry{
+				e.learnName(announcedName{
 					nameKey: nameKey{nameOfInterface, uint64(n % 300)}, nameSource: nameSource{1, uint16(n / 100), 1},
 					name: fmt.Append(nil, "eth", n), description: []byte("uplink"),
 				})
@@ -112,7 +112,7 @@ var fills = map[string]func(t *exporters){
 				e.learnTemplate(testTemplate(uint32(n%7), n, (i*3000+n)%50_000, 1+n%40), 1, int64(n))
 				setSelectorRate(e, uint32(n), uint64(n+1), 5)
 				e.setBootTime(1, uint32(n), 5, 1)
-				e.learnName(namedEntry{nameKey: nameKey{nameOfVRF, uint64(n)}, nameSource: nameSource{1, uint16(n), 1}, name: make([]byte, n%maxNameLen)})
+				e.learnName(announcedName{nameKey: nameKey{nameOfVRF, uint64(n)}, nameSource: nameSource{1, uint16(n), 1}, name: make([]byte, n%maxNameLen)})
 			}
 		}
 	},

@@ -106,22 +106,53 @@ type candidate struct {
 	field  uint16 // in direction.fields
 	index  uint16 // in the template
 	family family
-	value  any // of the field, boxed; nil if it is made for each record
+	// outer reports whether the field is of the outer header if the record is of a
+	// packet in a tunnel.
+	outer bool
+	value any // of the field, boxed; nil if it is made for each record
 }
 
 // addCandidate notes that goflow2 reads an element into a target. The field is the
 // last one of the direction.
 func (c *compiler) addCandidate(el element, isVariable bool) {
 	to, f := targetOf(c.version, el.ID)
-	if to == noTarget {
+	repeated := c.rd.canonical(el.index) != el.index
+	if to == noTarget && !repeated {
 		return
 	}
 	field := len(c.direction.fields) - 1
 	o := candidate{field: uint16(field), index: uint16(el.index), family: f}
+	o.outer = repeated && isHeader(el.ID) && el.index != c.lastField(el)
 	if !isVariable {
 		o.value = c.direction.fields[field].Value
 	}
-	c.candidates[to] = append(c.candidates[to], o)
+	if to != noTarget {
+		c.candidates[to] = append(c.candidates[to], o)
+		return
+	}
+	for i := range c.repeated {
+		if c.direction.fields[c.repeated[i][0].field].Type == el.ID {
+			c.repeated[i] = append(c.repeated[i], o)
+			return
+		}
+	}
+	c.repeated = append(c.repeated, choice{o})
+}
+
+// isHeader reports whether an element comes twice for a packet in a tunnel.
+func isHeader(id uint16) bool {
+	switch id {
+	case ieSourceIPv4Address, ieDestinationIPv4Address, ieSourceIPv6Address, ieDestinationIPv6Address,
+		ieProtocolIdentifier, ieSourceTransportPort, ieDestinationTransportPort:
+		return true
+	}
+	return false
+}
+
+// lastField returns the last field of an element that is there several times.
+func (c *compiler) lastField(el element) int {
+	r := &c.rd.repeats[c.rd.canonical(el.index)-len(c.rd.tmpl.fields)]
+	return int(r.fields[len(r.fields)-1])
 }
 
 // addChoices keeps the targets that there are several elements for, and finds out how
@@ -132,7 +163,7 @@ func (c *compiler) addChoices() {
 		switch to := target(to); {
 		case len(candidates) < 2:
 			continue
-		case (to == targetSrcAddr || to == targetDstAddr || to == targetMplsIP) && !mixed(candidates):
+		case to == targetMplsIP && !mixed(candidates):
 			continue // the same element several times
 		case to == targetMplsIP && len(candidates) > 2:
 			continue // a list
@@ -140,6 +171,7 @@ func (c *compiler) addChoices() {
 		d.choices = append(d.choices, candidates)
 		d.needsFamily = d.needsFamily || mixed(candidates)
 	}
+	d.choices = append(d.choices, c.repeated...)
 	addresses := slices.Concat(c.candidates[targetSrcAddr], c.candidates[targetDstAddr])
 	d.mixed = mixed(addresses)
 	d.needsFamily = d.needsFamily || d.mixed
@@ -198,11 +230,15 @@ func (f *familyReader) of(rd *recordDecoder, record []byte) family {
 
 // choose leaves one candidate of each choice to goflow2.
 func (d *direction) choose(rd *recordDecoder, record []byte, f family) {
+	tunnel := d.outer != nil && d.outer.inTunnel(rd, record)
 	for _, candidates := range d.choices {
 		best, rank := 0, -1
 		for i := range candidates {
 			o := &candidates[i]
 			r := 0
+			if tunnel && o.outer {
+				continue
+			}
 			if !allZero(rd.value(record, int(o.index))) {
 				r = 2
 			}

@@ -15,17 +15,19 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields)), rate: newRateElements(t)}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields))}
+	rd.findRepeats()
+	rd.rate = newRateElements(rd)
 	offset := 0
 	elements := make([]element, len(t.fields))
-	for i, f := range t.fields {
-		elements[i] = element{Element: flow.Element{ID: f.Type}, index: i}
-		if f.PenProvided {
-			elements[i].PEN = f.Pen
-		} else if f.Type == ieSamplerID || f.Type == ieSelectorID {
-			rd.sampler = i
-		} else if f.Type == ieSelectionSequenceID {
-			rd.sequence = i
+	for i := range t.fields {
+		f := &t.fields[i]
+		elements[i] = element{Element: elementOf(f), index: i}
+		switch elements[i].Element {
+		case flow.Element{ID: ieSamplerID}, flow.Element{ID: ieSelectorID}:
+			rd.sampler = rd.canonical(i)
+		case flow.Element{ID: ieSelectionSequenceID}:
+			rd.sequence = rd.canonical(i)
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}
@@ -83,6 +85,8 @@ type compiler struct {
 	extraOfOp    [numExtraOps][maxVariants]int16
 	// candidates are the elements that goflow2 makes the same of.
 	candidates [numTargets]choice
+	// repeated are other elements that goflow2 reads and that are there several times.
+	repeated []choice
 	// hasBytes and hasPackets report whether the usual counters are there.
 	hasBytes, hasPackets bool
 	// texts counts the texts so far of which there may be two.
@@ -110,6 +114,7 @@ func (rd *recordDecoder) compile(elements []element) direction {
 	c.addTimes()
 	c.addSections()
 	c.direction.outer = c.findOuterHeader()
+	c.direction.hasDirection = c.find(ieFlowDirection) >= 0
 	c.direction.openVSwitch = c.version == 10 && isOpenVSwitch(elements)
 	return c.direction
 }
@@ -147,14 +152,22 @@ func (c *compiler) layOut() {
 // there is none. One with a short value goes before others.
 func (c *compiler) lastOf(id uint16) int16 {
 	if i := c.last[id]; i > 0 {
-		return i - 1
+		return int16(c.rd.canonical(int(i) - 1))
 	}
-	return c.lastOther[id] - 1
+	if i := c.lastOther[id]; i > 0 {
+		return int16(c.rd.canonical(int(i) - 1))
+	}
+	return -1
 }
 
-// find returns the index of the first field of an IANA element below maxElement, -1 if
-// there is none.
-func (c *compiler) find(id uint16) int { return int(c.first[id]) - 1 }
+// find returns the index of the first field of an IANA element below maxElement, or of
+// the value that counts of several, -1 if there is none.
+func (c *compiler) find(id uint16) int {
+	if i := c.first[id]; i > 0 {
+		return c.rd.canonical(int(i) - 1)
+	}
+	return -1
+}
 
 // findFirst returns the index of the first element that is there, or -1.
 func (c *compiler) findFirst(ids ...uint16) int {
@@ -177,11 +190,6 @@ func (c *compiler) addGoflow2Field(el element) {
 	}
 	if isICMP(el.ID) && d.icmp.own {
 		number = false // see icmpReader
-	}
-	// A later field of the same element sets the value again, so the earlier ones
-	// need not be read.
-	if (number || raw) && el.index < int(c.last[el.ID])-1 {
-		number, raw = false, raw && !isNextHop(el.ID)
 	}
 	isVariable := f.Length == variableLength
 	if !raw && !(number && (isVariable || f.Length <= 8)) {
@@ -237,7 +245,7 @@ func (c *compiler) addElement(el element) {
 // addExtra adds an extra field. If an element is there several times the last one
 // counts, as with those that goflow2 reads.
 func (c *compiler) addExtra(x extraField, index int) {
-	x.index = uint16(index)
+	x.index = uint16(c.rd.canonical(index))
 	x.other = -1
 	d := &c.direction
 	at := &c.extraOfOp[x.op][x.variant]

@@ -109,6 +109,7 @@ const (
 	ieIPTTL                       = 192
 	ieIPDiffServCodePoint         = 195
 	ieFragmentFlags               = 197
+	iePaddingOctets               = 210
 	iePostNATSourceIPv4Address    = 225
 	iePostNATDestIPv4Address      = 226
 	iePostNAPTSourcePort          = 227

@@ -40,6 +40,7 @@ type exporters struct {
 
 	mu     sync.Mutex
 	byAddr sizedMap[netip.Addr, *exporter]
+	met    uint64 // exporters so far
 
 	// large are the addresses that take more than exporterBudget: few fit into the total
 	// budget.
@@ -89,7 +90,8 @@ func (t *exporters) get(addr netip.Addr, now int64) *exporter {
 		e.lastSeen.Store(max(now, e.lastSeen.Load()))
 		return e
 	}
-	e := &exporter{all: t, addr: addr}
+	t.met++
+	e := &exporter{all: t, addr: addr, number: t.met}
 	e.lastSeen.Store(now)
 	e.generation.Store(1)
 	e.account()

@@ -409,7 +409,7 @@ func sourceShapes() []hostileShape {
 		sources("NetFlow v1", 1, fromPort, func(int) []byte { return v1Message(1, v1Record(1)) }, nil),
 		sources("empty messages of one source", 1, fromPort, empty, nil),
 		sources("empty messages of ports", 60_000, fromPort, empty, nil),
-		sources("empty messages of addresses", 100_000, forged, empty, nil),
+		sources("empty messages of addresses", 300_000, forged, empty, nil),
 		sources("empty messages of domains", 100_000, func(int) netip.AddrPort { return testSource }, func(i int) []byte { return ipfixMessage(0, uint32(i)) }, nil),
 		sources("sequence numbers that jump", 100_000, func(i int) netip.AddrPort { return forged(i / 2) }, func(i int) []byte { return ipfixMessage(uint32(i%2*1000), 1) }, nil),
 		sources("sequence numbers of one source that jump", 2000, fromPort, func(i int) []byte { return ipfixMessage(uint32(i*7919), uint32(i%256)) }, nil),

@@ -45,7 +45,7 @@ func (d *Decoder) netflow9(b []byte) bool {
 		proto: protoNetFlow9, version: 9,
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
 	}
-	d.trackSequence(protoNetFlow9, h.domain, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
+	d.trackSequence(protoNetFlow9, sequence.Stream{ID: h.domain}, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
 	return d.sets(b[headerLen:], 0, &h)
 }
 
@@ -69,7 +69,7 @@ func (d *Decoder) ipfix(b []byte) bool {
 	// With a length beyond the datagram the last set is cut, which sets counts. What
 	// follows the message may be the end of its last set.
 	ok := d.sets(b[headerLen:], max(len(b)-length, 0), &h)
-	d.trackSequence(protoIPFIX, h.domain, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
+	d.trackSequence(protoIPFIX, sequence.Stream{ID: h.domain}, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
 	return ok
 }
 
@@ -124,6 +124,9 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 			behind = max(behind-max(d.padding(id, content, h), 0), 0)
 		}
 	}
+	if d.cut && bad == 0 {
+		bad++ // the message was cut between two sets
+	}
 	return d.countBadSets(good, bad)
 }
 
@@ -157,8 +160,8 @@ func (d *Decoder) paddingOf(b []byte, h *header) int {
 // padding returns how many bytes of padding a data set has, -1 if its template is not
 // known or something else follows its records.
 func (d *Decoder) padding(id uint16, b []byte, h *header) int {
-	t, _ := d.bind(templateKey{h.domain, h.version, id}, len(b))
-	if t == nil {
+	t, result := d.bind(templateKey{h.domain, h.version, id}, len(b))
+	if result != bound {
 		return -1
 	}
 	tail := len(b) // as in decodeRecords
@@ -182,17 +185,27 @@ func (d *Decoder) padding(id uint16, b []byte, h *header) int {
 // false if the set is malformed.
 func (d *Decoder) dataSet(id uint16, b []byte, h *header) bool {
 	k := templateKey{h.domain, h.version, id}
-	t, known := d.bind(k, len(b))
-	if !known {
-		d.recordsCounted = false
-		if !d.hold(k, b, h) {
-			// Another worker has learned the template just now.
-			return d.dataSet(id, b, h)
-		}
-		d.errors.report(dropNoTemplate, d.peer.source, nil, d.received)
+	t, result := d.bind(k, len(b))
+	switch {
+	case result == bound:
+		return d.decodeRecords(t, b, h)
+	case result == tooShort:
+		return true // it has no records
+	case len(b) == 0:
+		d.metrics.dropSet(setTimeout) // nothing of it need wait
 		return true
+	case result == tooCostly, d.exporters.holdFor > 0 && !d.mayWork(workOfHeldSet):
+		d.refuse()
+	case !d.hold(k, b, h):
+		// Another worker has learned the template just now.
+		return d.dataSet(id, b, h)
+	default:
+		// Its bytes earn nothing until it is decoded.
+		d.peer.work = max(d.peer.work-len(b)*workPerByte, 0)
+		d.errors.report(dropNoTemplate, d.peer.source, nil, d.received)
 	}
-	return t == nil || d.decodeRecords(t, b, h)
+	d.recordsCounted = false
+	return true
 }
 
 // wholeTemplates returns how many bytes at the start of a template set are whole
@@ -241,6 +254,7 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 		e, port := d.peer.exporter, d.peer.source.Port()
 		changed, ok := e.learnTemplate(t, port, d.received/1e9)
 		if ok {
+			d.used = true
 			if changed {
 				d.peer.findSession()
 			}

@@ -170,7 +170,6 @@ func (d *Decoder) decodeLent() {
 			all = all[1:]
 		}
 		slices.SortStableFunc(sets, func(a, b *heldSet) int { return cmp.Compare(a.received, b.received) })
-		d.portQuestions = portQuestions(0)
 		d.decodeHeld(e, sets)
 	}
 }

@@ -1,9 +1,13 @@
 package collector
 
-import "github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+import (
+	"math/rand/v2"
 
-// maxGaps bounds the counters with open gaps of one worker. Beyond it the gaps are
-// closed before their time.
+	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+)
+
+// maxGaps bounds the counters with open gaps of one worker. Beyond it the gaps of one
+// source at a time are closed before their time.
 const maxGaps = 4096
 
 // sequenceProtocols maps protocols to those of package sequence.
@@ -12,10 +16,9 @@ var sequenceProtocols = [numProtocols]sequence.Protocol{
 }
 
 // trackSequence counts what is lost by the sequence number seq of the datagram at
-// hand. stream is its observation domain, source id, engine or sub-agent. counted
-// reports whether n has all of its records. uptime is the exporter's in
+// hand. counted reports whether n has all of its records. uptime is the exporter's in
 // milliseconds, 0 if the datagram does not have it.
-func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
+func (d *Decoder) trackSequence(proto protocol, stream sequence.Stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
 	p := d.peer
 	trackers := p.sequences.Len()
 	c := p.sequences.Counters(sequenceProtocols[proto])
@@ -27,7 +30,7 @@ func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.R
 	}
 	if c.HasGaps() && !c.Listed {
 		if len(d.gaps) >= maxGaps {
-			d.closeGaps(d.received, true)
+			d.closeOne()
 		}
 		c.Listed = true
 		d.gaps = append(d.gaps, openGaps{p, c, proto})
@@ -44,6 +47,27 @@ type openGaps struct {
 	peer     *peer
 	counters *sequence.Counters
 	proto    protocol
+}
+
+// closeOne closes the gaps of the source, of a random few, that would be evicted first.
+func (d *Decoder) closeOne() {
+	some := func(yield func(int, *peer) bool) {
+		for range evictionChoice {
+			i := rand.IntN(len(d.gaps)) //nolint:gosec // no secret: chance only spreads evictions
+			if !yield(i, d.gaps[i].peer) {
+				return
+			}
+		}
+	}
+	i, _, _ := victim(some, func(a, b *peer) bool { return peerGoesBefore(a, b, d.received) })
+	g := d.gaps[i]
+	if lost := g.counters.CloseAll(); lost > 0 {
+		d.countLost(g.peer, g.proto, lost)
+	}
+	g.counters.Listed = false
+	last := len(d.gaps) - 1
+	d.gaps[i], d.gaps[last] = d.gaps[last], openGaps{}
+	d.gaps = d.gaps[:last]
 }
 
 // closeGaps closes the gaps that have been open for long at now (Unix nanoseconds),

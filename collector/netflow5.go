@@ -24,8 +24,9 @@ const (
 
 // netflow1, netflow5 and netflow7 decode a datagram as goflow2 does v5
 // (producer/proto/producer_nflegacy.go), but into the worker's record, and they check
-// the count against the bytes. They return false if the header is wrong about the
-// records. Those that are whole are used nevertheless.
+// the count against the bytes. If the header is wrong about the records, those that are
+// whole are used, and the others count as one malformed set. They return false if there
+// is no whole one.
 
 func (d *Decoder) netflow1(b []byte) bool {
 	if len(b) < netflow1HeaderLen {
@@ -99,10 +100,10 @@ func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen in
 		h.flowType = flow.TypeNetFlowV1
 	case protoNetFlow5:
 		h.flowType, h.sequence, h.rate = flowpb.FlowMessage_NETFLOW_V5, be.Uint32(b[16:]), uint64(be.Uint16(b[22:])&0x3fff)
-		d.trackSequence(proto, uint32(be.Uint16(b[20:])), h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
+		d.trackSequence(proto, sequence.Stream{ID: uint32(be.Uint16(b[20:]))}, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
 	case protoNetFlow7:
 		h.flowType, h.sequence = flow.TypeNetFlowV7, be.Uint32(b[16:])
-		d.trackSequence(proto, 0, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
+		d.trackSequence(proto, sequence.Stream{}, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
 	}
 	if h.rate == 0 {
 		h.rate = d.peer.sampling
@@ -113,7 +114,11 @@ func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen in
 		h.fill(&d.rec, &d.addrs, b[headerLen+i*recordLen:][:recordLen])
 		d.emit(proto, h.sequence, d.peer.address)
 	}
-	return whole == count && count > 0
+	missing := 0
+	if whole < count || count == 0 {
+		missing = 1
+	}
+	return d.countBadSets(whole, missing)
 }
 
 // fixedHeader is what the header of a datagram says about its records.

@@ -35,6 +35,7 @@ type samplingOption struct {
 // decodeOptions reads a record of options data: sampling rates, what selection
 // sequences are made of, the boot time, and names.
 func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
+	d.used = true
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
 	var process uint32
@@ -73,16 +74,25 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 		d.peer.setProcess(process)
 	}
 	e, port, now := d.peer.exporter, d.peer.source.Port(), d.received/1e9
-	if boot != 0 {
+	if boot != 0 && d.mayChange(1) {
 		e.setBootTime(port, o.domain, boot, now)
 	}
 	k := optionKey{domain: o.domain, version: t.key.version, port: port}
-	if o.announced {
+	if o.announced && d.mayChange(max(int(o.selectors.n), 1)) {
 		e.setRates(k, &o, now)
-	} else if o.sequence != 0 && o.selectors.n > 0 {
+	} else if !o.announced && o.sequence != 0 && o.selectors.n > 0 && d.mayChange(1) {
 		k.kind, k.id = forSequence, o.sequence
 		e.setSequence(k, o.selectors)
 	}
+}
+
+// mayChange reports whether the peer has earned n changes of what options data says.
+func (d *Decoder) mayChange(n int) bool {
+	if d.mayWork(n * workOfOption) {
+		return true
+	}
+	d.refuse()
+	return false
 }
 
 // add takes over the value of an element.
@@ -170,26 +180,29 @@ func rounded(a, b uint64) uint64 {
 // setRates remembers the rate of an option for what it is announced for. k is of its
 // domain.
 func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
+	defer e.all.makeRoom(e)
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	rate := o.rate()
 	switch {
 	case o.ingress != 0 || o.egress != 0:
 		if o.ingress != 0 {
 			k.kind, k.id = forIngress, o.ingress
-			e.setRate(k, rate, now)
+			e.putRate(k, rate, now)
 		}
 		if o.egress != 0 {
 			k.kind, k.id = forEgress, o.egress
-			e.setRate(k, rate, now)
+			e.putRate(k, rate, now)
 		}
 	case o.sequence != 0:
 		k.kind, k.id = forSequence, o.sequence
-		e.setRate(k, rate, now)
+		e.putRate(k, rate, now)
 	case o.selectors.n > 0:
 		for _, id := range o.selectors.ids[:o.selectors.n] {
 			k.kind, k.id = forSelector, id
-			e.setRate(k, rate, now)
+			e.putRate(k, rate, now)
 		}
 	default:
-		e.setRate(k, rate, now)
+		e.putRate(k, rate, now)
 	}
 }

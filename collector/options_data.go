@@ -257,8 +257,12 @@ func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, ha
 		for !hasRoom() && o.forgetOne(k) {
 		}
 	}
-	if o.set(k, v, uint32(now)) {
+	before := o.bytes()
+	changed := o.set(k, v, uint32(now))
+	if o.bytes() != before {
 		e.account()
+	}
+	if changed {
 		e.changed()
 	}
 	if o.unsaved {

@@ -55,7 +55,7 @@ func (rd *recordDecoder) setNames(wanted naming) {
 			n |= nameEgressVRF
 		case ieApplicationID:
 			n |= nameApplicationID
-			rd.application = i
+			rd.application = rd.canonical(i)
 			rd.applicationID = make([]byte, 0, maxApplicationID)
 		case ieInterfaceName, ieInterfaceDescription, ieVRFName:
 			rd.hasNames = rd.tmpl.options && wanted != 0
@@ -83,33 +83,41 @@ func (d *Decoder) addNames(n naming, t *templateBinding, record []byte, domain u
 	if names.buckets.Load() == nil {
 		return
 	}
+	find := func(k nameKey, of nameSource) *namedEntry {
+		if d.peer.work < 0 {
+			return nil
+		}
+		e, passed := names.find(k, of)
+		d.peer.work -= passed * workOfNamer
+		return e
+	}
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}
 	m, x := &d.rec.Msg, &d.rec.Extra
 	if n&nameInIf != 0 && m.InIf != 0 {
-		if e := names.find(nameKey{nameOfInterface, uint64(m.InIf)}, of); e != nil {
+		if e := find(nameKey{nameOfInterface, uint64(m.InIf)}, of); e != nil {
 			setText(&x.InIfName, e.name)
 			setText(&x.InIfDescription, e.description)
 		}
 	}
 	if n&nameOutIf != 0 && m.OutIf != 0 {
-		if e := names.find(nameKey{nameOfInterface, uint64(m.OutIf)}, of); e != nil {
+		if e := find(nameKey{nameOfInterface, uint64(m.OutIf)}, of); e != nil {
 			setText(&x.OutIfName, e.name)
 			setText(&x.OutIfDescription, e.description)
 		}
 	}
 	if n&nameIngressVRF != 0 {
-		if e := names.find(nameKey{nameOfVRF, uint64(x.IngressVrfID)}, of); e != nil {
+		if e := find(nameKey{nameOfVRF, uint64(x.IngressVrfID)}, of); e != nil {
 			setText(&x.IngressVrfName, e.name)
 		}
 	}
 	if n&nameEgressVRF != 0 {
-		if e := names.find(nameKey{nameOfVRF, uint64(x.EgressVrfID)}, of); e != nil {
+		if e := find(nameKey{nameOfVRF, uint64(x.EgressVrfID)}, of); e != nil {
 			setText(&x.EgressVrfName, e.name)
 		}
 	}
 	if n&nameApplicationID != 0 && len(x.ApplicationName) == 0 {
 		if key, ok := applicationKey(t.value(record, t.application)); ok {
-			if e := names.find(key, of); e != nil {
+			if e := find(key, of); e != nil {
 				x.ApplicationName = e.name
 			}
 		}
@@ -239,14 +247,18 @@ func keepFirst(texts *[2][]byte, v []byte) {
 
 // learnName remembers what the datagram's source tells about a key.
 func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) {
+	if !d.mayWork(workOfName) {
+		d.refuse()
+		return
+	}
 	name, description = name[:min(len(name), maxNameLen)], description[:min(len(description), maxNameLen)]
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}
-	d.peer.exporter.learnName(namedEntry{nameKey: k, nameSource: of, name: name, description: description})
+	d.peer.exporter.learnName(announcedName{nameKey: k, nameSource: of, name: name, description: description})
 }
 
 // learnName remembers a name of an exporter's options data. An eighth of the exporter's
 // budget is for names.
-func (e *exporter) learnName(n namedEntry) {
+func (e *exporter) learnName(n announcedName) {
 	e.mu.Lock()
 	if !e.evicted.Load() && e.names.put(n, e.budget()/8) {
 		e.account()

@@ -251,7 +251,7 @@ func TestNamesOfManyPorts(t *testing.T) {
 	e := newExporters(0, new(workerMetrics)).get(testSource.Addr(), 1)
 	k := nameKey{nameOfInterface, 3}
 	tell := func(port uint16, name string, at uint32) {
-		e.learnName(namedEntry{nameKey: k, nameSource: nameSource{1, port, at}, name: []byte(name)})
+		e.learnName(announcedName{nameKey: k, nameSource: nameSource{1, port, at}, name: []byte(name)})
 	}
 	tell(1, "eth3", 1000)
 	for port := range uint16(maxNamers) {
@@ -267,7 +267,7 @@ func TestNamesOfManyPorts(t *testing.T) {
 		{nameSource{1, 999, 1000 + announcedFor + 1}, ""},
 	} {
 		got := ""
-		if n := e.names.find(k, tc.of); n != nil {
+		if n, _ := e.names.find(k, tc.of); n != nil {
 			got = string(n.name)
 		}
 		if got != tc.want {
@@ -278,15 +278,15 @@ func TestNamesOfManyPorts(t *testing.T) {
 
 // TestOptionsTableBounds fills the names of an exporter beyond its budget.
 func TestOptionsTableBounds(t *testing.T) {
-	for name, entry := range map[string]func(i int) namedEntry{
-		"many keys": func(i int) namedEntry {
-			return namedEntry{nameKey: nameKey{nameOfInterface, uint64(i)}, nameSource: nameSource{1, 1, 1}, name: []byte("name")}
+	for name, entry := range map[string]func(i int) announcedName{
+		"many keys": func(i int) announcedName {
+			return announcedName{nameKey: nameKey{nameOfInterface, uint64(i)}, nameSource: nameSource{1, 1, 1}, name: []byte("name")}
 		},
-		"many sources": func(i int) namedEntry {
-			return namedEntry{nameKey: nameKey{nameOfVRF, 1}, nameSource: nameSource{uint32(i), 1, 1}, name: fmt.Append(nil, i)}
+		"many sources": func(i int) announcedName {
+			return announcedName{nameKey: nameKey{nameOfVRF, 1}, nameSource: nameSource{uint32(i), 1, 1}, name: fmt.Append(nil, i)}
 		},
-		"long names": func(i int) namedEntry {
-			return namedEntry{nameKey: nameKey{nameOfVRF, uint64(i) << 40}, nameSource: nameSource{1, 1, 1}, name: make([]byte, maxNameLen), description: make([]byte, maxNameLen)}
+		"long names": func(i int) announcedName {
+			return announcedName{nameKey: nameKey{nameOfVRF, uint64(i) << 40}, nameSource: nameSource{1, 1, 1}, name: make([]byte, maxNameLen), description: make([]byte, maxNameLen)}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -305,13 +305,14 @@ func TestOptionsTableBounds(t *testing.T) {
 			if !race.Enabled && grown > bytes*11/10+4096 {
 				t.Errorf("%d bytes on the heap, %d counted", grown, bytes)
 			}
-			if last := entry(20_000 - 1); e.names.find(last.nameKey, last.nameSource) == nil && name == "many sources" {
+			last := entry(20_000 - 1)
+			if n, _ := e.names.find(last.nameKey, last.nameSource); n == nil && name == "many sources" {
 				t.Error("the last one is not there")
 			}
 			longest := 0
 			for i := range *e.names.buckets.Load() {
 				length := 0
-				for n := (*e.names.buckets.Load())[i].Load(); n != nil; n = n.next {
+				for n := (*e.names.buckets.Load())[i].Load(); n != nil; n = n.next.Load() {
 					length++
 				}
 				longest = max(longest, length)

@@ -35,18 +35,23 @@ type nameSource struct {
 	at     uint32
 }
 
-// namedEntry is what one source has announced about a nameKey. It does not change once it is
-// in a table, but for the time when it was announced last.
-type namedEntry struct {
+// announcedName is what one source has announced about a nameKey.
+type announcedName struct {
 	nameKey
 	nameSource
 	unsaved bool // it differs from what the templates file has
-	// name and description, which only interfaces have, share an array.
+	// name and description, which only interfaces have, share an array in a table.
 	name, description []byte
-	next              *namedEntry // in the bucket
 }
 
-func (n *namedEntry) says(name, description []byte) bool {
+// namedEntry is an entry of a table. It does not change, but for the time when it was
+// announced last and for what follows it.
+type namedEntry struct {
+	announcedName
+	next nameBucket
+}
+
+func (n *announcedName) says(name, description []byte) bool {
 	return bytes.Equal(n.name, name) && bytes.Equal(n.description, description)
 }
 
@@ -72,8 +77,8 @@ type nameBucket = atomic.Pointer[namedEntry]
 // optionsTable has the names that the ports of an exporter's address give to numbers in
 // options data. What one port has announced counts for another one under the conditions of
 // sampling rates: it was announced of late, and nobody tells something else. One
-// goroutine at a time may change it; any number may read it meanwhile, without a lock:
-// a change puts new entries before those that stay. The zero value is an empty table.
+// goroutine at a time may change it; any number may read it meanwhile, without a lock: an
+// entry that goes still leads to those behind it. The zero value is an empty table.
 type optionsTable struct {
 	// buckets has a power of two of buckets, nil if the table is empty.
 	buckets atomic.Pointer[[]nameBucket]
@@ -106,15 +111,16 @@ func bucketOf(buckets []nameBucket, factor uint64, k nameKey) *nameBucket {
 
 // find returns what is known of a key for a source, nil if nothing is. What the source's
 // own port has announced goes before what other ports have. Among these, the source's own
-// domain goes before others. Where two tell something different, neither counts.
-func (t *optionsTable) find(k nameKey, of nameSource) *namedEntry {
+// domain goes before others. Where two tell something different, neither counts. passed is
+// how many entries it had to look at.
+func (t *optionsTable) find(k nameKey, of nameSource) (best *namedEntry, passed int) {
 	buckets := t.buckets.Load()
 	if buckets == nil {
-		return nil
+		return nil, 0
 	}
-	var best *namedEntry
 	bestRank, unsure := -1, false
-	for n := bucketOf(*buckets, t.factor, k).Load(); n != nil; n = n.next {
+	for n := bucketOf(*buckets, t.factor, k).Load(); n != nil; n = n.next.Load() {
+		passed++
 		if n.nameKey != k {
 			continue
 		}
@@ -129,9 +135,9 @@ func (t *optionsTable) find(k nameKey, of nameSource) *namedEntry {
 		}
 	}
 	if unsure || best != nil && bestRank < rankOwn && !t.mayBorrow(k.kind, &of) {
-		return nil
+		return nil, passed
 	}
-	return best
+	return best, passed
 }
 
 // mayBorrow reports whether the names of other ports count for a source: not if it has
@@ -141,7 +147,7 @@ func (t *optionsTable) mayBorrow(kind nameKind, of *nameSource) bool {
 		return false
 	}
 	k := announcerKey(kind, of.port)
-	for n := bucketOf(*t.buckets.Load(), t.factor, k).Load(); n != nil; n = n.next {
+	for n := bucketOf(*t.buckets.Load(), t.factor, k).Load(); n != nil; n = n.next.Load() {
 		if n.nameKey == k {
 			return false
 		}
@@ -172,8 +178,8 @@ func (n *namedEntry) rank(of *nameSource) int {
 // put remembers what a source tells about a key, as a copy. The table then takes at most
 // so many bytes: if need be, random other entries go. It reports whether the table has
 // changed.
-func (t *optionsTable) put(e namedEntry, budget int64) (changed bool) {
-	known := t.find(e.nameKey, e.nameSource)
+func (t *optionsTable) put(e announcedName, budget int64) (changed bool) {
+	known, _ := t.find(e.nameKey, e.nameSource)
 	if known != nil && known.port == e.port && known.says(e.name, e.description) {
 		if !sameSavedTime(known.at, e.at) {
 			known.unsaved, t.unsaved = true, true
@@ -184,12 +190,12 @@ func (t *optionsTable) put(e namedEntry, budget int64) (changed bool) {
 		both = append(append(both, e.name...), e.description...)
 		e.name, e.description = both[:len(e.name):len(e.name)], both[len(e.name):]
 		e.unsaved, t.unsaved = true, true
-		t.insert(&e)
+		t.insert(&namedEntry{announcedName: e})
 		changed = true
 	}
-	announcer := namedEntry{nameKey: announcerKey(e.kind, e.port), nameSource: e.nameSource}
-	if t.find(announcer.nameKey, announcer.nameSource) == nil {
-		t.insert(&announcer)
+	announcer := announcerKey(e.kind, e.port)
+	if known, _ := t.find(announcer, e.nameSource); known == nil {
+		t.insert(&namedEntry{announcedName: announcedName{nameKey: announcer, nameSource: e.nameSource}})
 		changed = true
 	}
 	for t.bytes() > budget && t.n > 2 {
@@ -205,61 +211,36 @@ func (t *optionsTable) insert(e *namedEntry) {
 	if buckets := t.buckets.Load(); buckets == nil || t.n >= bucketLoad*len(*buckets) {
 		t.grow()
 	}
-	t.add(e, func(n *namedEntry, newer int) bool {
-		if n.domain == e.domain && n.port == e.port {
-			return true
-		}
-		if newer < maxNamers-1 {
-			return false
-		}
-		if isRecent(n.at, e.at) && !n.says(e.name, e.description) {
-			t.crowded.Store(e.at)
-		}
-		return true
-	})
-}
-
-// add puts an entry before the others of its bucket, and removes those of the same key
-// for which gone returns true. It is called with the number of newer ones that stay.
-func (t *optionsTable) add(e *namedEntry, gone func(n *namedEntry, newer int) bool) {
 	at := bucketOf(*t.buckets.Load(), t.factor, e.nameKey)
-	first := at.Load()
-	last, newer := (*namedEntry)(nil), 0 // the last one to go
-	for n := first; n != nil; n = n.next {
-		if n.nameKey != e.nameKey {
+	before, newer := at, 0 // what leads to n, and how many entries of the key stay
+	for n := at.Load(); n != nil; n = n.next.Load() {
+		switch {
+		case n.nameKey != e.nameKey:
+		case n.domain == e.domain && n.port == e.port:
+			t.remove(before, n)
 			continue
-		}
-		if gone(n, newer) {
-			last = n
-			t.n--
-			t.entryBytes -= n.bytes()
-		} else {
-			newer++
-		}
-	}
-	end, newer := &e.next, 0
-	for n := first; n != nil; n = n.next {
-		if last == nil {
-			*end = n // the rest stays
-			break
-		}
-		if n.nameKey == e.nameKey && gone(n, newer) {
-			if n == last {
-				last = nil
+		case newer == maxNamers-1:
+			if isRecent(n.at, e.at) && !n.says(e.name, e.description) {
+				t.crowded.Store(e.at)
 			}
-			*end = nil
+			t.remove(before, n)
 			continue
-		}
-		if n.nameKey == e.nameKey {
+		default:
 			newer++
 		}
-		kept := *n // readers may be at the old one
-		kept.next = nil
-		*end, end = &kept, &kept.next
+		before = &n.next
 	}
 	t.n++
 	t.entryBytes += e.bytes()
+	e.next.Store(at.Load())
 	at.Store(e)
+}
+
+// remove takes an entry out of its bucket. Readers may still be at it.
+func (t *optionsTable) remove(before *nameBucket, n *namedEntry) {
+	before.Store(n.next.Load())
+	t.n--
+	t.entryBytes -= n.bytes()
 }
 
 // evict removes the newest entry of a random bucket.
@@ -269,9 +250,7 @@ func (t *optionsTable) evict() {
 	for i := range buckets {
 		at := &buckets[(first+i)%len(buckets)]
 		if n := at.Load(); n != nil {
-			t.n--
-			t.entryBytes -= n.bytes()
-			at.Store(n.next)
+			t.remove(at, n)
 			return
 		}
 	}
@@ -292,14 +271,15 @@ func (t *optionsTable) grow() {
 		var chain []*namedEntry
 		for i := range *old {
 			chain = chain[:0]
-			for n := (*old)[i].Load(); n != nil; n = n.next {
+			for n := (*old)[i].Load(); n != nil; n = n.next.Load() {
 				chain = append(chain, n)
 			}
 			for _, n := range slices.Backward(chain) { // the newest comes first again
-				moved := *n // readers may be at the old one
+				// Readers may be at the old one.
+				moved := &namedEntry{announcedName: n.announcedName}
 				at := bucketOf(buckets, t.factor, n.nameKey)
-				moved.next = at.Load()
-				at.Store(&moved)
+				moved.next.Store(at.Load())
+				at.Store(moved)
 			}
 		}
 	}

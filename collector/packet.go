@@ -146,11 +146,19 @@ func (h *headerReader) layer(l *packet.Layer) {
 		return
 	}
 	if l.EtherType != 0 && !h.ip {
-		h.m.Etype = uint32(l.EtherType)
+		h.m.Etype = etherType(uint32(l.EtherType))
 	}
 	if l.Kind.IsExtension() && len(l.Header) > 0 {
 		h.m.Proto = uint32(l.Proto) // RFC 8200, 4: that of the transport in the end
 	}
+}
+
+// etherType returns an EtherType, 0 where there is a length in its place.
+func etherType(v uint32) uint32 {
+	if v <= packet.MaxLength {
+		return 0
+	}
+	return v
 }
 
 // list adds a layer and its size to the lists. Like goflow2, it lists no layer, but a

@@ -140,7 +140,14 @@ func TestSampledLayers(t *testing.T) {
 		"IPv6 in IPv4":                {packettest.Ethernet(0x0800, packettest.IPv4(41, 0, nil, udp6)), macs + "0x800 41 [Ethernet IPv4 IPv6 UDP] [14 20 40 8] []"},
 		"frame in GRE":                {packettest.Ethernet(0x0800, packettest.IPv4(47, 0, nil, be(uint32(0x6558)), customer)), macs + "0x800 47 [Ethernet IPv4 GRE Ethernet Dot1Q IPv6 UDP] [14 20 4 14 4 40 8] []"},
 		"ICMP of one byte":            {packettest.Ethernet(0x0800, packettest.IPv4(1, 0, nil, []byte{8})), macs + "0x800 1 [Ethernet IPv4] [14 20 0] []"},
-		"STP":                         {packettest.Ethernet(38, be("\x42\x42\x03", make([]byte, 35))), macs + "0x26 0 [Ethernet] [14] []"},
+		"STP":                         {packettest.Ethernet(38, be("\x42\x42\x03", make([]byte, 35))), macs + "0x0 0 [Ethernet] [14] []"},
+		"STP behind a tag":            {packettest.Ethernet(0x8100, be(uint16(7), uint16(38), "\x42\x42\x03", make([]byte, 35))), macs + "0x0 0 [Ethernet Dot1Q] [14 4] []"},
+		"mobility header":             {packettest.Ethernet(0x86dd, packettest.IPv6(135, be(uint8(59), uint8(1), uint8(5), make([]byte, 13)))), macs + "0x86dd 135 [Ethernet IPv6] [14 40] []"},
+		"mobility header, a packet":   {packettest.Ethernet(0x86dd, packettest.IPv6(135, be(uint8(17), uint8(0), make([]byte, 6)), packettest.UDP())), macs + "0x86dd 17 [Ethernet IPv6 UDP] [14 40 8] []"},
+		"HIP behind hop-by-hop":       {packettest.Ethernet(0x86dd, packettest.IPv6(0, be(uint8(139), uint8(0), make([]byte, 6)), be(uint8(59), uint8(4), make([]byte, 38)))), macs + "0x86dd 139 [Ethernet IPv6] [14 40] []"},
+		"HIP cut":                     {packettest.Ethernet(0x86dd, packettest.IPv6(139, be(uint8(59), uint8(4), make([]byte, 6)))), macs + "0x86dd 139 [Ethernet IPv6] [14 40] []"},
+		"Shim6":                       {packettest.Ethernet(0x86dd, packettest.IPv6(140, be(uint8(59), uint8(0), make([]byte, 6)))), macs + "0x86dd 140 [Ethernet IPv6] [14 40] []"},
+		"nothing behind hop-by-hop":   {packettest.Ethernet(0x86dd, packettest.IPv6(0, be(uint8(59), uint8(0), make([]byte, 6)))), macs + "0x86dd 59 [Ethernet IPv6] [14 40] []"},
 	} {
 		got, _ := decodeAll(t, show, sflowMessage(flowSample(1, 2, rawHeader(1, 100, test.header))))
 		if !slices.Equal(got, []string{test.want}) {

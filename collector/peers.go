@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"math/bits"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
@@ -30,7 +32,7 @@ const (
 	bindingBytes = int(unsafe.Sizeof(templateBinding{})) + 4*17 + emptyDecoderBytes
 	// trackerBytes has the room that a tracker keeps for gaps.
 	rateCacheBytes = int(unsafe.Sizeof(rateCache{}))
-	trackerBytes   = int(unsafe.Sizeof(sequence.Tracker{})) + 4*17 + sequence.IdleGapBytes
+	trackerBytes   = int(unsafe.Sizeof(sequence.Tracker{})) + 4*(int(unsafe.Sizeof(sequence.Stream{}))+13) + sequence.IdleGapBytes
 )
 
 // peer is what a worker keeps of one source, an address and port.
@@ -44,9 +46,38 @@ type peer struct {
 	sampling  uint64
 	rates     *rateCache // nil unless records decide on their rate
 	sequences sequence.Source
+	// work is what the peer has earned and not used, as in work.go.
+	work int
 
-	lastUsed int64 // Unix nanoseconds
-	bytes    int   // of peersBudget; 0 once the peer was evicted
+	lastUsed  int64 // Unix nanoseconds
+	datagrams uint32
+	bytes     int // of peersBudget; 0 once the peer was evicted
+}
+
+// peerSilent is for how long a peer may be silent before it goes before those that are
+// not, in nanoseconds.
+const peerSilent = int64(30 * time.Minute)
+
+// peerGoesBefore says which of two peers is to be evicted first: one that has long been
+// silent, else one that has sent clearly fewer datagrams for what it takes, as forged
+// sources have. Where these are equal, it is the one that was silent for longer.
+func peerGoesBefore(a, b *peer, now int64) bool {
+	if x, y := now-a.lastUsed > peerSilent, now-b.lastUsed > peerSilent; x != y {
+		return x
+	}
+	if x, y := a.worth(), b.worth(); x != y {
+		return x < y
+	}
+	return a.lastUsed < b.lastUsed
+}
+
+// worth returns the magnitude of the datagrams that the peer has sent by what it takes, 0 of
+// one that was evicted.
+func (p *peer) worth() int {
+	if p.bytes == 0 {
+		return 0
+	}
+	return bits.Len64(uint64(p.datagrams) << 20 / uint64(p.bytes))
 }
 
 // peerOf returns what the worker keeps of a source, and notes that a datagram of it
@@ -56,6 +87,7 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	p := d.peers[source]
 	if p != nil && !p.exporter.evicted.Load() {
 		p.lastUsed = d.received
+		p.datagrams++
 		if p.exporter.lastSeen.Load() < now {
 			p.exporter.lastSeen.Store(now)
 		}
@@ -73,8 +105,9 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		address:  source.Addr().AsSlice(),
 		bindings: make(map[templateKey]*templateBinding),
 		sampling: d.policy.samplingRate(source.Addr()),
-		lastUsed: d.received,
-		bytes:    peerBytes,
+		lastUsed: d.received, datagrams: 1,
+		bytes: peerBytes,
+		work:  workAtStart,
 	}
 	d.peers[source] = p
 	p.findSession()
@@ -116,8 +149,8 @@ func (d *Decoder) chargePeer(p *peer, bytes int) {
 	d.evictPeers(p)
 }
 
-// evictPeers evicts peers, but not the exception, until the budget is kept: of a
-// random few the one that was silent for longest, each time.
+// evictPeers evicts peers, but not the exception, until the budget is kept: of a random
+// few the one that goes before the others, each time.
 func (d *Decoder) evictPeers(except *peer) {
 	for d.peersBytes > peersBudget {
 		others := func(yield func(netip.AddrPort, *peer) bool) {
@@ -127,7 +160,7 @@ func (d *Decoder) evictPeers(except *peer) {
 				}
 			}
 		}
-		_, p, ok := victim(others, func(a, b *peer) bool { return a.lastUsed < b.lastUsed })
+		_, p, ok := victim(others, func(a, b *peer) bool { return peerGoesBefore(a, b, d.received) })
 		if !ok {
 			return
 		}

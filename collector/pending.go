@@ -242,9 +242,6 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 	peer, received, count, counted := d.peer, d.received, d.recordCount, d.recordsCounted
 	defer func() { d.peer, d.received, d.recordCount, d.recordsCounted = peer, received, count, counted }()
 	for _, s := range sets {
-		d.portQuestions += len(s.packed) / 32
-	}
-	for _, s := range sets {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(e.addr, s.port))
 		if !d.decodeHeldSet(s) {
@@ -258,14 +255,22 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
 	d.unpacked = appendUnpacked(d.unpacked[:0], s.packed)
 	b := d.unpacked
+	d.peer.earn(len(b))
 	defer func() {
 		if r := recover(); r != nil {
 			d.panicked(r, b)
 			ok = false
 		}
 	}()
-	t, known := d.bind(s.key(), len(b))
-	return known && (t == nil || d.decodeRecords(t, b, &s.header))
+	switch t, found := d.bind(s.key(), len(b)); found {
+	case bound:
+		return d.decodeRecords(t, b, &s.header)
+	case templateUnknown:
+		return false
+	case tooCostly:
+		d.refuse()
+	}
+	return true
 }
 
 // expireHeld drops and counts the sets that have waited for longer than holdFor at

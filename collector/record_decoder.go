@@ -19,8 +19,13 @@ type recordDecoder struct {
 
 	scratch []byte
 	// at holds, per field of the template, where its value is in the record.
-	// It is constant unless the template has variable-length fields.
-	at []valueBounds
+	// It is constant unless the template has variable-length fields. Behind them are
+	// the values that count of repeats, for each record.
+	at      []valueBounds
+	repeats []repeatedElement
+	// canonicalAt leads from the fields of repeats to the value that counts; it is 0 for
+	// other fields. It is nil if there are no repeats, and once the record decoder is made.
+	canonicalAt []uint16
 
 	forward direction
 	reverse *direction // of an RFC 5103 biflow
@@ -63,6 +68,7 @@ type direction struct {
 	mpls               []uint16 // sections of the label stack, from the top
 	// hasStart and hasEnd report whether the template has times that goflow2 reads.
 	hasStart, hasEnd bool
+	hasDirection     bool // the template has IE 61
 	// elements are the fields with elements of the user's list.
 	elements []elementField
 	// outer is where the template has the outer header of a tunnel, nil if it has none.
@@ -111,7 +117,7 @@ const (
 	opDstPort
 	opVLANIfZero
 	opPostVLANIfZero
-	opDSCP
+	opDSCPIfZero
 	opLayer2Segment
 	opBytes
 	opPackets
@@ -207,6 +213,9 @@ func (rd *recordDecoder) value(record []byte, field int) []byte {
 
 // decodeRecord emits a record, and the other direction of a biflow as one more.
 func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
+	if len(t.repeats) > 0 {
+		t.resolveRepeats(b)
+	}
 	d.emitDirection(t, &t.forward, b, h)
 	if t.reverse != nil && t.hasReverse(b) {
 		d.emitDirection(t, t.reverse, b, h)
@@ -226,7 +235,12 @@ func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h 
 	if own := t.rate; own != nil {
 		announced = own.of(t.recordDecoder, b)
 	}
-	d.rec.Msg.SamplingRate = d.samplingRate(t, b, announced)
+	rate, ok := d.samplingRate(t, b, announced)
+	if !ok {
+		d.refuse()
+		return
+	}
+	d.rec.Msg.SamplingRate = rate
 	if dir.names != 0 {
 		d.addNames(dir.names, t, b, h.domain)
 	}
@@ -266,7 +280,7 @@ func (d *direction) fill(r *flow.Record, headers *headerReader, t *templateBindi
 	if d.sections {
 		headers.begin(m)
 	}
-	r.Extra.HasStart, r.Extra.HasEnd = d.hasStart, d.hasEnd
+	r.Extra.HasStart, r.Extra.HasEnd, r.Extra.HasDirection = d.hasStart, d.hasEnd, d.hasDirection
 	for i := range d.extra {
 		x := &d.extra[i]
 		v := t.value(record, int(x.index))
@@ -356,8 +370,10 @@ func (x *extraField) apply(r *flow.Record, t *templateBinding, record, v []byte)
 		if m.DstVlan&vlanMask == 0 {
 			m.DstVlan = uint32(number(v))
 		}
-	case opDSCP:
-		m.IpTos = uint32(number(v)&0x3f) << 2
+	case opDSCPIfZero:
+		if m.IpTos == 0 {
+			m.IpTos = uint32(number(v)&0x3f) << 2
+		}
 	case opLayer2Segment:
 		// The upper byte is the kind of encapsulation (IANA's description of IE 351).
 		r.Extra.TunnelKey = number(v) & 0xffffff

@@ -4,10 +4,16 @@ import "slices"
 
 // rateElements are the fields of a template that hold the sampling rate of each record.
 type rateElements struct {
-	rates []uint16 // of each element the last field
+	rates []rateField // of each element the last field
 }
 
-func newRateElements(t *template) *rateElements {
+type rateField struct {
+	element uint16
+	index   uint16 // of the field, or of the value that counts of several
+}
+
+func newRateElements(rd *recordDecoder) *rateElements {
+	t := &rd.tmpl
 	var last [len(rateIDs)]int // one more than the index
 	found, n := false, 0
 	for i, f := range t.fields {
@@ -28,10 +34,10 @@ func newRateElements(t *template) *rateElements {
 	if !found {
 		return nil
 	}
-	e := &rateElements{rates: make([]uint16, 0, n)}
+	e := &rateElements{rates: make([]rateField, 0, n)}
 	for _, i := range last {
 		if i > 0 {
-			e.rates = append(e.rates, uint16(i-1))
+			e.rates = append(e.rates, rateField{t.fields[i-1].Type, uint16(rd.canonical(i - 1))})
 		}
 	}
 	return e
@@ -47,8 +53,8 @@ var rateIDs = [...]uint16{
 // computed as that of options data.
 func (e *rateElements) of(rd *recordDecoder, record []byte) uint64 {
 	var o samplingOption
-	for _, index := range e.rates {
-		o.add(rd.tmpl.fields[index].Type, rd.value(record, int(index)))
+	for _, f := range e.rates {
+		o.add(f.element, rd.value(record, int(f.index)))
 	}
 	return o.rate()
 }

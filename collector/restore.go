@@ -273,7 +273,7 @@ func (r *storeReader) options(e *exporter, l *storedLine) {
 	for i := range l.Names {
 		n := &l.Names[i]
 		if n.Kind < uint8(namesOfPort) && len(n.Name) <= maxNameLen && len(n.Description) <= maxNameLen && trusted(uint64(n.Announced)) {
-			e.learnName(namedEntry{nameKey: nameKey{nameKind(n.Kind), n.ID}, nameSource: nameSource{l.Domain, l.Port, n.Announced}, name: n.Name, description: n.Description})
+			e.learnName(announcedName{nameKey: nameKey{nameKind(n.Kind), n.ID}, nameSource: nameSource{l.Domain, l.Port, n.Announced}, name: n.Name, description: n.Description})
 		}
 	}
 }

@@ -38,6 +38,13 @@ const (
 // given time (Unix seconds). 0 is a rate, too: packets are not sampled.
 func (e *exporter) setRate(k optionKey, rate uint64, now int64) {
 	e.mu.Lock()
+	e.putRate(k, rate, now)
+	e.mu.Unlock()
+	e.all.makeRoom(e)
+}
+
+// putRate does the same. e.mu is held.
+func (e *exporter) putRate(k optionKey, rate uint64, now int64) {
 	e.setValue(&e.rates, k, rate, now, func() bool {
 		return e.fits(e.templateBytes(), e.rates.bytesWith(k)+e.selectors.bytes(), e.bootTimes.bytes())
 	})
@@ -49,8 +56,6 @@ func (e *exporter) setRate(k optionKey, rate uint64, now int64) {
 			e.putSelectors(domain, selectorList{ids: [maxSelectors]uint64{k.id}, n: 1})
 		}
 	}
-	e.mu.Unlock()
-	e.all.makeRoom(e)
 }
 
 // setSequence remembers the selectors of a selection sequence.
@@ -222,22 +227,26 @@ type cachedRate struct {
 
 // samplingRate returns the sampling rate of a record that has been decoded but for it.
 // The first source decides that announced one: the record itself (announced is what it says, 0 if
-// nothing), options data, -sampling.
-func (d *Decoder) samplingRate(t *templateBinding, record []byte, announced uint64) uint64 {
+// nothing), options data, -sampling. ok is false if to find out takes work that the peer has not
+// earned.
+func (d *Decoder) samplingRate(t *templateBinding, record []byte, announced uint64) (rate uint64, ok bool) {
 	if announced != 0 {
-		return announced
+		return announced, true
 	}
 	a := &t.optionsRate
 	if t.rateByRecord {
-		a = d.recordRate(t, record)
+		if a = d.recordRate(t, record); a == nil {
+			return 0, false
+		}
 	}
 	if a.announced {
-		return a.value
+		return a.value, true
 	}
-	return d.peer.sampling
+	return d.peer.sampling, true
 }
 
-// recordRate returns the sampling rate of the selector or interface of a record.
+// recordRate returns the sampling rate of the selector or interface of a record, nil if to find
+// out takes work that the peer has not earned.
 func (d *Decoder) recordRate(t *templateBinding, record []byte) *answer {
 	p, m := d.peer, &d.rec.Msg
 	q := rateQuery{domain: t.key.domain, version: t.key.version, port: p.source.Port(), iface: m.InIf}
@@ -260,22 +269,13 @@ func (d *Decoder) recordRate(t *templateBinding, record []byte) *answer {
 	if c.generation == t.generation && c.query == q && d.received < c.answer.until {
 		return &c.answer
 	}
-	a, ok := p.exporter.rateByRecord(&q, t.optionsRate, d.received/1e9, d.mayAskPorts)
+	if !d.mayWork(workOfRate) {
+		return nil
+	}
+	a, ok := p.exporter.rateByRecord(&q, t.optionsRate, d.received/1e9, func() bool { return d.mayWork(workOfQuestion) })
 	if !ok {
-		return &t.optionsRate
+		return nil
 	}
 	*c = cachedRate{q, t.generation, a}
 	return &c.answer
 }
-
-// mayAskPorts reports whether the other ports of an address may be asked for the rate
-// of one more record: only so often for the bytes of a datagram, or hostile records
-// that name ever other interfaces would cost much more than others.
-func (d *Decoder) mayAskPorts() bool {
-	d.portQuestions--
-	return d.portQuestions >= 0
-}
-
-// portQuestions returns how often the other ports of an address may be asked for the
-// rates of the records in so many bytes.
-func portQuestions(bytes int) int { return 8 + bytes/32 }

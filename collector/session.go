@@ -2,6 +2,7 @@ package collector
 
 import (
 	"iter"
+	"slices"
 	"sync/atomic"
 	"unsafe"
 )
@@ -155,6 +156,18 @@ func (e *exporter) session(port uint16) *session {
 		return *s
 	}
 	return nil
+}
+
+// ports returns the ports that have sent templates, in order.
+func (e *exporter) ports() []uint16 {
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	ports := make([]uint16, 0, e.sessions.len())
+	for port := range e.sessions.all() {
+		ports = append(ports, uint16(port-1))
+	}
+	slices.Sort(ports)
+	return ports
 }
 
 // allTemplates returns the templates of all sessions. e.mu is held meanwhile.

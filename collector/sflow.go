@@ -42,7 +42,9 @@ func (d *Decoder) sflow5(b []byte) bool {
 	if count > maxSamples {
 		return false
 	}
-	d.trackSequence(protoSFlow, be.Uint32(rest), seq, sequence.RecordCount{Data: 1}, true, be.Uint32(rest[8:]))
+	stream := sequence.Stream{ID: be.Uint32(rest)}
+	copy(stream.Agent[:], agent)
+	d.trackSequence(protoSFlow, stream, seq, sequence.RecordCount{Data: 1}, true, be.Uint32(rest[8:]))
 	b = rest[16:]
 	good, bad := 0, 0
 	for range count {
@@ -133,7 +135,7 @@ func readSampleHeader(m *protoproducer.ProtoProducerMessage, format uint32, b []
 		// Each discarded packet is reported by itself, within a limit of their rate.
 		m.SamplingRate = 1
 		in, out = compactInterface(be.Uint32(b[16:])), compactInterface(be.Uint32(b[20:]))
-		m.ForwardingStatus = max(discardStatus(be.Uint32(b[24:])), statusDropped)
+		m.ForwardingStatus = discardStatus(be.Uint32(b[24:]))
 	}
 	m.InIf, m.OutIf = in.index(), out.index()
 	if format != sflowDiscardedPacket && out.format == interfaceDiscarded {
@@ -170,7 +172,7 @@ const statusDropped = 128
 
 // discardStatus returns the forwardingStatus (IE 89) for the reason of a discard. It
 // is 0 for the unknown reason: Open vSwitch gives it for packets that were not dropped
-// at all.
+// at all. A sample of a discarded packet that gives it has 0, too.
 func discardStatus(reason uint32) uint32 {
 	switch reason {
 	case 256:

@@ -139,7 +139,7 @@ func (s *sampleReader) sampledEthernet(b []byte) bool {
 		s.m.SrcMac, s.m.DstMac = mac(src), mac(dst)
 	}
 	if s.m.Etype == 0 {
-		s.m.Etype = be.Uint32(etype)
+		s.m.Etype = etherType(be.Uint32(etype))
 	}
 	return true
 }

@@ -229,6 +229,7 @@ func TestSampledStructures(t *testing.T) {
 		{"IPv6", [][]byte{v6}, "2001:db8::7 2001:db8::8 1234 443 6 500 1 flags 0x18 tos 8 etype 0x86dd macs " + none},
 		{"IPv4 UDP", [][]byte{udp}, "192.0.2.7 192.0.2.8 1234 53 17 500 1 flags 0x0 tos 8 etype 0x800 macs " + none},
 		{"Ethernet", [][]byte{padded}, "  0 0 0 518 1 flags 0x0 tos 0 etype 0x800 macs " + macs},
+		{"Ethernet with a length", [][]byte{structure(2, padded[8:28], uint32(38))}, "  0 0 0 518 1 flags 0x0 tos 0 etype 0x0 macs " + macs},
 		{"Ethernet without padding", [][]byte{unpadded}, "  0 0 0 518 1 flags 0x0 tos 0 etype 0x800 macs " + macs},
 		{"Ethernet, IPv4", [][]byte{padded, v4}, ipv4 + macs},
 		{"IPv4, Ethernet", [][]byte{v4, padded}, ipv4 + macs},
@@ -278,7 +279,7 @@ func TestSFlowInterfaces(t *testing.T) {
 		{"expanded, all ones", expandedSample(0, 0xffffffff, 0, 0xffffffff, sampled), "0 0 0 100"},
 		{"expanded, seven outputs", expandedSample(0, 1, 2, 7, sampled), "1 0 0 100"},
 		{"expanded, unknown format", expandedSample(3, 1, 9, 7, sampled), "0 0 0 100"},
-		{"discarded packet without interfaces", discarded(0, 0, 256, sampled), "0 0 128 1"},
+		{"discarded packet without interfaces", discarded(0, 0, 256, sampled), "0 0 0 1"},
 		{"discarded packet, output in another format", discarded(1, 0x40000101, 260, sampled), "1 0 138 1"},
 		{"discarded packet, internal", discarded(0x3fffffff, 2, 300, sampled), "0 2 128 1"},
 	}
@@ -286,7 +287,7 @@ func TestSFlowInterfaces(t *testing.T) {
 		rows = append(rows,
 			row{fmt.Sprint("reason ", reason), flowSample(1, 1<<30|reason, sampled), fmt.Sprint("1 0 ", status, " 100")},
 			row{fmt.Sprint("expanded, reason ", reason), expandedSample(0, 1, 1, reason, sampled), fmt.Sprint("1 0 ", status, " 100")},
-			row{fmt.Sprint("discarded packet, reason ", reason), discarded(1, 2, reason, sampled), fmt.Sprint("1 2 ", max(status, 128), " 1")})
+			row{fmt.Sprint("discarded packet, reason ", reason), discarded(1, 2, reason, sampled), fmt.Sprint("1 2 ", status, " 1")})
 	}
 	for _, r := range rows {
 		if got, _ := decodeAll(t, show, sflowMessage(r.sample)); !slices.Equal(got, []string{r.want}) {

@@ -11,18 +11,20 @@ import (
 // when it shrinks. A Go map does neither, and one whose keys come and go takes up
 // to twice what its length suggests, so no budget in bytes could rely on it.
 //
-// The zero key is not allowed. The zero value is an empty map. It is not safe for
-// concurrent use.
+// The zero value is an empty map. It is not safe for concurrent use.
 type sizedMap[K comparable, V any] struct {
 	seed maphash.Seed
 	// slots are probed linearly. Their number is 0 or a power of two, of which at
-	// most three quarters are in use; the others have the zero key.
+	// most three quarters are in use; the others have the hash 0.
 	slots []slot[K, V]
 	n     int
 }
 
+// slot keeps the hash of its key: whoever deletes goes by all keys of a run. Where it
+// stands it often takes no room of its own.
 type slot[K comparable, V any] struct {
 	key   K
+	hash  uint32
 	value V
 }
 
@@ -55,23 +57,22 @@ func (m *sizedMap[K, V]) slotBytes(slots int) int64 {
 	return allocated(int64(slots) * int64(unsafe.Sizeof(slot[K, V]{})))
 }
 
-// find returns where a key is, or the free slot where it belongs.
-func (m *sizedMap[K, V]) find(k K) (i int, found bool) {
-	var zero K
-	mask := len(m.slots) - 1
-	for i = m.home(k); ; i = (i + 1) & mask {
-		switch m.slots[i].key {
-		case k:
-			return i, true
-		case zero:
-			return i, false
-		}
-	}
+// usedHash is set in the hashes of keys: that of a free slot is 0.
+const usedHash = 1 << 31
+
+func (m *sizedMap[K, V]) hashOf(k K) uint32 {
+	return uint32(maphash.Comparable(m.seed, k)) | usedHash
 }
 
-// home returns the slot at which the search for a key begins.
-func (m *sizedMap[K, V]) home(k K) int {
-	return int(maphash.Comparable(m.seed, k)) & (len(m.slots) - 1)
+// find returns where a key of the given hash is, or the free slot where it belongs.
+func (m *sizedMap[K, V]) find(k K, hash uint32) (i int, found bool) {
+	mask := len(m.slots) - 1
+	for i = int(hash) & mask; m.slots[i].hash != 0; i = (i + 1) & mask {
+		if m.slots[i].hash == hash && m.slots[i].key == k {
+			return i, true
+		}
+	}
+	return i, false
 }
 
 // get returns the value of a key, or nil. It is valid until the next put or delete.
@@ -79,7 +80,7 @@ func (m *sizedMap[K, V]) get(k K) *V {
 	if m.n == 0 {
 		return nil
 	}
-	if i, ok := m.find(k); ok {
+	if i, ok := m.find(k, m.hashOf(k)); ok {
 		return &m.slots[i].value
 	}
 	return nil
@@ -93,11 +94,12 @@ func (m *sizedMap[K, V]) put(k K, v V) {
 		}
 		m.resize(slotsFor(m.n + 1))
 	}
-	i, found := m.find(k)
+	hash := m.hashOf(k)
+	i, found := m.find(k, hash)
 	if !found {
 		m.n++
 	}
-	m.slots[i] = slot[K, V]{k, v}
+	m.slots[i] = slot[K, V]{k, hash, v}
 }
 
 // delete removes a key, if it is there. A map of which only an eighth is in use
@@ -106,7 +108,7 @@ func (m *sizedMap[K, V]) delete(k K) {
 	if m.n == 0 {
 		return
 	}
-	i, found := m.find(k)
+	i, found := m.find(k, m.hashOf(k))
 	if !found {
 		return
 	}
@@ -116,10 +118,9 @@ func (m *sizedMap[K, V]) delete(k K) {
 		return
 	}
 	// Later keys of the same run move up, so that no search ends too early.
-	var zero K
 	mask := len(m.slots) - 1
-	for j := (i + 1) & mask; m.slots[j].key != zero; j = (j + 1) & mask {
-		if h := m.home(m.slots[j].key); (j-h)&mask >= (j-i)&mask {
+	for j := (i + 1) & mask; m.slots[j].hash != 0; j = (j + 1) & mask {
+		if home := int(m.slots[j].hash); (j-home)&mask >= (j-i)&mask {
 			m.slots[i], i = m.slots[j], j
 		}
 	}
@@ -133,12 +134,11 @@ func (m *sizedMap[K, V]) resize(slots int) {
 	if m.slots == nil {
 		m.seed = maphash.MakeSeed()
 	}
-	var zero K
 	old := m.slots
 	m.slots = make([]slot[K, V], slots)
 	for _, s := range old {
-		if s.key != zero {
-			i, _ := m.find(s.key)
+		if s.hash != 0 {
+			i, _ := m.find(s.key, s.hash)
 			m.slots[i] = s
 		}
 	}
@@ -151,11 +151,10 @@ func (m *sizedMap[K, V]) all() iter.Seq2[K, V] {
 		if m.n == 0 {
 			return
 		}
-		var zero K
 		mask := len(m.slots) - 1
 		first := rand.IntN(len(m.slots)) //nolint:gosec // no secret: chance only spreads evictions
 		for i := range m.slots {
-			if s := &m.slots[(first+i)&mask]; s.key != zero && !yield(s.key, s.value) {
+			if s := &m.slots[(first+i)&mask]; s.hash != 0 && !yield(s.key, s.value) {
 				return
 			}
 		}

@@ -259,7 +259,7 @@ func sameGroup[V any](a, b savedOption[V]) bool {
 
 // takeUnsavedOptions returns all of the options data, or what the file lacks of them, which
 // it marks as saved.
-func (e *exporter) takeUnsavedOptions(all bool) (rates, bootTimes []savedOption[optionValue], selectors []savedOption[selectorList], names []savedOption[namedEntry]) {
+func (e *exporter) takeUnsavedOptions(all bool) (rates, bootTimes []savedOption[optionValue], selectors []savedOption[selectorList], names []savedOption[announcedName]) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rates, bootTimes = e.rates.takeUnsaved(all), e.bootTimes.takeUnsaved(all)
@@ -272,11 +272,11 @@ func (e *exporter) takeUnsavedOptions(all bool) (rates, bootTimes []savedOption[
 	if buckets := e.names.buckets.Load(); buckets != nil && (all || e.names.unsaved) {
 		e.names.unsaved = false
 		for i := range *buckets {
-			for n := (*buckets)[i].Load(); n != nil; n = n.next {
+			for n := (*buckets)[i].Load(); n != nil; n = n.next.Load() {
 				if n.kind != namesOfPort && (all || n.unsaved) {
 					n.unsaved = false
 					k := optionKey{n.id, n.domain, 0, n.port, optionKind(n.kind)}
-					names = append(names, savedOption[namedEntry]{k, namedEntry{
+					names = append(names, savedOption[announcedName]{k, announcedName{
 						nameSource: nameSource{at: atomic.LoadUint32(&n.at)}, name: n.name, description: n.description}})
 				}
 			}
@@ -335,9 +335,9 @@ func (w *storeWriter) selectors(e *exporter, lists []savedOption[selectorList]) 
 }
 
 // names writes names. They are bytes from the wire, so they are in base 64.
-func (w *storeWriter) names(e *exporter, names []savedOption[namedEntry]) {
-	slices.SortFunc(names, compareOptions[namedEntry])
-	for group := range groups(names, maxNamesPerLine, sameGroup[namedEntry]) {
+func (w *storeWriter) names(e *exporter, names []savedOption[announcedName]) {
+	slices.SortFunc(names, compareOptions[announcedName])
+	for group := range groups(names, maxNamesPerLine, sameGroup[announcedName]) {
 		b := appendGroup(w.line[:0], e.addr, group[0].port, 0, group[0].domain, e.lastSeen.Load()/1e3)
 		b = append(b, `,"names":[`...)
 		for i := range group {

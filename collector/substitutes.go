@@ -22,8 +22,8 @@ func (c *compiler) addSubstitutes() {
 	if i := c.lastOf(iePostDot1qVLANID); i >= 0 {
 		c.addExtra(extraField{op: opPostVLANIfZero}, int(i))
 	}
-	if i := c.lastOf(ieIPDiffServCodePoint); i >= 0 && c.find(ieIPClassOfService) < 0 {
-		c.addExtra(extraField{op: opDSCP}, int(i))
+	if i := c.lastOf(ieIPDiffServCodePoint); i >= 0 {
+		c.addExtra(extraField{op: opDSCPIfZero}, int(i))
 	}
 	if i := c.lastOf(ieIPTTL); i >= 0 {
 		x := setField(flow.FieldIPTTL)
@@ -124,7 +124,7 @@ func (c *compiler) addCounters() {
 		packets = []uint16{ieInitiatorPackets, iePacketTotalCount, iePostPacketDeltaCount}
 	}
 	if c.hasBytes {
-		octets = []uint16{iePostOctetDeltaCount, ieInitiatorOctets}
+		octets = []uint16{iePostOctetDeltaCount, ieInitiatorOctets, ieLayer2OctetDeltaCount}
 	}
 	if c.hasPackets {
 		packets = []uint16{iePostPacketDeltaCount, ieInitiatorPackets}

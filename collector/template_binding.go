@@ -26,21 +26,30 @@ type templateBinding struct {
 	until int64
 }
 
-// bind returns how to read a data set of so many bytes. known reports whether its
-// template is known. Even then the binding may be nil, if the set is too short for a
-// record: a record decoder takes long to make, and many short sets fit into a
-// datagram.
+// bindResult is what became of binding a data set to its template.
+type bindResult uint8
+
+const (
+	bound           bindResult = iota
+	templateUnknown            // the template is not known
+	tooShort                   // the set is too short for a record
+	tooCostly                  // its peer has not earned the work of making a record decoder
+)
+
+// bind returns how to read a data set of so many bytes. There is no record decoder for a
+// set that is too short for a record: one takes long to make, and many short sets fit
+// into a datagram.
 //
 // A lock is taken only if the exporter's templates, sampling rates or boot times have
 // changed, or for such a short set.
-func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known bool) {
+func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, result bindResult) {
 	p, e := d.peer, d.peer.exporter
 	b = p.bindings[k]
 	// The generation is read before what depends on it.
 	generation := e.generation.Load()
 	if b != nil && b.generation == generation && b.tmpl.shape != nil && d.received < b.until {
 		b.lastUsed = d.received
-		return b, true
+		return b, bound
 	}
 	t, whose, ok := e.template(k, p.source.Port())
 	if !ok {
@@ -48,10 +57,14 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 			delete(p.bindings, k)
 			d.chargePeer(p, -bindingBytes)
 		}
-		return nil, false
+		return nil, templateUnknown
 	}
 	if length < t.minLen {
-		return nil, true
+		return nil, tooShort
+	}
+	rd := d.recordDecoderOf(&t)
+	if rd == nil {
+		return nil, tooCostly
 	}
 	if b == nil {
 		b = &templateBinding{key: k}
@@ -62,14 +75,11 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, known boo
 	if whose == fallbackDomain && b.whose != fallbackDomain {
 		d.metrics.fallback(whose)
 	}
-	b.whose = whose
-	if b.recordDecoder == nil || b.tmpl.shape == nil || b.tmpl.id != t.id {
-		b.recordDecoder = d.recordDecoderOf(&t)
-	}
+	b.whose, b.recordDecoder = whose, rd
 	b.lastUsed = d.received
 	b.generation = generation
 	b.askExporter(e, p.source.Port(), d.received/1e9)
-	return b, true
+	return b, bound
 }
 
 // askExporter finds out what options data says, at the given time (Unix seconds).
@@ -97,16 +107,24 @@ func (d *Decoder) makeRoomForBinding(p *peer) {
 	}
 }
 
-// recordDecoderOf returns the record decoder of a template's shape. If the budget
-// of record decoders is used up, others go: of a random few the one not used for
-// longest, each time.
+// recordDecoderOf returns the record decoder of a template's shape, nil if the peer has
+// not earned the work of making it. If the budget of record decoders is used up, others
+// go: of a random few the one not used for longest, each time.
 func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 	if rd := d.recordDecoders[t.id]; rd != nil {
 		return rd
 	}
+	fields := len(t.fields)
+	if !d.mayWork(workOfDecoder + fields*workOfField) {
+		return nil
+	}
 	rd := newRecordDecoder(t)
+	if rd.reverse != nil {
+		d.peer.work -= fields * workOfField
+	}
 	rd.setNames(d.wantedNames)
 	rd.setElements(d.elements)
+	rd.canonicalAt = nil
 	rd.bytes = rd.size()
 	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > decodersBudget {
 		id, old, _ := victim(maps.All(d.recordDecoders), func(a, b *recordDecoder) bool { return a.lastUsed < b.lastUsed })
@@ -128,10 +146,13 @@ const emptyDecoderBytes = int(unsafe.Sizeof(recordDecoder{}))
 func (rd *recordDecoder) size() int {
 	n := emptyDecoderBytes + int(rd.tmpl.bytes()) + 4*25 +
 		cap(rd.scratch) + 128 + // lines of cache around it
-		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) +
+		cap(rd.at)*int(unsafe.Sizeof(valueBounds{})) + cap(rd.repeats)*int(unsafe.Sizeof(repeatedElement{})) +
 		cap(rd.reverseCounters)*2 + cap(rd.applicationID) + cap(rd.elementValues)*int(unsafe.Sizeof(flow.ElementValue{}))
 	if rd.rate != nil {
-		n += int(unsafe.Sizeof(*rd.rate)) + cap(rd.rate.rates)*2
+		n += int(unsafe.Sizeof(*rd.rate)) + cap(rd.rate.rates)*int(unsafe.Sizeof(rateField{}))
+	}
+	for i := range rd.repeats {
+		n += cap(rd.repeats[i].fields) * 2
 	}
 	for _, d := range []*direction{&rd.forward, rd.reverse} {
 		if d != nil {
@@ -143,7 +164,7 @@ func (rd *recordDecoder) size() int {
 				cap(d.family.addresses)*int(unsafe.Sizeof(candidate{})) +
 				cap(d.mpls)*2 +
 				cap(d.elements)*int(unsafe.Sizeof(elementField{})) +
-				int(unsafe.Sizeof(direction{})) + int(unsafe.Sizeof(outerHeader{}))
+				int(unsafe.Sizeof(direction{})) + int(unsafe.Sizeof(outerHeader{})) + 4*4 + 2*2*2
 			for _, c := range d.choices {
 				n += cap(c) * int(unsafe.Sizeof(candidate{}))
 			}

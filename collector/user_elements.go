@@ -29,7 +29,8 @@ type elementField struct {
 }
 
 // setElements finds out which fields of the template hold elements of the user's list.
-// Of an element that is there several times the last counts, as with fields. The
+// Of an element that is there several times the last counts that is not 0, as with
+// fields. The
 // other direction of a biflow has those that RFC 5103 gives it, and IANA's elements
 // that are of no direction.
 func (rd *recordDecoder) setElements(e *userElements) {
@@ -41,12 +42,8 @@ func (rd *recordDecoder) setElements(e *userElements) {
 		reversed = make(map[uint16]bool)
 	}
 	for i := range rd.tmpl.fields {
-		f := &rd.tmpl.fields[i]
-		el := flow.Element{ID: f.Type}
-		if f.PenProvided {
-			el.PEN = f.Pen
-		}
-		rd.forward.addElement(e, el, i)
+		el := elementOf(&rd.tmpl.fields[i])
+		rd.forward.addElement(e, el, rd.canonical(i))
 		if el.PEN == penReverse && reversed != nil {
 			reversed[el.ID] = true
 		}
@@ -56,7 +53,7 @@ func (rd *recordDecoder) setElements(e *userElements) {
 			f := &rd.tmpl.fields[i]
 			switch el := (flow.Element{ID: f.Type}); {
 			case f.PenProvided && f.Pen == penReverse, !f.PenProvided && !reversed[f.Type]:
-				rd.reverse.addElement(e, el, i)
+				rd.reverse.addElement(e, el, rd.canonical(i))
 			}
 		}
 		rd.elementValues = make([]flow.ElementValue, 0, max(len(rd.forward.elements), len(rd.reverse.elements)))

@@ -219,7 +219,7 @@ func (a *api) answer(r *http.Request) (*http.Response, error) {
 	case "list":
 		return a.list(resource, q.Get("limit"), q.Get("continue")), nil
 	}
-	return a.watch(r.Context(), resource, q.Get("resourceVersion"), q.Get("sendInitialEvents") == "true"), nil
+	return a.watch(r.Context(), resource, q.Get("resourceVersion"), q.Get("timeoutSeconds"), q.Get("sendInitialEvents") == "true"), nil
 }
 
 // review answers a SelfSubjectAccessReview.
@@ -293,7 +293,7 @@ func (a *api) list(resource, limit, from string) *http.Response {
 	return reply(200, map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": meta, "items": items})
 }
 
-func (a *api) watch(ctx context.Context, resource, from string, initial bool) *http.Response {
+func (a *api) watch(ctx context.Context, resource, from, timeout string, initial bool) *http.Response {
 	if initial && a.old {
 		return status(422, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
 	}
@@ -318,6 +318,8 @@ func (a *api) watch(ctx context.Context, resource, from string, initial bool) *h
 	body, w := io.Pipe()
 	cut, pace := a.cut, a.pace
 	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	seconds, _ := strconv.Atoi(timeout)
+	expired := time.After(time.Duration(seconds) * time.Second)
 	go func() {
 		defer stop()
 		defer w.Close()
@@ -347,6 +349,8 @@ func (a *api) watch(ctx context.Context, resource, from string, initial bool) *h
 			select {
 			case <-changed:
 			case <-cut:
+				return
+			case <-expired:
 				return
 			case <-ctx.Done():
 				return

@@ -246,7 +246,7 @@ func (w *churnWorld) live(o *tenancy, number int) {
 		asked := max(shown, stop-w.upTo(5*time.Second))
 		tell(asked, func() {
 			deadline := churnTime(asked + 30*time.Second)
-			pod.DeletionTimestamp = &deadline
+			pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &deadline, new(int64(30))
 		})
 		o.down = stop + w.upTo(500*time.Millisecond)
 		reported = max(asked, stop+w.upTo(time.Second))
@@ -256,7 +256,7 @@ func (w *churnWorld) live(o *tenancy, number int) {
 		gone = max(shown, stop)
 		o.down = gone
 		now := churnTime(gone)
-		pod.DeletionTimestamp = &now
+		pod.DeletionTimestamp, pod.DeletionGracePeriodSeconds = &now, new(int64)
 	}
 	p := pod.DeepCopy()
 	states = append(states, churnObject{at: gone, item: func() *object { return newPod(p) }, gone: true})
@@ -304,8 +304,8 @@ func (s *churnScore) String() string {
 // add judges one answer. A record is wrong if it names, without a warning, a pod
 // that did not own the address at any time of the flow. Only where nobody did,
 // which is the contract's condition for the tolerance, a pod is right that had
-// owned it shortly before, or did so soon after.
-func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
+// owned it shortly before, or did so soon after. It reports whether the answer is wrong.
+func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) (wrong bool) {
 	var owner, named *tenancy
 	owned, watched := false, false // by anybody, by one that was ever shown
 	for _, o := range w.history[f.addr] {
@@ -325,6 +325,7 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	switch {
 	case !right && named != nil && !(ambiguous && (strings.Contains(end.Object.Warn, owner.name+".") || w.warnsRightly(end.Object.Warn, f))):
 		s.wrong++
+		wrong = true
 		if len(s.examples) < 10 {
 			s.examples = append(s.examples, fmt.Sprintf("%s, flow [%v, %v] exported %v: named %s %s [%v, %v), owned by %v",
 				f.addr, f.from, f.to, f.export, named.name, end.Status, named.up, named.down, owner))
@@ -338,6 +339,7 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) {
 	default:
 		s.named++
 	}
+	return wrong
 }
 
 // warnsRightly reports whether a warning says, and rightly so, that the owner may be a pod that was
@@ -531,7 +533,9 @@ func runChurn(t *testing.T, w *churnWorld, stream bool, named float64) {
 	for i := range answers {
 		a := &answers[i]
 		for k, end := range []flow.End{a.naive, a.arrived, a.waited, a.settled} {
-			scores[k].add(w, a.flow, end)
+			if s := &scores[k]; s.add(w, a.flow, end) && len(s.examples) < 4 {
+				s.examples[len(s.examples)-1] += e.describe(a.flow.addr, a.flow.from)
+			}
 		}
 		if o := a.settled.Object; o != nil && o.Workload != owners[o.Name].workload {
 			unsettled[o.Workload]++

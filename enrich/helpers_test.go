@@ -62,6 +62,7 @@ type podSpec struct {
 	ready         string // seconds after epoch
 	extra         string // of status, as JSON members
 	deleted       string
+	created       string
 }
 
 // epoch is the time at which synctest begins.
@@ -81,10 +82,13 @@ func (p podSpec) yaml() string {
 		api := map[string]string{"ReplicaSet": "apps/v1", "Job": "batch/v1", "StatefulSet": "apps/v1", "ReplicationController": "v1"}[f[0]]
 		fmt.Fprintf(&b, `, ownerReferences: [{apiVersion: %s, kind: %s, name: %s, uid: %s, controller: true}]`, or(api, "v1"), f[0], f[1], f[2])
 	}
+	if p.created != "" {
+		fmt.Fprintf(&b, `, creationTimestamp: %q`, p.created)
+	}
 	if p.deleted != "" {
 		fmt.Fprintf(&b, `, deletionTimestamp: %q`, p.deleted)
 	}
-	fmt.Fprintf(&b, `}, spec: {nodeName: %s}, status: {phase: %s, hostIP: 192.0.2.1, startTime: "1999-12-31T23:00:00Z"`, or(p.node, "n1"), or(p.phase, "Running"))
+	fmt.Fprintf(&b, `}, spec: {nodeName: %s}, status: {phase: %s, hostIP: 192.0.2.1`, or(p.node, "n1"), or(p.phase, "Running"))
 	if p.ips != "" {
 		b.WriteString(`, podIPs: [`)
 		for i, ip := range strings.Split(p.ips, ",") {

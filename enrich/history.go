@@ -24,10 +24,7 @@ func (st *store) recordEnd(s *span) {
 	for st.endedSpans.len() > maxEnded {
 		st.expireSpan(st.endedSpans.pop())
 	}
-	e := st.index.find(s.addr)
-	if e == nil {
-		return
-	}
+	e := st.timelineToChange(s.addr, s.network())
 	var oldest *span
 	n := 0
 	for o := e.spans; o != nil; o = o.next {
@@ -56,6 +53,9 @@ func (st *store) expire() {
 		}
 		st.expireSpan(s)
 	}
+	for st.endedStatics.before(before) {
+		st.dropStatic(st.endedStatics.pop())
+	}
 	for st.deletedOwners.before(before) {
 		st.dropOwner(st.deletedOwners.pop())
 	}
@@ -72,7 +72,7 @@ func (st *store) expireSpan(s *span) {
 // dropSpan removes a span from its pod and from the index.
 func (st *store) dropSpan(s *span) {
 	s.dropped = true
-	e := st.entryToChange(s.addr)
+	e := st.timelineToChange(s.addr, s.network())
 	for l := &s.pod.spans; *l != nil; l = &(*l).sibling {
 		if *l == s {
 			*l = s.sibling

@@ -28,12 +28,15 @@ type index struct {
 	table atomic.Pointer[table]
 	seed  [2]uint64
 	used  int // entries; for the writer
+	// macs counts the entries by MAC: see macAddr.
+	macs atomic.Int64
 	// additions counts the changes that may have given an address an owner.
 	additions atomic.Uint64
 	podRanges atomic.Pointer[podRanges] // never nil
 	// nodeRanges are the ranges that Nodes tell of, none if they tell of none; never nil.
 	nodeRanges atomic.Pointer[podRanges]
 	watch      *watchState // of pods
+	nodePorts  nodePortTable
 }
 
 // table is the hash table: a power of two of buckets, each a linked list of entries.
@@ -47,13 +50,16 @@ type entry struct {
 	addr      netip.Addr
 	last      segment                      // the latest one; empty without a pod
 	after     atomic.Pointer[entry]        // the next one in the bucket
-	static    flow.End                     // a Service or Node, for times without a pod
+	static    *statics                     // Services, Nodes and others, for times without a pod; nil if none
 	past      *past                        // never nil
 	uncertain atomic.Pointer[uncertainEnd] // a cache of one: see asUncertain
 
+	// network is that of an entry in past.networks; nil in the table.
+	network *network
+
 	// What the above was made of, for the writer.
-	spans        *span
-	staticOwners *staticOwnerList
+	spans       *span
+	staticSpans *staticSpan
 
 	_ [8]byte
 }
@@ -67,17 +73,13 @@ type uncertainEnd struct {
 // past is what few addresses have.
 type past struct {
 	older []segment // in order of time, apart from each other, before the entry's last
-	// macs is for an address that pods had in several networks. Then the entry's last is empty, so
+	// networks is for an address that pods had in other networks than the cluster's own: a timeline
+	// for each network that has it, in order of their numbers. The entry itself has none then, so
 	// that every look-up comes here.
-	macs []macEntry
+	networks []networkEntry
+	several  atomic.Pointer[severalOwners] // a cache of one: see ambiguousAmong
 	// forgottenUntil is the latest end of the pods that had the address and were dropped; 0: none.
 	forgottenUntil int64
-}
-
-// macEntry is the entry of an address for flows that have a MAC.
-type macEntry struct {
-	mac uint64
-	*entry
 }
 
 // noPast is the past of most addresses. It is never changed.
@@ -134,30 +136,40 @@ func (e *entry) find(addr netip.Addr) *entry {
 // lookup returns who owned addr over the time [from, to]. It also reports whether that is settled:
 // later events will not change it. It is not if nobody is known to have owned the address, if the
 // owner is named only by the tolerance after its end, or if the owner may have lost the address by
-// then (see markProvisional). The MAC decides among pods in several networks, unless it is 0.
-func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.End, settled bool) {
+// then (see markProvisional). The MAC decides among pods in several networks, unless it is 0, and
+// the port among Services, unless it is 0.
+func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64, p port) (end flow.End, settled bool) {
 	e := ix.find(addr)
 	if e == nil {
 		return flow.End{}, false
 	}
-	return ix.at(e, from, to, mac)
+	if e.past.networks != nil {
+		d := decider{ix: ix, from: from, to: to}
+		d.src = side{entry: e, mac: mac, port: p, static: e.staticEnd(ix, p, from, to)}
+		d.decide()
+		return d.owner(&d.src)
+	}
+	return ix.at(e, from, to, p)
 }
 
-// at is lookup in the entry of the address.
-func (ix *index) at(e *entry, from, to int64, mac uint64) (end flow.End, settled bool) {
+// at is lookup in an entry that has a timeline: one without networks, or one of a network. The
+// port decides among Services, unless it is 0.
+func (ix *index) at(e *entry, from, to int64, p port) (end flow.End, settled bool) {
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.watch.KnownUntil()) {
 		return e.last.end, !e.last.provisional
 	}
-	s, rule := ix.findOwner(e, mac, from, to)
+	s, rule := ix.findOwner(e, from, to)
 	switch rule {
 	case ruleNone, ruleGap:
 		return flow.End{}, false
 	case ruleStatic:
-		return e.static, true
+		return e.static.at(e.static.find(from, to), &ix.nodePorts, p, from, to), true
+	case ruleStaticNear:
+		return e.static.at(e.static.near(from, to), &ix.nodePorts, p, from, to), true
 	case ruleInterrupted:
 		return e.asUncertain(s.end.Object), false
 	}
-	return s.end, rule != ruleAfter && !(s.provisional && rule == ruleOverlap)
+	return s.end, rule != ruleAfter && !(rule == ruleOverlap && (s.provisional || s.inTolerance))
 }
 
 // asUncertain returns how records show an owner that another pod may have followed unseen. That is
@@ -177,17 +189,18 @@ type rule uint8
 const (
 	ruleNone        rule = iota
 	ruleOverlap          // a pod owned the address then
-	ruleStatic           // no pod did, and a Service or Node has it
+	ruleStatic           // no pod did, and a Service, an egress IP, a Node or an endpoint did
 	ruleBefore           // a pod owned it soon afterwards
 	ruleAfter            // a pod had owned it shortly before
 	ruleGap              // no pod is known to have owned it, and one may have come and gone unseen
 	ruleInterrupted      // a pod owned it before the watch was interrupted
+	ruleStaticNear       // no pod did, and a Service or the like did shortly before or afterwards
 )
 
-// findOwner is [entry.bestSegmentByMAC], but it gives no tolerance for a time at which pods may
-// have come and gone unseen.
-func (ix *index) findOwner(e *entry, mac uint64, from, to int64) (*segment, rule) {
-	s, rule := e.bestSegmentByMAC(mac, from, to)
+// findOwner is [entry.bestSegment], but it gives no tolerance for a time at which pods may have
+// come and gone unseen.
+func (ix *index) findOwner(e *entry, from, to int64) (*segment, rule) {
+	s, rule := e.bestSegment(from, to)
 	switch {
 	case rule == ruleNone || rule == ruleBefore || rule == ruleAfter || rule == ruleOverlap && s.inTolerance:
 		if ix.watch.Gap(from, to) {
@@ -197,19 +210,6 @@ func (ix *index) findOwner(e *entry, mac uint64, from, to int64) (*segment, rule
 		return s, ruleInterrupted
 	}
 	return s, rule
-}
-
-// bestSegmentByMAC is [entry.bestSegment] among the pods with a MAC, or among all if none of those
-// is found.
-func (e *entry) bestSegmentByMAC(mac uint64, from, to int64) (*segment, rule) {
-	for i := range e.past.macs {
-		if m := &e.past.macs[i]; m.mac == mac {
-			if s, rule := m.bestSegment(from, to); s != nil {
-				return s, rule
-			}
-		}
-	}
-	return e.bestSegment(from, to)
 }
 
 // bestSegment returns the segment of the pod whose time overlaps most with [from, to], the later
@@ -243,7 +243,7 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 	if best != nil {
 		return best, ruleOverlap
 	}
-	if e.static.Object != nil {
+	if g := e.static.find(from, to); g != nil && g.shared == notShared {
 		return nil, ruleStatic
 	}
 	nearest, rule := tolerance+1, ruleNone
@@ -251,14 +251,17 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 		return nil, ruleNone // one of the pods that were dropped may have owned it
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
-		if s := e.segment(i); !s.uncertain {
+		if s := e.segment(i); !s.uncertain && !s.inTolerance {
 			best, nearest, rule = s, s.from-to, ruleBefore
 		}
 	}
 	for i := first - 1; i >= 0 && from-e.segment(i).to < nearest; i-- {
-		if s := e.segment(i); !s.uncertain {
+		if s := e.segment(i); !s.uncertain && !s.inTolerance {
 			best, nearest, rule = s, from-s.to, ruleAfter
 		}
+	}
+	if g := e.static.near(from, to); best == nil && g != nil && g.shared == notShared {
+		return nil, ruleStaticNear
 	}
 	return best, rule
 }
@@ -292,6 +295,9 @@ func (ix *index) put(e *entry) {
 	e.after.Store(b.Load())
 	b.Store(e)
 	ix.used++
+	if isMACAddr(e.addr) {
+		ix.macs.Add(1)
+	}
 }
 
 // remove removes the entry of an address.
@@ -301,6 +307,9 @@ func (ix *index) remove(addr netip.Addr) {
 		if e.addr == addr {
 			link.Store(e.after.Load()) // a reader that is at e still finds the entries after it
 			ix.used--
+			if isMACAddr(addr) {
+				ix.macs.Add(-1)
+			}
 			return
 		}
 		link = &e.after
@@ -313,7 +322,7 @@ func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, spans: e.spans, staticOwners: e.staticOwners}
+			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, network: e.network, spans: e.spans, staticSpans: e.staticSpans}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)

@@ -36,7 +36,7 @@ func TestIndex(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
 			for !stop.Load() {
-				if end, _ := ix.lookup(stays, 1, 1, 0); end.Object == nil {
+				if end, _ := ix.lookup(stays, 1, 1, 0, 0); end.Object == nil {
 					t.Error("an address that was never removed is missing")
 					return
 				}
@@ -251,7 +251,7 @@ func BenchmarkHistory(b *testing.B) {
 	b.Run("change", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			e.store.publish(a)
+			e.store.publishEntry(e.store.entryToChange(a))
 		}
 	})
 }

@@ -35,7 +35,7 @@ func TestNetworks(t *testing.T) {
 	} {
 		got := ""
 		for _, a := range networks(c.annotations) {
-			got += fmt.Sprintf("%s/%s/%012x ", a.addr, a.name, a.mac)
+			got += fmt.Sprintf("%s/%s/%012x ", a.addr, a.network, a.mac)
 		}
 		if got != c.want {
 			t.Errorf("%v: %s, want %s", c.annotations, got, c.want)
@@ -106,7 +106,7 @@ func TestMACDecides(t *testing.T) {
 			{22, macB, "b retained"}, // within the tolerance
 			{35, 0, "c live"}, {35, macA, "c live"}, {-5, macA, "none"},
 		} {
-			end, _ := e.store.index.lookup(netip.MustParseAddr(ip), at(tt.at), at(tt.at), tt.mac)
+			end, _ := e.store.index.lookup(netip.MustParseAddr(ip), at(tt.at), at(tt.at), tt.mac, 0)
 			if got := show(end); got != tt.want {
 				t.Errorf("at %v with %x: %s, want %s", tt.at, tt.mac, got, tt.want)
 			}
@@ -117,13 +117,15 @@ func TestMACDecides(t *testing.T) {
 		out := &sink{}
 		s := e.NewStage(out)
 		s.ready = true
-		for _, macs := range [][2]uint64{{macA, macB}, {macB, macA}, {0, 0}} {
-			r := record(1, ip, ip)
-			r.Extra.HasEnd, r.Msg.TimeFlowEndNs = true, uint64(at(15))
-			r.Msg.SrcMac, r.Msg.DstMac = macs[0], macs[1]
-			s.HandleFlow(r)
+		for _, macs := range [][2]uint64{{macA, macB}, {macB, macA}, {0, 0}, {macA, 0}} {
+			for _, ends := range [][2]string{{ip, "198.51.100.1"}, {"198.51.100.1", ip}} {
+				r := record(1, ends[0], ends[1])
+				r.Extra.HasEnd, r.Msg.TimeFlowEndNs = true, uint64(at(15))
+				r.Msg.SrcMac, r.Msg.DstMac = macs[0], macs[1]
+				s.HandleFlow(r)
+			}
 		}
-		if got := fmt.Sprint(out.names); got != "[a retained, b retained b retained, a retained b ambiguous, b ambiguous]" {
+		if got := fmt.Sprint(out.names); got != "[a retained, none none, b retained b retained, none none, a retained b ambiguous, none none, b ambiguous a retained, none none, b ambiguous]" {
 			t.Error(got)
 		}
 		after(defaultRetain.Seconds())

@@ -1,13 +1,12 @@
 package enrich
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -25,6 +24,8 @@ const (
 	kindReplicaSet
 	kindJob
 	kindReplicationController
+	kindEgressIP
+	kindEndpointSlice
 	numKinds
 	noKind = numKinds
 )
@@ -38,6 +39,8 @@ var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindReplicaSet:            {"ReplicaSet", "replicaset", "apps", "replicasets"},
 	kindJob:                   {"Job", "job", "batch", "jobs"},
 	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
+	kindEgressIP:              {"EgressIP", "egressip", egressIPGroup, "egressips"},
+	kindEndpointSlice:         {"EndpointSlice", "endpointslice", discoveryv1.GroupName, "endpointslices"},
 }
 
 // String returns the name that the Kubernetes API has for the kind, such as ReplicaSet. It must not
@@ -59,25 +62,41 @@ type object struct {
 	kind                 kind
 	namespace, name, uid string
 	created              int64
+	newest               int64      // the newest time that the object holds
 	deleted              int64      // metadata.deletionTimestamp: when the grace period ends
 	owners               []ownerRef // of pods, and of the kinds that own pods
 
-	addrs      []netip.Addr   // unmapped, without zones
-	clusterIPs int            // of a Service: so many of addrs, the first, are cluster IPs
-	zone       string         // of a Node
-	podCIDRs   []netip.Prefix // of a Node
+	addrs []netip.Addr // unmapped, without zones
 
-	node string // of a Node, its name; of a Pod, the Node that it runs on
+	clusterIPs int    // of a Service: so many of addrs, the first, are cluster IPs
+	ports      []port // of a Service or EndpointSlice, in order
+	nodePorts  []port // of a Service
+	service    string // of an EndpointSlice: its Service
+	// nodes are of an EgressIP: the Node of each address.
+	nodes []string
+
+	node     string         // of a Node, its name; of a Pod, the Node that it runs on
+	hostIP   string         // of a Pod; of a Node, the first address of its status
+	zone     string         // of a Node
+	podCIDRs []netip.Prefix // of a Node
+	nodeAttrs
 
 	// What follows is of a Pod.
-	hostIP         string
-	networks       []address
-	ready          int64  // since when the condition PodReadyToStartContainers is true
-	labels         string // as in flow.Object
-	started        int64  // status.startTime
-	lastTransition int64  // the latest of any condition
-	stopped        bool   // the phase is terminal, or all containers have terminated
-	finished       int64  // finishedAt of the last container, if all have terminated
+	networks       []address // what annotations tell of addrs
+	labels         string    // as in flow.Object
+	started        int64     // status.startTime: when the kubelet of its node first saw it
+	ready          int64     // since when the condition PodReadyToStartContainers is true
+	notReady       int64     // since when it is false
+	lastTransition int64     // the latest of any condition
+	disrupted      int64     // when the condition DisruptionTarget became true: an eviction began
+	requested      int64     // when the deletion was requested
+	grace          int64     // how long its containers may take to stop, in nanoseconds
+	stopped        bool      // the phase is terminal, or all containers have ended and none will be restarted
+	restartable    bool      // they would have been restarted: only an order from outside ends the pod
+	lastExit       int64     // the latest finishedAt of its containers, also of those that have run since
+	finished       int64     // when the last container ended, if the pod has stopped and that is known
+	exitUnknown    bool      // a container has ended, and nothing says when
+	migration      *migration
 }
 
 // ownerRef is an entry of metadata.ownerReferences.
@@ -144,8 +163,12 @@ func newObject(k kind, m metav1.Object) *object {
 	created := m.GetCreationTimestamp()
 	o.created = unix(&created)
 	o.deleted = unix(m.GetDeletionTimestamp())
+	o.newest = o.created
+	for _, f := range m.GetManagedFields() {
+		o.newest = max(o.newest, unix(f.Time))
+	}
 	switch k {
-	case kindService, kindNode, noKind:
+	case kindService, kindNode, kindEgressIP, kindEndpointSlice, noKind:
 		return o
 	default:
 	}
@@ -214,129 +237,8 @@ func newPod(p *corev1.Pod, labels ...string) *object {
 		}
 		o.labels = flow.JoinLabels(values)
 	}
-	o.started = unix(s.StartTime)
-	for i := range s.Conditions {
-		c := &s.Conditions[i]
-		t := unix(&c.LastTransitionTime)
-		o.lastTransition = max(o.lastTransition, t)
-		if c.Type == corev1.PodReadyToStartContainers && c.Status == corev1.ConditionTrue {
-			o.ready = t
-		}
-	}
-	o.stopped, o.finished = terminated(s)
-	if s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed {
-		o.stopped = true
-	}
+	o.readLife(p)
 	return o
-}
-
-// terminated reports whether all containers have terminated, and returns when the last one did, 0
-// if that is unknown. Init containers that still run, which are sidecars, and ephemeral ones keep
-// the pod's sandbox, and so its address, in use.
-func terminated(s *corev1.PodStatus) (all bool, last int64) {
-	for _, extra := range [][]corev1.ContainerStatus{s.InitContainerStatuses, s.EphemeralContainerStatuses} {
-		for i := range extra {
-			if extra[i].State.Running != nil {
-				return false, 0
-			}
-			if t := extra[i].State.Terminated; t != nil {
-				last = max(last, unix(&t.FinishedAt))
-			}
-		}
-	}
-	for i := range s.ContainerStatuses {
-		t := s.ContainerStatuses[i].State.Terminated
-		if t == nil {
-			return false, 0
-		}
-		last = max(last, unix(&t.FinishedAt))
-	}
-	if len(s.ContainerStatuses) == 0 {
-		return false, 0
-	}
-	return true, last
-}
-
-// newService returns the object of a Service. It has no addresses if it is headless.
-func newService(s *corev1.Service) *object {
-	o := newObject(kindService, s)
-	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone {
-		return o
-	}
-	o.addAddr(s.Spec.ClusterIP)
-	for _, a := range s.Spec.ClusterIPs {
-		o.addAddr(a)
-	}
-	o.clusterIPs = len(o.addrs)
-	for i := range s.Status.LoadBalancer.Ingress {
-		o.addAddr(s.Status.LoadBalancer.Ingress[i].IP)
-	}
-	for _, a := range s.Spec.ExternalIPs {
-		o.addAddr(a)
-	}
-	return o
-}
-
-// nodeSubnets is an annotation of OVN-Kubernetes: the subnets of a Node for each network. The
-// second address of each subnet is the Node's management port, from which Open vSwitch exports.
-const nodeSubnets = "k8s.ovn.org/node-subnets"
-
-// newNode returns the object of a Node.
-func newNode(n *corev1.Node) *object {
-	o := newObject(kindNode, n)
-	o.node, o.zone = n.Name, n.Labels[corev1.LabelTopologyZone]
-	for i := range n.Status.Addresses {
-		o.addAddr(n.Status.Addresses[i].Address) // host names are no addresses, and left out
-	}
-	for _, p := range subnets(n.Annotations[nodeSubnets]) {
-		o.addPodCIDR(p)
-		if a := p.Addr().Next().Next(); a.IsValid() && p.Contains(a) {
-			o.addAddr(a.String())
-		}
-	}
-	for _, s := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
-		if p, err := netip.ParsePrefix(s); err == nil {
-			o.addPodCIDR(p.Masked())
-		}
-	}
-	return o
-}
-
-// addPodCIDR adds a range of pods' addresses. One that holds every address would be a mistake, and
-// is left out.
-func (o *object) addPodCIDR(p netip.Prefix) {
-	if p.Bits() > 0 && !slices.Contains(o.podCIDRs, p) {
-		o.podCIDRs = append(o.podCIDRs, p)
-	}
-}
-
-// subnets returns the subnets of the annotation nodeSubnets, sorted. Its values are one subnet or a
-// list of them for each network. What cannot be read is left out.
-func subnets(annotation string) []netip.Prefix {
-	if annotation == "" {
-		return nil
-	}
-	var networks map[string]any
-	if json.Unmarshal([]byte(annotation), &networks) != nil {
-		return nil
-	}
-	var list []netip.Prefix
-	for _, v := range networks {
-		ofNetwork, ok := v.([]any)
-		if !ok {
-			ofNetwork = []any{v}
-		}
-		for _, v := range ofNetwork {
-			s, _ := v.(string)
-			if p, err := netip.ParsePrefix(s); err == nil {
-				list = append(list, p.Masked())
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	return list
 }
 
 // toObject returns the object of a whole one as it was decoded: a typed one, or the metadata of
@@ -351,6 +253,10 @@ func toObject(k kind, o any, labels ...string) (*object, error) {
 		return newService(o), nil
 	case *corev1.Node:
 		return newNode(o), nil
+	case *egressIP:
+		return newEgressIP(o), nil
+	case *discoveryv1.EndpointSlice:
+		return newEndpointSlice(o), nil
 	case *metav1.PartialObjectMetadata:
 		return newObject(k, o), nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -86,7 +87,9 @@ func (s *Snapshot) apply(st *store) {
 		return
 	}
 	// Owners and Nodes come first, so that each Pod is rendered once.
-	for _, k := range []kind{kindReplicaSet, kindJob, kindReplicationController, kindNode, kindService, kindPod} {
+	for _, k := range []kind{
+		kindReplicaSet, kindJob, kindReplicationController, kindNode, kindEgressIP, kindEndpointSlice, kindService, kindPod,
+	} {
 		st.replace(k, s.read.items[k])
 	}
 	total := 0
@@ -336,6 +339,10 @@ func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 		v = new(corev1.Service)
 	case kindNode:
 		v = new(corev1.Node)
+	case kindEgressIP:
+		v = new(egressIP)
+	case kindEndpointSlice:
+		v = new(discoveryv1.EndpointSlice)
 	case noKind:
 		o.skipped[h.Kind]++
 		return nil

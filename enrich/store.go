@@ -25,8 +25,10 @@ type store struct {
 	retain    int64 // how long ended spans are kept, in nanoseconds
 	keepEnded bool  // pods that ended are of interest, however long ago that was
 	fixed     bool  // the source is a snapshot
-	log       logrus.FieldLogger
-	metrics   *metrics
+	// joinSubnets are those in which OVN-Kubernetes' gateway routers have their addresses.
+	joinSubnets []netip.Prefix
+	log         logrus.FieldLogger
+	metrics     *metrics
 
 	// These are called with the lock held: they must not block or call back.
 	startKind   func(kind) // begins to feed a kind
@@ -37,7 +39,10 @@ type store struct {
 	feeds            [numKinds]feed
 	synced           bool // onSync was called
 	pods             map[string]*pod
-	staticOwners     [numKinds]map[string]*staticOwner  // services and nodes
+	staticOwners     [numKinds]map[string]*staticOwner // by key; of the kinds that isStatic names
+	sharedAddrs      map[sharedNodeAddr]*sharedUse     // addresses that each node has for itself
+	endedStatics     queue[*staticSpan]
+	networks         networkSet
 	zones            map[string]string                  // by node
 	nodesWithNewZone map[string]bool                    // nodes whose pods show an old zone
 	podCIDRsChanged  bool                               // the index has old ones
@@ -57,7 +62,8 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		retain: int64(retain), keepEnded: keepEnded, fixed: fixed, log: log, metrics: m,
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
 		pods: map[string]*pod{}, zones: map[string]string{}, nodesWithNewZone: map[string]bool{},
-		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{},
+		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{}, networks: newNetworkSet(),
+		sharedAddrs: map[sharedNodeAddr]*sharedUse{},
 	}
 	for k := range numKinds {
 		st.feeds[k].watch = newWatchState(fixed)
@@ -110,6 +116,7 @@ func (st *store) replace(k kind, list []*object) {
 	st.removeUnlisted(k, now)
 	st.refreshZones()
 	st.refreshPodCIDRs()
+	st.refreshNetworks()
 	if f.watch.relisted() {
 		st.metrics.relists[k].Inc()
 	}
@@ -125,20 +132,20 @@ func (st *store) replace(k kind, list []*object) {
 // removeUnlisted removes the objects of a kind that the list being applied does not have.
 func (st *store) removeUnlisted(k kind, now int64) {
 	w := st.feeds[k].watch
-	switch k {
-	case kindPod:
+	switch {
+	case k == kindPod:
 		if w.relisted() {
 			st.noteMissedEnds(w.watermark())
 		}
 		for _, p := range st.pods {
 			if p.mark != st.listMark {
-				st.removePod(p, now, w.watermark())
+				st.removePod(p, now, w.watermark(), 0)
 			}
 		}
-	case kindService, kindNode:
+	case k.isStatic():
 		for key, s := range st.staticOwners[k] {
 			if s.mark != st.listMark {
-				st.removeStaticOwner(k, key)
+				st.removeStaticOwner(k, key, now)
 			}
 		}
 	default:
@@ -158,8 +165,9 @@ func (st *store) update(o *object) {
 	st.apply(o, now)
 	st.refreshZones()
 	st.refreshPodCIDRs()
+	st.refreshNetworks()
 	f := &st.feeds[o.kind]
-	f.watch.onEvent(max(o.created, o.ready, o.finished), now)
+	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
 }
 
@@ -169,29 +177,30 @@ func (st *store) remove(o *object) {
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
 	key := o.key()
-	switch o.kind {
-	case kindPod:
+	switch {
+	case o.kind == kindPod:
 		if p := st.pods[key]; p != nil {
 			st.applyPod(o, now) // the last status may show when its containers ended
-			st.removePod(p, now, never)
+			st.removePod(p, now, goneAfter(o, now), o.grace)
 		}
-	case kindService, kindNode:
-		st.removeStaticOwner(o.kind, key)
+	case o.kind.isStatic():
+		st.removeStaticOwner(o.kind, key, now)
 	default:
 		st.removeOwner(o.kind, key, now)
 	}
 	st.refreshPodCIDRs()
+	st.refreshNetworks()
 	f := &st.feeds[o.kind]
-	f.watch.onEvent(0, now)
+	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
 }
 
 func (st *store) apply(o *object, now int64) {
-	switch o.kind {
-	case kindPod:
+	switch {
+	case o.kind == kindPod:
 		st.applyPod(o, now)
-	case kindService, kindNode:
-		st.applyStaticOwner(o)
+	case o.kind.isStatic():
+		st.applyStaticOwner(o, now)
 	default:
 		st.applyOwner(o)
 	}
@@ -220,6 +229,20 @@ func (st *store) onDisconnected(k kind, expired bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.feeds[k].watch.onDisconnected(expired)
+}
+
+// onTimedOut notes that a watch has ended in time, and is about to be renewed.
+func (st *store) onTimedOut(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onTimedOut()
+}
+
+// onRenewalLate notes that a watch that has ended should have been renewed by now.
+func (st *store) onRenewalLate(k kind) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.feeds[k].watch.onRenewalLate()
 }
 
 // onBookmark notes that a kind is up to date, without a change.
@@ -315,31 +338,45 @@ func (st *store) entryToChange(a netip.Addr) *entry {
 	return &st.spareEntry
 }
 
-func (st *store) publish(a netip.Addr) { st.publishEntry(st.entryToChange(a)) }
+// timelineToChange is entryToChange for the entry that has the spans of an address in a network.
+func (st *store) timelineToChange(a netip.Addr, n *network) *entry {
+	e := st.entryToChange(a)
+	if n == &clusterNetwork && e.past.networks == nil {
+		return e
+	}
+	if e = (&side{entry: e}).in(n); e != nil && e.network != nil {
+		return e
+	}
+	st.spareEntry = entry{addr: a, past: &noPast, network: n}
+	return &st.spareEntry
+}
+
+// publish brings the index up to date after a span has changed.
+func (st *store) publish(s *span) {
+	if s.attached != nil {
+		s.attached.show(s.pod.obj)
+	}
+	st.publishEntry(st.timelineToChange(s.addr, s.network()))
+}
 
 // publishEntry replaces an entry of the index by one made of e's spans and static owners.
 func (st *store) publishEntry(e *entry) { st.publishForgetting(e, e.past.forgottenUntil) }
 
 // publishForgetting is publishEntry for an address whose pods up to a time are not known any more.
 func (st *store) publishForgetting(e *entry, until int64) {
-	if e.spans == nil && e.staticOwners == nil {
+	switch {
+	case e.network != nil:
+		st.publishInNetwork(e, until)
+	case e.past.networks != nil: // a static owner has changed
+		n := &entry{addr: e.addr, staticSpans: e.staticSpans, static: buildStatics(e.staticSpans)}
+		st.publishNetworks(n, e.past.networks)
+	case e.spans == nil && e.staticSpans == nil:
 		st.index.remove(e.addr)
-		return
+	default:
+		n := newEntry(e.addr, st.builder.buildTimeline(e.spans), until)
+		n.static, n.spans, n.staticSpans = buildStatics(e.staticSpans), e.spans, e.staticSpans
+		st.index.put(n)
 	}
-	n := newEntry(e.addr, st.builder.buildTimeline(e.spans, 0), until)
-	if severalNetworks(e.spans) {
-		older := n.past.older // all segments, so that look-ups miss the fast path and read macs
-		if n.last.end.Object != nil {
-			older = append(older, n.last)
-		}
-		n.past = &past{
-			older: older, forgottenUntil: until,
-			macs: st.builder.buildMACEntries(e.addr, e.spans, until),
-		}
-		n.last = segment{}
-	}
-	n.static, n.spans, n.staticOwners = chooseStaticOwner(e.addr, e.staticOwners), e.spans, e.staticOwners
-	st.index.put(n)
 }
 
 // intern returns a string that all equal ones share.

@@ -46,6 +46,7 @@ func TestWatchedPods(t *testing.T) {
 			p.extra = fmt.Sprintf(`containerStatuses: [{state: {terminated: {finishedAt: %q}}}]`, rfc(seconds))
 		}
 	}
+	never := func(p podSpec) podSpec { p.node = "n1, restartPolicy: Never"; return p }
 	type step struct {
 		pod    podSpec
 		delete bool
@@ -77,9 +78,9 @@ func TestWatchedPods(t *testing.T) {
 			map[float64]string{2: "a retained", 4.9: "a retained", 5.1: "none", 6: "none"}},
 		{"succeeded, with the time of it", []step{{pod: a}, wait, wait, wait, wait, {pod: with(with(a, func(p *podSpec) { p.phase = "Succeeded" }), terminated(2))}},
 			map[float64]string{1.5: "a retained", 4: "a retained", 4.1: "none", 6: "none"}},
-		{"all containers terminated", []step{{pod: a}, wait, wait, wait, wait, wait, {pod: with(a, terminated(3))}},
+		{"all containers terminated for good", []step{{pod: a}, wait, wait, wait, wait, wait, {pod: with(never(a), terminated(3))}},
 			map[float64]string{1.5: "a retained", 5: "a retained", 5.1: "none", 100: "none"}},
-		{"and restarted", []step{{pod: a}, wait, wait, wait, wait, wait, {pod: with(a, terminated(3))}, {pod: a}},
+		{"and restarted", []step{{pod: a}, wait, wait, wait, wait, wait, {pod: with(never(a), terminated(3))}, {pod: a}},
 			map[float64]string{1.5: "a live", 5.1: "a live", 100: "a live"}},
 		{"restarted, terminated again, deleted", []step{{pod: a}, {pod: with(a, terminated(2))}, {pod: a}, wait, wait, wait, {pod: with(a, terminated(7)), delete: true}},
 			map[float64]string{1.5: "a retained", 5: "a retained", 9: "a retained", 9.1: "none"}},
@@ -89,7 +90,7 @@ func TestWatchedPods(t *testing.T) {
 			map[float64]string{1.5: "a live", 3.5: "a live", 100: "a live"}},
 		{"address lost and found", []step{{pod: a}, {pod: with(a, func(p *podSpec) { p.ips = "" })}, wait, wait, wait, wait, wait, {pod: a}},
 			map[float64]string{1.5: "a retained", 4.1: "none", 5.9: "none", 6.1: "a live", 8: "a live"}},
-		{"over before it was seen", []step{wait, wait, wait, wait, {pod: with(with(a, func(p *podSpec) { p.phase = "Failed" }), terminated(3))}},
+		{"over before it was seen", []step{wait, wait, wait, wait, {pod: with(with(a, func(p *podSpec) { p.phase, p.created = "Failed", rfc(-1) }), terminated(3))}},
 			map[float64]string{-4.5: "none", 0.5: "a retained", 3: "a retained", 5.1: "none"}},
 		{"host network", []step{{pod: with(a, func(p *podSpec) { p.node = "n1, hostNetwork: true" })}},
 			map[float64]string{1: "none", 100: "none"}},
@@ -228,7 +229,7 @@ func TestNothingLeft(t *testing.T) {
 		if o == nil || o.Workload != "d" || o.Zone != "z" {
 			t.Fatalf("%+v", o)
 		}
-		if got := e.show("192.0.2.1", 2, 2); got != "s service" {
+		if got := e.show("192.0.2.1", 2, 2); got != "n1 node" {
 			t.Error(got)
 		}
 		st.replace(kindService, nil)
@@ -431,7 +432,8 @@ func TestModel(t *testing.T) {
 						a := pool[r.IntN(len(pool))]
 						when := now - r.Int64N(int64(5*time.Minute))
 						if got, want := show(e.Lookup(a, when, when)), m.show(a, when); got != want {
-							t.Fatalf("step %d, %s, %v ago: %s, want %s", i, a, time.Duration(now-when), got, want)
+							since := time.Duration(when - epoch.UnixNano())
+							t.Fatalf("step %d, %s, at %v: %s, want %s%s", i, a, since, got, want, e.describe(a, since))
 						}
 					}
 				}
@@ -515,7 +517,7 @@ func TestSharedFallback(t *testing.T) {
 		return &object{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
 	}
 	service := func(name string) *object {
-		return &object{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
+		return &object{kind: kindService, namespace: "ns", name: name, uid: name, clusterIPs: 1, addrs: []netip.Addr{addr(a)}}
 	}
 	for _, c := range []struct {
 		items []*object
@@ -534,14 +536,16 @@ func TestSharedFallback(t *testing.T) {
 		for _, it := range c.items {
 			e.store.update(it)
 		}
-		end := e.Lookup(addr(a), 0, 0)
+		now := time.Now().UnixNano()
+		end := e.Lookup(addr(a), now, now)
 		if end.Object == nil || end.Object.Name != c.name || end.Status != c.want || end.Object.Warn != c.warn {
 			t.Errorf("%s: %+v, want %s, %q", show(end), end.Object, c.name, c.warn)
 		}
 		for _, it := range c.items[1:] {
 			e.store.remove(it)
 		}
-		if end := e.Lookup(addr(a), 0, 0); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
+		now = time.Now().UnixNano()
+		if end := e.Lookup(addr(a), now, now); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
 			t.Errorf("one is left: %+v", end.Object)
 		}
 	}

@@ -10,25 +10,26 @@ import (
 
 // span is the time over which a pod owns an address, in Unix nanoseconds.
 type span struct {
-	pod     *pod
-	addr    netip.Addr
-	network *network // nil: the cluster's own, and no MAC is known
+	pod      *pod
+	addr     netip.Addr
+	attached *attachment // nil in the cluster's own network
 
-	from       int64
-	to         int64 // exclusive; never while the pod owns the address
-	yieldsFrom int64 // from this time on the pod only claims what no other pod does
+	from      int64 // the pod owns the address from then on, where nobody else claims it
+	announced int64 // when the watch showed the address, or from
+	to        int64 // exclusive; never while the pod owns the address
 
-	// The watch shows an address late. The pod may have had it from possibleFrom on, and it had it
-	// for certain from certainFrom on. Neither is after from, with one exception: if from is a time
-	// in whole seconds, certainFrom is the end of that second.
-	possibleFrom, certainFrom int64
+	// The pod may have had the address from possibleFrom on. It had it for certain from certainFrom
+	// to yieldsFrom: outside of that it only claims what no other pod does.
+	possibleFrom, certainFrom, yieldsFrom int64
+	grace                                 int64 // how long after to its containers may have run, in nanoseconds
 
 	next    *span // of the same address
 	sibling *span // of the same pod
 
 	uncertain *uncertainty // nil for most
 
-	soft      bool // the start may have been later than from
+	soft      bool // from is only the earliest time: see resolveSoft
+	exact     bool // to is the second in which the pod ended: it may have had the address until its end
 	final     bool // the end will not change any more
 	inHistory bool // it is in store.endedSpans
 	dropped   bool // it is no longer in the index
@@ -42,36 +43,44 @@ func (s *span) status() flow.Status {
 	return flow.StatusRetained
 }
 
-// networkName returns the name of the network that the address is in, empty for the cluster's own.
-func (s *span) networkName() string {
-	if s.network == nil {
-		return ""
+// owner returns what records show of the pod in the span's network.
+func (s *span) owner() *flow.Object {
+	if s.attached != nil {
+		return s.attached.object
 	}
-	return s.network.name
+	return s.pod.obj
 }
 
-// resolvedStart moves the start of a soft span to the latest end of the owners that are known to
-// have ended before it: two pods do not have one address at a time, and a soft start may be too
-// early.
-func (s *span) resolvedStart(first *span) int64 {
-	from := s.from
+// network returns the network that the address is in.
+func (s *span) network() *network {
+	if s.attached != nil {
+		return s.attached.network
+	}
+	return &clusterNetwork
+}
+
+// resolveSoft moves the start of a soft claim to the latest end of the pods that are known to have
+// ended before it: two pods do not have one address at a time, and a soft start may be too early.
+func (c *claim) resolveSoft(first *span) {
+	c.certainFrom = c.from
 	for o := first; o != nil; o = o.next {
-		known := o.to != never && o.yieldsFrom >= o.to
-		if o != s && o.networkName() == s.networkName() && known && o.to <= s.to && (o.to < s.to || o.from < s.from) {
-			from = max(from, o.to)
+		before := o.to != never && o.to <= c.to && (o.to < c.to || o.from < c.span.from)
+		if o == c.span || !before {
+			continue
 		}
+		c.from = max(c.from, o.to)
+		c.possibleFrom = max(c.possibleFrom, min(o.to, o.yieldsFrom))
+		c.certainFrom = max(c.certainFrom, o.lastSecond())
 	}
-	return from
+	c.possibleFrom = min(c.possibleFrom, c.from)
 }
 
-// severalNetworks reports whether the spans of an address are in more than one network.
-func severalNetworks(first *span) bool {
-	for s := first; s != nil; s = s.next {
-		if s.networkName() != first.networkName() {
-			return true
-		}
+// lastSecond returns the end of the second in which the pod ended, or its end if that is not exact.
+func (s *span) lastSecond() int64 {
+	if s.exact {
+		return s.to + second
 	}
-	return false
+	return s.to
 }
 
 // timelineBuilder turns the spans of an address into segments. It keeps its scratch space, and is
@@ -85,23 +94,29 @@ type timelineBuilder struct {
 	segments      []segment
 }
 
-// claim is a span whose soft start has been resolved.
+// claim is a span beside the others of its address.
 type claim struct {
 	*span
-	from          int64
+	from, to      int64
 	yieldsFrom    int64
 	possibleFrom  int64 // the pod may have owned the address from then on
 	certainFrom   int64 // it owned the address for certain from then on
 	possibleUntil int64 // it may have owned the address until then
 	supersededAt  int64 // another pod has had the address since the pod may have lost it; or never
-	unshared      bool  // no other pod is known to have had the address
+	doubtFrom     int64 // the pod is not known to have ended, and another had the address soon after
+	doubtTo       int64
+	soft          bool
+	unshared      bool // no other pod is known to have had the address
+	handedOver    bool // a virtual machine migrated away from the pod
 }
 
 // begins is the earliest time at which the claim counts.
-func (c *claim) begins() int64 { return min(c.possibleFrom, c.certainFrom-2*tolerance) }
+func (c *claim) begins() int64 { return min(c.possibleFrom, c.from, c.certainFrom) }
 
 // certainAt reports whether the pod owned the address for certain.
-func (c *claim) certainAt(at int64) bool { return c.certainFrom <= at && at < c.yieldsFrom }
+func (c *claim) certainAt(at int64) bool {
+	return c.certainFrom <= at && at < c.yieldsFrom && (at < c.doubtFrom || at >= c.doubtTo)
+}
 
 // possibleAt reports whether the pod may have owned the address.
 func (c *claim) possibleAt(at int64) bool {
@@ -110,6 +125,14 @@ func (c *claim) possibleAt(at int64) bool {
 
 // within reports whether the time is one of the pod's span.
 func (c *claim) within(at int64) bool { return c.from <= at && at < c.to }
+
+// status is how records show the claim's pod.
+func (c *claim) status() flow.Status {
+	if c.handedOver {
+		return flow.StatusRetained
+	}
+	return c.span.status()
+}
 
 // uncertainAt reports whether another pod may have had the address in the pod's time, and have come
 // and gone while no watch was connected. That is only expected of addresses that pass on.
@@ -123,30 +146,34 @@ func (c *claim) beats(o *claim, at int64) bool {
 	if c.soft != o.soft {
 		return o.soft
 	}
+	if a, b := c.within(at), o.within(at); a != b {
+		return a
+	}
 	if a, b := c.to == never, o.to == never; a != b {
 		return a
 	}
-	if c.from != o.from {
-		return c.from > o.from
+	if c.announced != o.announced {
+		return c.announced > o.announced
 	}
-	return compareObjects(c.pod.obj, o.pod.obj) < 0
+	return compareObjects(c.owner(), o.owner()) < 0
 }
 
 // buildTimeline returns who owned the address of the spans, and when: segments in order of time,
-// apart from each other. With a MAC other than 0, only the spans that have it count. The result is
-// valid until the next call.
-func (t *timelineBuilder) buildTimeline(first *span, mac uint64) []segment {
+// apart from each other. All spans are in one network. The result is valid until the next call.
+func (t *timelineBuilder) buildTimeline(first *span) []segment {
 	t.segments = t.segments[:0]
 	if first == nil {
 		return nil
 	}
 	if first.next == nil {
-		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.pod.obj, Status: first.status()}})
+		t.segments = append(t.segments, segment{from: first.from, to: first.to, end: flow.End{Object: first.owner(), Status: first.status()}})
 		t.markProvisional(first)
 		return t.segments
 	}
-	t.addClaims(first, mac)
+	t.addClaims(first)
+	t.handOverMachines()
 	t.findSuperseded()
+	t.addBoundaries()
 	slices.SortFunc(t.claims, func(a, b claim) int { return cmp.Compare(a.begins(), b.begins()) })
 	slices.Sort(t.boundaries)
 	t.boundaries = slices.Compact(t.boundaries)
@@ -180,42 +207,34 @@ func (s *segment) continues(from int64, next *segment) bool {
 		a.Status == b.Status && (a.Object == b.Object || *a.Object == *b.Object)
 }
 
-// buildMACEntries returns an entry for each MAC of the spans.
-func (t *timelineBuilder) buildMACEntries(addr netip.Addr, first *span, forgotten int64) []macEntry {
-	var list []macEntry
-	for s := first; s != nil; s = s.next {
-		if s.network == nil || s.network.mac == 0 || slices.ContainsFunc(list, func(m macEntry) bool { return m.mac == s.network.mac }) {
-			continue
-		}
-		list = append(list, macEntry{s.network.mac, newEntry(addr, t.buildTimeline(first, s.network.mac), forgotten)})
-	}
-	return list
-}
-
-// addClaims makes claims of the spans, and notes the times at which their owner may change.
-func (t *timelineBuilder) addClaims(first *span, mac uint64) {
+// addClaims makes claims of the spans.
+func (t *timelineBuilder) addClaims(first *span) {
 	t.claims, t.boundaries = t.claims[:0], t.boundaries[:0]
 	for s := first; s != nil; s = s.next {
-		if mac != 0 && (s.network == nil || s.network.mac != mac) {
-			continue
-		}
 		c := claim{
-			span: s, from: s.from, yieldsFrom: min(s.yieldsFrom, s.to),
-			possibleFrom: s.possibleFrom, certainFrom: s.certainFrom, possibleUntil: never,
+			span: s, from: s.from, to: s.to, yieldsFrom: min(s.yieldsFrom, s.to), possibleFrom: s.possibleFrom,
+			certainFrom: s.certainFrom, possibleUntil: never, doubtFrom: never, doubtTo: never, soft: s.soft,
 		}
 		if s.soft {
-			c.from = s.resolvedStart(first)
-			c.possibleFrom, c.certainFrom = c.from, c.from
+			c.resolveSoft(first)
 		}
 		if s.to != never {
-			c.possibleUntil = s.to + tolerance
-		}
-		if s.uncertain != nil {
-			t.boundaries = append(t.boundaries, s.uncertain.before, s.uncertain.from)
+			c.possibleUntil = s.to + max(tolerance, s.grace)
 		}
 		t.claims = append(t.claims, c)
-		t.boundaries = append(t.boundaries, c.possibleFrom, max(c.possibleFrom, c.from-tolerance), c.certainFrom,
-			c.certainFrom-2*tolerance, c.from, max(c.certainFrom, c.yieldsFrom), s.to, c.possibleUntil)
+	}
+}
+
+// addBoundaries notes the times at which the owner may change.
+func (t *timelineBuilder) addBoundaries() {
+	t.boundaries = t.boundaries[:0]
+	for i := range t.claims {
+		c := &t.claims[i]
+		if c.uncertain != nil {
+			t.boundaries = append(t.boundaries, c.uncertain.before, c.uncertain.from)
+		}
+		t.boundaries = append(t.boundaries, c.possibleFrom, c.from, c.certainFrom, max(c.certainFrom, c.yieldsFrom),
+			c.to, c.lastSecond(), c.possibleUntil, c.doubtFrom, max(c.possibleFrom, c.from-tolerance))
 	}
 }
 
@@ -228,16 +247,34 @@ func (t *timelineBuilder) findSuperseded() {
 	slices.SortFunc(t.byCertainFrom, func(a, b *claim) int { return cmp.Compare(a.certainFrom, b.certainFrom) })
 	for i := range t.claims {
 		c := &t.claims[i]
-		rival := func(o *claim) bool { return o != c && o.networkName() == c.networkName() }
+		rival := func(o *claim) bool { return o.pod != c.pod }
 		c.supersededAt, c.unshared = never, !slices.ContainsFunc(t.byCertainFrom, rival)
-		n, _ := slices.BinarySearchFunc(t.byCertainFrom, c.yieldsFrom, func(o *claim, at int64) int { return cmp.Compare(o.certainFrom, at) })
-		for _, o := range t.byCertainFrom[n:] {
-			if rival(o) {
-				c.supersededAt = o.certainFrom
-				break
+		if c.unshared {
+			continue
+		}
+		if o := t.nextCertain(c.yieldsFrom, rival); o != nil {
+			c.supersededAt = o.certainFrom
+			if c.grace > tolerance { // o's network is set up soon after its kubelet has seen it
+				c.possibleUntil = min(c.possibleUntil, max(c.to+tolerance, o.from+readyLag))
+			}
+		}
+		if c.to == never && !c.handedOver {
+			if o := t.nextCertain(c.certainFrom+1, rival); o != nil && !o.soft && !c.sameMachine(o) {
+				c.doubtFrom, c.doubtTo = max(c.certainFrom, o.possibleFrom), o.certainFrom
 			}
 		}
 	}
+}
+
+// nextCertain returns the first claim that counts and is certain from a time on, nil if none is.
+func (t *timelineBuilder) nextCertain(from int64, counts func(*claim) bool) *claim {
+	n, _ := slices.BinarySearchFunc(t.byCertainFrom, from, func(o *claim, at int64) int { return cmp.Compare(o.certainFrom, at) })
+	for _, o := range t.byCertainFrom[n:] {
+		if counts(o) {
+			return o
+		}
+	}
+	return nil
 }
 
 // markProvisional marks the segments that a later event may correct, because the address may have
@@ -269,36 +306,55 @@ func (t *timelineBuilder) markProvisional(first *span) {
 // owned it for certain, or else one that may have. The owner's warning names the others, and adds a
 // note if another pod may have come and gone unseen. The segment is empty if there is no owner.
 func (t *timelineBuilder) ownerAt(at int64) (s segment) {
-	best := t.choose(at, (*claim).within)
-	if !t.rivalNetworks() {
-		if best = t.choose(at, (*claim).certainAt); best == nil && t.handover(at) {
-			best, s.uncertain = t.choose(at, (*claim).possibleAt), true
-			if len(t.rivals) == 1 && at < best.from-tolerance {
-				return segment{}
-			}
-			s.inTolerance = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
-		} else {
-			if best == nil {
-				best = t.choose(at, func(c *claim, at int64) bool { return c.within(at) && at < c.supersededAt })
-			}
-			t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c.to != never })
+	best := t.choose(at, (*claim).certainAt)
+	if best != nil {
+		t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c != best && !c.contradicts(best) })
+	} else if best = t.choose(at, (*claim).possibleAt); best != nil {
+		ended := !slices.ContainsFunc(t.rivals, func(c *claim) bool { return at < c.to })
+		if len(t.rivals) == 1 && !best.within(at) && !t.mayBeNamed(best, at) || len(t.rivals) > 1 && ended {
+			return segment{}
 		}
+		t.rivals = slices.DeleteFunc(t.rivals, func(c *claim) bool { return c != best && c.pod == best.pod })
+		s.uncertain = len(t.rivals) > 1
+		s.inTolerance = !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.within(at) })
 	}
 	if best == nil {
 		return segment{}
 	}
-	s.end = flow.End{Object: best.pod.obj, Status: best.status()}
+	s.end = flow.End{Object: best.owner(), Status: best.status()}
 	if best.uncertainAt(at) || slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.uncertainAt(at) }) {
 		s.uncertain, s.end = true, asUncertain(s.end.Object)
 	}
 	if len(t.rivals) > 1 {
 		objects := make([]*flow.Object, len(t.rivals))
 		for i, c := range t.rivals {
-			objects[i] = c.pod.obj
+			objects[i] = c.owner()
 		}
 		s.end = flow.End{Object: ambiguous(s.end.Object, "Several pods found for same IP: ", objects), Status: flow.StatusAmbiguous}
 	}
 	return s
+}
+
+// contradicts reports whether c and best cannot both have owned the address, though both did for
+// certain: both still exist, or clocks differ. A soft start gives way, and so does an end that is
+// only known by the event that showed it.
+func (c *claim) contradicts(best *claim) bool {
+	return c.pod != best.pod && (c.to == never && best.to == never || !c.soft && (c.exact || best.exact))
+}
+
+// mayBeNamed reports whether the only pod that may have owned the address at a time out of its span
+// is named: it soon had the address, or had just ended, in that second or before the next pod was
+// there. What is left is for the tolerance of look-ups.
+func (t *timelineBuilder) mayBeNamed(c *claim, at int64) bool {
+	switch {
+	case at < c.from:
+		return at >= c.from-tolerance
+	case at >= c.to+tolerance:
+		return false
+	}
+	return at < c.lastSecond() || slices.ContainsFunc(t.byCertainFrom, func(o *claim) bool {
+		return o.pod != c.pod && o.possibleFrom > at && o.possibleFrom < o.announced && o.possibleFrom-at <= 2*tolerance
+	})
 }
 
 // choose returns the best claim for which test is true at a time, or nil. rivals then has all
@@ -315,18 +371,4 @@ func (t *timelineBuilder) choose(at int64, test func(*claim, int64) bool) (best 
 		}
 	}
 	return best
-}
-
-// rivalNetworks reports whether the rivals have the address in several networks. None of these is
-// better than another.
-func (t *timelineBuilder) rivalNetworks() bool {
-	return slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.networkName() != t.rivals[0].networkName() })
-}
-
-// handover reports whether the address is between two owners: a next one is known to have had it
-// soon after, and may have had it before.
-func (t *timelineBuilder) handover(at int64) bool {
-	return slices.ContainsFunc(t.active, func(c *claim) bool {
-		return c.possibleFrom < c.certainFrom && at < c.certainFrom && c.certainFrom-at <= 2*tolerance
-	})
 }

@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -13,8 +14,15 @@ import (
 // interruptedWarning begins the warning of an owner that another pod may have followed unseen.
 const interruptedWarning = "Watch was interrupted, perhaps another pod than: "
 
-// severalOwners returns the warning of a pod that has several owners and no controller.
-func severalOwners(o *object) string {
+// otherNetworkWarning begins the warning of a pod whose address is in another network than that of
+// the record's other end, where nothing tells which of the two the record is of.
+const otherNetworkWarning = "Networks of both ends differ, perhaps not: "
+
+// maxNamed bounds the names in a warning. The others are counted.
+const maxNamed = 3
+
+// warnSeveralOwners returns the warning of a pod that has several owners and no controller.
+func warnSeveralOwners(o *object) string {
 	var b strings.Builder
 	b.WriteString("Several owners found for pod ")
 	b.WriteString(o.name)
@@ -37,7 +45,7 @@ func asUncertain(o *flow.Object) flow.End {
 	return flow.End{Object: warn(o, interruptedWarning, []*flow.Object{o}), Status: flow.StatusAmbiguous}
 }
 
-// ambiguous returns a copy of best with a warning that names all rivals. It sorts them.
+// ambiguous returns a copy of best with a warning that names the rivals. It sorts them.
 func ambiguous(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Object {
 	slices.SortFunc(rivals, compareObjects)
 	return warn(best, sentence, rivals)
@@ -48,6 +56,10 @@ func warn(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Objec
 	var b strings.Builder
 	b.WriteString(sentence)
 	for i, o := range rivals {
+		if i == maxNamed {
+			fmt.Fprintf(&b, " and %d more", len(rivals)-maxNamed)
+			break
+		}
 		if i > 0 {
 			b.WriteByte(',')
 		}

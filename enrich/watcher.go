@@ -46,6 +46,8 @@ const (
 	// and the last session was longer than shortSession.
 	relistDelay  = 50 * time.Millisecond
 	shortSession = 5 * time.Second
+	// shortestWatch is the least time for which client-go asks: it asks for up to twice as much.
+	shortestWatch = 5 * time.Minute
 )
 
 // watcher keeps one kind up to date by a reflector of client-go, which streams or pages lists and
@@ -245,7 +247,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		} else {
 			w.st.onConnected(w.kind)
 		}
-		return w.monitor(i), nil
+		return w.monitor(ctx, i, time.Duration(*opts.TimeoutSeconds)*time.Second), nil
 	}
 	if ctx.Err() != nil {
 		return nil, err
@@ -278,8 +280,9 @@ func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.In
 
 // monitor hands on the events of a watch, and reports how far it can be trusted: that it has ended,
 // and that it has caught up because nothing comes any more. The end is reported before the
-// reflector sees it, so before it can connect again.
-func (w *watcher) monitor(from watch.Interface) watch.Interface {
+// reflector sees it, so before it can connect again. The server ends a watch after the timeout, and
+// the reflector renews it at once.
+func (w *watcher) monitor(ctx context.Context, from watch.Interface, timeout time.Duration) watch.Interface {
 	events := make(chan watch.Event)
 	to := watch.NewProxyWatcher(events)
 	w.streams.Go(func() {
@@ -293,12 +296,17 @@ func (w *watcher) monitor(from watch.Interface) watch.Interface {
 			}
 		}
 		defer end(false)
+		opened := time.Now()
 		idle, begin, caughtUp := time.NewTimer(idleAfter), time.Now(), false
 		defer idle.Stop()
 		for {
 			select {
 			case ev, ok := <-from.ResultChan():
 				if !ok {
+					if time.Since(opened) >= min(timeout, shortestWatch)-idleAfter {
+						ended = true
+						w.renew(ctx)
+					}
 					return
 				}
 				if ev.Type == watch.Error {
@@ -326,6 +334,18 @@ func (w *watcher) monitor(from watch.Interface) watch.Interface {
 		}
 	})
 	return to
+}
+
+// renew notes that a watch has ended in time.
+func (w *watcher) renew(ctx context.Context) {
+	w.st.onTimedOut(w.kind)
+	w.streams.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(idleAfter):
+			w.st.onRenewalLate(w.kind)
+		}
+	})
 }
 
 // Transformer implements [cache.TransformingStore].

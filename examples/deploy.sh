@@ -9,6 +9,9 @@
 #   cno       OpenShift, whose Cluster Network Operator sets up the exporters
 #   undeploy  stop the exporters, then delete the collector
 #
+# Targets of others stay. What else ovnk changes is noted in an annotation of
+# OVN-Kubernetes' DaemonSet, and undeploy sets it back.
+#
 # From the environment:
 #
 #   EXPORT              ipfix (default), or netflow for NetFlow v5
@@ -46,9 +49,50 @@ run() {
 	"$@"
 }
 
+ovnk_settings="OVN_IPFIX_SAMPLING OVN_IPFIX_CACHE_MAX_FLOWS OVN_IPFIX_CACHE_ACTIVE_TIMEOUT"
+noted=kube-enricher-before # the annotation: variables with the values that they had
+networks="networks.operator.openshift.io cluster"
+
+# of_ovnk prints a field of OVN-Kubernetes' DaemonSet, and current a variable of it.
+of_ovnk() { run $KUBECTL get "$ovnk_daemonset" -n "$ovnk_namespace" -o "jsonpath={$1}"; }
+current() { of_ovnk ".spec.template.spec.containers[*].env[?(@.name==\"$1\")].value" | cut -d ' ' -f 1; }
+
+# of_openshift prints a field of OpenShift's setting.
+of_openshift() { run $KUBECTL get $networks --ignore-not-found -o "jsonpath={.spec.exportNetworkFlows$1}"; }
+
+# without prints the items of a list, separated by commas, that are not among those
+# of another one.
+without() {
+	printf '%s\n' "$1" | tr ', ' '\n\n' | while read -r item; do
+		case ",$2," in
+		*",$item,"*) ;;
+		*) printf '%s\n' "$item" ;;
+		esac
+	done | paste -s -d , -
+}
+
+# targets prints what a Service of the collector may be called by exporters: each of
+# its addresses, with the port.
+targets() {
+	for ip in $(run $KUBECTL get service "$1" -n "$namespace" --ignore-not-found -o 'jsonpath={.spec.clusterIPs[*]}'); do
+		case $ip in
+		*:*) printf '[%s]:%s\n' "$ip" "$2" ;;
+		*) printf '%s:%s\n' "$ip" "$2" ;;
+		esac
+	done | paste -s -d , -
+}
+
+# collectors prints a patch of OpenShift's setting: the collectors of a protocol, or
+# null if there are none.
+collectors() {
+	list=null
+	[ -z "$2" ] || list="{\"collectors\":[\"$(printf %s "$2" | sed 's/,/","/g')\"]}"
+	printf '{"spec":{"exportNetworkFlows":{"%s":%s}}}' "$1" "$list"
+}
+
 case ${EXPORT:-ipfix} in
-ipfix) name=goflow manifest=goflow-kube.yaml port=2055 variable=OVN_IPFIX_TARGETS ;;
-netflow) name=goflow-legacy manifest=goflow-kube-legacy.yaml port=2056 variable=OVN_NETFLOW_TARGETS ;;
+ipfix) name=goflow manifest=goflow-kube.yaml port=2055 variable=OVN_IPFIX_TARGETS protocol=ipfix ;;
+netflow) name=goflow-legacy manifest=goflow-kube-legacy.yaml port=2056 variable=OVN_NETFLOW_TARGETS protocol=netFlow ;;
 *)
 	complain "EXPORT=$EXPORT: it can be ipfix or netflow"
 	exit 2
@@ -86,11 +130,20 @@ case ${1:-} in
 ovnk)
 	KUBECTL=${KUBECTL:-kubectl}
 	apply
-	set -- "$variable=$target"
-	for v in OVN_IPFIX_SAMPLING OVN_IPFIX_CACHE_MAX_FLOWS OVN_IPFIX_CACHE_ACTIVE_TIMEOUT; do
+	others=$(without "$(current "$variable")" "$target")
+	set -- "$variable=${others:+$others,}$target"
+	before=""
+	for v in $ovnk_settings; do
 		eval "value=\${$v:-}"
-		[ -z "$value" ] || set -- "$@" "$v=$value"
+		[ -n "$value" ] || continue
+		[ -n "$before" ] || before=" $(of_ovnk ".metadata.annotations.$noted")"
+		case "$before " in
+		*" $v="*) ;; # from an earlier call
+		*) before="$before $v=$(current "$v")" ;;
+		esac
+		set -- "$@" "$v=$value"
 	done
+	[ -z "$before" ] || run $KUBECTL annotate "$ovnk_daemonset" -n "$ovnk_namespace" --overwrite "$noted=$(echo $before)"
 	run $KUBECTL set env "$ovnk_daemonset" -n "$ovnk_namespace" -c "$ovnk_container" "$@"
 	done_says
 	if [ "$variable" = OVN_IPFIX_TARGETS ] && [ -z "${OVN_IPFIX_CACHE_MAX_FLOWS:-}" ]; then
@@ -100,9 +153,13 @@ ovnk)
 cno)
 	KUBECTL=${KUBECTL:-oc}
 	apply
-	patch=$(sed -e "s/GF_IP:2055/$target/" "$examples/net-cluster-patch.json")
-	[ "$variable" = OVN_IPFIX_TARGETS ] || patch=$(printf '%s\n' "$patch" | sed -e 's/"ipfix"/"netFlow"/')
-	if ! run $KUBECTL patch networks.operator.openshift.io cluster --type=json -p "$patch"; then
+	if [ -n "$(of_openshift "")" ]; then
+		others=$(without "$(of_openshift ".$protocol.collectors[*]")" "$target")
+		set -- --type=merge -p "$(collectors $protocol "${others:+$others,}$target")"
+	else
+		set -- --type=json -p "$(sed -e "s/GF_IP:2055/$target/; s/\"ipfix\"/\"$protocol\"/" "$examples/net-cluster-patch.json")"
+	fi
+	if ! run $KUBECTL patch $networks "$@"; then
 		case $target in
 		\[*)
 			complain "OpenShift's API may take IPv4 addresses only. docs/openshift.md has another way:"
@@ -116,11 +173,40 @@ cno)
 undeploy)
 	KUBECTL=${KUBECTL:-kubectl}
 	# Exporters first: they would go on sending to an address that others may get.
+	ipfix=$(targets goflow 2055)
+	netflow=$(targets goflow-legacy 2056)
 	if [ -n "$(run $KUBECTL get "$ovnk_daemonset" -n "$ovnk_namespace" --ignore-not-found -o name)" ]; then
-		run $KUBECTL set env "$ovnk_daemonset" -n "$ovnk_namespace" -c "$ovnk_container" OVN_IPFIX_TARGETS- OVN_NETFLOW_TARGETS-
+		set --
+		for v in OVN_IPFIX_TARGETS OVN_NETFLOW_TARGETS; do
+			ours=$ipfix
+			[ $v = OVN_IPFIX_TARGETS ] || ours=$netflow
+			before=$(current $v)
+			others=$(without "$before" "$ours")
+			[ "$others" = "$before" ] || set -- "$@" "$v${others:+=$others}"
+		done
+		before=$(of_ovnk ".metadata.annotations.$noted")
+		for v in $before; do set -- "$@" "${v%=}"; done
+		for v; do # what has no value is taken away
+			shift
+			case $v in
+			*=*) set -- "$@" "$v" ;;
+			*) set -- "$@" "$v-" ;;
+			esac
+		done
+		[ $# = 0 ] || run $KUBECTL set env "$ovnk_daemonset" -n "$ovnk_namespace" -c "$ovnk_container" "$@"
+		[ -z "$before" ] || run $KUBECTL annotate "$ovnk_daemonset" -n "$ovnk_namespace" "$noted-"
 	fi
 	if [ -n "$(run $KUBECTL get customresourcedefinition networks.operator.openshift.io --ignore-not-found -o name)" ]; then
-		run $KUBECTL patch networks.operator.openshift.io cluster --type=merge -p '{"spec":{"exportNetworkFlows":null}}'
+		for protocol in ipfix netFlow; do
+			ours=$ipfix
+			[ $protocol = ipfix ] || ours=$netflow
+			before=$(of_openshift ".$protocol.collectors[*]" | tr ' ' ,)
+			others=$(without "$before" "$ours")
+			[ "$others" = "$before" ] || run $KUBECTL patch $networks --type=merge -p "$(collectors $protocol "$others")"
+		done
+		if [ "$(of_openshift "")" = "{}" ]; then
+			run $KUBECTL patch $networks --type=merge -p '{"spec":{"exportNetworkFlows":null}}'
+		fi
 	fi
 	for manifest in goflow-kube.yaml goflow-kube-legacy.yaml; do
 		say "+ sed -e 's|^    namespace: default\$|    namespace: $namespace|' $examples/$manifest | $KUBECTL delete -n $namespace --ignore-not-found -f -"

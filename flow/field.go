@@ -26,6 +26,9 @@ const (
 	KindBool                    // true or false: [Record.Bool]
 )
 
+// List reports whether a field of this kind has several values.
+func (k ValueKind) List() bool { return k == KindUints || k == KindAddrs || k == KindLayers }
+
 // PENVMware is the private enterprise number of the elements in which Open
 // vSwitch describes its tunnels (ofproto/ipfix-enterprise-entities.def).
 const PENVMware = 6876

@@ -11,12 +11,12 @@ import (
 type Object struct {
 	// The attributes of the default set come first, so that they share cache lines.
 	// With many pods, waiting for these lines takes most of the time.
-	Kind         string // Pod, Service or Node
+	Kind         string // Pod, Service, EgressIP or Node
 	Namespace    string // empty for a node
 	Name         string
-	HostIP       string // of a pod: its host's address
+	HostIP       string // of a pod: its host's address; of a node: its first one
 	Workload     string // name of the root owner; an object without owner is its own workload
-	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, Node
+	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, EgressIP, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
 
 	plain bool // no attribute needs escaping in JSON
@@ -28,6 +28,10 @@ type Object struct {
 	Zone   string // topology.kubernetes.io/zone of that node
 	UID    string
 	Labels string // those of -kube.labels, as [JoinLabels] makes it
+	// Network is the name of the network that a pod has its address in, and MAC its MAC
+	// there, in the order of the wire; 0 if that is not known. No record shows the MAC.
+	Network string
+	MAC     uint64
 }
 
 // Workload names the workload that an object belongs to. Its strings are valid

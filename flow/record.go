@@ -90,13 +90,15 @@ const (
 	StatusAmbiguous               // several pods or services; the better one is named
 	StatusService
 	StatusNode
+	StatusEgressIP // an address that a node translates pods' addresses to
+	StatusEndpoint // an endpoint of a service that is no pod
 	numStatus
 )
 
 // NumStatus is the number of values of Status.
 const NumStatus = int(numStatus)
 
-var statusNames = [numStatus]string{"none", "live", "retained", "ambiguous", "service", "node"}
+var statusNames = [numStatus]string{"none", "live", "retained", "ambiguous", "service", "node", "egressip", "endpoint"}
 
 // String returns the value as PStatus shows it.
 func (s Status) String() string {
@@ -113,6 +115,9 @@ type Extra struct {
 	// template decides, not the value. Without them the message's times are
 	// goflow2's default, the export time.
 	HasStart, HasEnd bool
+	// HasDirection reports whether the exporter sent FlowDirection. Without it 0 is no
+	// direction.
+	HasDirection bool
 	// HasICMP reports whether ICMP type and code were sent, or read in a packet. Without
 	// it a type of 0 is none, not that of an echo reply. See [Record.HasICMP].
 	HasICMP bool

@@ -7,17 +7,20 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 )
 
@@ -49,7 +52,10 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	log := newLogger(cfg, stderr)
 	limitMemory(log)
 	cfg.Color = cfg.Color && isTerminal(stdout)
-	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
+	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
+		cfg.Width = width
+	}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry()}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()
@@ -105,6 +111,7 @@ type app struct {
 	cfg           *config.Config
 	log           *logrus.Logger
 	stdin, stdout *os.File
+	stderr        *os.File
 	reg           *prometheus.Registry
 
 	outputs   []*output
@@ -112,6 +119,7 @@ type app struct {
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
 	collector *collector.Collector
+	summary   *summary.Stage // nil if there is to be none
 
 	mu     sync.Mutex
 	chains []chain
@@ -144,8 +152,8 @@ func (a *app) build() (err error) {
 			return err
 		}
 		a.enricher, err = enrich.New(enrich.Config{
-			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Capture: cfg.Mode != config.Collect,
-			Retain: max(cfg.KubeRetain, 1), Wait: cfg.KubeWait,
+			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Unheld: cfg.Mode != config.Collect,
+			Retain: max(cfg.KubeRetain, 1), KeepEnded: cfg.Mode == config.Capture, Wait: cfg.KubeWait,
 		}, source, a.log, a.reg)
 		if err != nil {
 			return err
@@ -231,6 +239,10 @@ func (a *app) newChain(int) flow.Handler {
 	if a.cfg.Filter != nil {
 		next = a.cfg.Filter.NewStage(w)
 	}
+	if a.summarizes() {
+		a.summary = summary.NewStage(a.cfg.Mapping, a.cfg.Mode == config.Stdin, next)
+		next = a.summary
+	}
 	var c chain = withoutNames{next}
 	switch {
 	case a.traffic != nil:
@@ -276,15 +288,35 @@ func (a *app) read(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// readOfLines returns what something reads of records that come as lines: the filter, lines
+// of text, and what decides about names.
+func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
+	fields, attrs := a.cfg.ReadOfLines()
+	if a.summarizes() {
+		fields = append(fields, summary.Fields()...)
+		for _, ref := range summary.Attrs(a.cfg.Mapping) {
+			if !slices.Contains(attrs, ref) {
+				attrs = append(attrs, ref)
+			}
+		}
+	}
+	if a.enricher != nil {
+		fields = append(fields, enrich.Fields()...)
+	}
+	slices.Sort(fields)
+	return slices.Compact(fields), attrs
+}
+
 // readStdin reads goflow2's output from standard input.
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
 	if cfg.StdinImplied {
 		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
 	}
+	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
-		Fields: cfg.Filter.Fields(), Attrs: cfg.Filter.Attrs(), Extra: !cfg.WritesAs(config.FormatProtobuf),
+		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)
 	if err != nil {

@@ -21,10 +21,10 @@ func TestFilterMistakes(t *testing.T) {
 	}{
 		{[]string{"-filter", `Bytes > 1 && SrcNamspace == "x"`}, nil, "-filter: column 14: there is no field SrcNamspace; did you mean SrcNamespace?"},
 		{[]string{"-filter", `src_namspace == "x"`}, nil, "-filter: column 1: there is no field src_namspace; did you mean src_namespace?"},
-		{[]string{"-filter", "Zebra"}, nil, "-filter: column 1: there is no field Zebra; docs/fields.md lists those there are"},
+		{[]string{"-filter", "Zebra"}, nil, "-filter: column 1: there is no field Zebra; text goes in quotes (\"Zebra\"), and https://github.com/netobserv/goflow2-kube-enricher/blob/main/docs/fields.md lists the fields"},
 		{[]string{"-filter", "Bytes > 1 &&\n  Byte > 2"}, nil, "-filter: line 2, column 3: there is no field Byte; did you mean Bytes?"},
 		{[]string{"-filter", "SrcPod"}, nil, "-filter: column 1: SrcPod is text, and no condition; an example of one is Bytes > 1000"},
-		{[]string{"-check", "-filter", "Bytes >"}, nil, "-filter: column 7: unexpected token EOF"},
+		{[]string{"-check", "-filter", "Bytes >"}, nil, "-filter: column 7: something is missing at the end"},
 		{[]string{"-filter", " "}, nil, `-filter: column 1: the expression is empty; an example is SrcNamespace == "prod" && Bytes > 1000`},
 		{nil, []string{"KUBE_ENRICHER_FILTER=Bytes"}, "-filter (from environment variable KUBE_ENRICHER_FILTER): column 1: Bytes is a number, and no condition; an example of one is Bytes > 1000"},
 		// The names there are depend on other flags.

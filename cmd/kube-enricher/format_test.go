@@ -11,6 +11,7 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -58,7 +59,7 @@ func decodeCapture(t *testing.T, file string, c *config.Config, h func(*flow.Rec
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := enrich.New(enrich.Config{Mapping: c.Mapping, Capture: true}, source, log, reg)
+	names, err := enrich.New(enrich.Config{Mapping: c.Mapping, Unheld: true, KeepEnded: true}, source, log, reg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +343,9 @@ func TestGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			if c.WritesAs(config.FormatText) {
-				encoders[i] = encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Location: time.UTC})
+				if encoders[i], err = encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Location: time.UTC}); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		some, all := encoders[0], encoders[1]
@@ -383,5 +386,31 @@ func golden(t *testing.T, file string, got []byte) {
 			i++
 		}
 		t.Errorf("%s differs from byte %d on:\n got %.200q\nwant %.200q", name, i, got[i:], want[i:])
+	}
+}
+
+// TestTextOfLines reads stored records, of both naming styles, and shows them as text. Names
+// that a record has already are shown, whether or not there is a cluster.
+func TestTextOfLines(t *testing.T) {
+	const in = `{"type":"IPFIX","time_received_ns":1795399200000000000,"src_addr":"10.244.0.5","dst_addr":"fd00::1","bytes":1234,"packets":5,"proto":"IPv6-ICMP","etype":"IPv6","sampler_address":"10.0.0.1"}
+{"TimeReceived":1795399201,"SrcAddr":"10.244.0.6","DstAddr":"203.0.113.9","SrcNamespace":"shop","SrcWorkload":"cart","SrcWorkloadKind":"Deployment","SrcPod":"cart-1","SrcPort":5,"DstPort":53,"Proto":17,"ProtoName":"UDP","Etype":2048,"Bytes":100,"Packets":1,"CountsOnce":false,"SamplerAddress":"10.0.0.2","InIf":7}
+no record
+`
+	const want = `2026-11-23T02:00:00Z 10.244.0.5            → fd00::1               ICMP6  1.2 kB      5 p via 10.0.0.1 {"InIf":0}
+2026-11-23T02:00:01Z shop/cart:5           → 203.0.113.9:53        UDP     100 B      1 p via 10.0.0.2 {"InIf":7}
+no record
+`
+	for _, args := range [][]string{{"-kube.off"}, {"-kube.off", "-input", "json"}, {"-kube.snapshot", demoSnapshot}} {
+		cmd := command(t, append(args, "-format", "text", "-fields", "+InIf", "-")...)
+		cmd.Env = append(cmd.Env, "TZ=UTC")
+		cmd.Stdin = strings.NewReader(in)
+		out, err := cmd.Output()
+		expected := want
+		if slices.Contains(args, demoSnapshot) {
+			expected = strings.Replace(want, "10.244.0.5   ", "shop/frontend", 1) // the snapshot's pod
+		}
+		if err != nil || string(out) != expected {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
 	}
 }

@@ -507,6 +507,8 @@ func TestSchemaV2Differences(t *testing.T) {
 				"bgp_next_hop": {"0.0.0.0", "::"}, "icmp_type": {8, 0}}},
 		{name: "zero times", datagrams: [][]byte{ipfix(templateSet(2, 152, 8, 150, 4, 151, 4), set(256, uint64(1_699_999_990_000), uint32(0), uint32(1_699_999_999)))},
 			want: values{"time_flow_start_ns": {1_699_999_990_000_000_000, 0}}},
+		{name: "element that comes several times", datagrams: [][]byte{ipfix(templateSet(2, 10, 4, 10, 4, 1, 4, 1, 4), set(256, uint32(5), uint32(0), uint32(84), uint32(0)))},
+			want: values{"in_if": {5, 0}, "bytes": {84, 0}}},
 		{name: "EtherType beside zero addresses", datagrams: [][]byte{ipfix(templateSet(2, 256, 2, 8, 4, 12, 4), set(256, uint16(0x0806), "0.0.0.0", "0.0.0.0"))},
 			want: values{"etype": {"ARP", "IPv4"}}},
 		{name: "prefixes for addresses", datagrams: [][]byte{ipfix(templateSet(2, 44, 4, 45, 4), set(256, "10.1.0.0", "10.2.0.0"))},

@@ -10,6 +10,15 @@ const (
 	certain = 8
 )
 
+// Stream names the messages of a source that are numbered together.
+type Stream struct {
+	// Agent is the address of an sFlow agent, of which a relay may send several from
+	// one source. It is 0 in other protocols.
+	Agent [16]byte
+	// ID is the observation domain, source id, engine or sub-agent.
+	ID uint32
+}
+
 // Source has the counters of one source, an address and port. Its zero value is ready
 // for use.
 type Source struct {
@@ -33,7 +42,7 @@ func (q *Source) Len() (n int) {
 func (q *Source) Counters(p Protocol) *Counters {
 	c := q.counters[p]
 	if c == nil {
-		c = &Counters{protocol: p, byStream: make(map[uint32]*Tracker)}
+		c = &Counters{protocol: p, byStream: make(map[Stream]*Tracker)}
 		q.counters[p] = c
 	}
 	return c
@@ -51,7 +60,7 @@ func (q *Source) Counters(p Protocol) *Counters {
 // by the way that leads when it closes.
 type Counters struct {
 	protocol Protocol
-	byStream map[uint32]*Tracker
+	byStream map[Stream]*Tracker
 	shared   *Tracker // of all streams together; nil as long as there is one
 	// score is above 0 if the messages follow each other all together.
 	score int
@@ -61,9 +70,8 @@ type Counters struct {
 	Listed bool
 }
 
-// Message tracks a message of a stream: an observation domain, source id, engine or
-// sub-agent. The other arguments and the result are those of [Tracker.Message].
-func (c *Counters) Message(stream, seq uint32, n RecordCount, counted bool, uptime uint32, now int64) (lost uint64) {
+// Message tracks a message of a stream. The other arguments and the result are those of [Tracker.Message].
+func (c *Counters) Message(stream Stream, seq uint32, n RecordCount, counted bool, uptime uint32, now int64) (lost uint64) {
 	t := c.tracker(stream)
 	if c.shared == nil {
 		if t != nil {
@@ -90,7 +98,7 @@ func (c *Counters) Message(stream, seq uint32, n RecordCount, counted bool, upti
 
 // tracker returns the tracker of a stream, which it makes if need be, or nil if the
 // source has too many.
-func (c *Counters) tracker(stream uint32) *Tracker {
+func (c *Counters) tracker(stream Stream) *Tracker {
 	t := c.byStream[stream]
 	if t != nil || len(c.byStream) >= MaxTrackers {
 		return t

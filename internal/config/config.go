@@ -84,10 +84,15 @@ type Config struct {
 	short      shortFilters
 	// Filter chooses the records to write; nil if every record is written.
 	Filter *filter.Filter
+	// TextToStdout reports whether lines of text go to standard output.
+	TextToStdout bool
 	// Color reports whether lines of text are coloured. Parse sets it if they go to
 	// standard output and the environment allows it. The program clears it if
 	// standard output is no terminal.
 	Color bool
+	// Width is the width of the terminal that lines of text go to, in characters. The
+	// program sets it; 0 if there is none.
+	Width int
 
 	// Outputs lists where records go, at least one, each transport once.
 	Outputs []Output
@@ -127,6 +132,8 @@ type Config struct {
 	// DrainTimeout bounds the work after a signal: half of it for what has reached
 	// the sockets, half for the outputs.
 	DrainTimeout time.Duration
+	// Summary reports whether a summary is printed after captures and standard input.
+	Summary bool
 	// HugePages reports whether the heap is moved into huge pages (Linux).
 	HugePages bool
 	// LogLevel is the least severe level that is logged.

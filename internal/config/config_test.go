@@ -51,7 +51,7 @@ func TestParseDefaults(t *testing.T) {
 		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
 		TemplatesHold: 15 * time.Minute, TemplatesHoldSize: 8 << 20, DrainTimeout: 10 * time.Second,
 		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
-		HugePages: true,
+		Summary: true, HugePages: true,
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
@@ -101,6 +101,7 @@ func TestParseEverywhere(t *testing.T) {
 		}},
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
+		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
 		"port":           {"443", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 2 }},
@@ -183,7 +184,7 @@ func TestParseEverywhere(t *testing.T) {
 		check("flags with two dashes", []string{"--" + o.name + "=" + tt.value}, nil)
 		if o.arg != "" {
 			check("flags, value apart", []string{"-" + o.name, tt.value}, nil)
-		} else if o.name != "huge-pages" { // on by default
+		} else if o.def != "true" { // those are on by default
 			check("flags as a switch", []string{"-" + o.name}, nil)
 		}
 		if o.commandLine {
@@ -352,11 +353,11 @@ func TestParseErrors(t *testing.T) {
 		{"fields in file", []string{"-config", cfg}, nil, "fields: nothing\n", false, begin + `-fields (from ` + cfg + `:1): `},
 		{"labels", []string{"-kube.labels", "app"}, nil, "", false, `-kube.labels: "app" is not LABEL=FIELD; an example is app.kubernetes.io/name=App`},
 		{"labels that collide", []string{"-kube.labels", "app=Addr"}, nil, "", false, "-kube.labels: two fields would have the name SrcAddr; choose another name"},
-		{"labels in text", []string{"-kube.labels", "app=App", "-format", "text"}, nil, "", false, "-kube.labels: lines of text have no fields for labels; give -format json, or leave it out"},
-		{"fields in text", []string{"-fields", "Bytes", "-format", "text"}, nil, "", false, "-fields: lines of text have fields of their own; leave it out, or give -format json"},
+		{"fields in text", []string{"-fields", "Bytes", "-format", "text"}, nil, "", false, `-fields: "Bytes": lines of text have columns of their own, to which +NAME adds a field; for fewer, give -format json`},
+		{"unknown field in text", []string{"-fields", "default,+Byte", "-format", "text"}, nil, "", false, begin + `-fields: no field is named "Byte"; possible are default, all, `},
 		{"fields in protobuf", []string{"-fields", "IcmpName", "-format", "pb"}, nil, "", false, begin + `-fields: no field is named "IcmpName"; possible are `},
 		{"schema of protobuf", []string{"-schema", "v2", "-format", "pb"}, nil, "", false, `-schema: "v2" is for -format json; leave it out`},
-		{"lines as protobuf", []string{"-input", "json", "-format", "bin", "-"}, nil, "", false, "-input: lines of JSON on standard input can only be written as JSON; let goflow2 write protobuf (-format bin), or give -format json"},
+		{"lines as protobuf", []string{"-input", "json", "-format", "bin", "-"}, nil, "", false, "-input: lines of JSON on standard input can only be written as JSON or text; let goflow2 write protobuf (-format bin), or give -format json"},
 		{"snapshot of standard input", []string{"-kube.snapshot", "-"}, nil, "", false, "-kube.snapshot: - is not allowed; give a file"},
 		{"output to dash", []string{"-transport.file", "-"}, nil, "", false, "-transport.file: - is not allowed; leave it empty for standard output"},
 		{"hostile file name", []string{"-kubeconfig", "a\x00b"}, nil, "", false, `-kubeconfig: "a\x00b" is no name of a file; give a file`},
@@ -419,7 +420,7 @@ func TestParseErrors(t *testing.T) {
 		{"format in both places by name", []string{"-transport", "file:json", "-format", "file:pb"}, nil, "", false, `-format: "protobuf" is not the format that -transport gives file, "json"; give it in one place`},
 		{"format for what is not there", []string{"-format", "kafka:json"}, nil, "", false, "-format: there is no output kafka; name it in -transport, too"},
 		{"file without file", []string{"-transport", "kafka", "-transport.file", "x"}, nil, "", false, "-transport.file: records don't go to a file with this -transport; give -transport file, or leave it out"},
-		{"JSON lines for protobuf", []string{"-transport", "file:json,kafka:protobuf", "-input", "json", "-"}, nil, "", false, begin + "-input: lines of JSON on standard input can only be written as JSON"},
+		{"JSON lines for protobuf", []string{"-transport", "file:json,kafka:protobuf", "-input", "json", "-"}, nil, "", false, begin + "-input: lines of JSON on standard input can only be written as JSON or text"},
 		{"Kafka's flag without Kafka", []string{"-transport.kafka.topic", "x"}, nil, "", false, "-transport.kafka.topic: records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"Kafka's flag without Kafka, environment", nil, []string{"KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA=x"}, "", false, "-transport.kafka.tls.ca (from environment variable KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA): records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
@@ -439,8 +440,8 @@ func TestParseErrors(t *testing.T) {
 		{"key of a constant", []string{"-transport", "kafka", "-transport.kafka.key", "Cluster"}, nil, "", false, "-transport.kafka.key: field Cluster is the same in every record; leave it out"},
 		{"key of a field twice", []string{"-transport", "kafka", "-transport.kafka.key", "SrcAddr,src_addr"}, nil, "", false, "-transport.kafka.key: field SrcAddr is named twice"},
 		{"hashing without key", []string{"-transport", "kafka", "-transport.kafka.key", "", "-transport.kafka.hashing"}, nil, "", false, "-transport.kafka.hashing: records have no key; give -transport.kafka.key, or leave it out"},
-		{"output is input", []string{"-transport.file", "./a.pcap", "a.pcap"}, nil, "", false, `-transport.file: "a.pcap" is read by this run; give another file for the records`},
-		{"output is snapshot", []string{"-transport.file", "s.yaml", "-kube.snapshot", "s.yaml"}, nil, "", false, `-transport.file: "s.yaml" is read by this run; give another file for the records`},
+		{"output is input", []string{"-transport.file", "./a.pcap", "a.pcap"}, nil, "", false, `-transport.file: "./a.pcap" is the file of FILE, too; give another file for the records`},
+		{"output is snapshot", []string{"-transport.file", "s.yaml", "-kube.snapshot", "s.yaml"}, nil, "", false, `-transport.file: "s.yaml" is the file of -kube.snapshot, too; give another file for the records`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -116,9 +116,9 @@ func parseElements(data []byte, taken map[string]bool) ([]flow.ExtraElement, err
 		}
 		switch {
 		case taken[e.Name]:
-			return nil, atLine(at["name"], "name %s is that of another field; choose another (docs/fields.md lists those there are)", e.Name)
+			return nil, atLine(at["name"], "name %s is that of another field; choose another (%sfields.md lists those there are)", e.Name, pages)
 		case collector.ReadsElement(e.Element):
-			return nil, atLine(at["id"], "element %s has a field already, see docs/fields.md; leave it out", e.Element)
+			return nil, atLine(at["id"], "element %s has a field already, see %sfields.md; leave it out", e.Element, pages)
 		case len(elements) == flow.MaxElements:
 			return nil, atLine(item, "has more than %d elements; leave some out", flow.MaxElements)
 		}

@@ -47,7 +47,7 @@ func (p *parser) compileFilter(c *Config) error {
 		if near := nearest(mistake.Unknown, cfg.Names()); near != "" {
 			return Usagef("%s: %v; did you mean %s?", name, err, near)
 		}
-		return Usagef("%s: %v; docs/fields.md lists those there are", name, err)
+		return Usagef("%s: %v; text goes in quotes (%q), and %sfields.md lists the fields", name, err, mistake.Unknown, pages)
 	}
 	if err != nil {
 		return Usagef("%s: %v", name, err)
@@ -65,25 +65,23 @@ func refuseLists(f *filter.Filter) error {
 		return nil
 	}
 	for _, id := range f.Fields() {
-		switch field := &flow.Fields[id]; field.Kind {
-		case flow.KindUints, flow.KindAddrs, flow.KindLayers:
+		if field := &flow.Fields[id]; field.Kind.List() {
 			return fmt.Errorf("%s is a list, which is not read from lines of JSON; let goflow2 write protobuf (-format bin)", field.Name)
 		}
 	}
 	return nil
 }
 
-// errOnlyAsJSON refuses lines of JSON as input for other formats. The program
-// looks up what it needs in a line and copies the rest, so it has no record to
-// encode.
-var errOnlyAsJSON = errors.New("lines of JSON on standard input can only be written as JSON; let goflow2 write protobuf (-format bin), or give -format json")
+// errNotAsProtobuf refuses lines of JSON as input for protobuf. The program looks up what
+// it needs in a line and copies the rest, so it has no whole record to encode.
+var errNotAsProtobuf = errors.New("lines of JSON on standard input can only be written as JSON or text; let goflow2 write protobuf (-format bin), or give -format json")
 
 // RefuseJSON returns why lines of JSON cannot be taken from standard input with
 // these settings, nil if they can. With -input auto that matters only once the
 // first bytes are there.
 func (c *Config) RefuseJSON() error {
-	if !c.OnlyAs(FormatJSON) {
-		return errOnlyAsJSON
+	if c.WritesAs(FormatProtobuf) {
+		return errNotAsProtobuf
 	}
 	if err := refuseLists(c.Filter); err != nil {
 		return Usagef("-filter: %v", err)

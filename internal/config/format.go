@@ -32,7 +32,7 @@ func formatByName(v string) (format string, err error) {
 // name of the flag that is wrong.
 func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 	if o.Format == FormatText {
-		return encode.NewText(encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Color: c.Color && o.Transport == "file"}), nil
+		return c.newText(o)
 	}
 	mapping := c.Mapping
 	if c.textEntry {
@@ -42,6 +42,45 @@ func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 		return encode.NewProtobuf(encode.ProtobufConfig{Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
 	}
 	return encode.NewJSON(encode.JSONConfig{Schema: c.Schema, Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
+}
+
+// ReadOfLines returns what is read of records that come as lines of JSON: by the filter, and
+// by lines of text. Lines that are written as JSON are copied.
+func (c *Config) ReadOfLines() (fields []flow.FieldID, attrs []flow.AttrRef) {
+	fields, attrs = slices.Clone(c.Filter.Fields()), slices.Clone(c.Filter.Attrs())
+	for _, o := range c.Outputs {
+		if o.Format != FormatText {
+			continue
+		}
+		enc, err := c.newText(o)
+		if err != nil {
+			continue // it was made before
+		}
+		read := enc.Fields()
+		for i := range flow.Fields {
+			if f := &flow.Fields[i]; read.Has(f.ID) && !f.Kind.List() && !slices.Contains(fields, f.ID) {
+				fields = append(fields, f.ID)
+			}
+		}
+		for _, ref := range enc.Attrs() {
+			if !slices.Contains(attrs, ref) {
+				attrs = append(attrs, ref)
+			}
+		}
+	}
+	return fields, attrs
+}
+
+// newText makes the encoder of text for one of c.Outputs.
+func (c *Config) newText(o Output) (*encode.Text, error) {
+	cfg := encode.TextConfig{Mapping: c.Mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements}
+	if c.OnlyAs(FormatText) {
+		cfg.Fields = c.Fields // else it is for the other format
+	}
+	if o.Transport == "file" {
+		cfg.Color, cfg.Width = c.Color, c.Width
+	}
+	return encode.NewText(cfg)
 }
 
 // FieldsRead returns the fields of the flow that somebody reads: outputs, the filter,
@@ -74,17 +113,11 @@ func (p *parser) allowsColor() bool {
 // checkFormat refuses settings that no output's format has a use for, and those
 // that an encoder refuses.
 func (p *parser) checkFormat(c *Config) error {
-	if s := p.given["kube.labels"]; c.OnlyAs(FormatText) && len(c.KubeLabels) > 0 {
-		return Usagef("%s: lines of text have no fields for labels; give -format json, or leave it out", s.flag("kube.labels"))
-	}
-	if s, ok := p.given["fields"]; ok && c.OnlyAs(FormatText) && c.Fields != "default" {
-		return Usagef("%s: lines of text have fields of their own; leave it out, or give -format json", s.flag("fields"))
-	}
 	if c.WritesAs(FormatText) {
 		c.addTextEntry()
 	}
-	if c.Input == FormatJSON && !c.OnlyAs(FormatJSON) {
-		return Usagef("%s: %v", p.given["input"].flag("input"), errOnlyAsJSON)
+	if c.Input == FormatJSON && c.WritesAs(FormatProtobuf) {
+		return Usagef("%s: %v", p.given["input"].flag("input"), errNotAsProtobuf)
 	}
 	if s, ok := p.given["schema"]; ok && !c.WritesAs(FormatJSON) && c.Schema != "v1" {
 		return Usagef("%s: %s is for -format json; leave it out", s.flag("schema"), Quote(c.Schema))

@@ -20,6 +20,9 @@ type option struct {
 	// commandLine reports whether the option is for the command line only: no variable and
 	// no key of the file sets it.
 	commandLine bool
+	// writes says what the program writes to the file that the option names, such as
+	// "the records"; empty if it writes to none.
+	writes string
 	// set takes the value over into the configuration. It is called at most once.
 	// Its error says what is allowed, without naming the flag.
 	set func(c *Config, v string) error
@@ -101,7 +104,7 @@ func inputOptions() []option {
 			set:   setSampling,
 		},
 		{
-			name: "templates.file", arg: "FILE",
+			name: "templates.file", arg: "FILE", writes: "templates",
 			usage: "where NetFlow v9 and IPFIX templates and sampling rates are kept across restarts; empty for nowhere",
 			set:   path(func(c *Config) *string { return &c.TemplatesFile }, "give a file"),
 		},
@@ -134,7 +137,7 @@ func recordOptions(types []outputType) []option {
 		},
 		{
 			name: "fields", arg: "LIST", def: "default",
-			usage: "which fields are written: `default`, `all`, or a list such as `default,+TimeFlowStartNs,+SrcNode,-SrcMac`. docs/fields.md lists them",
+			usage: "which fields are written: `default`, `all`, or a list such as `default,+TimeFlowStartNs,+SrcNode,-SrcMac`. docs/fields.md lists them. Lines of text take only what is added by `+`",
 			set:   func(c *Config, v string) error { c.Fields = v; return nil }, // checked by finish, with the schema
 		},
 		{
@@ -145,7 +148,7 @@ func recordOptions(types []outputType) []option {
 		},
 		{
 			name: "format", arg: "NAME", def: "json",
-			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read, with colours on a terminal unless `NO_COLOR` is set). For several transports, `TRANSPORT:FORMAT,...` if they differ",
+			usage: "how records are written: `json` (one object a line), `protobuf` (also `pb`, `bin`; flow/flow.proto, each message with its length before it) or `text` (a line for people to read; on a terminal with colours, unless `NO_COLOR` is set, and within its width). For several transports, `TRANSPORT:FORMAT,...` if they differ",
 			set:   setFormat(types),
 		},
 		{
@@ -246,6 +249,11 @@ func programOptions() []option {
 			name: "drain-timeout", arg: "DURATION", def: "10s",
 			usage: "how long the program may take to write what it has received after a signal to stop; the rest is dropped and counted",
 			set:   duration(func(c *Config) *time.Duration { return &c.DrainTimeout }),
+		},
+		{
+			name: "summary", def: "true",
+			usage: "after captures and standard input, print a summary if standard error is a terminal: records by protocol, how many have names, the exporters, the pairs with most bytes, and what was dropped",
+			set:   boolean(func(c *Config) *bool { return &c.Summary }),
 		},
 		{
 			name: "huge-pages", def: "true",

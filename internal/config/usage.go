@@ -29,6 +29,12 @@ done, or stopped by a signal after a clean drain; 1 failed while running; 2
 wrong usage.
 `
 
+// pages is where the pages of docs/ are for who has the program only.
+const pages = "https://github.com/netobserv/goflow2-kube-enricher/blob/main/docs/"
+
+// Page returns where a page of docs/ is, such as "troubleshooting.md".
+func Page(name string) string { return pages + name }
+
 // WriteUsage writes the text of -h.
 func WriteUsage(w io.Writer) error {
 	var b strings.Builder
@@ -46,6 +52,7 @@ func WriteUsage(w io.Writer) error {
 		}
 	}
 	b.WriteString(usageTail)
+	b.WriteString("\nThe pages of docs/ are at\n" + pages + "\n")
 	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -63,7 +63,7 @@ var differences = []struct{ fields, what, test string }{
 	{"all of the packet", "of sFlow samples that begin with the IP header (header protocols 11, 12)", "raw IP samples"},
 	{"`src_port`, `dst_port`", "behind IPv4 options in sFlow", "ports behind IPv4 options"},
 	{"all of the packet", "of sFlow samples that begin with a label stack (header protocol 13) or with PPP (7, 14)", "other header protocols"},
-	{"all of the packet", "behind 802.1ad, 0x9100, 802.1ah, 802.1BR, VN-Tag, SNAP and PPPoE in sampled packets", "link layers"},
+	{"all of the packet", "behind 802.1ad, 0x9100, 802.1ah, 802.1BR, VN-Tag, SNAP and PPPoE in sampled packets; a length is no `etype`", "link layers"},
 	{"all of the packet", "behind label stacks in sampled packets, which are read to the bottom whatever their labels are (goflow2 stops at one up to 15, and invents addresses), also of upstream-assigned labels (0x8848), and of the customer's frame in a pseudowire (EoMPLS)", "label stacks"},
 	{"layers", "behind GRE headers with a key, a checksum or a sequence number", "GRE with optional fields"},
 	{"`src_port`, `dst_port`, `tcp_flags`", "of sampled packets that are cut in the TCP or UDP header, as far as they are there; padding behind a sampled header is not read", "ports of cut headers"},
@@ -77,7 +77,7 @@ var differences = []struct{ fields, what, test string }{
 	{"`bytes`, `src_mac`, `dst_mac`, `etype`", "from sFlow's sampled Ethernet structure, where nothing else tells", "sampled Ethernet structure"},
 	{"whole records", "of sFlow samples in which one structure is cut or malformed, or has a next hop of an unknown address", "samples with one odd structure"},
 	{"no records", "of sFlow samples that describe no packet, such as hsflowd's of applications", "samples of no packet"},
-	{"whole records", "of packets that were discarded (sFlow samples of type 5): `sampling_rate` 1, and the reason in `forwarding_status`, where the unknown one is 128", "discarded packets"},
+	{"whole records", "of packets that were discarded (sFlow samples of type 5): `sampling_rate` 1, and the reason in `forwarding_status`", "discarded packets"},
 	{"all of the packet", "from IE 313 (ipHeaderPacketSection), with its length and one packet where the record has no counters", "header sections in 313"},
 	{"`sampling_rate`", "from IE 305 and 306 (interval and space)", "sampling by interval and space"},
 	{"`sampling_rate`", "from option fields of less than 4 bytes, which make goflow2 give up the datagram", "short option fields"},
@@ -90,7 +90,7 @@ var differences = []struct{ fields, what, test string }{
 	{"`sampling_rate`", "from IE 311 (probability)", "sampling by probability"},
 	{"`bytes`, `packets`", "from IE 85 and 86, where 1 and 2 are absent", "counters in 85 and 86"},
 	{"`bytes`, `packets`", "from IE 231 and 298, where 1 and 2 are absent", "counters in 231 and 298"},
-	{"`bytes`", "from IE 352, where 1, 85, 23 and 231 are absent", "bytes in 352"},
+	{"`bytes`", "from IE 352, where 1, 85, 23 and 231 are absent or 0", "bytes in 352"},
 	{"`time_flow_start_ns`, `time_flow_end_ns`", "from IE 22 and 21 with the boot time (IE 160) in IPFIX", "times from the boot time"},
 	{"`time_flow_start_ns`", "before the uptime began, or began anew after 49.7 days", "start before the uptime"},
 	{"`time_flow_end_ns`", "after the uptime in the header of NetFlow v5", "end after the uptime"},
@@ -102,13 +102,14 @@ var differences = []struct{ fields, what, test string }{
 	{"`src_mac`, `dst_mac`", "of IE 56, 81 and 80, 57 the one that is not 0", "zero MAC addresses"},
 	{"addresses, next hops, prefix lengths, `etype`, ICMP", "of templates for both families: a zero never replaces a value, and of two zeros or two values that of the flow's family stays", "template for both families"},
 	{"`time_flow_start_ns`, `time_flow_end_ns`", "of several times the last one that is not 0", "zero times"},
+	{"all fields", "of an element that comes several times, the last value that is not 0; in a tunnel the inner header's, whatever it is", "element that comes several times"},
 	{"`etype`", "from IE 256, where all addresses are 0: ARP of a template that has elements for addresses", "EtherType beside zero addresses"},
 	{"`src_addr`, `dst_addr`", "from prefixes (IE 44, 45, 169, 170), where the addresses are absent or 0", "prefixes for addresses"},
 	{"`src_port`, `dst_port`", "from IE 180 to 183, where 7 and 11 are absent or 0", "ports of TCP and UDP"},
 	{"`vlan_id`, `src_vlan`, `dst_vlan`", "of IE 58 and 59 without the priority bits", "VLAN priority"},
 	{"`vlan_id`, `src_vlan`, `dst_vlan`", "from IE 243 and 254, where 58 and 59 are absent or 0", "VLANs in 243 and 254"},
 	{"`in_if`, `out_if`", "from IE 252 and 253, where 10 and 14 are absent or 0", "physical interfaces"},
-	{"`ip_tos`", "from IE 195 (DSCP), where 5 is absent", "DSCP in 195"},
+	{"`ip_tos`", "from IE 195 (DSCP), where 5 is absent or 0", "DSCP in 195"},
 	{"`mpls_label`", "without the empty sections below the bottom of the stack", "empty MPLS sections"},
 	{"`mpls_label`", "up to ten labels: IE 73 to 79", "MPLS labels beyond the third"},
 	{"all fields", "fields of a template that have no bytes (length 0) are as if they were not there; with goflow2 they undo what another field of the element has", "fields without bytes"},
@@ -203,8 +204,8 @@ var origins = map[flow.FieldID]string{
 	flow.FieldApplicationName:   "IE 94 where there is no 96; else options data that have IE 96 or 94 with the same application (IE 95)",
 	flow.FieldObservationTimeNs: "IE 322 to 325",
 	flow.FieldTunnelKey:         "IE 351",
-	flow.FieldTunnelSrcAddr:     outerOrigin + "8 or 27",
-	flow.FieldTunnelDstAddr:     outerOrigin + "12 or 28",
+	flow.FieldTunnelSrcAddr:     outerOrigin + "8 or 27; of 8 and 27 the one that the flow is not of, if both are there",
+	flow.FieldTunnelDstAddr:     outerOrigin + "12 or 28; of 12 and 28 as with `TunnelSrcAddr`",
 	flow.FieldTunnelProto:       outerOrigin + "4",
 	flow.FieldTunnelSrcPort:     outerOrigin + "7",
 	flow.FieldTunnelDstPort:     outerOrigin + "11",
@@ -294,7 +295,7 @@ netobserv only.
 Text has a fixed set of fields. When goflow2’s output is read from standard input, lines of JSON
 keep their fields as they came. Only generated fields are added, under the names of '-schema
 netobserv' or else in the line’s own style. Protobuf keeps all of its fields, also those that
-flow.proto does not know. Lines of JSON can be written as JSON only.
+flow.proto does not know. Lines of JSON can be written as JSON or text.
 
 ## Values
 
@@ -358,13 +359,17 @@ messages, too. There is nothing between messages. goflow2’s file output has a 
 ## Text
 
 '''
-10:04:05 local-path-storage/local-path-provisioner:56144 → default/kubernetes:443 TCP  20.8 kB    400 p via node-1
+2021-08-08T10:04:05Z local-path-storage/local-path-provisioner:56144 → default/kubernetes:443 TCP   20.8 kB    400 p via node-1
 '''
 
 The line has the time of receipt in the local time zone, the two ends, protocol, bytes, packets, and
-the exporter. An end is namespace and workload, or the address. It is green if it has a name, and
-yellow if there is a warning. Colours are for terminals only; 'NO_COLOR' and 'TERM=dumb' turn them
-off.
+the exporter. An end is namespace and workload, or the address. '-fields default,+NAME' adds a
+field at the end of the line, as JSON.
+
+On a terminal, lines fit into its width, and long names are shortened in their middle. The exporter
+is left out below 112 columns. A head names the columns, the date and the time zone. Workloads are
+green, Services cyan, nodes blue, egress IPs magenta; an end with a warning is yellow. A record is
+dim if another one counts its packets. 'NO_COLOR' and 'TERM=dumb' turn colours off.
 
 ## Differences to goflow2
 

@@ -100,6 +100,11 @@ func (e *JSON) AppendRecord(dst []byte, r *flow.Record) []byte {
 	if r.Line != nil {
 		return e.appendLine(dst, r)
 	}
+	return e.appendFields(dst, r)
+}
+
+// appendFields appends the record's fields and a newline.
+func (e *JSON) appendFields(dst []byte, r *flow.Record) []byte {
 	n := len(dst)
 	b := reserve(dst, n, e.room)
 	b[n] = '{'

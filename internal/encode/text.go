@@ -1,7 +1,8 @@
 package encode
 
 import (
-	"bytes"
+	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 	"unicode"
@@ -16,50 +17,82 @@ type TextConfig struct {
 	// destination and exporter are shown by name where SrcAddr, DstAddr and
 	// SamplerAddress are mapped.
 	Mapping []flow.MapEntry
-	// Cluster is added to each line unless it is empty.
+	// Cluster is added to each line unless it is empty. On a terminal it is in the head.
 	Cluster string
+	// Fields is the value of -fields: default, and fields that are added by +NAME. Labels
+	// and Elements become fields, too.
+	Fields   string
+	Labels   []flow.Label
+	Elements []flow.ExtraElement
 	// Color marks names with colours, by ECMA-48's escape sequences.
 	Color bool
+	// Width is the width of the terminal that the lines are for, in characters: they fit
+	// into it, and there is a head with the date, the time zone and the columns' names. 0
+	// is for no terminal: names are never shortened, and each line has the date and zone.
+	Width int
 	// Location is the time zone of times; nil is the local one.
 	Location *time.Location
 }
 
 // Text encodes a record as one line for people to read:
 //
-//	10:04:05 shop/cart:56144       → default/kubernetes:443  TCP  20.8 kB    400 p via node-1
+//	2021-08-08T10:04:05Z shop/cart:56144       → default/kubernetes:443  TCP   20.8 kB    400 p via node-1
 //
 // These are the time of receipt, the two ends (namespace and workload, or the
-// address where the owner is not known), protocol, bytes, packets and exporter.
-// The columns of the ends are as wide as the widest name so far, up to a bound.
+// address where the owner is not known), protocol, bytes, packets and exporter, and the
+// fields that were asked for besides. Without a terminal, the columns of the ends are as
+// wide as the widest name so far, up to a bound.
 //
 // Any number of goroutines may use an encoder.
 type Text struct {
 	cfg               TextConfig
 	src, dst, sampler int // index of the end, or -1
-	// widths are the largest numbers of characters of source and destination so far.
+	// widths are the numbers of characters of source and destination: the largest so far,
+	// or what the terminal has room for.
 	widths [2]atomic.Int32
+	// samplerWidth is the room for the exporter, 0 for none; endless without a terminal.
+	samplerWidth int
+	// more encodes the fields that were asked for; nil if there are none.
+	more *JSON
+	// day is the last day that the head has named, as a number such as 20210808.
+	day atomic.Int64
 }
 
 const (
 	minEndWidth = len("255.255.255.255:65535")
 	maxEndWidth = 48
-	protoWidth  = 4
+	protoWidth  = len("ICMP6")
 	bytesWidth  = len("99.9 kB")
 	packetWidth = 6
+	endless     = 1 << 20
 	// textRoom is enough bytes for most lines.
 	textRoom = 256
+
+	// fixedWidth is what a line on a terminal takes besides the ends and the exporter.
+	fixedWidth = len("10:04:05 ") + len(" > ") + len(" ") + protoWidth + len(" ") + bytesWidth + len(" ") + packetWidth + len(" p")
+	// viaWidth is what stands before the exporter. It has its column only where the ends
+	// have comfortWidth characters each without it.
+	viaWidth     = len(" via ")
+	comfortWidth = 28
+	// least and most of what names get on a terminal.
+	leastEndWidth                      = 12
+	leastSamplerWidth, mostSampleWidth = 16, 30
 )
 
 // The escape sequences of colours.
 const (
-	colorNone   = "\x1b[0m"
-	colorDim    = "\x1b[2m"
-	colorName   = "\x1b[32m" // green
-	colorUnsure = "\x1b[33m" // yellow: there is a warning
+	colorNone    = "\x1b[0m"
+	colorDim     = "\x1b[2m"
+	colorBold    = "\x1b[1m"
+	colorName    = "\x1b[1;32m" // green: a workload
+	colorService = "\x1b[1;36m" // cyan
+	colorNode    = "\x1b[1;34m" // blue
+	colorEgress  = "\x1b[1;35m" // magenta: what leaves by an address of its own
+	colorUnsure  = "\x1b[1;33m" // yellow: there is a warning
 )
 
-// NewText returns an encoder.
-func NewText(cfg TextConfig) *Text {
+// NewText returns an encoder. Errors begin with the name of the option that is wrong.
+func NewText(cfg TextConfig) (*Text, error) {
 	if cfg.Location == nil {
 		cfg.Location = time.Local
 	}
@@ -71,144 +104,195 @@ func NewText(cfg TextConfig) *Text {
 		}
 		return -1
 	}
-	e := &Text{cfg: cfg, src: end(flow.FieldSrcAddr), dst: end(flow.FieldDstAddr), sampler: end(flow.FieldSamplerAddress)}
-	for i := range e.widths {
-		e.widths[i].Store(int32(minEndWidth))
+	e := &Text{cfg: cfg, src: end(flow.FieldSrcAddr), dst: end(flow.FieldDstAddr), sampler: end(flow.FieldSamplerAddress), samplerWidth: endless}
+	width := minEndWidth
+	if cfg.Width > 0 {
+		width = e.fit()
 	}
-	return e
+	for i := range e.widths {
+		e.widths[i].Store(int32(width))
+	}
+	more, err := addedFields(cfg)
+	if len(more) == 0 || err != nil {
+		return e, err
+	}
+	e.more, err = NewJSON(JSONConfig{Schema: "v1", Fields: strings.Join(more, ","), Mapping: cfg.Mapping, Labels: cfg.Labels, Elements: cfg.Elements})
+	return e, err
+}
+
+// addedFields returns the names of fields that lines have besides the columns: those that
+// -fields adds, and those that -kube.labels and -fields.elements have asked for.
+func addedFields(cfg TextConfig) (names []string, err error) {
+	for _, e := range cfg.Mapping {
+		for _, l := range cfg.Labels {
+			names = append(names, e.Prefix+l.Field)
+		}
+	}
+	for i := range cfg.Elements {
+		names = append(names, cfg.Elements[i].Name)
+	}
+	for token := range strings.SplitSeq(cfg.Fields, ",") {
+		token = strings.TrimSpace(token)
+		name, added := strings.CutPrefix(token, "+")
+		switch {
+		case token == "" || token == "default":
+		case added && name != "default" && name != "all":
+			names = append(names, name)
+		default:
+			return nil, fmt.Errorf("fields: %q: lines of text have columns of their own, to which +NAME adds a field; for fewer, give -format json", token)
+		}
+	}
+	return names, nil
+}
+
+// fit divides the terminal's width: it returns that of each end, and sets the exporter's.
+func (e *Text) fit() int {
+	room := e.cfg.Width - fixedWidth
+	e.samplerWidth = 0
+	if spare := room - 2*comfortWidth - viaWidth - leastSamplerWidth; spare >= 0 {
+		e.samplerWidth = min(leastSamplerWidth+spare/6, mostSampleWidth)
+		room -= viaWidth + e.samplerWidth
+	}
+	return max(room/2, leastEndWidth)
+}
+
+// Fields returns the fields of the flow that the encoder writes.
+func (e *Text) Fields() (fields flow.FieldSet) {
+	fields.Add(flow.FieldTimeReceivedNs, flow.FieldSrcAddr, flow.FieldDstAddr, flow.FieldSamplerAddress,
+		flow.FieldSrcPort, flow.FieldDstPort, flow.FieldSrcMac, flow.FieldDstMac, flow.FieldEtype, flow.FieldProto,
+		flow.FieldBytes, flow.FieldPackets, flow.FieldCountsOnce)
+	if e.more != nil {
+		fields.Union(e.more.Fields())
+	}
+	return fields
 }
 
 // AppendRecord appends the record's line.
 func (e *Text) AppendRecord(dst []byte, r *flow.Record) []byte {
+	if r.Line != nil && r.Line.Close < 0 {
+		return append(appendPrintable(dst, string(r.Line.Text)), '\n') // a line that is no record
+	}
 	m := &r.Msg
 	b := reserve(dst, len(dst), textRoom)[:len(dst)]
-	hour, minute, second := time.Unix(0, int64(m.TimeReceivedNs)).In(e.cfg.Location).Clock()
-	b = e.color(b, colorDim)
-	b = append(b, pairs[2*hour], pairs[2*hour+1], ':', pairs[2*minute], pairs[2*minute+1], ':', pairs[2*second], pairs[2*second+1])
-	b = e.color(b, colorNone)
-	b = append(b, ' ')
-
-	b = e.appendEnd(b, r, 0, e.src, m.SrcAddr, m.SrcMac, m.SrcPort)
-	b = e.color(b, colorDim)
-	b = append(b, " → "...)
-	b = e.color(b, colorNone)
-	b = e.appendEnd(b, r, 1, e.dst, m.DstAddr, m.DstMac, m.DstPort)
-	b = append(b, ' ')
-
-	start := len(b)
-	b = appendProtocol(b, m.Etype, m.Proto)
-	b = pad(b, protoWidth-(len(b)-start))
-	b = append(b, ' ')
-	b = appendBytes(b, m.Bytes)
-	b = append(b, ' ')
-	b = appendRight(b, m.Packets, packetWidth)
-	b = append(b, " p"...)
-
-	b = e.color(b, colorDim)
-	b = append(b, " via "...)
-	b = e.color(b, colorNone)
-	if o := e.object(r, e.sampler); o != nil {
-		b = e.appendObject(b, o)
-	} else {
-		b = appendAddr(b, m.SamplerAddress, false)
+	received := time.Unix(0, int64(m.TimeReceivedNs)).In(e.cfg.Location)
+	if e.cfg.Width > 0 {
+		b = e.appendHead(b, received)
 	}
+	// What another record counts is there for completeness.
+	p := painter{b: b, on: e.cfg.Color}
+	if !r.CountsOnce() {
+		p.dimmed()
+	}
+	p.color(colorDim)
+	if e.cfg.Width > 0 {
+		p.b = appendClock(p.b, received)
+	} else {
+		p.b = received.AppendFormat(p.b, time.RFC3339)
+	}
+	p.color(colorNone)
+	p.b = append(p.b, ' ')
+
+	e.appendEnd(&p, r, 0, e.src, m.SrcAddr, m.SrcMac, m.SrcPort)
+	p.color(colorDim)
+	p.b = append(p.b, " → "...)
+	p.color(colorNone)
+	e.appendEnd(&p, r, 1, e.dst, m.DstAddr, m.DstMac, m.DstPort)
+	p.b = append(p.b, ' ')
+
+	start := len(p.b)
+	p.b = appendProtocol(p.b, m.Etype, m.Proto)
+	p.b = pad(p.b, protoWidth-(len(p.b)-start))
+	p.b = append(p.b, ' ')
+	p.b = AppendBytes(p.b, m.Bytes)
+	p.b = append(p.b, ' ')
+	p.b = appendRight(p.b, m.Packets, packetWidth)
+	p.b = append(p.b, " p"...)
+
+	if e.samplerWidth > 0 {
+		p.color(colorDim)
+		p.b = append(p.b, " via "...)
+		p.color(colorNone)
+		if !e.appendName(&p, r, e.sampler, e.samplerWidth) {
+			p.b = appendAddr(p.b, m.SamplerAddress, false)
+		}
+	}
+	if e.cfg.Cluster != "" && e.cfg.Width == 0 {
+		p.b = append(p.b, " in "...)
+		p.b = appendPrintable(p.b, e.cfg.Cluster)
+	}
+	if e.more != nil {
+		p.color(colorDim)
+		p.b = e.appendMore(append(p.b, ' '), r)
+		p.color(colorNone)
+	}
+	p.end()
+	return append(p.b, '\n')
+}
+
+// appendHead appends the lines that stand over the columns: the date and zone when the
+// day has changed, and the columns' names before the first record.
+func (e *Text) appendHead(b []byte, t time.Time) []byte {
+	year, month, day := t.Date()
+	today := int64(year)*10_000 + int64(month)*100 + int64(day)
+	last := e.day.Load()
+	// Records of two workers may come in another order around midnight.
+	if today == last || today == last-1 || !e.day.CompareAndSwap(last, today) {
+		return b
+	}
+	p := painter{b: b, on: e.cfg.Color}
+	p.color(colorDim)
+	p.b = t.AppendFormat(p.b, "2006-01-02, times in MST (UTC-07:00)")
 	if e.cfg.Cluster != "" {
-		b = append(b, " in "...)
-		b = appendPrintable(b, e.cfg.Cluster)
+		p.b = append(p.b, ", cluster "...)
+		p.b = appendPrintable(p.b, e.cfg.Cluster)
 	}
-	return append(b, '\n')
+	p.color(colorNone)
+	p.b = append(p.b, '\n')
+	if last != 0 {
+		return p.b
+	}
+	p.color(colorBold)
+	p.b = append(p.b, "TIME     SOURCE"...)
+	p.b = pad(p.b, int(e.widths[0].Load())-len("SOURCE"))
+	p.b = append(p.b, "   DESTINATION"...)
+	p.b = pad(p.b, int(e.widths[1].Load())-len("DESTINATION"))
+	p.b = append(p.b, " PROTO   BYTES  PACKETS"...)
+	if e.samplerWidth > 0 {
+		p.b = append(p.b, " EXPORTER"...)
+	}
+	p.color(colorNone)
+	return append(p.b, '\n')
 }
 
-func (e *Text) color(b []byte, sequence string) []byte {
-	if e.cfg.Color {
-		return append(b, sequence...)
-	}
-	return b
+// appendClock appends hours, minutes and seconds.
+func appendClock(b []byte, t time.Time) []byte {
+	hour, minute, second := t.Clock()
+	return append(b, pairs[2*hour], pairs[2*hour+1], ':', pairs[2*minute], pairs[2*minute+1], ':', pairs[2*second], pairs[2*second+1])
 }
 
-// object returns the owner of an end, nil if it is not known.
-func (e *Text) object(r *flow.Record, end int) *flow.Object {
-	if end < 0 {
-		return nil
-	}
-	return r.Ends[end].Object
-}
-
-// appendEnd appends one end of a flow, padded to its column.
-func (e *Text) appendEnd(b []byte, r *flow.Record, column, end int, addr []byte, mac uint64, port uint32) []byte {
+// appendMore appends the fields that were asked for, as a JSON object.
+func (e *Text) appendMore(b []byte, r *flow.Record) []byte {
 	start := len(b)
-	escapes := 0
-	if o := e.object(r, end); o != nil {
-		b = e.appendObject(b, o)
-		if e.cfg.Color {
-			escapes = len(colorName) + len(colorNone)
-		}
-	} else {
-		b = appendAddr(b, addr, port != 0)
-		if len(b) == start { // no IP
-			b = reserve(b, start, flow.MACLen+1)
-			b = b[:putMAC(b, start, mac)]
-		}
-	}
-	if len(b) == start {
-		b = append(b, '-')
-	} else if port != 0 {
-		b = appendNumber(append(b, ':'), uint64(port))
-	}
-	width := utf8.RuneCount(b[start:]) - escapes
-	most := int(e.widths[column].Load())
-	if width > most && width <= maxEndWidth {
-		// Another worker may store a width at the same time. The next line corrects it.
-		e.widths[column].Store(int32(width))
-	}
-	return pad(b, most-width)
-}
-
-// appendObject appends namespace and workload, or the name of a node.
-func (e *Text) appendObject(b []byte, o *flow.Object) []byte {
-	if o.Warn != "" {
-		b = e.color(b, colorUnsure)
-	} else {
-		b = e.color(b, colorName)
-	}
-	if o.Namespace != "" {
-		b = append(appendPrintable(b, o.Namespace), '/')
-	}
-	name := o.Workload
-	if name == "" {
-		name = o.Name
-	}
-	return e.color(appendPrintable(b, name), colorNone)
-}
-
-// appendPrintable appends a name without characters that terminals interpret.
-func appendPrintable(b []byte, s string) []byte {
-	for _, c := range s {
+	b = e.more.appendFields(b, r)
+	from := len(b)
+	// JSON may have characters that terminals interpret.
+	for i := start; i < from-1; { // without the newline
+		c, n := utf8.DecodeRune(b[i:from])
 		if !unicode.IsPrint(c) {
 			c = utf8.RuneError
 		}
 		b = utf8.AppendRune(b, c)
+		i += n
 	}
-	return b
-}
-
-// appendAddr appends an IP address, IPv6 in brackets if a port follows.
-func appendAddr(b, addr []byte, brackets bool) []byte {
-	start := len(b)
-	b = reserve(b, start, maxAddr+2)
-	n := putAddr(b, start, addr)
-	if brackets && bytes.IndexByte(b[start:n], ':') >= 0 {
-		b[start] = '['
-		n = putAddr(b, start+1, addr)
-		b[n] = ']'
-		n++
-	}
-	return b[:n]
+	return b[:start+copy(b[start:], b[from:])]
 }
 
 // appendProtocol appends the name or number of the IP protocol, or the name of the
 // EtherType if the packet is not of IP.
 func appendProtocol(b []byte, etype, proto uint32) []byte {
+	if etype == flow.EtypeIPv6 && proto == flow.ProtoIPv6ICMP {
+		return append(b, "ICMP6"...) // the registry's name is twice as wide as the others
+	}
 	if name := flow.ProtoName(etype, proto); name != "" {
 		return append(b, name...)
 	}
@@ -221,8 +305,8 @@ func appendProtocol(b []byte, etype, proto uint32) []byte {
 	return append(b, '-')
 }
 
-// appendBytes appends a number of bytes in decimal units, aligned to the right.
-func appendBytes(b []byte, v uint64) []byte {
+// AppendBytes appends a number of bytes in decimal units, aligned to the right.
+func AppendBytes(b []byte, v uint64) []byte {
 	const units = "kMGTPE"
 	if v < 1000 {
 		b = appendRight(b, v, bytesWidth-2)

@@ -122,7 +122,7 @@ func (c *compiler) compile(expression string) *Error {
 		if !errors.As(err, &at) {
 			return &Error{Line: 1, Column: 1, Text: err.Error()}
 		}
-		return &Error{Line: max(at.Line, 1), Column: at.Column + 1, Text: lowerFirst(at.Message)}
+		return advise(expression, at)
 	}
 	o, e := c.node(tree.Node)
 	if e != nil {

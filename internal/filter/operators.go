@@ -16,7 +16,7 @@ func (c *compiler) unary(n *ast.UnaryNode) (*operand, *Error) {
 	switch n.Operator {
 	case "!", "not":
 		if o.kind != kindBool {
-			return nil, c.errorf(n, "%s needs a condition, and %s is %s", n.Operator, o, o.kind)
+			return nil, c.errorf(n, "%s needs a condition, and %s is %s; write %[1]s (...) around a comparison", n.Operator, o, o.kind)
 		}
 		return &operand{kind: kindBool, text: "not ...", b: not(o.b)}, nil
 	case "-", "+":

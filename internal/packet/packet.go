@@ -57,7 +57,8 @@ const (
 	etherBackbone   = 0x88e7 // IEEE 802.1ah, I-TAG: a customer's frame follows
 	etherETag       = 0x893f // IEEE 802.1BR
 	etherVNTag      = 0x8926
-	etherMaxLength  = 1500 // values up to this are lengths (IEEE 802.3, 3.2.6)
+	// MaxLength is the largest value that is a length and no type (IEEE 802.3, 3.2.6).
+	MaxLength = 1500
 )
 
 // Values of the protocol field (IANA, Protocol Numbers).
@@ -73,6 +74,7 @@ const (
 	ProtoGRE         = 47
 	ProtoAH          = 51
 	ProtoICMPv6      = 58
+	ProtoNoNext      = 59
 	ProtoDestination = 60
 	ProtoMobility    = 135
 	ProtoHIP         = 139
@@ -98,6 +100,8 @@ type Layer struct {
 	EtherType uint16
 	// Proto is the protocol of what follows IPv4, IPv6 or one of its extension
 	// headers. It is known of a header that is not whole, too, if its byte is there.
+	// An extension header that is a protocol by itself has its own number if nothing
+	// follows it.
 	Proto uint8
 }
 
@@ -239,7 +243,7 @@ func (w *Walker) byEtherType(l *Layer) bool {
 	case etherVNTag:
 		w.tag(l, 6)
 	default:
-		return w.etype <= etherMaxLength && w.snap(l)
+		return w.etype <= MaxLength && w.snap(l)
 	}
 	return true
 }
@@ -531,15 +535,25 @@ func (w *Walker) extension(l *Layer) bool {
 	if len(w.rest) >= 8 {
 		n += unit * int(w.rest[1])
 	}
-	if !w.cut(l, kind, n) {
-		if len(l.Header) > 0 {
-			l.Proto = l.Header[0]
-		}
+	whole := w.cut(l, kind, n)
+	if len(l.Header) > 0 {
+		l.Proto = l.Header[0]
+	}
+	if l.Proto == ProtoNoNext && isProtocol(w.proto) {
+		l.Proto = w.proto
+	}
+	if !whole {
 		return true
 	}
 	if kind == Fragment {
 		w.later = binary.BigEndian.Uint16(l.Header[2:])&^7 != 0
 	}
-	w.then(l, l.Header[0])
+	w.next, w.proto = protocol, l.Header[0]
 	return true
+}
+
+// isProtocol reports whether an extension header is what the packet is for: its next
+// header is 59, none (RFC 6275, 6.1.1; RFC 7401, 5.1; RFC 5533, 5.1).
+func isProtocol(proto uint8) bool {
+	return proto == ProtoMobility || proto == ProtoHIP || proto == ProtoShim6
 }

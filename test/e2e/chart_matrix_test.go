@@ -77,7 +77,7 @@ func chartCases(t *testing.T) []*chartCase {
 		"image.tag=v1.2.3", "image.digest=sha256:" + strings.Repeat("0a", 32), "image.pullPolicy=Always", "imagePullSecrets[0].name=pull",
 		"listen.netflow=0", "listen.sflow=0", "listen.netflow=4739", "listen.sockets=2", "listen.allow={10.0.0.0/8,fd00::/8}", "httpPort=9090",
 		"cluster=east", "config.kube.retain=1h", "config.fields={default,+SrcNode}", "extraArgs={-loglevel=debug}",
-		"templates.storage=none", "templates.size=1Gi", "templates.pvc.existingClaim=claim", "templates.pvc.storageClass=fast", "templates.pvc.accessModes={ReadWriteOncePod}",
+		"templates.storage=none", "templates.storage=emptyDir", "templates.hostPath=/srv/flows", "templates.size=1Gi", "templates.pvc.existingClaim=claim", "templates.pvc.storageClass=fast", "templates.pvc.accessModes={ReadWriteOncePod}",
 		"kafka.topic=flows", "kafka.config.maxmsgbytes=2000000", "kafka.sasl.mechanism=scram-sha512,kafka.sasl.secret=kafka", "kafka.tls.caSecret=kafka-ca",
 		"kafka.tls.clientSecret=kafka-client",
 		"serviceAccount.name=other", "serviceAccount.create=false,serviceAccount.name=other", "serviceAccount.annotations.a=b",
@@ -285,8 +285,7 @@ func (c *chartCluster) dryRun(t *testing.T, dir string) {
 		}
 		_, problems := c.run(t, "kubectl", "apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", filepath.Join(dir, namespace))
 		for line := range strings.Lines(problems) {
-			// The nodes' network is what a DaemonSet is for.
-			if namespace == open && strings.Contains(strings.TrimSpace(line)+`"`, onlyHostNetwork) {
+			if namespace == open && daemonSetNeeds.MatchString(strings.TrimSpace(line)) {
 				continue
 			}
 			t.Errorf("%s: %s", namespace, line)
@@ -377,6 +376,27 @@ func writeCertificate(t *testing.T, certFile, keyFile string) {
 	}
 }
 
+// templatesOn returns the kind of volume that a pod keeps templates on, and the directory
+// of the node if it is one.
+func templatesOn(pod any) string {
+	volumes, _ := object(pod.(map[string]any)).at("volumes").([]any)
+	for _, v := range volumes {
+		v := object(v.(map[string]any))
+		if v["name"] != "templates" {
+			continue
+		}
+		if path, ok := v.at("hostPath", "path").(string); ok {
+			return "hostPath " + path
+		}
+		for kind := range v {
+			if kind != "name" {
+				return kind
+			}
+		}
+	}
+	return "none"
+}
+
 // checkContents checks what schemas cannot know: that values do what they are
 // for, and nothing in the wrong place.
 func checkContents(t *testing.T, cases []*chartCase) {
@@ -430,6 +450,29 @@ func checkContents(t *testing.T, cases []*chartCase) {
 		}},
 		{[]string{"kind=DaemonSet", "openshift=true"}, "a binding to hostnetwork-v2", func(x *chartCase) bool { return find(x, "RoleBinding", "") != nil }},
 		{[]string{"kind=DaemonSet", "openshift=false"}, "no binding to hostnetwork-v2", func(x *chartCase) bool { return find(x, "RoleBinding", "") == nil }},
+		{[]string{"kind=DaemonSet", "httpPort=8080"}, "templates on the node, which root may write", func(x *chartCase) bool {
+			pod := find(x, "DaemonSet", "").at("spec", "template", "spec")
+			return templatesOn(pod) == "hostPath /var/lib/kube-enricher/"+open+"-"+chartName && object(pod.(map[string]any)).at("securityContext", "runAsUser") == 0.0
+		}},
+		{[]string{"kind=DaemonSet", "templates.hostPath=/srv/flows"}, "the given directory", func(x *chartCase) bool {
+			return templatesOn(find(x, "DaemonSet", "").at("spec", "template", "spec")) == "hostPath /srv/flows"
+		}},
+		{[]string{"kind=DaemonSet", "templates.storage=emptyDir"}, "no root", func(x *chartCase) bool {
+			pod := find(x, "DaemonSet", "").at("spec", "template", "spec")
+			return templatesOn(pod) == "emptyDir" && object(pod.(map[string]any)).at("securityContext", "runAsNonRoot") == true
+		}},
+		{[]string{"kind=DaemonSet", "openshift=true"}, "no directory of the node", func(x *chartCase) bool {
+			return templatesOn(find(x, "DaemonSet", "").at("spec", "template", "spec")) == "emptyDir"
+		}},
+		{[]string{"kind=DaemonSet", "podSecurityContext.runAsUser=65532"}, "the user that was asked for", func(x *chartCase) bool {
+			return find(x, "DaemonSet", "").at("spec", "template", "spec", "securityContext", "runAsUser") == 65532.0
+		}},
+		{[]string{"kind=Deployment", "httpPort=8080"}, "templates that outlive the container", func(x *chartCase) bool {
+			return templatesOn(find(x, "Deployment", "").at("spec", "template", "spec")) == "emptyDir"
+		}},
+		{[]string{"kind=DaemonSet", "httpPort=8080"}, "a test without a directory of the node", func(x *chartCase) bool {
+			return templatesOn(find(x, "Pod", "").at("spec")) == "emptyDir"
+		}},
 		{[]string{"openshift=true", "templates.storage=pvc"}, "no group of the chart's choice", func(x *chartCase) bool {
 			return find(x, "Deployment", "").at("spec", "template", "spec", "securityContext", "fsGroup") == nil
 		}},

@@ -39,9 +39,13 @@ const (
 	restricted, open = "restricted", "open"
 )
 
-// onlyHostNetwork is how warnings about pods end that could be of the level
-// `restricted`, were they not on the nodes' network.
-const onlyHostNetwork = `: host namespaces (hostNetwork=true)"`
+// daemonSetNeeds is how warnings about pods end that could be of the level `restricted`,
+// were they not on the nodes' network, and did they not keep templates in a directory of
+// the node, which root alone may write to.
+var daemonSetNeeds = regexp.MustCompile(`: host namespaces \(hostNetwork=true\)` +
+	`(, seLinuxOptions \(pod set forbidden securityContext.seLinuxOptions: type "spc_t"\))?` +
+	`(, restricted volume types \(volume "templates" uses restricted volume type "hostPath"\)` +
+	`(, runAsNonRoot != true \(pod must not set securityContext.runAsNonRoot=false\), runAsUser=0 \(pod must not set runAsUser=0\))?)?"?$`)
 
 // testPodEnds lets kwok end what `helm test` runs: kwok runs nothing. What that
 // would run is run by the tests here.
@@ -220,6 +224,9 @@ func (c *chartCluster) testRefusals(t *testing.T) {
 		"kafka.enabled=true,kafka.brokers={k:9092},kafka.sasl.mechanism=plain": "kafka.sasl.secret",
 		"templates.storage=pvc,replicas=2":                                     "one replica",
 		"templates.storage=pvc,kind=DaemonSet":                                 "one replica",
+		"templates.storage=hostPath":                                           "for a DaemonSet",
+		"templates.storage=hostPath,kind=DaemonSet,openshift=true":             "not for OpenShift",
+		"templates.hostPath=var":                                               "pattern",
 		"serviceMonitor.enabled=true,podMonitor.enabled=true":                  "choose one",
 		"serviceMonitor.enabled=true,metricsService.enabled=false":             "metricsService.enabled",
 	} {
@@ -423,12 +430,20 @@ func (c *chartCluster) checkNotes(t *testing.T, addr string) {
 		target = "[" + addr + "]:2055"
 	}
 	said := c.runNotes(t, restricted)
-	for _, want := range []string{
-		"kubectl set env daemonset/ovnkube-node -c ovnkube-node -n ovn-kubernetes OVN_IPFIX_TARGETS=" + target + " OVN_IPFIX_CACHE_MAX_FLOWS=10000\n",
+	const set = "kubectl set env daemonset/ovnkube-node -c ovnkube-* -n ovn-kubernetes OVN_IPFIX_TARGETS="
+	rest := said
+	for _, want := range []string{ // in this order: the nodes' own collectors first, then the Service
+		"kubectl label namespace " + restricted + " pod-security.kubernetes.io/enforce=privileged\n",
+		"helm upgrade " + release + " charts/goflow2-kube-enricher --namespace " + restricted + " --reuse-values --set kind=DaemonSet\n",
+		set + ":2055 OVN_IPFIX_CACHE_MAX_FLOWS=10000\n",
+		"oc create configmap ovs-flows-config -n openshift-network-operator --from-literal=nodePort=2055 --from-literal=cacheMaxFlows=10000\n",
+		set + target + " OVN_IPFIX_CACHE_MAX_FLOWS=10000\n",
 		`oc patch networks.operator.openshift.io cluster --type=merge -p {"spec":{"exportNetworkFlows":{"ipfix":{"collectors":["` + target + `"]}}}}` + "\n",
 	} {
-		if !strings.Contains(said, want) {
-			t.Errorf("the notes' commands are\n%swanted is\n%s", said, want)
+		var found bool
+		if _, rest, found = strings.Cut(rest, want); !found {
+			t.Errorf("the notes' commands are\n%swanted is, after those before it,\n%s", said, want)
+			break
 		}
 	}
 }
@@ -440,7 +455,7 @@ func (c *chartCluster) runNotes(t *testing.T, namespace string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Sprintf("set -eu\nkubectl() { case $1 in get) %s \"$@\" ;; *) echo kubectl \"$@\" ;; esac; }\noc() { echo oc \"$@\"; }\nhelm() { :; }\n", kubectl)
+	script := fmt.Sprintf("set -eu\nkubectl() { case $1 in get) %s \"$@\" ;; *) echo kubectl \"$@\" ;; esac; }\noc() { echo oc \"$@\"; }\nhelm() { echo helm \"$@\"; }\n", kubectl)
 	for line := range strings.Lines(notes) { // commands are indented
 		if strings.HasPrefix(line, "  ") {
 			script += line
@@ -477,12 +492,12 @@ func (c *chartCluster) testVolume(t *testing.T) {
 	}
 }
 
-// testDaemonSet: a collector on each node's network. That is all that the level
-// `restricted` has against it.
+// testDaemonSet: a collector on each node's network, with templates on the node. That is
+// all that the level `restricted` has against it.
 func (c *chartCluster) testDaemonSet(t *testing.T) {
 	_, problems := c.install(t, release, open, "kind=DaemonSet")
-	found := regexp.MustCompile(`would violate PodSecurity .*`).FindAllString(problems, -1)
-	if len(found) != 1 || !strings.Contains(found[0], onlyHostNetwork) {
+	found := regexp.MustCompile(`would violate PodSecurity .*`).FindAllString(strings.ReplaceAll(problems, `\`, ""), -1)
+	if len(found) != 1 || !daemonSetNeeds.MatchString(found[0]) {
 		t.Errorf("warnings: %q", problems)
 	}
 	pods, err := c.Client.CoreV1().Pods(open).List(t.Context(), metav1.ListOptions{LabelSelector: "app.kubernetes.io/instance=" + release})
@@ -502,7 +517,7 @@ func (c *chartCluster) testDaemonSet(t *testing.T) {
 	}
 	said := c.runNotes(t, open)
 	for _, want := range []string{
-		"kubectl set env daemonset/ovnkube-node -c ovnkube-node -n ovn-kubernetes OVN_IPFIX_TARGETS=:2055 OVN_IPFIX_CACHE_MAX_FLOWS=10000\n",
+		"kubectl set env daemonset/ovnkube-node -c ovnkube-* -n ovn-kubernetes OVN_IPFIX_TARGETS=:2055 OVN_IPFIX_CACHE_MAX_FLOWS=10000\n",
 		"oc create configmap ovs-flows-config -n openshift-network-operator --from-literal=nodePort=2055 --from-literal=cacheMaxFlows=10000\n",
 	} {
 		if !strings.Contains(said, want) {

@@ -79,6 +79,16 @@ func TestDeploy(t *testing.T) {
 		return patch + `[  {    "op": "add",    "path": "/spec/exportNetworkFlows",    "value": {      "` + protocol +
 			`": {        "collectors": ["` + target + `"]      }    }  }]`
 	}
+	ovnk := func(field string) string {
+		return "kubectl get daemonset/ovnkube-node -n ovn-kubernetes -o jsonpath={" + field + "}"
+	}
+	env := func(name string) string {
+		return ovnk(`.spec.template.spec.containers[*].env[?(@.name=="` + name + `")].value`)
+	}
+	openshift := func(kubectl, field string) string {
+		return kubectl + " get networks.operator.openshift.io cluster --ignore-not-found -o jsonpath={.spec.exportNetworkFlows" + field + "}"
+	}
+	const note = ".metadata.annotations.kube-enricher-before"
 	for name, c := range map[string]struct {
 		target, ip string
 		env        []string
@@ -86,30 +96,35 @@ func TestDeploy(t *testing.T) {
 	}{
 		"ovnk": {
 			"ovnk-deploy", "10.96.3.4", nil,
-			append(install("kubectl", "default", "goflow"), setEnv+"OVN_IPFIX_TARGETS=10.96.3.4:2055"),
+			append(install("kubectl", "default", "goflow"), env("OVN_IPFIX_TARGETS"), setEnv+"OVN_IPFIX_TARGETS=10.96.3.4:2055"),
 		},
 		"ovnk IPv6": {
 			"ovnk-deploy", "fd00:96::5", []string{"NAMESPACE=flows", "OVN_IPFIX_CACHE_MAX_FLOWS=10000", "IMAGE=example.org/x", "VERSION=v2"},
-			append(install("kubectl", "flows", "goflow"), setEnv+"OVN_IPFIX_TARGETS=[fd00:96::5]:2055 OVN_IPFIX_CACHE_MAX_FLOWS=10000"),
+			append(install("kubectl", "flows", "goflow"), env("OVN_IPFIX_TARGETS"), ovnk(note), env("OVN_IPFIX_CACHE_MAX_FLOWS"),
+				"kubectl annotate daemonset/ovnkube-node -n ovn-kubernetes --overwrite kube-enricher-before=OVN_IPFIX_CACHE_MAX_FLOWS=",
+				setEnv+"OVN_IPFIX_TARGETS=[fd00:96::5]:2055 OVN_IPFIX_CACHE_MAX_FLOWS=10000"),
 		},
 		"ovnk legacy": {
 			"ovnk-deploy", "10.96.3.4", []string{"EXPORT=netflow", "OVNK_CONTAINER=ovnkube-node"},
-			append(install("kubectl", "default", "goflow-legacy"),
+			append(install("kubectl", "default", "goflow-legacy"), env("OVN_NETFLOW_TARGETS"),
 				"kubectl set env daemonset/ovnkube-node -n ovn-kubernetes -c ovnkube-node OVN_NETFLOW_TARGETS=10.96.3.4:2056"),
 		},
-		"cno":      {"cno-deploy", "172.30.0.7", nil, append(install("oc", "default", "goflow"), patched("ipfix", "172.30.0.7:2055"))},
-		"cno IPv6": {"cno-deploy", "fd02::7", nil, append(install("oc", "default", "goflow"), patched("ipfix", "[fd02::7]:2055"))},
+		"cno":      {"cno-deploy", "172.30.0.7", nil, append(install("oc", "default", "goflow"), openshift("oc", ""), patched("ipfix", "172.30.0.7:2055"))},
+		"cno IPv6": {"cno-deploy", "fd02::7", nil, append(install("oc", "default", "goflow"), openshift("oc", ""), patched("ipfix", "[fd02::7]:2055"))},
 		"cno legacy": {
 			"cno-deploy", "172.30.0.7", []string{"EXPORT=netflow"},
-			append(install("oc", "default", "goflow-legacy"), patched("netFlow", "172.30.0.7:2056")),
+			append(install("oc", "default", "goflow-legacy"), openshift("oc", ""), patched("netFlow", "172.30.0.7:2056")),
 		},
+		// Nothing of ours is found, and nothing is changed.
 		"undeploy": {
 			"undeploy", "", nil,
 			[]string{
+				"kubectl get service goflow -n default --ignore-not-found -o jsonpath={.spec.clusterIPs[*]}",
+				"kubectl get service goflow-legacy -n default --ignore-not-found -o jsonpath={.spec.clusterIPs[*]}",
 				"kubectl get daemonset/ovnkube-node -n ovn-kubernetes --ignore-not-found -o name",
-				setEnv + "OVN_IPFIX_TARGETS- OVN_NETFLOW_TARGETS-",
+				env("OVN_IPFIX_TARGETS"), env("OVN_NETFLOW_TARGETS"), ovnk(note),
 				"kubectl get customresourcedefinition networks.operator.openshift.io --ignore-not-found -o name",
-				`kubectl patch networks.operator.openshift.io cluster --type=merge -p {"spec":{"exportNetworkFlows":null}}`,
+				openshift("kubectl", ".ipfix.collectors[*]"), openshift("kubectl", ".netFlow.collectors[*]"), openshift("kubectl", ""),
 				"kubectl delete -n default --ignore-not-found -f -",
 				"kubectl delete -n default --ignore-not-found -f -",
 			},

@@ -62,6 +62,21 @@ annotations:
 {{- else if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}true{{ end }}
 {{- end }}
 
+{{/* Where templates are kept. OpenShift's hostnetwork-v2 allows no directories of the node. */}}
+{{- define "kube-enricher.storage" -}}
+{{- $daemon := eq .Values.kind "DaemonSet" }}
+{{- with .Values.templates.storage }}
+{{- if and (eq . "pvc") (or $daemon (gt (int $.Values.replicas) 1)) }}
+{{- fail "templates.storage: pvc is for a Deployment of one replica: a file has one writer; use emptyDir" }}
+{{- else if and (eq . "hostPath") (or (not $daemon) (include "kube-enricher.openshift" $)) }}
+{{- fail "templates.storage: hostPath is for a DaemonSet, and not for OpenShift; use emptyDir" }}
+{{- end }}
+{{- . }}
+{{- else }}
+{{- ternary "hostPath" "emptyDir" (and $daemon (eq (include "kube-enricher.openshift" .) "")) }}
+{{- end }}
+{{- end }}
+
 {{- define "kube-enricher.image" -}}
 {{- if .Values.image.digest }}
 {{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
@@ -121,7 +136,7 @@ annotations:
 {{- $_ := set $config "addr" (printf ":%d" (int .Values.httpPort)) }}
 {{- with .Values.listen.allow }}{{ $_ := set $config "allow" . }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $config "cluster" . }}{{ end }}
-{{- if ne .Values.templates.storage "none" }}
+{{- if ne (include "kube-enricher.storage" .) "none" }}
 {{- $_ := set $config "templates.file" "/var/lib/kube-enricher/templates.json" }}
 {{- end }}
 {{- with .Values.kafka }}
@@ -192,7 +207,7 @@ volumeMounts:
   - name: config
     mountPath: /etc/kube-enricher
     readOnly: true
-  {{- if ne .Values.templates.storage "none" }}
+  {{- if ne (include "kube-enricher.storage" .) "none" }}
   - name: templates
     mountPath: /var/lib/kube-enricher
   {{- end }}
@@ -213,10 +228,12 @@ volumeMounts:
   {{- end }}
 {{- end }}
 
-{{/* What they have in common of their pods. The test has a scratch volume in place of the claim: that may be in use. */}}
+{{/* What they have in common of their pods. The test has a scratch volume in place of the collector's: that may be in use. */}}
 {{- define "kube-enricher.pod" -}}
 {{- $root := .root }}
-{{- $pvc := and (eq $root.Values.templates.storage "pvc") (not .test) -}}
+{{- $storage := include "kube-enricher.storage" $root }}
+{{- if and .test (ne $storage "none") }}{{ $storage = "emptyDir" }}{{ end }}
+{{- $pvc := eq $storage "pvc" -}}
 serviceAccountName: {{ include "kube-enricher.serviceAccountName" $root }}
 enableServiceLinks: false
 {{- with $root.Values.imagePullSecrets }}
@@ -226,6 +243,10 @@ imagePullSecrets:
 {{- $context := $root.Values.podSecurityContext }}
 {{- if and $pvc (not (hasKey $context "fsGroup")) (not (include "kube-enricher.openshift" $root)) }}
 {{- $context = merge (dict "fsGroup" 65532 "fsGroupChangePolicy" "OnRootMismatch") $context }}
+{{- else if and (eq $storage "hostPath") (not (hasKey $context "runAsUser")) (not (hasKey $root.Values.securityContext "runAsUser")) }}
+{{- /* The kubelet makes the directory for root alone, and SELinux lets only this type write to it. */}}
+{{- $context = merge (dict "runAsUser" 0 "runAsGroup" 0) (deepCopy $context) (dict "seLinuxOptions" (dict "type" "spc_t")) }}
+{{- $_ := set $context "runAsNonRoot" false }}
 {{- end }}
 {{- with $context }}
 securityContext:
@@ -261,7 +282,12 @@ volumes:
   - name: templates
     persistentVolumeClaim:
       claimName: {{ $root.Values.templates.pvc.existingClaim | default (printf "%s-templates" (include "kube-enricher.fullname" $root)) }}
-  {{- else if ne $root.Values.templates.storage "none" }}
+  {{- else if eq $storage "hostPath" }}
+  - name: templates
+    hostPath:
+      path: {{ $root.Values.templates.hostPath | default (printf "/var/lib/kube-enricher/%s" (include "kube-enricher.clusterName" $root)) }}
+      type: DirectoryOrCreate
+  {{- else if eq $storage "emptyDir" }}
   - name: templates
     emptyDir:
       sizeLimit: {{ $root.Values.templates.size }}

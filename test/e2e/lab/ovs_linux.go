@@ -3,30 +3,20 @@ package lab
 import (
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
-	"testing"
-	"time"
 )
 
 // SwitchPrograms are the commands that [Lab.StartSwitch] needs, from Debian's
 // packages openvswitch-switch and ethtool.
 var SwitchPrograms = []string{"ovsdb-tool", "ovsdb-server", "ovs-vswitchd", "ovs-vsctl", "ovs-ofctl", "ethtool"}
 
-// where distributions keep the schema of the switch's database.
-var schemas = []string{
-	"/usr/share/openvswitch/vswitch.ovsschema",
-	"/usr/local/share/openvswitch/vswitch.ovsschema",
-}
-
 // Switch is an Open vSwitch of its own, in a namespace, with the datapath in
 // user space: no kernel module is needed.
 type Switch struct {
-	lab *Lab
-	dir string
+	daemons
+	ns string
 }
 
 // StartSwitch starts an Open vSwitch in a namespace, until the test ends. It
@@ -36,20 +26,8 @@ func (l *Lab) StartSwitch(ns string) *Switch {
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		l.t.Skipf("needs /dev/net/tun, for internal ports: %v", err)
 	}
-	s := &Switch{lab: l, dir: shortDir(l.t)}
-	schema := ""
-	for _, file := range schemas {
-		if _, err := os.Stat(file); err == nil {
-			schema = file
-		}
-	}
-	if schema == "" {
-		l.t.Skip("needs Open vSwitch's schema, as one of ", strings.Join(schemas, ", "))
-	}
-	l.Run("ovsdb-tool", "create", s.path("conf.db"), schema)
-	s.start(ns, "ovsdb-server", s.path("conf.db"), "--remote=punix:"+s.path("db.sock"), "--unixctl="+s.path("db.ctl"),
-		"--log-file="+s.path("ovsdb-server.log"))
-	s.wait("db.sock")
+	s := &Switch{daemons{lab: l, dir: shortDir(l.t)}, ns}
+	s.startDatabase(ns, "db", "openvswitch/vswitch")
 	s.Vsctl("--no-wait", "init")
 	s.start(ns, "ovs-vswitchd", "unix:"+s.path("db.sock"), "--unixctl="+s.path("vswitchd.ctl"), "--log-file="+s.path("ovs-vswitchd.log"))
 	s.wait("vswitchd.ctl")
@@ -60,57 +38,6 @@ func (l *Lab) StartSwitch(ns string) *Switch {
 		}
 	})
 	return s
-}
-
-// shortDir is a temporary directory in whose path a socket's name fits.
-func shortDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "ovs-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-func (s *Switch) path(name string) string { return filepath.Join(s.dir, name) }
-
-func (s *Switch) start(ns string, args ...string) {
-	s.lab.t.Helper()
-	cmd := s.lab.Command(ns, append(args, "--verbose=console:off")...)
-	s.environment(cmd)
-	start(s.lab.t, cmd)
-}
-
-// environment keeps a program from the files of the system's Open vSwitch.
-func (s *Switch) environment(cmd *exec.Cmd) {
-	cmd.Env = os.Environ()
-	for _, name := range []string{"OVS_RUNDIR", "OVS_DBDIR", "OVS_LOGDIR", "OVS_SYSCONFDIR"} {
-		cmd.Env = append(cmd.Env, name+"="+s.dir)
-	}
-}
-
-// wait waits for a socket to be made.
-func (s *Switch) wait(name string) {
-	s.lab.t.Helper()
-	deadline := time.NewTimer(patience)
-	defer deadline.Stop()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if _, err := os.Stat(s.path(name)); err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-deadline.C:
-			s.lab.t.Fatalf("Open vSwitch made no %s within %s", name, patience)
-		}
-	}
 }
 
 // Vsctl runs ovs-vsctl, which waits until the switch has done what it says.
@@ -145,15 +72,4 @@ func (s *Switch) SetFlows(bridge string, flows []string) {
 		s.lab.t.Fatal(err)
 	}
 	s.run("ovs-ofctl", "--protocols=OpenFlow13", "replace-flows", s.path(bridge+".mgmt"), file)
-}
-
-func (s *Switch) run(name string, args ...string) string {
-	s.lab.t.Helper()
-	cmd := exec.Command(name, args...)
-	s.environment(cmd)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		s.lab.t.Fatalf("%s: %v: %s", strings.Join(cmd.Args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
 }

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,10 +35,12 @@ func (c *Count) Add(o Count) {
 	c.Frames += o.Frames
 }
 
-// Tap counts the packets that an interface receives.
+// Tap counts the packets that an interface receives, or those that it sends.
 type Tap struct {
 	lab     *Lab
 	ns, dev string
+	counter string           // the interface's own, of the same packets
+	mac     net.HardwareAddr // of the sender, nil for any
 	file    *os.File
 	fd      int
 	base    int
@@ -52,7 +55,32 @@ type Tap struct {
 // ends.
 func (l *Lab) Tap(ns, dev string) *Tap {
 	l.t.Helper()
-	p := &Tap{lab: l, ns: ns, dev: dev, counts: map[Conversation]Count{}}
+	return l.tap(&Tap{ns: ns, dev: dev, counter: "rx_packets"})
+}
+
+// TapSent begins to count the packets that an interface sends from its own MAC
+// address. That is what a host sends by an internal port of a switch, which has no
+// other end to listen at.
+func (l *Lab) TapSent(ns, dev string) *Tap {
+	l.t.Helper()
+	p := &Tap{ns: ns, dev: dev, counter: "tx_packets"}
+	err := l.In(ns, func() error {
+		device, err := net.InterfaceByName(dev)
+		if err == nil {
+			p.mac = device.HardwareAddr
+		}
+		return err
+	})
+	if err != nil {
+		l.t.Fatalf("tap of %s in %s: %v", dev, ns, err)
+	}
+	return l.tap(p)
+}
+
+func (l *Lab) tap(p *Tap) *Tap {
+	l.t.Helper()
+	p.lab, p.counts = l, map[Conversation]Count{}
+	ns, dev := p.ns, p.dev
 	err := l.In(ns, func() error {
 		device, err := net.InterfaceByName(dev)
 		if err != nil {
@@ -67,8 +95,10 @@ func (l *Lab) Tap(ns, dev string) *Tap {
 		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20); err != nil {
 			return fmt.Errorf("SO_RCVBUFFORCE: %w", err)
 		}
-		if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
-			return fmt.Errorf("PACKET_IGNORE_OUTGOING: %w", err)
+		if p.mac == nil {
+			if err := unix.SetsockoptInt(p.fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1); err != nil {
+				return fmt.Errorf("PACKET_IGNORE_OUTGOING: %w", err)
+			}
 		}
 		all := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
 		return unix.Bind(p.fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: device.Index})
@@ -76,7 +106,7 @@ func (l *Lab) Tap(ns, dev string) *Tap {
 	if err != nil {
 		l.t.Fatalf("tap of %s in %s: %v", dev, ns, err)
 	}
-	p.base = p.received()
+	p.base = p.counted()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -89,9 +119,9 @@ func (l *Lab) Tap(ns, dev string) *Tap {
 	return p
 }
 
-// received is the interface's own counter.
-func (p *Tap) received() int {
-	return p.lab.number(p.ns, "/sys/class/net/"+p.dev+"/statistics/rx_packets")
+// counted is the interface's own counter.
+func (p *Tap) counted() int {
+	return p.lab.number(p.ns, "/sys/class/net/"+p.dev+"/statistics/"+p.counter)
 }
 
 func (p *Tap) read() {
@@ -100,6 +130,9 @@ func (p *Tap) read() {
 		n, err := p.file.Read(frame)
 		if errors.Is(err, unix.ENETDOWN) {
 			continue // returned once; packets come again when the interface is up
+		}
+		if err == nil && p.mac != nil && (n < 12 || !bytes.Equal(frame[6:12], p.mac)) {
+			continue // it was received
 		}
 		p.mu.Lock()
 		if err != nil {
@@ -121,10 +154,10 @@ func (p *Tap) read() {
 // that the interface itself counted.
 func (p *Tap) Counts() (counts map[Conversation]Count, complete bool) {
 	p.lab.t.Helper()
-	received := p.received() - p.base
+	counted := p.counted() - p.base
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return maps.Clone(p.counts), received == p.total && p.err == nil
+	return maps.Clone(p.counts), counted == p.total && p.err == nil
 }
 
 // parse returns whose packet is in a frame, and the length of the packet.
@@ -147,7 +180,7 @@ func parse(frame []byte) (c Conversation, length int, ok bool) {
 		c.Proto, length = packet[6], ipv6+int(be.Uint16(packet[4:]))
 		c.Src, c.Dst = netip.AddrFrom16([16]byte(packet[8:])), netip.AddrFrom16([16]byte(packet[24:]))
 		payload = packet[ipv6:]
-		if c.Proto == unix.IPPROTO_HOPOPTS && len(payload) >= 8 { // multicast listener reports
+		for (c.Proto == unix.IPPROTO_HOPOPTS || c.Proto == unix.IPPROTO_DSTOPTS) && len(payload) >= 8 {
 			c.Proto, payload = payload[0], payload[min(len(payload), 8+int(payload[1])*8):]
 		}
 	default:
