@@ -6,8 +6,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
@@ -130,7 +128,7 @@ func (c *Collector) saveTemplates(f *templatesFile, done <-chan struct{}) {
 		}
 		log := limiter.Logger(c.log, now.UnixNano())
 		if last {
-			log = logrus.FieldLogger(c.log)
+			log = c.log
 		}
 		if log != nil {
 			log.WithError(err).Error("templates are not kept for the next start")

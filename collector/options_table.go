@@ -180,6 +180,16 @@ func (n *namedEntry) rank(of *nameSource) int {
 // changed.
 func (t *optionsTable) put(e announcedName, budget int64) (changed bool) {
 	known, _ := t.find(e.nameKey, e.nameSource)
+	if known != nil && known.port == e.port && known.domain == e.domain {
+		if e.name == nil {
+			e.name = known.name
+		}
+		if e.description == nil {
+			e.description = known.description
+		}
+	} else if len(e.name)+len(e.description) == 0 && (known == nil || known.port != e.port) {
+		return false // there is nothing to end
+	}
 	if known != nil && known.port == e.port && known.says(e.name, e.description) {
 		if !sameSavedTime(known.at, e.at) {
 			known.unsaved, t.unsaved = true, true

@@ -90,7 +90,8 @@ func (w *storeWriter) shape(s *shape) uint32 {
 	if s.storedIn == w.f.epoch {
 		return s.stored
 	}
-	b := append(w.line[:0], `{"shape":`...)
+	b := w.line[:0]
+	b = append(b, `{"shape":`...)
 	b = strconv.AppendUint(b, uint64(w.f.shapes)+1, 10)
 	b = append(b, `,"version":`...)
 	b = strconv.AppendUint(b, uint64(s.version()), 10)
@@ -192,8 +193,9 @@ func (w *storeWriter) templateLine(addr netip.Addr, port uint16, seen int64, gro
 	b = strconv.AppendUint(b, uint64(refreshed), 10)
 	b = append(b, `,"templates":[`...)
 	b = append(b, refs[:len(refs)-1]...)
-	w.line = append(b, ']', '}')
-	w.put(w.line)
+	b = append(b, ']', '}')
+	w.put(b)
+	w.line = b
 }
 
 // appendGroup appends the start of an object about a port and observation domain.
@@ -310,8 +312,10 @@ func (w *storeWriter) values(e *exporter, values []savedOption[optionValue], key
 			v := &group[i]
 			b = appendJSONNumbers(b, uint64(v.kind), v.id, v.value.value, uint64(v.value.announced))
 		}
-		w.line = append(b[:len(b)-1], ']', '}')
-		w.put(w.line)
+		b[len(b)-1] = ']' // in place of a comma
+		b = append(b, '}')
+		w.put(b)
+		w.line = b
 	}
 }
 
@@ -329,8 +333,10 @@ func (w *storeWriter) selectors(e *exporter, lists []savedOption[selectorList]) 
 			b = appendJSONNumbers(b, l.value.ids[:l.value.n]...)
 			b = append(b[:len(b)-1], ']', ',')
 		}
-		w.line = append(b[:len(b)-1], ']', '}')
-		w.put(w.line)
+		b[len(b)-1] = ']' // in place of a comma
+		b = append(b, '}')
+		w.put(b)
+		w.line = b
 	}
 }
 
@@ -354,8 +360,10 @@ func (w *storeWriter) names(e *exporter, names []savedOption[announcedName]) {
 			b = base64.StdEncoding.AppendEncode(b, n.value.description)
 			b = append(b, `"},`...)
 		}
-		w.line = append(b[:len(b)-1], ']', '}')
-		w.put(w.line)
+		b[len(b)-1] = ']' // in place of a comma
+		b = append(b, '}')
+		w.put(b)
+		w.line = b
 	}
 }
 

@@ -97,6 +97,7 @@ func TestStale(t *testing.T) {
 		want := fmt.Sprintf("# HELP kube_enricher_kube_event_age_seconds Time since the newest watch event or list of this kind arrived.\n"+
 			"# TYPE kube_enricher_kube_event_age_seconds gauge\nkube_enricher_kube_event_age_seconds{kind=\"pod\"} %v\n", time.Since(before).Seconds())
 		r.metrics.e.store.feeds[kindService].lastEvent, r.metrics.e.store.feeds[kindNode].lastEvent, r.metrics.e.store.feeds[kindReplicaSet].lastEvent = 0, 0, 0
+		r.metrics.e.store.feeds[kindEndpointSlice].lastEvent = 0
 		if err := testutil.CollectAndCompare(r.metrics, strings.NewReader(want), "kube_enricher_kube_event_age_seconds"); err != nil {
 			t.Error(err)
 		}

@@ -54,6 +54,25 @@ func (k kind) resource() string { return kinds[k].resource }
 // optional reports whether the program can work without this kind. Fewer names are found then.
 func (k kind) optional() bool { return k != kindPod && k != kindService }
 
+// mayBeAbsent reports whether a server may lack the kind, which is no reason for a warning.
+func (k kind) mayBeAbsent() bool { return k == kindEgressIP || k == kindEndpointSlice }
+
+// clusterScoped reports whether objects of the kind are in no namespace.
+func (k kind) clusterScoped() bool { return k == kindNode || k == kindEgressIP }
+
+// metadataOnly reports whether no more than the metadata of the kind is needed.
+func (k kind) metadataOnly() bool {
+	return k == kindReplicaSet || k == kindJob || k == kindReplicationController
+}
+
+// selector returns the labels of the objects that are needed, empty for all.
+func (k kind) selector() string {
+	if k == kindEndpointSlice {
+		return withoutPods
+	}
+	return ""
+}
+
 // object is the part of a Kubernetes object that the store needs. It is made as soon as the whole
 // one has been decoded, so that a list never holds whole objects. It is a [runtime.Object], because
 // that is what a reflector hands on. Objects are immutable. Times are in Unix nanoseconds, 0 if
