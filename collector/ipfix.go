@@ -45,7 +45,7 @@ func (d *Decoder) netflow9(b []byte) bool {
 		proto: protoNetFlow9, version: 9,
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
 	}
-	d.trackSequence(protoNetFlow9, sequence.Stream{ID: h.domain}, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
+	d.trackSequence(protoNetFlow9, sequence.Stream(h.domain), h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
 	return d.sets(b[headerLen:], 0, &h)
 }
 
@@ -69,7 +69,7 @@ func (d *Decoder) ipfix(b []byte) bool {
 	// With a length beyond the datagram the last set is cut, which sets counts. What
 	// follows the message may be the end of its last set.
 	ok := d.sets(b[headerLen:], max(len(b)-length, 0), &h)
-	d.trackSequence(protoIPFIX, sequence.Stream{ID: h.domain}, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
+	d.trackSequence(protoIPFIX, sequence.Stream(h.domain), h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
 	return ok
 }
 

@@ -97,10 +97,10 @@ func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen in
 		h.flowType = flow.TypeNetFlowV1
 	case protoNetFlow5:
 		h.flowType, h.sequence, h.rate = flowpb.FlowMessage_NETFLOW_V5, be.Uint32(b[16:]), uint64(be.Uint16(b[22:])&0x3fff)
-		d.trackSequence(proto, sequence.Stream{ID: uint32(be.Uint16(b[20:]))}, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
+		d.trackSequence(proto, sequence.Stream(be.Uint16(b[20:])), h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
 	case protoNetFlow7:
 		h.flowType, h.sequence = flow.TypeNetFlowV7, be.Uint32(b[16:])
-		d.trackSequence(proto, sequence.Stream{}, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
+		d.trackSequence(proto, 0, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
 	}
 	if h.rate == 0 {
 		h.rate = d.peer.sampling

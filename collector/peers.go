@@ -32,7 +32,7 @@ const (
 	bindingBytes = int(unsafe.Sizeof(templateBinding{})) + 4*17 + emptyDecoderBytes
 	// trackerBytes has the room that a tracker keeps for gaps.
 	rateCacheBytes = int(unsafe.Sizeof(rateCache{}))
-	trackerBytes   = int(unsafe.Sizeof(sequence.Tracker{})) + 4*(int(unsafe.Sizeof(sequence.Stream{}))+13) + sequence.IdleGapBytes
+	trackerBytes   = int(unsafe.Sizeof(sequence.Tracker{})) + 4*17 + sequence.IdleGapBytes
 )
 
 // peer is what a worker keeps of one source, an address and port.

@@ -57,7 +57,9 @@ type change struct {
 func newAPI() *api {
 	return &api{
 		version: 10, objects: map[string]map[string]map[string]any{}, forbidden: map[string]bool{},
-		absent: map[string]bool{"egressips": true}, selectors: map[string]string{},
+		absent: map[string]bool{
+			"egressips": true, "network-attachment-definitions": true, "userdefinednetworks": true, "clusteruserdefinednetworks": true,
+		}, selectors: map[string]string{},
 		changed: make(chan struct{}), cut: make(chan struct{}),
 	}
 }
@@ -286,7 +288,7 @@ func (a *api) review(r *http.Request) *http.Response {
 // stripped is what a server makes of kinds of which only metadata is asked for.
 func stripped(o map[string]any) map[string]any {
 	switch o["kind"] {
-	case "ReplicaSet", "Job", "ReplicationController":
+	case "ReplicaSet", "Job", "ReplicationController", "UserDefinedNetwork", "ClusterUserDefinedNetwork":
 		return map[string]any{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o["metadata"]}
 	}
 	return o
@@ -304,6 +306,8 @@ func listKind(resource string) (apiVersion, kind string) {
 		return "k8s.ovn.org/v1", "EgressIPList"
 	case "endpointslices":
 		return "discovery.k8s.io/v1", "EndpointSliceList"
+	case "network-attachment-definitions":
+		return "k8s.cni.cncf.io/v1", "NetworkAttachmentDefinitionList"
 	}
 	return "meta.k8s.io/v1", "PartialObjectMetadataList"
 }

@@ -24,7 +24,8 @@ import (
 
 // Cluster is a [Source] that lists and watches at an API server. It asks for Pods, Services, Nodes,
 // ReplicaSets, EndpointSlices and EgressIPs at once, and for Jobs and ReplicationControllers when it
-// sees a pod of one.
+// sees a pod of one. When it sees a pod with another network than the cluster's own, it asks for the
+// objects that define networks.
 type Cluster struct {
 	core       rest.Interface
 	meta       metadata.Interface
@@ -64,6 +65,7 @@ func NewCluster(config *rest.Config, log logrus.FieldLogger, labels ...string) (
 		return nil, fmt.Errorf("register the types of the API: %w", err)
 	}
 	addEgressIPs(scheme)
+	addNetworkAttachments(scheme)
 	c.APIPath, c.GroupVersion = "/api", &corev1.SchemeGroupVersion
 	c.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	c.ContentType = runtime.ContentTypeProtobuf
@@ -111,13 +113,14 @@ func (c *Cluster) run(ctx context.Context, st *store) {
 	st.mu.Lock()
 	st.fetchOwners = fetch
 	st.startKind = func(k kind) {
+		if k.clusterScoped() && len(c.namespaces) > 0 {
+			return
+		}
 		st.feeds[k].started = true
 		startWatcher(k)
 	}
 	for _, k := range []kind{kindPod, kindService, kindNode, kindReplicaSet, kindEndpointSlice, kindEgressIP} {
-		if !k.clusterScoped() || len(c.namespaces) == 0 {
-			st.startKind(k)
-		}
+		st.startKind(k)
 	}
 	st.mu.Unlock()
 	<-ctx.Done()

@@ -117,6 +117,11 @@ func (e *Enricher) Run(ctx context.Context) error {
 	defer wg.Wait()
 	if !e.source.fixed() { // a snapshot is there at once
 		wg.Go(func() { e.timeOut(ctx) })
+		wg.Go(func() {
+			if e.WaitSynced(ctx) == nil {
+				e.store.freeGarbage()
+			}
+		})
 	}
 	if !e.cfg.KeepEnded {
 		wg.Go(func() { e.sweep(ctx) })
@@ -190,7 +195,9 @@ func (e *Enricher) WaitSynced(ctx context.Context) error {
 
 // Reload reads a snapshot again. On an error, what was read before stays in use. A cluster is
 // always up to date: for it, Reload does nothing.
-func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.store) }
+func (e *Enricher) Reload(context.Context) error {
+	return e.source.reload(e.store)
+}
 
 // Lookup returns who owned addr over the time [from, to], in Unix nanoseconds; the end has no
 // object if nobody is known to have. It neither locks nor allocates. IPv4-mapped IPv6 addresses

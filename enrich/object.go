@@ -26,6 +26,9 @@ const (
 	kindReplicationController
 	kindEgressIP
 	kindEndpointSlice
+	kindNetworkAttachment
+	kindUserNetwork
+	kindClusterUserNetwork
 	numKinds
 	noKind = numKinds
 )
@@ -41,6 +44,9 @@ var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
 	kindEgressIP:              {"EgressIP", "egressip", egressIPGroup, "egressips"},
 	kindEndpointSlice:         {"EndpointSlice", "endpointslice", discoveryv1.GroupName, "endpointslices"},
+	kindNetworkAttachment:     {"NetworkAttachmentDefinition", "networkattachmentdefinition", attachmentGroup, "network-attachment-definitions"},
+	kindUserNetwork:           {"UserDefinedNetwork", "userdefinednetwork", userNetworkGroup, "userdefinednetworks"},
+	kindClusterUserNetwork:    {"ClusterUserDefinedNetwork", "clusteruserdefinednetwork", userNetworkGroup, "clusteruserdefinednetworks"},
 }
 
 // String returns the name that the Kubernetes API has for the kind, such as ReplicaSet. It must not
@@ -55,14 +61,18 @@ func (k kind) resource() string { return kinds[k].resource }
 func (k kind) optional() bool { return k != kindPod && k != kindService }
 
 // mayBeAbsent reports whether a server may lack the kind, which is no reason for a warning.
-func (k kind) mayBeAbsent() bool { return k == kindEgressIP || k == kindEndpointSlice }
+func (k kind) mayBeAbsent() bool {
+	return k == kindEgressIP || k == kindEndpointSlice || k.definesNetwork()
+}
 
 // clusterScoped reports whether objects of the kind are in no namespace.
-func (k kind) clusterScoped() bool { return k == kindNode || k == kindEgressIP }
+func (k kind) clusterScoped() bool {
+	return k == kindNode || k == kindEgressIP || k == kindClusterUserNetwork
+}
 
 // metadataOnly reports whether no more than the metadata of the kind is needed.
 func (k kind) metadataOnly() bool {
-	return k == kindReplicaSet || k == kindJob || k == kindReplicationController
+	return k == kindReplicaSet || k == kindJob || k == kindReplicationController || k == kindUserNetwork || k == kindClusterUserNetwork
 }
 
 // selector returns the labels of the objects that are needed, empty for all.
@@ -99,6 +109,8 @@ type object struct {
 	zone     string         // of a Node
 	podCIDRs []netip.Prefix // of a Node
 	nodeAttrs
+
+	config string // of a NetworkAttachmentDefinition: the network's name in its configuration
 
 	// What follows is of a Pod.
 	networks       []address // what annotations tell of addrs
@@ -187,7 +199,7 @@ func newObject(k kind, m metav1.Object) *object {
 		o.newest = max(o.newest, unix(f.Time))
 	}
 	switch k {
-	case kindService, kindNode, kindEgressIP, kindEndpointSlice, noKind:
+	case kindService, kindNode, kindEgressIP, kindEndpointSlice, kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork, noKind:
 		return o
 	default:
 	}
@@ -276,6 +288,8 @@ func toObject(k kind, o any, labels ...string) (*object, error) {
 		return newEgressIP(o), nil
 	case *discoveryv1.EndpointSlice:
 		return newEndpointSlice(o), nil
+	case *networkAttachment:
+		return newNetworkAttachment(o), nil
 	case *metav1.PartialObjectMetadata:
 		return newObject(k, o), nil
 	}

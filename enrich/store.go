@@ -3,6 +3,7 @@ package enrich
 import (
 	"errors"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,8 @@ const (
 	maxObservedCIDRs = 1 << 12
 	// maxInterned bounds the table of strings that many objects share.
 	maxInterned = 1 << 16
+	// manyPods is from how many pods on a list leaves garbage that is worth a collection.
+	manyPods = 2000
 )
 
 // store holds the objects of the cluster, and derives the [index] from them. All changes pass
@@ -149,6 +152,12 @@ func (st *store) removeUnlisted(k kind, now int64) {
 				st.removeStaticOwner(k, key, now)
 			}
 		}
+	case k.definesNetwork():
+		for key, d := range st.networks.definitions[k] {
+			if d.mark != st.listMark {
+				st.removeNetworkDefinition(k, key)
+			}
+		}
 	default:
 		for key, root := range st.rootOwners[k] {
 			if root.mark != st.listMark {
@@ -186,6 +195,8 @@ func (st *store) remove(o *object) {
 		}
 	case o.kind.isStatic():
 		st.removeStaticOwner(o.kind, key, now)
+	case o.kind.definesNetwork():
+		st.removeNetworkDefinition(o.kind, o.networkKey())
 	default:
 		st.removeOwner(o.kind, key, now)
 	}
@@ -202,6 +213,8 @@ func (st *store) apply(o *object, now int64) {
 		st.applyPod(o, now)
 	case o.kind.isStatic():
 		st.applyStaticOwner(o, now)
+	case o.kind.definesNetwork():
+		st.applyNetworkDefinition(o)
 	default:
 		st.applyOwner(o)
 	}
@@ -377,6 +390,17 @@ func (st *store) publishForgetting(e *entry, until int64) {
 		n := newEntry(e.addr, st.builder.buildTimeline(e.spans), until)
 		n.static, n.spans, n.staticSpans = buildStatics(e.staticSpans), e.spans, e.staticSpans
 		st.index.put(n)
+	}
+}
+
+// freeGarbage gives memory back to the system after a list: reading it takes several times what is
+// kept of it, and without further work it would be minutes until the next collection.
+func (st *store) freeGarbage() {
+	st.mu.Lock()
+	many := len(st.pods) > manyPods
+	st.mu.Unlock()
+	if many {
+		debug.FreeOSMemory()
 	}
 }
 
