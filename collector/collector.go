@@ -232,6 +232,17 @@ func (c *Collector) Bound() []Listener {
 	return bound
 }
 
+// giveUp closes a socket that has failed, so that the kernel gives its share of the
+// datagrams to the other sockets of the address.
+func (c *Collector) giveUp(s *socket) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed.Add(1)
+	c.own.drops[dropKernel].Add(s.FinalDrops())
+	s.Close()
+	c.sockets = slices.DeleteFunc(c.sockets, func(o *socket) bool { return o == s })
+}
+
 func (c *Collector) closeSockets() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -273,7 +284,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	var wg, maintenance sync.WaitGroup
 	maintenance.Go(func() { c.runMaintenance(drained) })
 	for i, s := range sockets {
-		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, failed: &c.failed}
+		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, giveUp: c.giveUp, stopped: ctx.Done()}
 		wg.Go(w.run)
 	}
 	stop := context.AfterFunc(ctx, func() {

@@ -213,6 +213,21 @@ func kubeOptions() []option {
 			set: duration(func(c *Config) *time.Duration { return &c.KubeWait }),
 		},
 		{
+			name: "kube.namespaces", arg: "NAMESPACE,...",
+			usage: "namespaces to list and watch, by a Role in each instead of a ClusterRole; empty for all. Nodes and egress IPs are not asked for then, so their addresses and zones are not named",
+			set:   setNamespaces,
+		},
+		{
+			name: "kube.owners", arg: "RESOURCE.GROUP,...",
+			usage: "further resources whose objects may be the workload, however many owners are between them and the pod: `virtualmachines.kubevirt.io,services.serving.knative.dev`. Only their metadata is read, and that of what is between",
+			set:   setOwners,
+		},
+		{
+			name: "ovn.join-subnets", arg: "CIDR,...", def: "100.64.0.0/16,fd98::/64",
+			usage: "subnets in which OVN-Kubernetes' gateway routers have their addresses; the annotation `k8s.ovn.org/node-id` of a node is the host part",
+			set:   setJoinSubnets,
+		},
+		{
 			name: "kube.labels", arg: "LABEL=FIELD,...",
 			usage: "pod labels to copy, each with the name of its field after the prefix: `app.kubernetes.io/name=App` makes `SrcApp` and `DstApp` where the pod has the label. In protobuf they are in the maps `src_labels` and `dst_labels`, by the name of the field",
 			set:   func(c *Config, v string) (err error) { c.KubeLabels, err = flow.ParseLabels(v); return err },

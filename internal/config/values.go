@@ -133,6 +133,50 @@ func setAllow(c *Config, v string) error {
 	return nil
 }
 
+func setJoinSubnets(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		p, err := prefix(part)
+		if err != nil {
+			return err
+		}
+		c.JoinSubnets = append(c.JoinSubnets, p)
+	}
+	return nil
+}
+
+// setNamespaces takes names as Kubernetes has them: labels of RFC 1123.
+func setNamespaces(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		name := strings.TrimSpace(part)
+		if !isLabel(name) {
+			return fmt.Errorf("%s is not allowed; give names of namespaces, such as shop,web", Quote(part))
+		}
+		c.KubeNamespaces = append(c.KubeNamespaces, name)
+	}
+	return nil
+}
+
+// setOwners takes names of resources with their API groups.
+func setOwners(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		for label := range strings.SplitSeq(strings.TrimSpace(part), ".") {
+			if !isLabel(label) {
+				return fmt.Errorf("%s is not allowed; give resources with their groups, such as virtualmachines.kubevirt.io", Quote(part))
+			}
+		}
+	}
+	c.KubeOwners = v
+	return nil
+}
+
+// isLabel reports whether s is a label of RFC 1123, as names in Kubernetes are.
+func isLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' })
+}
+
 func setSampling(c *Config, v string) error {
 	for part := range strings.SplitSeq(v, ",") {
 		network, rate, ok := strings.Cut(part, "=")
