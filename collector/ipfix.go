@@ -266,6 +266,9 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 		changed, ok := e.learnTemplate(t, port, d.received/1e9)
 		if ok {
 			d.used = true
+			if changed {
+				d.peer.findSession()
+			}
 			if changed && e.numHeld.Load() > 0 {
 				d.decodeHeld(e, e.removeDecodable(t.key, port))
 			}

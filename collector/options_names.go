@@ -261,8 +261,11 @@ func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) 
 // budget is for names.
 func (e *exporter) learnName(n announcedName) {
 	e.mu.Lock()
-	if !e.evicted.Load() && e.names.put(n, e.all.exporterBudget/8) {
+	if !e.evicted.Load() && e.names.put(n, e.budget()/8) {
 		e.account()
+	}
+	if e.names.unsaved {
+		e.markUnsaved(nil)
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)
