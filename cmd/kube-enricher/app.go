@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,6 +30,7 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitSignal = 128 // plus the signal's number: a capture or pipe was cut short
 )
 
 const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
@@ -66,6 +68,9 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	}
 	if err != nil {
 		return fail(stderr, err)
+	}
+	if s := a.stoppedBy.Load(); s != 0 && cfg.Mode != config.Collect {
+		return exitSignal + int(s) // as a shell says it of a program that a signal has ended
 	}
 	return exitDone
 }
@@ -121,6 +126,8 @@ type app struct {
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
+	stoppedBy atomic.Int32 // the first signal that asked to stop
+
 	mu     sync.Mutex
 	chains []chain
 }
@@ -141,6 +148,9 @@ func (a *app) build() (err error) {
 	cfg := a.cfg
 	if cfg.KubeOff && cfg.Mode != config.Stdin && cfg.FilterNeedsNames() {
 		a.log.Warn("-filter asks for names, which are all empty with -kube.off")
+	}
+	if err := cfg.CheckCaptures(); err != nil {
+		return err
 	}
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	if err := a.buildOutputs(); err != nil {
@@ -316,6 +326,9 @@ func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
+		Capture: func(ctx context.Context, in io.Reader) error {
+			return a.collector.ReadCaptureFrom(ctx, in, "standard input", c)
+		},
 		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)

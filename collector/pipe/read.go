@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -39,6 +40,9 @@ func (r *Reader) Run(ctx context.Context) error {
 		if err := r.consume(); err != nil {
 			r.flush()
 			return err
+		}
+		if r.input == InputCapture {
+			return r.capture(ctx, &rest{ctx: ctx, buffered: r.buf[r.begin:r.end], src: &src, err: res.err})
 		}
 		switch {
 		case errors.Is(res.err, io.EOF):
@@ -127,6 +131,15 @@ func (r *Reader) makeRoom() {
 // consume hands on the records that are in the buffer.
 func (r *Reader) consume() error {
 	if r.input == InputAuto {
+		if r.capture != nil {
+			isCapture, more := capture.Recognize(r.buf[r.begin:min(r.end, r.begin+capture.Magic)])
+			if isCapture {
+				r.input = InputCapture
+			}
+			if isCapture || more {
+				return nil
+			}
+		}
 		switch r.detect() {
 		case undecided:
 			return nil
@@ -136,7 +149,10 @@ func (r *Reader) consume() error {
 			r.input = InputJSON
 		}
 	}
-	if r.input == InputProtobuf {
+	switch r.input {
+	case InputCapture:
+		return nil
+	case InputProtobuf:
 		return r.messages(false)
 	}
 	if r.refuse != nil && r.begin < r.end {
