@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // exporter is what is known of one exporter's address. All workers share it. Fields
@@ -124,13 +126,13 @@ const (
 var fallbackNames = [numFallbacks]string{fallbackPort: "port", fallbackDomain: "domain"}
 
 // learnTemplate remembers a template that came from the given source port at the
-// given time (Unix seconds). changed reports whether that is news; ok is false if the
-// exporter was evicted in the meantime.
-func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (changed, ok bool) {
+// given time (Unix seconds). changed reports whether that is news, and forgotten is how
+// many others went for it. ok is false if the exporter was evicted in the meantime.
+func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (changed bool, forgotten int, ok bool) {
 	e.mu.Lock()
 	if e.evicted.Load() {
 		e.mu.Unlock()
-		return false, false
+		return false, 0, false
 	}
 	k := portKey{tmpl.key, port}
 	l := learnedTemplate{tmpl.shape, uint32(now)}
@@ -138,18 +140,19 @@ func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (change
 		current.refreshed = l.refreshed
 	} else {
 		e.returnLent(port)
-		e.putTemplate(&e.templates, k, l)
+		forgotten = e.putTemplate(&e.templates, k, l)
 		changed = true
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)
-	return changed, true
+	return changed, forgotten, true
 }
 
 // putTemplate adds a template to a map or replaces the one of its key. If the
 // exporter's budget is used up, first templates go that were lent, then those that
-// were not refreshed for longest, of a random few each time. e.mu is held.
-func (e *exporter) putTemplate(m *sizedMap[portKey, learnedTemplate], k portKey, l learnedTemplate) {
+// were not refreshed for longest, of a random few each time. It returns how many. e.mu is
+// held.
+func (e *exporter) putTemplate(m *sizedMap[portKey, learnedTemplate], k portKey, l learnedTemplate) (forgotten int) {
 	e.removeTemplate(m, k)
 	l.shape = e.all.shareShape(l.shape)
 	for !e.hasRoomFor(m, l.shape) {
@@ -162,6 +165,7 @@ func (e *exporter) putTemplate(m *sizedMap[portKey, learnedTemplate], k portKey,
 			break
 		}
 		e.removeTemplate(from, oldest)
+		forgotten++
 	}
 	if uses := e.shapeUses.get(l.shape); uses != nil {
 		*uses++
@@ -176,6 +180,7 @@ func (e *exporter) putTemplate(m *sizedMap[portKey, learnedTemplate], k portKey,
 	}
 	e.account()
 	e.changed()
+	return forgotten
 }
 
 // removeTemplate removes a template from a map, if it is there. e.mu is held.
@@ -228,6 +233,7 @@ func (e *exporter) countTemplate(k portKey, s *shape, n int32) {
 // template returns the template for a data set that came from the given port, and
 // whose it is. ok is false if there is none.
 func (e *exporter) template(k templateKey, port uint16) (t template, whose fallback, ok bool) {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	s, whose := e.findTemplate(k, port)

@@ -3,10 +3,12 @@ package collector
 import (
 	"bytes"
 	"encoding/binary"
+	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // The ids of sets (RFC 7011, 3.3.2; RFC 3954, 5). Data sets have the id of their
@@ -84,6 +86,7 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 	end := behind     // where the message ends by its length, from the end of b
 	accepted := false // the sets behind it are used
 	for len(b) > behind && len(b) >= 4 {
+		steps.Add(1)
 		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
 		if len(b) <= end && !accepted {
 			if accepted = d.paddingOf(b, h) == behind; !accepted {
@@ -132,6 +135,7 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 func (d *Decoder) paddingOf(b []byte, h *header) int {
 	n := 0
 	for len(b) > 0 {
+		steps.Add(1)
 		if len(b) < 4 {
 			return -1
 		}
@@ -165,7 +169,9 @@ func (d *Decoder) padding(id uint16, b []byte, h *header) int {
 	for tail > 0 && b[tail-1] == 0 {
 		tail--
 	}
+	steps.Add(len(b) - tail)
 	for len(b) >= t.tmpl.minLen && tail > 0 {
+		steps.Add(1)
 		n := t.locate(b)
 		if n == 0 {
 			break
@@ -220,6 +226,8 @@ func wholeTemplates(b []byte, headerLen int, enterprise bool, count func(header 
 		if fields < 0 || fields > (len(b)-at)/fieldSpecifierLen {
 			return n, false
 		}
+		steps.Add(1 + 2*fields) // goflow2 goes round them, too
+		steps.Copied(fields * int(unsafe.Sizeof(netflow.Field{})))
 		for range fields {
 			if len(b)-at < fieldSpecifierLen {
 				return n, false
@@ -240,6 +248,10 @@ func wholeTemplates(b []byte, headerLen int, enterprise bool, count func(header 
 
 // addTemplate checks a template and remembers it for the exporter.
 func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Field, options bool) {
+	if !d.mayWork(workOfTemplate) {
+		d.refuse()
+		return
+	}
 	t := newTemplate(templateKey{h.domain, h.version, id}, scopes, fields, options)
 	if t == nil {
 		d.metrics.templatesRejected.Add(1)
@@ -249,7 +261,8 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 	// another worker needs room. It is then looked up again.
 	for range 3 {
 		e, port := d.peer.exporter, d.peer.source.Port()
-		changed, ok := e.learnTemplate(t, port, d.received/1e9)
+		changed, forgotten, ok := e.learnTemplate(t, port, d.received/1e9)
+		d.peer.work -= forgotten * workOfEviction
 		if ok {
 			if changed && e.numHeld.Load() > 0 {
 				d.decodeHeld(e, e.removeDecodable(t.key, port))
@@ -298,7 +311,9 @@ func (d *Decoder) optionsTemplateSet9(b []byte, h *header) bool {
 }
 
 func allZero(b []byte) bool {
+	steps.Add(1)
 	for _, c := range b {
+		steps.Add(1)
 		if c != 0 {
 			return false
 		}

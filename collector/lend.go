@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // A template belongs to the port that sent it (RFC 7011, 8: to the transport session).
@@ -66,6 +68,7 @@ func (e *exporter) returnLent(port uint16) {
 	}
 	var ended []portKey
 	for k := range e.lent.all() {
+		steps.Add(1)
 		if k.port == port {
 			ended = append(ended, k)
 		}

@@ -3,6 +3,8 @@ package collector
 import (
 	"encoding/binary"
 	"math"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // scopeInterface9 is the type of a scope of NetFlow v9 that names an interface
@@ -37,6 +39,7 @@ type samplingOption struct {
 func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
+	steps.Add(len(t.tmpl.fields))
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]
 		if f.PenProvided {
@@ -172,6 +175,7 @@ func rounded(a, b uint64) uint64 {
 // domain.
 func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
 	defer e.all.makeRoom(e)
+	steps.Add(steps.Lock)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rate := o.rate()

@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Budgets of the data sets that wait for their template, in bytes: of one exporter
@@ -45,6 +47,8 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		d.metrics.dropSet(setTimeout)
 		return true
 	}
+	steps.Add(2*steps.Allocation + 4*steps.Lookup + steps.Lock)
+	steps.Copied(len(content))
 	s := &heldSet{k, d.peer.source.Port(), *h, d.received, bytes.Clone(content), false}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -94,6 +98,7 @@ func (e *exporter) countHeld(s *heldSet, n int64) {
 // none waits. e.mu is held.
 func (e *exporter) removeOldestHeld() bool {
 	for len(e.order) > 0 {
+		steps.Add(2 * steps.Lookup)
 		s := e.order[0]
 		e.order[0] = nil
 		e.order = e.order[1:]
@@ -119,7 +124,9 @@ func (e *exporter) setHeld(k portKey, sets []*heldSet) {
 	delete(e.held, k)
 	id := portID{k.port, k.id}
 	domains := e.heldDomains[id]
-	if i := slices.Index(domains, k.domain); i >= 0 && k.version == 10 {
+	i := slices.Index(domains, k.domain)
+	steps.Add(max(i, 0))
+	if i >= 0 && k.version == 10 {
 		domains[i] = domains[len(domains)-1]
 		if domains = domains[:len(domains)-1]; len(domains) > 0 {
 			e.heldDomains[id] = domains
@@ -161,6 +168,7 @@ func (e *exporter) removeHeld(k portKey, ready []*heldSet) []*heldSet {
 		return ready
 	}
 	for _, s := range sets {
+		steps.Add(1)
 		e.countHeld(s, -1)
 	}
 	e.setHeld(k, nil)
@@ -192,7 +200,7 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 	for _, s := range sets {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(e.addr, s.port))
-		d.peer.earn(len(s.content))
+		d.earn(len(s.content))
 		if !d.decodeHeldSet(s) {
 			d.metrics.dropSet(setMalformed)
 		}
