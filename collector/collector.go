@@ -96,8 +96,10 @@ type Collector struct {
 	opened     bool
 
 	bound  atomic.Bool
-	failed atomic.Int32                  // sockets
-	inputs map[string]prometheus.Counter // by format; exported with the other counters
+	failed atomic.Int32 // sockets
+	// passedOver counts what captures have that could not be read.
+	passedOver [numPassedOver]atomic.Uint64
+	inputs     map[string]prometheus.Counter // by format; exported with the other counters
 
 	mu      sync.Mutex
 	workers []*workerMetrics

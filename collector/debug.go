@@ -1,40 +1,134 @@
 package collector
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 )
 
 // WriteTemplates writes the known templates in the form of goflow2's /templates:
-// a JSON object by exporter, then by goflow2's template key. Any goroutine may call
-// it.
+// a JSON object by exporter, then by goflow2's template key. It writes them one by one,
+// and holds no more in memory than the list of one exporter's. Any goroutine may call it.
 func (c *Collector) WriteTemplates(w io.Writer) error {
-	all := make(map[string]netflow.FlowBaseTemplateSet)
-	for _, e := range c.exporters.list() {
-		e.mu.Lock()
-		for k, l := range e.templates.all() {
-			source := netip.AddrPortFrom(e.addr, k.port).String()
-			if all[source] == nil {
-				all[source] = make(netflow.FlowBaseTemplateSet)
-			}
-			key := uint64(k.version)<<48 | uint64(k.domain)<<16 | uint64(k.id)
-			all[source][key] = (&template{k.templateKey, l.shape}).goflow2()
-		}
-		e.mu.Unlock()
+	out := bufio.NewWriterSize(w, 1<<16)
+	o := objectWriter{w: out}
+	exporters := c.exporters.list()
+	slices.SortFunc(exporters, func(a, b *exporter) int { return a.addr.Compare(b.addr) })
+	for _, e := range exporters {
+		e.writeTemplates(&o)
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(all); err != nil {
-		return fmt.Errorf("write templates: %w", err)
+	o.end()
+	if o.err == nil {
+		o.err = out.Flush()
+	}
+	if o.err != nil {
+		return fmt.Errorf("write templates: %w", o.err)
 	}
 	return nil
+}
+
+// writeTemplates writes a member for each port of the exporter that has sent templates.
+func (e *exporter) writeTemplates(o *objectWriter) {
+	type entry struct {
+		portKey
+		shape *shape
+	}
+	e.mu.RLock()
+	templates := make([]entry, 0, e.templates.len())
+	for k, l := range e.templates.all() {
+		templates = append(templates, entry{k, l.shape})
+	}
+	e.mu.RUnlock()
+	key := func(t *entry) uint64 { return uint64(t.version)<<48 | uint64(t.domain)<<16 | uint64(t.id) }
+	slices.SortFunc(templates, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(key(&a), key(&b)))
+	})
+	for i := range templates {
+		t := &templates[i]
+		if i == 0 || t.port != templates[i-1].port {
+			if i > 0 {
+				o.end()
+			}
+			o.begin(netip.AddrPortFrom(e.addr, t.port).String())
+		}
+		o.member(strconv.FormatUint(key(t), 10), (&template{t.templateKey, t.shape}).goflow2())
+	}
+	if len(templates) > 0 {
+		o.end()
+	}
+}
+
+// objectWriter writes nested JSON objects member by member, with the indents of
+// [json.Encoder]. After an error it writes nothing.
+type objectWriter struct {
+	w      io.Writer
+	indent string
+	empty  bool // the object at hand has no member yet
+	opened bool // the outermost one was begun
+	err    error
+}
+
+func (o *objectWriter) write(parts ...string) {
+	for _, s := range parts {
+		if o.err == nil {
+			_, o.err = io.WriteString(o.w, s)
+		}
+	}
+}
+
+// key begins a member of the object at hand.
+func (o *objectWriter) key(name string) {
+	before := ",\n"
+	switch {
+	case !o.opened:
+		o.opened, o.indent, before = true, "  ", "{\n"
+	case o.empty:
+		before = "\n"
+	}
+	o.empty = false
+	o.write(before, o.indent, strconv.Quote(name), ": ")
+}
+
+// begin begins a member that is an object.
+func (o *objectWriter) begin(name string) {
+	o.key(name)
+	o.write("{")
+	o.indent += "  "
+	o.empty = true
+}
+
+// member writes a member of the object at hand.
+func (o *objectWriter) member(name string, value any) {
+	if o.err != nil {
+		return
+	}
+	o.key(name)
+	b, err := json.MarshalIndent(value, o.indent, "  ")
+	if err != nil {
+		o.err = err
+	}
+	o.write(string(b))
+}
+
+// end ends the object at hand.
+func (o *objectWriter) end() {
+	switch {
+	case !o.opened:
+		o.write("{}\n")
+	case len(o.indent) == 2:
+		o.write("\n}\n")
+	default:
+		o.indent = o.indent[2:]
+		o.write("\n", o.indent, "}")
+	}
 }
 
 // exporterInfo is what /exporters shows of one exporter.
@@ -89,12 +183,13 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 		return cmp.Or(cmp.Compare(b.SequenceLost, a.SequenceLost), a.Exporter.Compare(b.Exporter))
 	})
 	// One at a time: an exporter may have announced many rates.
+	out := bufio.NewWriterSize(w, 1<<16)
 	before := "[\n  "
 	for _, info := range infos {
 		info.Sampling = info.exporter.sampling()
 		b, err := json.MarshalIndent(info, "  ", "  ")
 		if err == nil {
-			_, err = fmt.Fprintf(w, "%s%s", before, b)
+			_, err = fmt.Fprintf(out, "%s%s", before, b)
 		}
 		if err != nil {
 			return fmt.Errorf("write exporters: %w", err)
@@ -105,7 +200,8 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 	if len(infos) == 0 {
 		end = "[]\n"
 	}
-	if _, err := io.WriteString(w, end); err != nil {
+	_, _ = out.WriteString(end) // Flush returns its error
+	if err := out.Flush(); err != nil {
 		return fmt.Errorf("write exporters: %w", err)
 	}
 	return nil

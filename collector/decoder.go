@@ -54,6 +54,8 @@ type Decoder struct {
 
 	peer     *peer
 	received int64 // Unix nanoseconds
+	used     bool  // it gave records, options data or a template
+	cut      bool  // its end is missing: the snap length of a capture cut it off
 	// recordCount has the records of an IPFIX message, as its sequence number
 	// counts them. recordsCounted reports whether all of them could be counted.
 	recordCount    sequence.RecordCount
@@ -105,7 +107,7 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		d.drop(dropUnknownProtocol, source, b)
 	default:
 		d.metrics.received(proto, len(b))
-		d.peer = d.peerOf(source)
+		d.peer, d.used = d.peerOf(source), false
 		d.earn(max(len(b), minCostBytes))
 		var ok bool
 		switch proto {
@@ -122,7 +124,12 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		case protoSFlow:
 			ok = d.sflow5(b)
 		}
-		if !ok {
+		switch {
+		case d.used:
+			d.peer.exporter.markSeconds(d.received / 1e9)
+		case !ok && d.cut:
+			d.drop(dropTruncated, source, b)
+		case !ok:
 			d.drop(dropMalformed, source, b)
 		}
 	}
@@ -159,15 +166,20 @@ func protocolOf(b []byte) protocol {
 	return protoUnknown
 }
 
-// countBadSets counts the malformed sets or samples of a datagram. It returns false if
-// nothing else was in it: the datagram itself is malformed then, and counted as that.
+// countBadSets counts the malformed sets or samples of a datagram, the last of which is
+// cut if the datagram is. It returns false if nothing else was in it, and nothing in
+// those either was of use: the datagram itself is malformed then, and counted as that.
 func (d *Decoder) countBadSets(good, bad int) bool {
-	if bad > 0 && good == 0 {
+	if bad > 0 && good == 0 && !d.used {
 		return false
 	}
-	for range bad {
-		d.metrics.dropSet(setMalformed)
-		d.errors.report(dropMalformedSet, d.peer.source, nil, d.received)
+	for i := range bad {
+		set, reason := setMalformed, dropMalformedSet
+		if d.cut && i == bad-1 {
+			set, reason = setTruncated, dropTruncatedSet
+		}
+		d.metrics.dropSet(set)
+		d.errors.report(reason, d.peer.source, nil, d.received)
 	}
 	return true
 }

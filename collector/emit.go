@@ -16,4 +16,5 @@ func (d *Decoder) emit(proto protocol, sequence uint32, sampler []byte) {
 	// The record is counted after the handler: one that is lost in a panic of the
 	// handler was never received.
 	d.metrics.record(proto)
+	d.used = true
 }

@@ -23,6 +23,7 @@ var errorTexts = [numLogReasons]string{
 	dropUnknownProtocol:    "datagram dropped: neither NetFlow v1, v5, v7, v9, IPFIX nor sFlow v5, or not what its port is for",
 	dropPanic:              "datagram dropped: decoding it failed by a fault of this program; please report it",
 	dropMalformedSet:       "a set in a datagram is malformed; the others are used",
+	dropTruncatedSet:       "the snap length of the capture has cut off the end of a datagram; what is whole is used",
 	dropMalformedStructure: "a structure of an sFlow sample is cut or malformed; the others are used",
 	dropBudget:             "a set or record takes more work than its source may ask for by its bytes; it is dropped",
 	dropNoTemplate:         "a data set waits for its template, which exporters repeat every few minutes",

@@ -29,6 +29,11 @@ type exporter struct {
 	// templatesUsed reports whether a data record was ever decoded.
 	templatesUsed atomic.Bool
 	sequenceLost  atomic.Uint64
+	// number is in the order in which exporters were met. secondsUsed counts the seconds
+	// with datagrams that were of use, lastUsed is the last of them, in Unix seconds.
+	number      uint64
+	secondsUsed atomic.Uint32
+	lastUsed    atomic.Int64
 	// bytes is what the exporter is charged for: ownBytes and shapeBytes.
 	bytes atomic.Int64
 

@@ -39,6 +39,7 @@ type exporters struct {
 
 	mu     sync.Mutex
 	byAddr sizedMap[netip.Addr, *exporter]
+	met    uint64 // exporters so far
 
 	shapesMu sync.Mutex
 	shapes   sizedMap[string, *shape] // by their id
@@ -82,7 +83,8 @@ func (t *exporters) get(addr netip.Addr, now int64) *exporter {
 		e.lastSeen.Store(max(now, e.lastSeen.Load()))
 		return e
 	}
-	e := &exporter{all: t, addr: addr}
+	t.met++
+	e := &exporter{all: t, addr: addr, number: t.met}
 	e.lastSeen.Store(now)
 	e.generation.Store(1)
 	e.account()

@@ -17,10 +17,9 @@ var sequenceProtocols = [numProtocols]sequence.Protocol{
 }
 
 // trackSequence counts what is lost by the sequence number seq of the datagram at
-// hand. stream is its observation domain, source id, engine or sub-agent. counted
-// reports whether n has all of its records. uptime is the exporter's in
+// hand. counted reports whether n has all of its records. uptime is the exporter's in
 // milliseconds, 0 if the datagram does not have it.
-func (d *Decoder) trackSequence(proto protocol, stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
+func (d *Decoder) trackSequence(proto protocol, stream sequence.Stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
 	steps.Add(3 * steps.Lookup)
 	p := d.peer
 	trackers := p.sequences.Len()

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -28,6 +29,15 @@ func TestSequencePerProtocol(t *testing.T) {
 		copy(b[16:], be(seq))
 		return b
 	}
+	// relayed is of one of several agents whose datagrams a relay sends from one socket.
+	relayed := func(agent string, subAgent, seq uint32) []byte {
+		a := netip.MustParseAddr(agent)
+		family := uint32(1)
+		if a.Is6() {
+			family = 2
+		}
+		return be(uint32(5), family, a, subAgent, seq, uint32(1000), uint32(0))
+	}
 	for _, tc := range []struct {
 		name      string
 		proto     protocol
@@ -42,6 +52,9 @@ func TestSequencePerProtocol(t *testing.T) {
 		{"v5 counts all engines together", protoNetFlow5, [][]byte{engine(0, 3, 1), engine(3, 2, 2), engine(5, 1, 1), engine(9, 1, 2), engine(10, 5, 1)}, 3},
 		{"v5 counts by engine", protoNetFlow5, [][]byte{engine(0, 3, 1), engine(0, 2, 2), engine(3, 1, 1), engine(9, 1, 2), engine(4, 5, 1)}, 7},
 		{"sFlow counts datagrams", protoSFlow, [][]byte{sflow(1), sflow(2), sflow(4)}, 1},
+		{"sFlow counts by agent behind a relay", protoSFlow, [][]byte{
+			relayed("198.51.100.1", 0, 1000), relayed("198.51.100.2", 0, 9000), relayed("2001:db8::1", 0, 5), relayed("198.51.100.1", 1, 70), relayed("198.51.100.1", 0, 1001),
+			relayed("2001:db8::1", 0, 6), relayed("198.51.100.2", 0, 9003), relayed("198.51.100.1", 1, 71), relayed("198.51.100.1", 0, 1002), relayed("2001:db8::2", 0, 900)}, 2},
 		{"IPFIX counts records", protoIPFIX, [][]byte{templates(1), ipfix(0, 1, 3), ipfix(3, 1, 2), ipfix(9, 1, 1)}, 4},
 		{"IPFIX counts by domain", protoIPFIX, [][]byte{templates(1), templates(2), ipfix(0, 1, 30), ipfix(0, 2, 2), ipfix(30, 1, 2), ipfix(2, 2, 1)}, 0},
 		{"Open vSwitch counts across domains", protoIPFIX, [][]byte{templates(1), ipfix(0, 1, 1),

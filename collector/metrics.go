@@ -1,9 +1,8 @@
 package collector
 
 import (
-	"cmp"
-	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -37,6 +36,7 @@ const (
 	dropPanic                             // a bug of this program
 	numDropReasons
 	dropMalformedSet
+	dropTruncatedSet
 	dropNoTemplate
 	dropMalformedStructure
 	dropBudget
@@ -55,11 +55,12 @@ const (
 	setHoldFull                   // there was no room for it to wait
 	setShutdown                   // it waited when the program ended
 	setNoPacket                   // an sFlow sample of something else than a packet
+	setTruncated                  // the snap length of a capture cut it off
 	setBudget                     // its source had not earned the work that it takes
 	numSetReasons
 )
 
-var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown", "no_packet", "budget"}
+var setNames = [numSetReasons]string{"malformed", "template_timeout", "hold_full", "shutdown", "no_packet", "truncated", "budget"}
 
 // workerMetrics are the counters of one worker, which is the only one to write to
 // them. Any goroutine may read them.
@@ -95,7 +96,7 @@ type metrics struct {
 
 	datagrams, bytes, records, drops, sets, rejected, structures *prometheus.Desc
 	templates, fallbacks, exporters, lastSeen                    *prometheus.Desc
-	held, sequenceLost                                           *prometheus.Desc
+	held, sequenceLost, passedOver                               *prometheus.Desc
 }
 
 func newMetrics(c *Collector) *metrics {
@@ -116,13 +117,14 @@ func newMetrics(c *Collector) *metrics {
 		exporters:    desc("exporters", "Exporters known, by address."),
 		held:         desc("sets_held", "Data sets that wait for their template."),
 		sequenceLost: desc("sequence_lost_total", "What sequence numbers say was lost on the way: records of IPFIX and NetFlow v5 and v7, datagrams of NetFlow v9 and sFlow.", "protocol"),
+		passedOver:   desc("capture_passed_over_total", "Packets and datagrams of captures that may be of exporters and could not be read.", "reason"),
 		lastSeen:     desc("exporter_last_seen_timestamp_seconds", "When the last datagram of the exporter was received.", "exporter"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.fallbacks, m.exporters, m.lastSeen, m.held, m.sequenceLost} {
+	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.fallbacks, m.exporters, m.lastSeen, m.held, m.sequenceLost, m.passedOver} {
 		ch <- d
 	}
 }
@@ -163,6 +165,9 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for r := range numSetReasons {
 		counter(m.sets, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.sets[r] }), setNames[r])
 	}
+	for why := range numPassedOver {
+		counter(m.passedOver, float64(m.c.passedOver[why].Load()), passedOverNames[why])
+	}
 	counter(m.rejected, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.templatesRejected }))
 	counter(m.structures, sum(func(w *workerMetrics) *atomic.Uint64 { return &w.structures }))
 	for f := fallbackPort; f < numFallbacks; f++ {
@@ -178,17 +183,17 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.collectLastSeen(all, gauge)
 }
 
-// maxExporterLabels bounds the values of the label exporter. The exporters heard
-// from longest ago share the value "other".
-const maxExporterLabels = 1000
-
 func (m *metrics) collectLastSeen(all []*exporter, gauge func(*prometheus.Desc, float64, ...string)) {
-	slices.SortFunc(all, func(a, b *exporter) int { return cmp.Compare(b.lastSeen.Load(), a.lastSeen.Load()) })
-	for i, e := range all {
-		if i == maxExporterLabels {
-			gauge(m.lastSeen, float64(e.lastSeen.Load())/1e3, "other")
-			return
-		}
+	labelled, others := chooseLabelled(all, time.Now().UnixMilli())
+	for _, e := range labelled {
 		gauge(m.lastSeen, float64(e.lastSeen.Load())/1e3, e.addr.String())
 	}
+	if len(others) == 0 {
+		return
+	}
+	last := int64(0)
+	for _, e := range others {
+		last = max(last, e.lastSeen.Load())
+	}
+	gauge(m.lastSeen, float64(last)/1e3, "other")
 }

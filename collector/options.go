@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 
@@ -30,13 +31,15 @@ type samplingOption struct {
 	probability               float64 // IE 311
 	algorithm                 uint64  // IE 304
 	selectors                 selectorList
-	sequence, ingress, egress uint64 // IE 301, 10, 14
+	sequence, ingress, egress uint64 // IE 301; 10, else 252; 14, else 253
+	noInterface               bool   // it is about an interface whose index is 0
 	domain                    uint32 // that it is about
 }
 
 // decodeOptions reads a record of options data: sampling rates, what selection
 // sequences are made of, the boot time, and names.
 func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
+	d.used = true
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
 	steps.Add(len(t.tmpl.fields))
@@ -49,6 +52,7 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 		if i < t.tmpl.scopes && t.tmpl.key.version == 9 {
 			if f.Type == scopeInterface9 {
 				o.ingress, o.egress = number(v), number(v)
+				o.noInterface = o.ingress == 0
 			}
 			continue // v9 has numbers of their own for scopes
 		}
@@ -60,6 +64,9 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 			if n := number(v); i < t.tmpl.scopes && n > 0 && n <= math.MaxUint32 {
 				o.domain = uint32(n)
 			}
+		case ieIngressInterface, ieEgressInterface, ieIngressPhysicalInterface, ieEgressPhysicalInterface:
+			o.noInterface = o.noInterface || i < t.tmpl.scopes && number(v) == 0
+			o.add(f.Type, v)
 		default:
 			o.add(f.Type, v)
 		}
@@ -89,7 +96,7 @@ func (d *Decoder) mayChange(n int) bool {
 	return false
 }
 
-// add takes over the value of an element.
+// add takes over the value of an element, unless it is a 0 that comes behind another one.
 func (o *samplingOption) add(id uint16, value []byte) {
 	if len(value) == 0 {
 		return
@@ -102,25 +109,29 @@ func (o *samplingOption) add(id uint16, value []byte) {
 			o.selectors.n++
 		}
 	case ieSelectionSequenceID:
-		o.sequence = v
+		o.sequence = cmp.Or(v, o.sequence)
 	case ieIngressInterface:
-		o.ingress = v
+		o.ingress = cmp.Or(v, o.ingress)
 	case ieEgressInterface:
-		o.egress = v
+		o.egress = cmp.Or(v, o.egress)
+	case ieIngressPhysicalInterface:
+		o.ingress = cmp.Or(o.ingress, v)
+	case ieEgressPhysicalInterface:
+		o.egress = cmp.Or(o.egress, v)
 	case ieSelectorAlgorithm:
-		o.algorithm = v
+		o.algorithm = cmp.Or(v, o.algorithm)
 	case ieSamplingInterval:
-		o.interval, o.announced = v, true
+		o.interval, o.announced = cmp.Or(v, o.interval), true
 	case ieSamplerRandomInterval:
-		o.randomInterval, o.announced = v, true
+		o.randomInterval, o.announced = cmp.Or(v, o.randomInterval), true
 	case ieSamplingPacketInterval:
-		o.packetInterval, o.announced = v, true
+		o.packetInterval, o.announced = cmp.Or(v, o.packetInterval), true
 	case ieSamplingPacketSpace:
 		o.space, o.hasSpace = v, true
 	case ieSamplingSize:
-		o.size = v
+		o.size = cmp.Or(v, o.size)
 	case ieSamplingPopulation:
-		o.population, o.announced = v, true
+		o.population, o.announced = cmp.Or(v, o.population), true
 	case ieSamplingProbability:
 		o.addProbability(value)
 	}
@@ -197,6 +208,10 @@ func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
 			k.kind, k.id = forSelector, id
 			e.putRate(k, rate, now)
 		}
+	case o.noInterface:
+		// It is not the rate of the domain, and no record names such an interface.
+		k.kind = forIngress
+		e.putRate(k, rate, now)
 	default:
 		e.putRate(k, rate, now)
 	}

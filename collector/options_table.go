@@ -181,6 +181,16 @@ func (n *namedEntry) rank(of *nameSource) int {
 // look at, and changed reports whether the table has changed.
 func (t *optionsTable) put(e announcedName, budget int64) (passed int, changed bool) {
 	known, passed := t.find(e.nameKey, e.nameSource)
+	if known != nil && known.port == e.port && known.domain == e.domain {
+		if e.name == nil {
+			e.name = known.name
+		}
+		if e.description == nil {
+			e.description = known.description
+		}
+	} else if len(e.name)+len(e.description) == 0 && (known == nil || known.port != e.port) {
+		return passed, false // there is nothing to end
+	}
 	if known != nil && known.port == e.port && known.says(e.name, e.description) {
 		atomic.StoreUint32(&known.at, e.at)
 	} else {

@@ -34,6 +34,8 @@ type recordDecoder struct {
 	// sampler and sequence are the indexes of the fields with the ids of the sampler
 	// and of the selection sequence, or -1.
 	sampler, sequence int
+	// physical are those of the physical interfaces, in and out, or -1.
+	physical [2]int16
 	// application is the index of the field with the application's id, valid where a
 	// direction names it. applicationID has room for its text.
 	application   int

@@ -16,7 +16,8 @@ import (
 // the capture's own times. Those are the UDP payloads to the ports of the listeners,
 // and to any port if the payload is of one of the protocols. Records go to h, on
 // this goroutine. If ReadCapture returns an error, h has had all records that could
-// be read. It returns nil if ctx ends.
+// be read. It returns nil if ctx ends. What may have been of exporters, but could not be
+// read, is counted and logged.
 func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler) error {
 	d := c.NewDecoder(h)
 	ports := make(map[uint16]Protocols)
@@ -24,10 +25,14 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 		ports[l.Port] |= l.Protocols
 	}
 	var checked, last int64
+	var passedOver [numPassedOver]uint64
 	stats, err := capture.Read(ctx, path, func(g *capture.Datagram) {
 		allowed, ok := ports[g.Dst.Port()]
 		if !ok {
 			if !wholeMessage(g.Payload) {
+				if protocolOf(g.Payload) != protoUnknown {
+					passedOver[notWhole]++
+				}
 				return
 			}
 			allowed = AnyFlow
@@ -41,7 +46,9 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 			c.exporters.expireHeld(now, c.own)
 		}
 		last = now
+		d.cut = g.Truncated
 		d.Datagram(g.Src, allowed, g.Payload, now)
+		d.cut = false
 	})
 	d.closeGaps(0, true)
 	c.exporters.lendTemplates(last, true)
@@ -49,14 +56,44 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	c.exporters.expireHeld(0, c.own)
 	h.Idle()
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
+	passedOver[badPacket], passedOver[unknownLink], passedOver[incomplete] = stats.Malformed, stats.UnknownLink, stats.Incomplete
+	c.countPassedOver(path, &passedOver)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return nil // stopped, not failed
 	}
 	return err
 }
 
+// passedOver is the reason why something in a capture was passed over, a value of the
+// label reason.
+type passedOver uint8
+
+const (
+	notWhole    passedOver = iota // datagrams to other ports that begin like an export, but whose lengths do not fit
+	badPacket                     // packets whose headers are cut or contradict themselves
+	unknownLink                   // packets of links that are not known
+	incomplete                    // datagrams of which fragments are missing
+	numPassedOver
+)
+
+var passedOverNames = [numPassedOver]string{"not_whole", "malformed_packet", "unknown_link", "incomplete"}
+
+// countPassedOver counts and logs what was passed over in a capture.
+func (c *Collector) countPassedOver(path string, counts *[numPassedOver]uint64) {
+	fields := logrus.Fields{"capture": path}
+	for why, n := range counts {
+		if n > 0 {
+			c.passedOver[why].Add(n)
+			fields[passedOverNames[why]] = n
+		}
+	}
+	if len(fields) > 1 {
+		c.log.WithFields(fields).Info("parts of the capture could not be read and were passed over")
+	}
+}
+
 // wholeMessage reports whether a payload to a port without a listener is of one of
-// the protocols: its version and its lengths must agree.
+// the protocols: its version and its lengths must agree. Zeros may follow.
 func wholeMessage(b []byte) bool {
 	be := binary.BigEndian
 	switch protocolOf(b) {
@@ -67,12 +104,16 @@ func wholeMessage(b []byte) bool {
 	case protoNetFlow7:
 		return wholeRecords(b, netflow5HeaderLen, func([]byte) int { return netflow7RecordLen })
 	case protoNetFlow9:
-		return len(b) > 20 && be.Uint16(b[2:]) > 0 && wholeSets(b[20:])
+		return len(b) > 20 && be.Uint16(b[2:]) > 0 && wholeSets(b[20:]) >= 0
 	case protoIPFIX:
-		// A set's padding may lie beyond the message's length.
-		return len(b) >= 16 && int(be.Uint16(b[2:])) <= len(b) && len(b)-int(be.Uint16(b[2:])) < 8 && wholeSets(b[16:])
+		if len(b) < 16 {
+			return false
+		}
+		// The padding of sets may lie beyond the message's length.
+		n, sets := int(be.Uint16(b[2:])), wholeSets(b[16:])
+		return sets >= 0 && n <= len(b) && (len(b)-n <= max(sets, 1)*maxPadding || n >= 16 && allZero(b[n:]))
 	case protoSFlow:
-		return len(b) >= 28 && (be.Uint32(b[4:]) == 1 || be.Uint32(b[4:]) == 2) && len(b)%4 == 0
+		return wholeSamples(b)
 	}
 	return false
 }
@@ -83,17 +124,51 @@ func wholeRecords(b []byte, headerLen int, recordLen func([]byte) int) bool {
 	if len(b) < headerLen {
 		return false
 	}
-	count := int(binary.BigEndian.Uint16(b[2:]))
-	return count > 0 && len(b) == headerLen+count*recordLen(b)
+	count, length := int(binary.BigEndian.Uint16(b[2:])), recordLen(b)
+	end := headerLen + count*length
+	return count > 0 && length > 0 && len(b) >= end && allZero(b[end:])
 }
 
-func wholeSets(b []byte) bool {
-	for len(b) >= 4 {
+// wholeSets counts the sets that bytes are made of, behind which there may be zeros. It
+// returns -1 if one is not whole.
+func wholeSets(b []byte) (sets int) {
+	for ; len(b) >= 4; sets++ {
 		n := int(binary.BigEndian.Uint16(b[2:]))
+		if n == 0 && sets > 0 && allZero(b) {
+			break
+		}
 		if n < 4 || n > len(b) {
-			return false
+			return -1
 		}
 		b = b[n:]
 	}
-	return true
+	return sets
+}
+
+// wholeSamples reports whether an sFlow datagram has as many samples as its header says.
+func wholeSamples(b []byte) bool {
+	const fixed = 16 // the header behind the agent's address
+	if len(b) < 8 {
+		return false
+	}
+	begin := 8 + 4
+	switch binary.BigEndian.Uint32(b[4:]) {
+	case 1:
+	case 2:
+		begin = 8 + 16
+	default:
+		return false
+	}
+	if len(b) < begin+fixed {
+		return false
+	}
+	count := binary.BigEndian.Uint32(b[begin+fixed-4:])
+	b = b[begin+fixed:]
+	for ; count > 0; count-- {
+		if len(b) < 8 || uint64(binary.BigEndian.Uint32(b[4:])) > uint64(len(b)-8) {
+			return false
+		}
+		b = b[8+binary.BigEndian.Uint32(b[4:]):]
+	}
+	return allZero(b)
 }

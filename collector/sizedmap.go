@@ -108,6 +108,16 @@ func (m *sizedMap[K, V]) put(k K, v V) {
 
 // delete removes a key, if it is there. A map of which only an eighth is in use
 // shrinks.
+// getOrPut returns the value of a key, which is the zero value if there was none.
+func (m *sizedMap[K, V]) getOrPut(k K) *V {
+	if v := m.get(k); v != nil {
+		return v
+	}
+	var zero V
+	m.put(k, zero)
+	return m.get(k)
+}
+
 func (m *sizedMap[K, V]) delete(k K) {
 	if m.n == 0 {
 		return

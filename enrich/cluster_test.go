@@ -26,6 +26,11 @@ type run struct {
 
 func inBubble(t *testing.T, prepare func(*api), test func(*testing.T, *run), labels ...string) {
 	t.Helper()
+	inBubbleWith(t, Config{SyncTimeout: time.Minute}, prepare, test, labels...)
+}
+
+func inBubbleWith(t *testing.T, cfg Config, prepare func(*api), test func(*testing.T, *run), labels ...string) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		a := newAPI()
 		prepare(a)
@@ -34,7 +39,8 @@ func inBubble(t *testing.T, prepare func(*api), test func(*testing.T, *run), lab
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, reg, logs := newTest(t, Config{SyncTimeout: time.Minute}, c)
+		c.Restrict(a.namespaces...)
+		e, reg, logs := newTest(t, cfg, c)
 		c.log = e.log
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)

@@ -41,10 +41,14 @@ type Config struct {
 	// when the flow ran, or if the address may have passed on by then. With 0 no record waits, nor
 	// does any with a source that does not change by itself.
 	Wait time.Duration
-	// Capture is for input that does not arrive in real time. Records are never held: the caller
-	// waits by WaitSynced instead. Pods that have ended do not expire, because flow times are those
-	// of the capture.
-	Capture bool
+	// Unheld is for input that can wait. Records are never held: the caller waits by WaitSynced
+	// instead.
+	Unheld bool
+	// KeepEnded is for input of the past, such as captures. Pods that have ended do not expire.
+	KeepEnded bool
+	// JoinSubnets are those in which the gateway routers of OVN-Kubernetes have their addresses. The
+	// annotation k8s.ovn.org/node-id of a Node is the host part.
+	JoinSubnets []netip.Prefix
 	// HoldBytes bounds the memory of the records that all stages together hold; 64 MiB if 0.
 	HoldBytes int64
 }
@@ -87,7 +91,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	if cfg.Retain <= 0 {
 		cfg.Retain = defaultRetain
 	}
-	if cfg.Capture || source.fixed() {
+	if cfg.Unheld || source.fixed() {
 		cfg.Wait = 0
 	}
 	if cfg.HoldBytes <= 0 {
@@ -96,8 +100,8 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e := &Enricher{cfg: cfg, source: source, log: log, readyCh: make(chan struct{})}
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
-	e.store = newStore(cfg.Retain, cfg.Capture || source.fixed(), source.fixed(), log, e.metrics)
-	e.store.onSync = e.setReady
+	e.store = newStore(cfg.Retain, cfg.KeepEnded || source.fixed(), source.fixed(), log, e.metrics)
+	e.store.onSync, e.store.joinSubnets = e.setReady, cfg.JoinSubnets
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
 	}
@@ -113,8 +117,13 @@ func (e *Enricher) Run(ctx context.Context) error {
 	defer wg.Wait()
 	if !e.source.fixed() { // a snapshot is there at once
 		wg.Go(func() { e.timeOut(ctx) })
+		wg.Go(func() {
+			if e.WaitSynced(ctx) == nil {
+				e.store.freeGarbage()
+			}
+		})
 	}
-	if !e.cfg.Capture {
+	if !e.cfg.KeepEnded {
 		wg.Go(func() { e.sweep(ctx) })
 	}
 	e.source.run(ctx, e.store)
@@ -186,12 +195,14 @@ func (e *Enricher) WaitSynced(ctx context.Context) error {
 
 // Reload reads a snapshot again. On an error, what was read before stays in use. A cluster is
 // always up to date: for it, Reload does nothing.
-func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.store) }
+func (e *Enricher) Reload(context.Context) error {
+	return e.source.reload(e.store)
+}
 
 // Lookup returns who owned addr over the time [from, to], in Unix nanoseconds; the end has no
 // object if nobody is known to have. It neither locks nor allocates. IPv4-mapped IPv6 addresses
 // must be unmapped (RFC 4291, section 2.5.5.2).
 func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
-	end, _ := e.store.index.lookup(addr, from, to, 0)
+	end, _ := e.store.index.lookup(addr, from, to, 0, 0)
 	return end
 }

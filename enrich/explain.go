@@ -16,13 +16,14 @@ const staleAfter = time.Minute
 // Explanation is who owned an address at a time, and why. Its JSON is the answer of /explain, and
 // is for users: names and values do not change.
 type Explanation struct {
-	Addr   string     `json:"addr"`   // unmapped, without a zone
-	Time   time.Time  `json:"time"`   // in UTC
-	Status string     `json:"status"` // as in the field PStatus
-	Rule   string     `json:"rule"`   // overlap, service, node, before, after or none
-	Why    string     `json:"why"`    // the rule as a sentence
-	Chosen *NamedEnd  `json:"chosen"` // null if nobody is named
-	Owners []Claimant `json:"owners"` // pods in order of their start, then Services, then Nodes
+	Addr   string     `json:"addr"`           // unmapped, without a zone
+	Time   time.Time  `json:"time"`           // in UTC
+	Status string     `json:"status"`         // as in the field PStatus
+	Port   string     `json:"port,omitempty"` // such as 443/TCP, if one was asked for
+	Rule   string     `json:"rule"`           // overlap, service, egressip, node, endpoint, shared, before, after or none
+	Why    string     `json:"why"`            // the rule as a sentence
+	Chosen *NamedEnd  `json:"chosen"`         // null if nobody is named
+	Owners []Claimant `json:"owners"`         // pods in order of their start, then Services and others
 }
 
 // NamedEnd is what records show of an owner. See [flow.Object] for the meaning of its fields.
@@ -43,26 +44,39 @@ type Claimant struct {
 	Namespace string `json:"namespace,omitempty"`
 	Name      string `json:"name"`
 	UID       string `json:"uid,omitempty"`
-	// From and To bound the time over which a pod owned the address. Soft reports whether that may
-	// have begun later than From. To is missing while the pod owns it. Services and Nodes have
-	// neither: they own their addresses at any time.
+	// From and To bound the time over which it owned the address. Soft reports whether that may
+	// have begun later than From. From is missing if it is not known, and To while it owns the
+	// address.
 	From *time.Time `json:"from,omitempty"`
 	To   *time.Time `json:"to,omitempty"`
 	Soft bool       `json:"soft"`
 	// YieldsFrom is the time from which on the pod only claims what no other pod does: it was to be
 	// deleted by then, or may have ended unseen. It is missing if there is no such time.
 	YieldsFrom *time.Time `json:"yields_from,omitempty"`
-	Network    string     `json:"network,omitempty"` // other than the cluster's own
-	MAC        string     `json:"mac,omitempty"`
+	// As is what a Service, EgressIP, Node or EndpointSlice has the address for: see class.
+	As      string   `json:"as,omitempty"`
+	Ports   []string `json:"ports,omitempty"`   // of a Service
+	Network string   `json:"network,omitempty"` // other than the cluster's own
+	MAC     string   `json:"mac,omitempty"`
 }
 
 // Explain returns who a flow at a time is attributed to by an address alone, without a MAC, and
 // why. The address may be an IPv4-mapped one and have a zone. Explain takes the lock that changes
 // of the cluster take; look-ups take none and do not wait for it. It is for any goroutine.
 func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
+	return e.ExplainPort(addr, 0, 0, at)
+}
+
+// ExplainPort is Explain for a port of a protocol, which has the number that IP has for it. Both
+// are 0 if they are not known.
+func (e *Enricher) ExplainPort(addr netip.Addr, protocol, number uint32, at time.Time) Explanation {
+	p := newPort(protocol, number)
 	addr = addr.Unmap().WithZone("")
 	t := at.UnixNano()
 	x := Explanation{Addr: addr.String(), Time: at.UTC(), Status: flow.StatusNone.String(), Rule: "none", Owners: []Claimant{}}
+	if p != 0 {
+		x.Port = p.String()
+	}
 	x.Why = fmt.Sprintf("nobody is known to have owned the address then, nor within %v", time.Duration(tolerance))
 	e.store.mu.Lock()
 	defer e.store.mu.Unlock()
@@ -74,14 +88,11 @@ func (e *Enricher) Explain(addr netip.Addr, at time.Time) Explanation {
 	var end flow.End
 	switch rule {
 	case ruleNone:
+		x.explainShared(found.static, t)
 	case ruleGap:
 		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
-	case ruleStatic:
-		end = found.static
-		x.Rule, x.Why = "service", "no pod owned the address then, and a service has it"
-		if end.Object.Kind == kindNode.String() {
-			x.Rule, x.Why = "node", "no pod and no service owned the address then, and a node has it"
-		}
+	case ruleStatic, ruleStaticNear:
+		end = x.explainStatic(e.store.index, found.static, rule, p, t)
 	case ruleInterrupted:
 		end = found.asUncertain(s.end.Object)
 		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
@@ -116,7 +127,7 @@ func clock(t int64) string { return time.Unix(0, t).UTC().Format(time.RFC3339Nan
 func (e *entry) claimants() []Claimant {
 	list := []Claimant{}
 	stamp := func(t int64) *time.Time {
-		if t == never {
+		if t == never || t == always {
 			return nil
 		}
 		u := time.Unix(0, t).UTC()
@@ -137,20 +148,7 @@ func (e *entry) claimants() []Claimant {
 		list = append(list, c)
 	}
 	slices.SortStableFunc(list, func(a, b Claimant) int { return a.From.Compare(*b.From) })
-	var others []*flow.Object
-	for h := e.staticOwners; h != nil; h = h.next {
-		others = append(others, h.obj)
-	}
-	slices.SortFunc(others, func(a, b *flow.Object) int {
-		if a.Kind != b.Kind {
-			return -strings.Compare(a.Kind, b.Kind) // Services before Nodes
-		}
-		return compareObjects(a, b)
-	})
-	for _, o := range others {
-		list = append(list, Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID})
-	}
-	return list
+	return append(list, staticClaimants(e.staticSpans, stamp)...)
 }
 
 // Stale returns a sentence that names the kinds that have been unreachable for more than a minute,

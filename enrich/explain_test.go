@@ -23,7 +23,7 @@ func TestExplain(t *testing.T) {
 		e.store.update(b.object(t)) // from 21 on
 		after(10)
 		e.store.update(podSpec{name: "c", ips: "10.0.0.1", deleted: rfc(40)}.object(t)) // from 31 on
-		e.store.update(&object{kind: kindService, namespace: "ns", name: "s", uid: "s", addrs: []netip.Addr{addr("10.0.0.2")}})
+		e.store.update(&object{kind: kindService, namespace: "ns", name: "s", uid: "s", clusterIPs: 1, addrs: []netip.Addr{addr("10.0.0.2")}})
 		e.store.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("10.0.0.2"), addr("10.0.0.3")}})
 		for _, c := range []struct {
 			addr string
@@ -97,6 +97,7 @@ func TestStale(t *testing.T) {
 		want := fmt.Sprintf("# HELP kube_enricher_kube_event_age_seconds Time since the newest watch event or list of this kind arrived.\n"+
 			"# TYPE kube_enricher_kube_event_age_seconds gauge\nkube_enricher_kube_event_age_seconds{kind=\"pod\"} %v\n", time.Since(before).Seconds())
 		r.metrics.e.store.feeds[kindService].lastEvent, r.metrics.e.store.feeds[kindNode].lastEvent, r.metrics.e.store.feeds[kindReplicaSet].lastEvent = 0, 0, 0
+		r.metrics.e.store.feeds[kindEndpointSlice].lastEvent = 0
 		if err := testutil.CollectAndCompare(r.metrics, strings.NewReader(want), "kube_enricher_kube_event_age_seconds"); err != nil {
 			t.Error(err)
 		}

@@ -53,6 +53,9 @@ func (st *store) expire() {
 		}
 		st.expireSpan(s)
 	}
+	for st.endedStatics.before(before) {
+		st.dropStatic(st.endedStatics.pop())
+	}
 	for st.deletedOwners.before(before) {
 		st.dropOwner(st.deletedOwners.pop())
 	}

@@ -36,7 +36,7 @@ func TestIndex(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
 			for !stop.Load() {
-				if end, _ := ix.lookup(stays, 1, 1, 0); end.Object == nil {
+				if end, _ := ix.lookup(stays, 1, 1, 0, 0); end.Object == nil {
 					t.Error("an address that was never removed is missing")
 					return
 				}
@@ -198,7 +198,7 @@ func BenchmarkLookupShards(b *testing.B) {
 	b.ReportAllocs()
 	i, missed := 0, 0
 	for b.Loop() {
-		if end, _ := ix.at(shards[ix.hash(addrs[i])%2048][addrs[i]], now, now); end.Object == nil {
+		if end, _ := ix.at(shards[ix.hash(addrs[i])%2048][addrs[i]], now, now, 0); end.Object == nil {
 			missed++
 		}
 		if i++; i == len(addrs) {

@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"go4.org/netipx"
 )
@@ -36,39 +37,38 @@ func (r podRanges) contains(a netip.Addr) bool {
 	return low < len(r) && !a.Less(r[low].first)
 }
 
-// refreshPodCIDRs gives the index the pod ranges of all Nodes. If there are none, because Nodes may
-// not be listed or have none, it gives it those that were observed, which may lack some.
+// refreshPodCIDRs gives the index the ranges that pods' addresses may be in: the pod ranges of all
+// Nodes, and those that were observed. Some network plugins leave the Nodes' ranges alone and use
+// their own, and pods may have further networks.
 func (st *store) refreshPodCIDRs() {
 	if !st.podCIDRsChanged {
 		return
 	}
 	st.podCIDRsChanged = false
-	var b netipx.IPSetBuilder
-	found := false
+	var ofNodes, all netipx.IPSetBuilder
 	for _, node := range st.staticOwners[kindNode] {
 		for _, p := range node.podCIDRs {
-			b.AddPrefix(p)
-			found = true
+			ofNodes.AddPrefix(p)
+			all.AddPrefix(p)
 		}
 	}
-	if !found {
-		for p := range st.observedCIDRs {
-			b.AddPrefix(p)
-		}
+	for p := range st.observedCIDRs {
+		all.AddPrefix(p)
 	}
-	// Neighbours become one range: Nodes have the parts that the cluster's range was cut into.
+	st.storeRanges(&st.index.nodeRanges, &ofNodes)
+	st.storeRanges(&st.index.podRanges, &all)
+}
+
+// storeRanges makes a set of ranges. Neighbours become one range: Nodes have the parts that the
+// cluster's range was cut into.
+func (st *store) storeRanges(to *atomic.Pointer[podRanges], b *netipx.IPSetBuilder) {
 	set, err := b.IPSet()
 	if err != nil { // a prefix is not valid; none such is kept
-		st.log.WithError(err).Debug("cannot read the pod ranges of the nodes")
+		st.log.WithError(err).Debug("cannot read the pod ranges")
 		return
 	}
 	r := newPodRanges(set)
-	st.index.podRanges.Store(&r)
-	ofNodes := new(podRanges)
-	if found {
-		ofNodes = &r
-	}
-	st.index.nodeRanges.Store(ofNodes)
+	to.Store(&r)
 }
 
 // observe notes the surroundings of a pod's address, where other pods' addresses are likely: 256

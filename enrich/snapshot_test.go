@@ -53,7 +53,7 @@ func when(s string) int64 {
 const now = "23 02:00:00"
 
 func TestRules(t *testing.T) {
-	e := startSnapshot(t, "testdata/rules.yaml", Config{Capture: true})
+	e := startSnapshot(t, "testdata/rules.yaml", Config{Unheld: true, KeepEnded: true})
 	web := flow.Object{
 		Kind: "Pod", Namespace: "shop", Name: "web-5d9c7b8f64-x2x7k", HostIP: "172.18.0.2", Workload: "web", WorkloadKind: "Deployment",
 		Node: "worker-1", Zone: "eu-1a", UID: "20000000-0000-4000-8000-000000000001",
@@ -165,7 +165,7 @@ func TestRules(t *testing.T) {
 //
 //	make e2e ARGS='-run TestSnapshotOfCluster -dump ../../enrich/testdata/kubectl.yaml'
 func TestKubectl(t *testing.T) {
-	e := startSnapshot(t, "testdata/kubectl.yaml", Config{Capture: true})
+	e := startSnapshot(t, "testdata/kubectl.yaml", Config{Unheld: true, KeepEnded: true})
 	for _, c := range []struct {
 		addr, status, pod, workload, kind, warn string
 	}{
@@ -397,7 +397,7 @@ func FuzzSnapshot(f *testing.F) {
 // The demo's snapshot names every address in the captures made for it, at the
 // time of the flows, but those that nobody has.
 func TestDemoSnapshot(t *testing.T) {
-	e := startSnapshot(t, "../examples/demo/snapshot.yaml", Config{Capture: true})
+	e := startSnapshot(t, "../examples/demo/snapshot.yaml", Config{Unheld: true, KeepEnded: true})
 	nobody := map[string]bool{"": true, "10.96.0.99": true, "127.0.0.1": true}
 	captured := when("23 01:58:00")
 	for _, capture := range []string{"ovs-ipfix", "ovs-ipfix-2node-geneve", "ovs-ipfix-nocache", "ovs-ipfix-nolistener", "ovs-netflow5", "ovs-sflow"} {

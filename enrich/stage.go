@@ -13,20 +13,22 @@ import (
 // before the first sync, and those whose pod the cluster has not announced yet. It implements
 // [flow.Handler], and is used by one goroutine at a time.
 type Stage struct {
-	_         [64]byte // keeps the workers' stages out of each other's cache lines
-	e         *Enricher
-	next      flow.Handler
-	counters  *lookups
-	maxWait   int64        // how long a record waits for its pod, in nanoseconds; 0: not at all
-	ready     bool         // Enricher.ready has been seen, or does not matter
-	held      []heldRecord // in order of arrival, from first on
-	first     int
-	additions uint64 // index.additions when the held records were checked last
-	lookedUp  uint   // the entries of the mapping that were looked up last, as bits
-	decider   decider
+	_          [64]byte // keeps the workers' stages out of each other's cache lines
+	e          *Enricher
+	next       flow.Handler
+	counters   *lookups
+	maxWait    int64        // how long a record waits for its pod, in nanoseconds; 0: not at all
+	ready      bool         // Enricher.ready has been seen, or does not matter
+	readySince int64        // when it was seen, in Unix nanoseconds; 0: from the beginning
+	held       []heldRecord // in order of arrival, from first on
+	first      int
+	additions  uint64 // index.additions when the held records were checked last
+	lookedUp   uint   // the entries of the mapping that were looked up last, as bits
+	decider    decider
 	// macDecider is for look-ups by the MAC, between two of the decider.
 	macDecider decider
-	nextCheck  int64 // not before then are they checked again, in Unix nanoseconds
+	vain       vainTable // lazily made
+	nextCheck  int64     // not before then are they checked again, in Unix nanoseconds
 
 	_ [64]byte
 }
@@ -59,7 +61,7 @@ const (
 
 // NewStage returns the stage of a worker, which hands records on to next. Each worker needs one.
 func (e *Enricher) NewStage(next flow.Handler) *Stage {
-	s := &Stage{e: e, next: next, counters: new(lookups), ready: e.cfg.Capture, maxWait: int64(e.cfg.Wait)}
+	s := &Stage{e: e, next: next, counters: new(lookups), ready: e.cfg.Unheld, maxWait: int64(e.cfg.Wait)}
 	e.metrics.addCounters(s.counters)
 	return s
 }
@@ -106,6 +108,7 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		addrs[i], entries[i] = addr, ix.first(addr)
 	}
 	several := false
+	shared := uint(0) // the entries whose address each Node has for itself, as bits
 	for i := range mapping {
 		if s.lookedUp&(1<<i) != 0 {
 			entries[i] = entries[i].find(addrs[i])
@@ -124,30 +127,95 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		case several:
 			end, known = s.ownerInNetwork(e, mapping[i].Field)
 		case e != nil:
-			end, known = ix.at(e, from, to)
+			end, known = ix.at(e, from, to, portOf(r, mapping[i].Field))
 		}
 		if end.Object == nil && ix.macs.Load() > 0 {
 			if byMAC := s.ownerByMAC(r, mapping[i].Field, from, to); byMAC.Object != nil {
 				end, known = byMAC, true
 			}
 		}
+		if end.Object == nil && entries[i] != nil && entries[i].static != nil {
+			shared |= 1 << i
+		}
 		r.Ends[i] = end
-		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
+		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], entries[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
 			settled = false
 		}
+	}
+	if shared != 0 {
+		s.fillShared(r, shared, from, to)
 	}
 	return settled
 }
 
-// mayStillBeAnnounced reports whether the cluster may announce another owner of an address, whose
-// owner is not settled. If nobody is known to have owned it, that may happen if the address is in a
-// pod range. If somebody is, a next owner may have followed unseen within the lag of the watch, or
-// since the watch was interrupted.
-func (s *Stage) mayStillBeAnnounced(addr netip.Addr, known flow.Status, from, received int64) bool {
-	if known == flow.StatusNone {
-		return s.e.store.index.podRanges.Load().contains(addr)
+// fillShared fills in the owners of addresses that each Node has for itself: the Node of the
+// exporter, or the pod at the other end, which talks to itself. The entries of the mapping are
+// given as bits.
+func (s *Stage) fillShared(r *flow.Record, shared uint, from, to int64) {
+	ix := s.e.store.index
+	for i, m := range s.e.cfg.Mapping {
+		addr, ok := r.Addr(m.Field)
+		if shared&(1<<i) == 0 || !ok {
+			continue
+		}
+		switch ix.shared(addr, from, to) {
+		case sharedByNodes:
+			if node := s.exporterObject(r, from, to); node != nil {
+				r.Ends[i] = flow.End{Object: node, Status: flow.StatusNode}
+			}
+		case sharedHairpin:
+			for j, other := range s.e.cfg.Mapping {
+				if end := r.Ends[j]; oppositeFields(m.Field, other.Field) && end.Object != nil && end.Object.Kind == kindPod.String() {
+					r.Ends[i] = end
+				}
+			}
+		}
 	}
-	return from > received-maxEventLag || from > s.e.store.index.watch.KnownUntil()
+}
+
+// exporterObject returns the Node that has the address of a record's exporter; nil if none has.
+func (s *Stage) exporterObject(r *flow.Record, from, to int64) *flow.Object {
+	for _, b := range [][]byte{r.Msg.SamplerAddress, r.Extra.ExporterAddress} {
+		a, ok := netip.AddrFromSlice(b)
+		if !ok {
+			continue
+		}
+		if e := s.e.store.index.find(a.Unmap()); e != nil {
+			if node := e.nodeAt(from, to); node != nil {
+				return node
+			}
+		}
+	}
+	return nil
+}
+
+// oppositeFields reports whether two fields are the two ends of a flow.
+func oppositeFields(a, b flow.FieldID) bool {
+	return a == flow.FieldSrcAddr && b == flow.FieldDstAddr || a == flow.FieldDstAddr && b == flow.FieldSrcAddr
+}
+
+// portOf returns the port that a record has beside an address field, 0 if it has none.
+func portOf(r *flow.Record, field flow.FieldID) port {
+	switch field {
+	case flow.FieldSrcAddr:
+		return newPort(r.Msg.Proto, r.Msg.SrcPort)
+	case flow.FieldDstAddr:
+		return newPort(r.Msg.Proto, r.Msg.DstPort)
+	}
+	return 0
+}
+
+// mayStillBeAnnounced reports whether the cluster may announce another owner of an address, whose
+// owner is not settled, and whose entry may be nil. If nobody is known to have owned it, that may
+// happen if the address is in a pod range, and no record has waited for that in vain. If somebody
+// is, a next owner may have followed unseen within the lag of the watch, or since the watch was
+// interrupted.
+func (s *Stage) mayStillBeAnnounced(addr netip.Addr, e *entry, known flow.Status, from, received int64) bool {
+	ix := s.e.store.index
+	if known == flow.StatusNone {
+		return ix.podRanges.Load().contains(addr) && !(s.vain != nil && s.vain.has(addr, e, ix.hash(addr), received))
+	}
+	return from > received-maxEventLag || from > ix.watch.KnownUntil()
 }
 
 // pass hands on the record that was filled last, and counts its look-ups. It is then that the
@@ -183,7 +251,7 @@ func (s *Stage) Idle() (pending bool) {
 // end, when the worker calls HandleFlow no more.
 func (s *Stage) Drain() {
 	for len(s.held) > s.first {
-		s.passOldest()
+		s.passOldest(0)
 	}
 	s.held, s.first = nil, 0
 	s.ready = s.ready || s.e.ready.Load()
@@ -193,10 +261,11 @@ func (s *Stage) Drain() {
 // be announced.
 func (s *Stage) passSynced() {
 	s.ready = true
+	s.readySince = time.Now().UnixNano()
 	n := int64(len(s.held) - s.first)
 	s.e.metrics.heldForSync.Add(-n)
 	s.e.metrics.heldForPod.Add(n)
-	s.recheckHeld(time.Now().UnixNano())
+	s.recheckHeld(s.readySince)
 }
 
 // checkHeld hands on the records that have waited long enough, and those whose owners have become
@@ -206,7 +275,7 @@ func (s *Stage) checkHeld(now int64) {
 		s.recheckHeld(now)
 	}
 	for len(s.held) > s.first && s.held[s.first].until <= now {
-		s.passOldest()
+		s.passOldest(now)
 	}
 }
 
@@ -215,10 +284,13 @@ func (s *Stage) recheckHeld(now int64) {
 	s.additions = s.e.store.index.additions.Load()
 	kept := s.held[:0]
 	for i, p := range s.held[s.first:] {
-		if i += s.first; !s.fill(p.record) && p.until > now {
+		i += s.first
+		if settled := s.fill(p.record); !settled && p.until > now {
 			s.held[i] = heldRecord{}
 			kept = append(kept, p)
 			continue
+		} else if !settled {
+			s.noteInVain(p, now)
 		}
 		s.held[i] = heldRecord{}
 		s.passHeld(p)
@@ -241,7 +313,7 @@ func (s *Stage) hold(r *flow.Record) {
 			s.pass(r)
 			return
 		}
-		s.passOldest()
+		s.passOldest(0)
 	}
 	s.held = append(s.held, heldRecord{r.Clone(), size, time.Now().UnixNano() + s.maxWait})
 	s.heldGauge().Add(1)
@@ -255,8 +327,9 @@ func (s *Stage) heldGauge() *atomic.Int64 {
 	return &s.e.metrics.heldForSync
 }
 
-// passOldest hands on the oldest record that is held.
-func (s *Stage) passOldest() {
+// passOldest hands on the oldest record that is held, at a time in Unix nanoseconds, or at 0 if it
+// has to go before its time.
+func (s *Stage) passOldest(now int64) {
 	p := s.held[s.first]
 	s.held[s.first] = heldRecord{}
 	s.first++
@@ -265,7 +338,9 @@ func (s *Stage) passOldest() {
 		clear(s.held[n:])
 		s.held, s.first = s.held[:n], 0
 	}
-	s.fill(p.record)
+	if !s.fill(p.record) && p.until <= now {
+		s.noteInVain(p, now)
+	}
 	s.passHeld(p)
 }
 

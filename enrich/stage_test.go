@@ -168,7 +168,7 @@ func TestStageBound(t *testing.T) {
 }
 
 func TestStageCapture(t *testing.T) {
-	held(t, Config{SyncTimeout: time.Minute, Capture: true}, func(t *testing.T, e *Enricher) {
+	held(t, Config{SyncTimeout: time.Minute, Unheld: true}, func(t *testing.T, e *Enricher) {
 		out := &sink{}
 		s := e.NewStage(out)
 		s.HandleFlow(record(1, "10.0.0.1", ""))
@@ -188,7 +188,7 @@ func TestSizeCountsLines(t *testing.T) {
 }
 
 func TestLookupsAreCounted(t *testing.T) {
-	held(t, Config{Capture: true}, func(t *testing.T, e *Enricher) {
+	held(t, Config{Unheld: true}, func(t *testing.T, e *Enricher) {
 		st := e.store
 		st.replace(kindPod, nil)
 		for _, p := range []podSpec{{name: "a", ips: "10.0.0.1"}, {name: "b", ips: "10.0.0.2"}, {name: "c", ips: "10.0.0.2"}, {name: "d", ips: "10.0.0.3"}} {
@@ -214,6 +214,8 @@ func TestLookupsAreCounted(t *testing.T) {
 # HELP kube_enricher_lookups_total Addresses looked up, by what they were found to be.
 # TYPE kube_enricher_lookups_total counter
 kube_enricher_lookups_total{result="ambiguous"} 1
+kube_enricher_lookups_total{result="egressip"} 0
+kube_enricher_lookups_total{result="endpoint"} 0
 kube_enricher_lookups_total{result="node"} 1
 kube_enricher_lookups_total{result="none"} 1
 kube_enricher_lookups_total{result="pod"} 2
@@ -268,5 +270,63 @@ func BenchmarkStage(b *testing.B) {
 		r.Msg.SrcAddr[3], r.Msg.SrcAddr[2] = byte(i), byte(i>>8)
 		s.HandleFlow(r)
 		i++
+	}
+}
+
+// BenchmarkNobody compares records of pods' addresses with records of addresses
+// in a pod range that are nobody's, for which records have waited in vain.
+func BenchmarkNobody(b *testing.B) {
+	for _, c := range []struct {
+		name  string
+		third byte
+	}{{"named", 0}, {"nobody", 250}} {
+		b.Run(c.name, func(b *testing.B) {
+			e, addrs := big(b, 50000)
+			e.cfg.Wait = 2 * time.Second
+			e.setReady()
+			e.store.replace(kindNode, []*object{rangedNode("n1", "10.0.0.0/8")})
+			s := e.NewStage(discard{})
+			s.ready = true
+			r := record(1, addrs[1].String(), addrs[2].String())
+			r.Msg.SrcAddr[2] = c.third
+			now := time.Now()
+			for i := range 256 {
+				r.Msg.SrcAddr[3] = byte(i)
+				r.Msg.TimeReceivedNs = uint64(now.UnixNano())
+				s.HandleFlow(r)
+			}
+			s.checkHeld(now.UnixNano() + int64(3*time.Second))
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				r.Msg.SrcAddr[3] = byte(i)
+				s.HandleFlow(r)
+				i++
+			}
+			if len(s.held) > 0 {
+				b.Fatalf("%d records wait", len(s.held))
+			}
+		})
+	}
+}
+
+// Input that is not held, such as a pipe's, may go on for good: pods that have ended
+// are forgotten then, too, unless the input is of the past.
+func TestUnheldForgets(t *testing.T) {
+	for keep, want := range map[bool]string{false: "none", true: "a retained"} {
+		inBubbleWith(t, Config{SyncTimeout: time.Minute, Retain: time.Minute, Unheld: true, KeepEnded: keep}, func(*api) {}, func(t *testing.T, r *run) {
+			a := podSpec{name: "a", ips: "10.0.0.1"}
+			r.api.put(t, a.yaml())
+			after(10)
+			r.api.remove(t, a.yaml())
+			after(50)
+			if got := r.show("10.0.0.1", 5, 5); got != "a retained" {
+				t.Errorf("keep=%v: %s", keep, got)
+			}
+			after(40)
+			if got := r.show("10.0.0.1", 5, 5); got != want {
+				t.Errorf("keep=%v: %s, want %s", keep, got, want)
+			}
+		})
 	}
 }

@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -286,7 +287,7 @@ func TestWaitAfterSync(t *testing.T) {
 }
 
 func TestNobodyWaits(t *testing.T) {
-	for name, cfg := range map[string]Config{"off": {}, "capture": {Capture: true, Wait: 2e9}} {
+	for name, cfg := range map[string]Config{"off": {}, "capture": {Unheld: true, Wait: 2e9}} {
 		waiting(t, cfg, func(t *testing.T, e *Enricher) {
 			out := &sink{}
 			s := e.NewStage(out)
@@ -299,6 +300,79 @@ func TestNobodyWaits(t *testing.T) {
 	e, _, _ := newTest(t, Config{Wait: 2e9}, noSource{keep: true})
 	if e.cfg.Wait != 0 {
 		t.Error("records wait for a snapshot")
+	}
+}
+
+// For an address that is nobody's, nobody waits twice, until a pod has it.
+func TestWaitInVain(t *testing.T) {
+	waiting(t, Config{Wait: 2e9}, func(t *testing.T, e *Enricher) {
+		out := &sink{}
+		s := e.NewStage(out)
+		s.HandleFlow(record(1, "10.0.0.1", "192.0.2.9"))
+		after(1)
+		s.HandleFlow(record(2, "10.0.0.1", "192.0.2.9")) // it is not in vain yet
+		after(1)
+		s.Idle()
+		for i := range uint32(20) { // of an hour
+			s.HandleFlow(record(10+i, "10.0.0.1", "10.0.0.1"))
+			after(180)
+		}
+		if s.Idle() || len(out.numbers) != 22 || out.numbers[1] != 2 && out.numbers[1] != 10 {
+			t.Errorf("in vain: %v", out.numbers)
+		}
+		a := podSpec{name: "a", ips: "10.0.0.1"}
+		e.store.update(a.object(t))
+		e.store.remove(a.object(t))
+		after(10)
+		out.numbers = nil
+		s.HandleFlow(record(4, "10.0.0.1", "")) // the next pod may have it by now
+		if !s.Idle() || len(out.numbers) != 0 {
+			t.Error("a record did not wait after a pod")
+		}
+		after(2)
+		s.Idle()
+		after(700) // nobody asked for it
+		s.HandleFlow(record(5, "10.0.0.2", ""))
+		if len(out.numbers) != 1 || !s.Idle() {
+			t.Errorf("another address: %v", out.numbers)
+		}
+		s.Drain()
+		if race.Enabled {
+			return
+		}
+		s = e.NewStage(discard{})
+		r := record(6, "10.0.0.3", "192.0.2.9")
+		s.HandleFlow(r)
+		after(2)
+		s.Idle()
+		if n := testing.AllocsPerRun(1000, func() { s.HandleFlow(r) }); s.Idle() || n != 0 {
+			t.Errorf("%v allocations per record of an address that is nobody's", n)
+		}
+	})
+}
+
+// The memory of what was waited for is bounded, and forgets.
+func TestVainTable(t *testing.T) {
+	var v vainTable
+	a, b := addr("10.0.0.1"), addr("10.0.0.2")
+	if v.has(a, nil, 7, 0) {
+		t.Error("an empty table has an address")
+	}
+	v.add(a, nil, 7, at(0))
+	for i, c := range []struct {
+		addr  netip.Addr
+		entry *entry
+		at    float64
+		want  bool
+	}{{a, nil, 599, true}, {a, nil, 1198, true}, {b, nil, 1198, false}, {a, &entry{}, 1198, false}, {a, nil, 1798, false}} {
+		if got := v.has(c.addr, c.entry, 7, at(c.at)); got != c.want {
+			t.Errorf("%d: %v", i, got)
+		}
+	}
+	v.add(a, nil, 7, at(0))
+	v.add(b, nil, 7+vainSlots, at(0))
+	if v.has(a, nil, 7, at(1)) || !v.has(b, nil, 7, at(1)) || len(v) != vainSlots {
+		t.Error("the later one does not stay")
 	}
 }
 

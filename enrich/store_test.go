@@ -229,7 +229,7 @@ func TestNothingLeft(t *testing.T) {
 		if o == nil || o.Workload != "d" || o.Zone != "z" {
 			t.Fatalf("%+v", o)
 		}
-		if got := e.show("192.0.2.1", 2, 2); got != "s service" {
+		if got := e.show("192.0.2.1", 2, 2); got != "n1 node" {
 			t.Error(got)
 		}
 		st.replace(kindService, nil)
@@ -517,7 +517,7 @@ func TestSharedFallback(t *testing.T) {
 		return &object{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
 	}
 	service := func(name string) *object {
-		return &object{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
+		return &object{kind: kindService, namespace: "ns", name: name, uid: name, clusterIPs: 1, addrs: []netip.Addr{addr(a)}}
 	}
 	for _, c := range []struct {
 		items []*object
@@ -536,14 +536,16 @@ func TestSharedFallback(t *testing.T) {
 		for _, it := range c.items {
 			e.store.update(it)
 		}
-		end := e.Lookup(addr(a), 0, 0)
+		now := time.Now().UnixNano()
+		end := e.Lookup(addr(a), now, now)
 		if end.Object == nil || end.Object.Name != c.name || end.Status != c.want || end.Object.Warn != c.warn {
 			t.Errorf("%s: %+v, want %s, %q", show(end), end.Object, c.name, c.warn)
 		}
 		for _, it := range c.items[1:] {
 			e.store.remove(it)
 		}
-		if end := e.Lookup(addr(a), 0, 0); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
+		now = time.Now().UnixNano()
+		if end := e.Lookup(addr(a), now, now); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
 			t.Errorf("one is left: %+v", end.Object)
 		}
 	}

@@ -42,7 +42,7 @@ func TestFromTunnel(t *testing.T) {
 		"no address":                         {both, "", false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, _, _ := newTest(t, Config{Capture: true}, noSource{})
+			e, _, _ := newTest(t, Config{Unheld: true}, noSource{})
 			e.store.replace(kindPod, []*object{podSpec{name: "wide", ips: "10.99.0.1"}.object(t)})
 			e.store.replace(kindNode, test.nodes)
 			out := new(keeper)
@@ -68,7 +68,7 @@ func TestFromTunnel(t *testing.T) {
 
 // TestFromTunnelFollowsNodes: ranges that are known later, or no more, decide.
 func TestFromTunnelFollowsNodes(t *testing.T) {
-	e, _, _ := newTest(t, Config{Capture: true}, noSource{})
+	e, _, _ := newTest(t, Config{Unheld: true}, noSource{})
 	out := new(keeper)
 	s := e.NewStage(out)
 	check := func(want bool) {

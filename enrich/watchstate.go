@@ -22,6 +22,7 @@ const (
 	synced                   // every change arrives
 	resuming                 // a watch is connected and still reports what happened before
 	interrupted              // no watch is connected and no list is under way
+	renewing                 // a watch has ended in time, and the next one connects at once
 )
 
 // watchState is what is known of the watch of one kind: whether every change arrives, and if not,
@@ -51,11 +52,16 @@ const (
 //	synced        relisting  synced     resuming    resuming   -          interrupted
 //	resuming      relisting  synced     resuming    resuming   synced     interrupted
 //	interrupted   relisting  synced     resuming    resuming   -          interrupted
+//	renewing      relisting  synced     resuming    synced     -          interrupted
 //
 //	KnownUntil    as before  MaxInt64   watermark   as before  MaxInt64   watermark
 //
 // Where watching is forbidden, the kind is listed again and again: it goes from synced to relisting
 // and back.
+//
+// A watch is ended by the server every five to ten minutes, and renewed at once. That takes no longer
+// than events do, and so it leaves no doubt: from synced the phase is renewing until the next watch
+// is connected, or until idleAfter has passed. Then the watch has ended as in the table.
 //
 // A list is fresh if it is applied within idleAfter of its request, or if it is a snapshot, which
 // is not requested. The watermark is two seconds before the last event that arrived in synced, or
@@ -174,6 +180,10 @@ func (w *watchState) onListApplied(now, expiry int64) {
 
 // onConnected begins a watch where the last one ended. What happened in between is reported first.
 func (w *watchState) onConnected(now int64) {
+	if w.phase == renewing {
+		w.phase, w.freshAt, w.unreachableSince = synced, now, 0
+		return
+	}
 	w.phase, w.expired, w.unreachableSince = resuming, false, 0
 	w.resumedFrom, w.resumedAt = w.watermark(), now
 }
@@ -221,6 +231,22 @@ func (w *watchState) onIdle(now int64) bool {
 func (w *watchState) onDisconnected(expired bool) {
 	w.phase, w.expired = interrupted, expired
 	w.knownUntil.Store(w.watermark())
+}
+
+// onTimedOut ends a watch that lasted as long as was agreed, or one that was at work until now.
+func (w *watchState) onTimedOut() {
+	if w.phase == synced || w.phase == renewing {
+		w.phase = renewing
+		return
+	}
+	w.onDisconnected(false)
+}
+
+// onRenewalLate ends a renewal that takes too long.
+func (w *watchState) onRenewalLate() {
+	if w.phase == renewing {
+		w.onDisconnected(false)
+	}
 }
 
 // markUnreachable notes that a request to list or to watch has failed. The argument reports whether

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/yaml"
 )
 
 // Who has an address that passes on is named with a warning while the watch is
@@ -245,6 +247,78 @@ func TestGoneMeanwhile(t *testing.T) {
 	})
 }
 
+// Servers end a watch every 5 to 10 minutes, and it is renewed at once. That is no
+// interruption, however much happens. It is one if the next watch comes late.
+func TestRenewedWatch(t *testing.T) {
+	inBubble(t, func(a *api) {
+		twoOwners(t, a)
+	}, func(t *testing.T, r *run) {
+		knownUntil := r.store.index.watch.KnownUntil
+		r.api.remove(t, podSpec{name: "was"}.yaml())
+		after(5)
+		watches := r.api.asked("watch pods")
+		for i := range 40 * 60 / 2 { // 40 minutes in a cluster where pods change all the time
+			r.api.put(t, podSpec{name: "busy", ips: "10.0.0.9", extra: fmt.Sprintf("message: %q", fmt.Sprint(i))}.yaml())
+			after(2)
+			if knownUntil() != never {
+				t.Fatalf("after %v: known until %v", time.Since(epoch), time.Unix(0, knownUntil()).UTC())
+			}
+		}
+		if n := r.api.asked("watch pods") - watches; n < 4 || n > 8 {
+			t.Errorf("%d watches", n)
+		}
+		if got := r.show("10.0.0.1", 1000, 1001); got != "a live" {
+			t.Error(got)
+		}
+	})
+	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
+		after(9)
+		e.store.onBookmark(kindPod)
+		e.store.onTimedOut(kindPod)
+		if w := e.store.index.watch; w.KnownUntil() != never || w.phase != renewing {
+			t.Errorf("phase %d", w.phase)
+		}
+		e.store.onRenewalLate(kindPod)
+		if w := e.store.index.watch; w.KnownUntil() != at(8) || w.phase != interrupted {
+			t.Errorf("phase %d, known until %v", w.phase, time.Unix(0, w.KnownUntil()))
+		}
+		e.store.onConnected(kindPod)
+		e.store.onTimedOut(kindPod) // before it had caught up
+		if w := e.store.index.watch; w.KnownUntil() != at(8) || w.phase != interrupted {
+			t.Errorf("phase %d, known until %v", w.phase, time.Unix(0, w.KnownUntil()))
+		}
+	})
+}
+
+// The times at which anybody wrote to an object show that a watch has caught up.
+func TestCaughtUpByWrites(t *testing.T) {
+	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
+		after(9)
+		e.store.onBookmark(kindPod)
+		e.store.markUnreachable(kindPod, errors.New("away"))
+		after(20)
+		e.store.onConnected(kindPod) // at 30 s
+		p := podSpec{name: "old", ips: "10.0.0.1", created: rfc(-1000)}.yaml()
+		write := func(seconds int) string {
+			return strings.Replace(p, "name: old", fmt.Sprintf("name: old, managedFields: [{time: %q}]", rfc(seconds)), 1)
+		}
+		for i, c := range []struct {
+			written int
+			want    int64
+		}{{12, at(8)}, {30, at(8)}, {31, never}} {
+			after(0.5)
+			var pod corev1.Pod
+			if err := yaml.Unmarshal([]byte(write(c.written)), &pod); err != nil {
+				t.Fatal(err)
+			}
+			e.store.update(newPod(&pod))
+			if got := e.store.index.watch.KnownUntil(); got != c.want {
+				t.Errorf("event %d: known until %v", i, time.Unix(0, got))
+			}
+		}
+	})
+}
+
 // A watch that resumes has caught up once it tells of what happened after that.
 func TestCatchingUp(t *testing.T) {
 	waiting(t, Config{}, func(t *testing.T, e *Enricher) {
@@ -467,21 +541,23 @@ func TestWatchTransitions(t *testing.T) {
 		synced:      func(w *watchState) { w.onConnected(before); w.onBookmark(before) },
 		resuming:    func(w *watchState) { w.onConnected(before) },
 		interrupted: func(*watchState) {},
+		renewing:    func(w *watchState) { w.onConnected(before); w.onBookmark(before); w.onTimedOut() },
 	}
-	all := func(p phase) [4]phase { return [4]phase{p, p, p, p} }
-	asIs := [4]phase{relisting, synced, resuming, interrupted}
-	caughtUp := [4]phase{relisting, synced, synced, interrupted}
+	all := func(p phase) [5]phase { return [5]phase{p, p, p, p, p} }
+	asIs := [5]phase{relisting, synced, resuming, interrupted, renewing}
+	caughtUp := [5]phase{relisting, synced, synced, interrupted, renewing}
 	const asBefore = -1
 	for name, event := range map[string]struct {
 		do    func(w *watchState)
-		next  [4]phase
+		next  [5]phase
 		known int64 // but for a dash of the table
 	}{
 		"list requested":     {func(w *watchState) { w.onListRequested(now) }, all(relisting), asBefore},
 		"list, fresh":        {func(w *watchState) { w.listRequested = now - int64(idleAfter); w.onListApplied(now, 0) }, all(synced), never},
 		"list, late":         {func(w *watchState) { w.listRequested = now - 5e9; w.onListApplied(now, 0) }, all(resuming), now - 5e9 - tolerance},
 		"snapshot":           {func(w *watchState) { w.listRequested = 0; w.onListApplied(now, 0) }, all(synced), never},
-		"connected":          {func(w *watchState) { w.onConnected(now) }, all(resuming), asBefore},
+		"connected":          {func(w *watchState) { w.onConnected(now) }, [5]phase{resuming, resuming, resuming, resuming, synced}, asBefore},
+		"timed out":          {func(w *watchState) { w.onTimedOut() }, [5]phase{interrupted, renewing, interrupted, interrupted, renewing}, asBefore},
 		"an old event":       {func(w *watchState) { w.onEvent(before, now) }, asIs, asBefore},
 		"a new event":        {func(w *watchState) { w.onEvent(now, now) }, caughtUp, never},
 		"bookmark":           {func(w *watchState) { w.onBookmark(now) }, caughtUp, never},

@@ -20,6 +20,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 )
 
@@ -54,7 +55,7 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
 		cfg.Width = width
 	}
-	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, reg: prometheus.NewRegistry()}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry()}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()
@@ -110,6 +111,7 @@ type app struct {
 	cfg           *config.Config
 	log           *logrus.Logger
 	stdin, stdout *os.File
+	stderr        *os.File
 	reg           *prometheus.Registry
 
 	outputs   []*output
@@ -117,6 +119,7 @@ type app struct {
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
 	collector *collector.Collector
+	summary   *summary.Stage // nil if there is to be none
 
 	mu     sync.Mutex
 	chains []chain
@@ -149,8 +152,8 @@ func (a *app) build() (err error) {
 			return err
 		}
 		a.enricher, err = enrich.New(enrich.Config{
-			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Capture: cfg.Mode != config.Collect,
-			Retain: max(cfg.KubeRetain, 1), Wait: cfg.KubeWait,
+			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Unheld: cfg.Mode != config.Collect,
+			Retain: max(cfg.KubeRetain, 1), KeepEnded: cfg.Mode == config.Capture, Wait: cfg.KubeWait,
 		}, source, a.log, a.reg)
 		if err != nil {
 			return err
@@ -236,6 +239,10 @@ func (a *app) newChain(int) flow.Handler {
 	if a.cfg.Filter != nil {
 		next = a.cfg.Filter.NewStage(w)
 	}
+	if a.summarizes() {
+		a.summary = summary.NewStage(a.cfg.Mapping, a.cfg.Mode == config.Stdin, next)
+		next = a.summary
+	}
 	var c chain = withoutNames{next}
 	switch {
 	case a.traffic != nil:
@@ -285,6 +292,14 @@ func (a *app) read(ctx context.Context) error {
 // of text, and what decides about names.
 func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 	fields, attrs := a.cfg.ReadOfLines()
+	if a.summarizes() {
+		fields = append(fields, summary.Fields()...)
+		for _, ref := range summary.Attrs(a.cfg.Mapping) {
+			if !slices.Contains(attrs, ref) {
+				attrs = append(attrs, ref)
+			}
+		}
+	}
 	if a.enricher != nil {
 		fields = append(fields, enrich.Fields()...)
 	}

@@ -59,7 +59,7 @@ func decodeCapture(t *testing.T, file string, c *config.Config, h func(*flow.Rec
 	if err != nil {
 		t.Fatal(err)
 	}
-	names, err := enrich.New(enrich.Config{Mapping: c.Mapping, Capture: true}, source, log, reg)
+	names, err := enrich.New(enrich.Config{Mapping: c.Mapping, Unheld: true, KeepEnded: true}, source, log, reg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,11 +13,14 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
@@ -43,12 +46,14 @@ func (a *app) listenHTTP() (*httpServers, error) {
 	if a.cfg.DebugAddr != "" {
 		runtime.SetMutexProfileFraction(mutexSamples)
 	}
+	public, debug := newConnections(), newConnections()
 	for _, s := range []struct {
-		flag, addr string
-		handler    http.Handler
+		flag, addr  string
+		handler     http.Handler
+		connections *connections
 	}{
-		{"-addr", a.cfg.Addr, h.public()},
-		{"-debug.addr", a.cfg.DebugAddr, h.debug()},
+		{"-addr", a.cfg.Addr, h.public(public), public},
+		{"-debug.addr", a.cfg.DebugAddr, h.debug(debug), debug},
 	} {
 		if s.addr == "" {
 			continue
@@ -61,15 +66,24 @@ func (a *app) listenHTTP() (*httpServers, error) {
 			}
 			return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", s.addr, s.flag, err)
 		}
-		h.servers = append(h.servers, httpServer{&http.Server{
-			Handler:           s.handler,
-			ReadHeaderTimeout: 5 * time.Second,
-			IdleTimeout:       time.Minute,
-			MaxHeaderBytes:    1 << 16,
-			ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
-		}, s.flag, l})
+		h.servers = append(h.servers, httpServer{newServer(s.handler, s.connections), s.flag, l})
 	}
 	return h, nil
+}
+
+// newServer returns a server whose clients can hang without holding up others.
+func newServer(handler http.Handler, c *connections) *http.Server {
+	return &http.Server{
+		Handler:           withoutBody(handler),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    1 << 14,
+		ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
+		ConnState:         c.note,
+		ConnContext:       withConn,
+	}
 }
 
 // address returns the address that is bound for a flag, "" if there is none.
@@ -115,14 +129,30 @@ func (h *httpServers) serve(ctx context.Context) error {
 // stopping makes /readyz report that the program is stopping.
 func (h *httpServers) stopping() { h.draining.Store(true) }
 
-func (h *httpServers) public() http.Handler {
+func (h *httpServers) public(c *connections) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, "ok\n")
 	})
 	mux.HandleFunc("GET /readyz", h.ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(h.a.reg, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", c.scarce(metricsOf(h.a.reg)))
 	return mux
+}
+
+// metricsOf answers with the metrics, which it gathers for one request at a time.
+func metricsOf(g prometheus.Gatherer) http.Handler {
+	gathering := make(chan struct{}, 1)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case gathering <- struct{}{}:
+		case <-r.Context().Done():
+			return // the client has gone
+		}
+		families, err := g.Gather()
+		<-gathering
+		gathered := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
+		promhttp.HandlerFor(gathered, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	})
 }
 
 // readiness is the body of /readyz.
@@ -191,28 +221,29 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 // contention is recorded.
 const mutexSamples = 100
 
-func (h *httpServers) debug() http.Handler {
+func (h *httpServers) debug(c *connections) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /templates", func(w http.ResponseWriter, _ *http.Request) {
+	page := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, c.scarce(unhurried(f))) }
+	page("/templates", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = h.a.collector.WriteTemplates(w)
 	})
-	mux.HandleFunc("GET /exporters", func(w http.ResponseWriter, _ *http.Request) {
+	page("/exporters", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = h.a.collector.WriteExporters(w)
 	})
-	mux.HandleFunc("GET /explain", h.explain)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	page("/explain", h.explain)
+	page("/debug/pprof/", pprof.Index)
+	page("/debug/pprof/cmdline", pprof.Cmdline)
+	page("/debug/pprof/profile", pprof.Profile)
+	page("/debug/pprof/symbol", pprof.Symbol)
+	page("/debug/pprof/trace", pprof.Trace)
 	return mux
 }
 
 // explain answers who owned an address at a time, and why.
 func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
-	addr, at, err := question(r.URL.RawQuery)
+	q, err := parseQuestion(r.URL.RawQuery)
 	if err == nil && h.a.enricher == nil {
 		err = errors.New("the program runs without names (-kube.off)")
 	}
@@ -223,37 +254,75 @@ func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	_ = e.Encode(h.a.enricher.Explain(addr, at))
+	_ = e.Encode(h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at))
 }
 
-// question reads the query of /explain. Its error is a sentence.
-func question(query string) (addr netip.Addr, at time.Time, err error) {
-	const usage = "; ask /explain?addr=IP, or /explain?addr=IP&time=2006-01-02T15:04:05Z"
+// question is what /explain is asked. Port and protocol are 0 if they are not given.
+type question struct {
+	addr           netip.Addr
+	protocol, port uint32
+	at             time.Time
+}
+
+const explainUsage = "; ask /explain?addr=IP, and if you like &time=2006-01-02T15:04:05Z and &port=443 with &proto=tcp, udp or sctp"
+
+// parseQuestion reads the query of /explain. Its error is a sentence.
+func parseQuestion(query string) (q question, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return addr, at, errors.New("the query cannot be read" + usage)
+		return q, errors.New("the query cannot be read" + explainUsage)
 	}
 	for name, v := range values {
-		if name != "addr" && name != "time" {
-			return addr, at, fmt.Errorf("there is no parameter %s%s", config.Quote(name), usage)
+		if name != "addr" && name != "time" && name != "port" && name != "proto" {
+			return q, fmt.Errorf("there is no parameter %s%s", config.Quote(name), explainUsage)
 		}
 		if len(v) > 1 {
-			return addr, at, fmt.Errorf("%s is given twice%s", name, usage)
+			return q, fmt.Errorf("%s is given twice%s", name, explainUsage)
 		}
 	}
 	if !values.Has("addr") {
-		return addr, at, errors.New("addr is missing" + usage)
+		return q, errors.New("addr is missing" + explainUsage)
 	}
-	if addr, err = netip.ParseAddr(values.Get("addr")); err != nil {
-		return addr, at, fmt.Errorf("addr %s is no IP address%s", config.Quote(values.Get("addr")), usage)
+	if q.addr, err = netip.ParseAddr(values.Get("addr")); err != nil {
+		return q, fmt.Errorf("addr %s is no IP address%s", config.Quote(values.Get("addr")), explainUsage)
+	}
+	if err := q.parsePort(values); err != nil {
+		return q, err
 	}
 	if !values.Has("time") {
-		return addr, time.Now(), nil
+		q.at = time.Now()
+		return q, nil
 	}
 	// A plus sign that was not escaped has become a space.
-	at, err = time.Parse(time.RFC3339, strings.ReplaceAll(values.Get("time"), " ", "+"))
-	if err != nil || at.Year() < 1970 || at.Year() > 2200 {
-		return addr, at, fmt.Errorf("time %s is no time of RFC 3339 from 1970 to 2200%s", config.Quote(values.Get("time")), usage)
+	q.at, err = time.Parse(time.RFC3339, strings.ReplaceAll(values.Get("time"), " ", "+"))
+	if err != nil || q.at.Year() < 1970 || q.at.Year() > 2200 {
+		return q, fmt.Errorf("time %s is no time of RFC 3339 from 1970 to 2200%s", config.Quote(values.Get("time")), explainUsage)
 	}
-	return addr, at, nil
+	return q, nil
+}
+
+// parsePort reads the parameters port and proto. The protocol is TCP if only a port is given.
+func (q *question) parsePort(values url.Values) error {
+	if !values.Has("port") {
+		if values.Has("proto") {
+			return errors.New("proto is given without port" + explainUsage)
+		}
+		return nil
+	}
+	n, err := strconv.ParseUint(values.Get("port"), 10, 16)
+	if err != nil || n == 0 {
+		return fmt.Errorf("port %s is no number from 1 to 65535%s", config.Quote(values.Get("port")), explainUsage)
+	}
+	q.port = uint32(n)
+	switch name := strings.ToLower(values.Get("proto")); name {
+	case "", "tcp":
+		q.protocol = 6
+	case "udp":
+		q.protocol = 17
+	case "sctp":
+		q.protocol = 132
+	default:
+		return fmt.Errorf("proto %s is not tcp, udp or sctp%s", config.Quote(name), explainUsage)
+	}
+	return nil
 }

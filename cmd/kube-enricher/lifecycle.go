@@ -91,6 +91,10 @@ func (a *app) run() (err error) {
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
 	}
+	if collect {
+		signs := start((&firstSigns{log: a.log, gather: a.reg.Gather, listen: a.collector.Bound(), names: a.enricher != nil}).run)
+		defer func() { _ = signs.stop() }()
+	}
 	huge := start(a.useHugePages)
 	defer func() { _ = huge.stop() }()
 	if !collect {
@@ -113,9 +117,11 @@ func (a *app) run() (err error) {
 	}
 	if errors.Is(outputErr, transport.ErrClosed) {
 		a.logDone(logrus.DebugLevel)
+		a.writeSummary()
 		return nil // the reader has read all it wanted
 	}
 	a.logDone(logrus.InfoLevel)
+	a.writeSummary()
 	return errors.Join(inputErr, outputErr, namesErr)
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
+	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
@@ -74,7 +75,10 @@ func exportedMetrics(t *testing.T) []*dto.MetricFamily {
 		t.Fatal(err)
 	}
 	a.collector.NewDecoder(a.newChain(0)).Datagram(netip.MustParseAddrPort("192.0.2.1:1"), collector.AnyFlow, referenceMessage(), time.Now().UnixNano())
-
+	// Standard input has metrics of its own.
+	if _, err := pipe.New(pipe.Config{}, nil, a.newChain(0), log, a.reg); err != nil {
+		t.Fatal(err)
+	}
 	families, err := a.reg.Gather()
 	if err != nil {
 		t.Fatal(err)

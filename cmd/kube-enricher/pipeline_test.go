@@ -58,7 +58,7 @@ func newNames(tb testing.TB, pods int) *enrich.Enricher {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	names, err := enrich.New(enrich.Config{Mapping: benchMapping(tb), Capture: true}, source, log, prometheus.NewRegistry())
+	names, err := enrich.New(enrich.Config{Mapping: benchMapping(tb), Unheld: true, KeepEnded: true}, source, log, prometheus.NewRegistry())
 	if err != nil {
 		tb.Fatal(err)
 	}

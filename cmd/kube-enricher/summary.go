@@ -2,11 +2,13 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/sirupsen/logrus"
+	"golang.org/x/term"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
@@ -59,9 +61,36 @@ func (a *app) logDone(level logrus.Level) {
 	a.log.WithFields(totals).Log(level, "done")
 }
 
-// ledger sums up the records received, written, dropped and held, and the drops
-// by reason. With several outputs, their sums have the transport's name before
-// them.
+// summarizes reports whether a summary is printed at the end: records are few enough to be
+// counted one by one, and somebody looks.
+func (a *app) summarizes() bool {
+	return a.cfg.Summary && a.cfg.Mode != config.Collect && term.IsTerminal(int(a.stderr.Fd()))
+}
+
+// writeSummary prints the summary, if there is one.
+func (a *app) writeSummary() {
+	if a.summary == nil {
+		return
+	}
+	totals, err := ledger(a.reg)
+	if err != nil {
+		return // logDone has said it
+	}
+	var drops []string
+	for name, v := range totals {
+		if n, ok := v.(float64); ok && n > 0 && strings.Contains(name, "dropped_") {
+			drops = append(drops, fmt.Sprintf("%.0f %s", n, strings.Replace(name, "dropped_", "", 1)))
+		}
+	}
+	slices.Sort(drops)
+	if err := a.summary.Write(a.stderr, strings.Join(drops, ", ")); err != nil {
+		a.log.WithError(err).Debug("the summary was not printed")
+	}
+}
+
+// ledger sums up the records received, written, dropped and held, and the drops by
+// reason, also of what never became records. With several outputs, their sums have the
+// transport's name before them.
 func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 	families, err := g.Gather()
 	if err != nil {
@@ -101,6 +130,12 @@ func ledger(g prometheus.Gatherer) (logrus.Fields, error) {
 				add("datagrams_dropped_"+labelOf(m, "reason"), v)
 			case name == "kube_enricher_sets_dropped_total":
 				add("sets_dropped_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_capture_passed_over_total":
+				add("passed_over_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_lines_dropped_total":
+				add("lines_dropped_"+labelOf(m, "reason"), v)
+			case name == "kube_enricher_lines_passed_through_total":
+				add("lines_passed_through", v)
 			}
 		}
 	}

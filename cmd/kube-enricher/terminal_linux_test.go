@@ -30,6 +30,50 @@ func terminal(t *testing.T) (outside, inside *os.File) {
 	return outside, inside
 }
 
+// TestSummarySessions compares the summary on a terminal, after a capture and after what was
+// read from it by a pipe. There is none elsewhere.
+func TestSummarySessions(t *testing.T) {
+	run := func(stdin string, terminalWanted bool, args ...string) (stdout, stderr string) {
+		cmd := command(t, append([]string{"-loglevel", "warning"}, args...)...)
+		if stdin != "" {
+			cmd.Stdin = strings.NewReader(stdin)
+		}
+		var out, errs bytes.Buffer
+		cmd.Stdout = &out
+		if !terminalWanted {
+			cmd.Stderr = &errs
+			if err := cmd.Run(); err != nil {
+				t.Fatal(err)
+			}
+			return out.String(), errs.String()
+		}
+		outside, inside := terminal(t)
+		cmd.Stderr = inside
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		inside.Close()
+		text, _ := io.ReadAll(outside)
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		return out.String(), strings.ReplaceAll(string(text), "\r\n", "\n")
+	}
+	capture := []string{"-kube.snapshot", demoSnapshot, namedCapture}
+	stdout, stderr := run("", true, capture...)
+	golden(t, "summary-capture.txt", []byte(stderr))
+	_, stderr = run(stdout, true, "-kube.off", "-")
+	golden(t, "summary-pipe.txt", []byte(stderr))
+	for _, tc := range []struct {
+		terminal bool
+		args     []string
+	}{{false, capture}, {true, append([]string{"-summary=false"}, capture...)}} {
+		if got, stderr := run("", tc.terminal, tc.args...); stderr != "" || got != stdout {
+			t.Errorf("%v: %s", tc, stderr)
+		}
+	}
+}
+
 // session runs the program with a terminal of some width for standard output, and returns
 // what is on the terminal.
 func session(t *testing.T, width int, env []string, args ...string) string {

@@ -19,6 +19,7 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"syscall"
 	"time"
 )
 
@@ -38,13 +39,14 @@ type Datagram struct {
 }
 
 // Stats counts the packets of a capture. Each is in exactly one of the other
-// counters but Reassembled, which counts datagrams:
+// counters but Reassembled and Incomplete, which count datagrams:
 //
 //	Packets = Whole + Fragments + NotUDP + Malformed + UnknownLink
 type Stats struct {
 	Packets     uint64 // read from the capture
 	Whole       uint64 // UDP datagrams of one packet
 	Reassembled uint64 // UDP datagrams of several packets
+	Incomplete  uint64 // datagrams of which fragments are missing
 	Fragments   uint64 // fragments of UDP datagrams, or of what may be one
 	NotUDP      uint64 // other protocols
 	Malformed   uint64 // headers that are cut or contradict themselves
@@ -54,9 +56,14 @@ type Stats struct {
 // Datagrams returns how many datagrams were handed on.
 func (s *Stats) Datagrams() uint64 { return s.Whole + s.Reassembled }
 
-// maxPacket is the longest packet that is read: libpcap's and Wireshark's own
-// limit on what a network captures.
-const maxPacket = 256 << 10
+// maxPacket is the longest packet that is read, in bytes: libpcap's and Wireshark's own
+// limit on what a network captures. maxFixed is how much of a packet's header or block
+// is read together with it.
+const (
+	maxPacket = 256 << 10
+	maxFixed  = 20
+	maxPeek   = maxPacket + maxFixed
+)
 
 // Read calls fn with every UDP datagram of the capture file path, in order, on the
 // goroutine that called Read. It recognizes pcap (of micro- and nanoseconds) and
@@ -65,38 +72,73 @@ const maxPacket = 256 << 10
 // If the file is damaged or cut, fn has had everything before the damage. The error
 // then names the file and the offset of the packet or block that could not be read,
 // within the uncompressed capture if the file is compressed. Stats are right also
-// beside an error. When ctx ends, Read returns the error of ctx.
+// beside an error. When ctx ends, Read returns the error of ctx, also while it waits for
+// a named pipe.
 func Read(ctx context.Context, path string, fn func(*Datagram)) (Stats, error) {
-	f, err := os.Open(path)
+	f, err := open(ctx, path)
 	if err != nil {
 		// The error of os.Open names the file.
 		return Stats{}, fmt.Errorf("read capture: %w", err)
 	}
 	defer f.Close()
+	// Files that can be polled, such as named pipes, can be interrupted.
+	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })()
 	start := time.Unix(0, 0)
 	if info, err := f.Stat(); err == nil {
 		start = info.ModTime()
 	}
 	stats, err := read(ctx, f, start, fn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ctx.Err()
+	}
 	if err != nil {
 		err = fmt.Errorf("read capture %s: %w", path, err)
 	}
 	return stats, err
 }
 
+// open opens a file. A named pipe without a writer is waited for until ctx ends.
+func open(ctx context.Context, path string) (*os.File, error) {
+	type result struct {
+		file *os.File
+		err  error
+	}
+	opened := make(chan result, 1)
+	go func() {
+		f, err := os.Open(path)
+		opened <- result{f, err}
+	}()
+	select {
+	case r := <-opened:
+		return r.file, r.err
+	case <-ctx.Done():
+	}
+	// The writer that the open waits for.
+	if w, err := os.OpenFile(path, os.O_WRONLY|syscall.O_NONBLOCK, 0); err == nil {
+		_ = w.Close()
+	}
+	go func() {
+		if r := <-opened; r.err == nil {
+			_ = r.file.Close()
+		}
+	}()
+	return nil, ctx.Err()
+}
+
 // read reads a capture. start stands in for the time of packets without one,
 // until a packet has one.
 func read(ctx context.Context, file io.Reader, start time.Time, fn func(*Datagram)) (Stats, error) {
-	in := input{r: bufio.NewReaderSize(file, maxPacket)}
+	in := input{r: bufio.NewReaderSize(file, maxPeek)}
 	if magic, _ := in.r.Peek(2); string(magic) == "\x1f\x8b" {
 		unzipped, err := gzip.NewReader(in.r)
 		if err != nil {
 			return Stats{}, in.errorf("%w", err)
 		}
-		in = input{r: bufio.NewReaderSize(unzipped, maxPacket), gzip: true}
+		in = input{r: bufio.NewReaderSize(unzipped, maxPeek), gzip: true}
 	}
 	p := parser{fn: fn, last: start.UTC()}
 	err := readPackets(ctx, &in, &p)
+	p.stats.Incomplete = p.frags.incomplete()
 	if err == nil && p.stats.Packets > 0 && p.stats.UnknownLink == p.stats.Packets {
 		err = fmt.Errorf("link type %d is not supported", p.unknown)
 	}
@@ -138,7 +180,7 @@ func (in *input) begin() (ok bool) {
 	return !errors.Is(err, io.EOF)
 }
 
-// peek returns the next n bytes, at most maxPacket, without consuming them.
+// peek returns the next n bytes, at most maxPeek, without consuming them.
 // They are valid until the next call.
 func (in *input) peek(n int) ([]byte, error) {
 	b, err := in.r.Peek(n)

@@ -18,6 +18,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/gopacket/gopacket/pcapgo"
+	"golang.org/x/sys/unix"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/packet/packettest"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
@@ -629,6 +630,59 @@ func TestCancel(t *testing.T) {
 		})
 		if !errors.Is(err, context.Canceled) || n != 2 {
 			t.Errorf("%s: %d datagrams, %v", name, n, err)
+		}
+	}
+}
+
+// TestLongestPacket has packets about as long as any capture may have, which are not
+// for us, between two that are.
+func TestLongestPacket(t *testing.T) {
+	small := frame{time: at, link: linkRaw, data: ip4(protoUDP, 0, 0, false, udpOf([]byte("x")))}
+	for _, n := range []int{65535, maxPacket - 17, maxPacket - 16, maxPacket - 15, maxPacket - 1, maxPacket} {
+		big := frame{time: at, link: linkRaw, data: append(ip4(6, 0, 0, false, nil), make([]byte, n-20)...)}
+		for name, capture := range map[string][]byte{
+			"pcap": pcapFile(binary.LittleEndian, false, small, big, small), "pcapng": ngFile(binary.BigEndian, small, big, small),
+		} {
+			ds, stats, err := readAll(t, capture)
+			if err != nil || len(ds) != 2 || stats.Packets != 3 {
+				t.Errorf("%s, a packet of %d bytes: %d datagrams, %+v, %v", name, n, len(ds), stats, err)
+			}
+		}
+	}
+}
+
+// TestCancelNamedPipe ends the reading of a named pipe that nobody writes to, or that a
+// writer keeps open.
+func TestCancelNamedPipe(t *testing.T) {
+	for _, written := range []int{-1, 0, 4, 30, 1 << 20} {
+		path := filepath.Join(t.TempDir(), "live.pcap")
+		if err := unix.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		type result struct {
+			stats Stats
+			err   error
+		}
+		done := make(chan result)
+		go func() {
+			stats, err := Read(ctx, path, func(*Datagram) {})
+			done <- result{stats, err}
+		}()
+		if written >= 0 {
+			w, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer w.Close()
+			capture := captures(t)["ovs-netflow5"]
+			if _, err := w.Write(capture[:min(written, len(capture))]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cancel()
+		if r := <-done; !errors.Is(r.err, context.Canceled) {
+			t.Errorf("%d bytes written: %+v, %v", written, r.stats, r.err)
 		}
 	}
 }

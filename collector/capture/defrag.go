@@ -45,7 +45,12 @@ type reassembler struct {
 	order   list.List // of the same *partial, oldest first
 	bytes   int
 	out     []byte
+	// dropped counts the datagrams that were given up without all of their fragments.
+	dropped uint64
 }
+
+// incomplete returns how many datagrams lack fragments so far, those that wait included.
+func (r *reassembler) incomplete() uint64 { return r.dropped + uint64(len(r.partial)) }
 
 // partial is a datagram of which fragments are missing.
 type partial struct {
@@ -103,6 +108,7 @@ func (r *reassembler) add(now time.Time, f *fragmentOf) (proto byte, data []byte
 			r.out = append(r.out, piece.data...)
 		}
 		r.drop(d)
+		r.dropped--
 		return d.proto, r.out, whole
 	}
 	for r.bytes > maxFragmentBytes {
@@ -114,6 +120,7 @@ func (r *reassembler) add(now time.Time, f *fragmentOf) (proto byte, data []byte
 func (r *reassembler) oldest() *partial { return r.order.Front().Value.(*partial) }
 
 func (r *reassembler) drop(d *partial) {
+	r.dropped++
 	r.bytes -= d.cost()
 	r.order.Remove(d.place)
 	delete(r.partial, d.key)

@@ -123,17 +123,17 @@ func TestFragmentsDropped(t *testing.T) {
 		frames []frame
 		want   Stats
 	}{
-		{"one missing", []frame{later(whole[0], 0), later(whole[2], 0)}, Stats{Fragments: 2}},
+		{"one missing", []frame{later(whole[0], 0), later(whole[2], 0)}, Stats{Incomplete: 1, Fragments: 2}},
 		{"in time", []frame{later(whole[0], 0), later(whole[1], fragmentTimeout), later(whole[2], fragmentTimeout)}, Stats{Fragments: 3, Reassembled: 1}},
-		{"too late", []frame{later(whole[0], 0), later(whole[1], 0), later(whole[2], fragmentTimeout+1)}, Stats{Fragments: 3}},
-		{"clock set back", []frame{later(whole[0], 0), later(whole[1], -time.Hour), later(whole[2], -time.Hour)}, Stats{Fragments: 3}},
-		{"overlap before", []frame{later(whole[0], 0), later(ip4(protoUDP, 7, 24, true, payload[:32]), 0), later(whole[1], 0), later(whole[2], 0)}, Stats{Fragments: 3, Malformed: 1}},
-		{"overlap behind", []frame{later(whole[1], 0), later(ip4(protoUDP, 7, 8, true, payload[:32]), 0), later(whole[0], 0), later(whole[2], 0)}, Stats{Fragments: 3, Malformed: 1}},
-		{"two ends", []frame{later(whole[2], 0), later(ip4(protoUDP, 7, 96, false, payload[:8]), 0), later(whole[0], 0), later(whole[1], 0)}, Stats{Fragments: 3, Malformed: 1}},
-		{"beyond the end", []frame{later(whole[2], 0), later(ip4(protoUDP, 7, 96, true, payload[:8]), 0)}, Stats{Fragments: 1, Malformed: 1}},
-		{"end before others", []frame{later(whole[1], 0), later(ip4(protoUDP, 7, 8, false, payload[:8]), 0)}, Stats{Fragments: 1, Malformed: 1}},
-		{"another id", []frame{later(whole[0], 0), later(whole[1], 0), later(split4(8, udpOf(payload), 32)[2], 0)}, Stats{Fragments: 3}},
-		{"cut by the snap length", []frame{later(whole[0], 0), later(whole[1], 0), {time: at, link: linkRaw, data: whole[2], snap: 30}}, Stats{Fragments: 2, Malformed: 1}},
+		{"too late", []frame{later(whole[0], 0), later(whole[1], 0), later(whole[2], fragmentTimeout+1)}, Stats{Incomplete: 2, Fragments: 3}},
+		{"clock set back", []frame{later(whole[0], 0), later(whole[1], -time.Hour), later(whole[2], -time.Hour)}, Stats{Incomplete: 2, Fragments: 3}},
+		{"overlap before", []frame{later(whole[0], 0), later(ip4(protoUDP, 7, 24, true, payload[:32]), 0), later(whole[1], 0), later(whole[2], 0)}, Stats{Incomplete: 2, Fragments: 3, Malformed: 1}},
+		{"overlap behind", []frame{later(whole[1], 0), later(ip4(protoUDP, 7, 8, true, payload[:32]), 0), later(whole[0], 0), later(whole[2], 0)}, Stats{Incomplete: 2, Fragments: 3, Malformed: 1}},
+		{"two ends", []frame{later(whole[2], 0), later(ip4(protoUDP, 7, 96, false, payload[:8]), 0), later(whole[0], 0), later(whole[1], 0)}, Stats{Incomplete: 2, Fragments: 3, Malformed: 1}},
+		{"beyond the end", []frame{later(whole[2], 0), later(ip4(protoUDP, 7, 96, true, payload[:8]), 0)}, Stats{Incomplete: 1, Fragments: 1, Malformed: 1}},
+		{"end before others", []frame{later(whole[1], 0), later(ip4(protoUDP, 7, 8, false, payload[:8]), 0)}, Stats{Incomplete: 1, Fragments: 1, Malformed: 1}},
+		{"another id", []frame{later(whole[0], 0), later(whole[1], 0), later(split4(8, udpOf(payload), 32)[2], 0)}, Stats{Incomplete: 2, Fragments: 3}},
+		{"cut by the snap length", []frame{later(whole[0], 0), later(whole[1], 0), {time: at, link: linkRaw, data: whole[2], snap: 30}}, Stats{Incomplete: 1, Fragments: 2, Malformed: 1}},
 		{"reassembled to a fragment", []frame{
 			later(ip6(44, ip6Fragment(60, 1, 0, true, []byte{44, 0, 0, 0, 0, 0, 0, 0})), 0),
 			later(ip6(44, ip6Fragment(60, 1, 8, false, ip6Fragment(protoUDP, 2, 0, true, payload))), 0),

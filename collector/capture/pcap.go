@@ -46,7 +46,7 @@ func readPcap(ctx context.Context, in *input, order binary.ByteOrder, p *parser)
 		}
 		t := time.Unix(int64(order.Uint32(header)), int64(order.Uint32(header[4:]))*int64(unit))
 		captured, length := order.Uint32(header[8:]), order.Uint32(header[12:])
-		if captured > maxPacket-packetHeader {
+		if captured > maxPacket {
 			return in.errorf("a packet of %d bytes is longer than any", captured)
 		}
 		record, err := in.peek(packetHeader + int(captured))

@@ -237,7 +237,7 @@ func (r *ngReader) simple(body uint32) (int, error) {
 
 // data reads the packet after the fixed part of a block.
 func (r *ngReader) data(t time.Time, i *ngInterface, fixed int, captured, length uint32) (int, error) {
-	if captured > maxPacket-uint32(fixed) {
+	if captured > maxPacket {
 		return 0, r.in.errorf("a packet of %d bytes is longer than any", captured)
 	}
 	b, err := r.in.peek(fixed + int(captured))

@@ -38,7 +38,7 @@ func (r *Reader) lines() {
 // skip counts the line at begin as dropped, once for each line.
 func (r *Reader) skip() {
 	if !r.skipping {
-		r.dropped[tooLong].Inc()
+		r.drop(tooLong)
 		r.warnLimited(warnTooLong, "dropped a line that is too long")
 	}
 }

@@ -61,7 +61,7 @@ func (r *Reader) handleMessage(b []byte) {
 	r.rec.Reset()
 	m := &r.rec.Msg
 	if err := proto.Unmarshal(b, &m.FlowMessage); err != nil {
-		r.dropped[malformed].Inc()
+		r.drop(malformed)
 		r.warnLimited(warnMalformed, "dropped a message that is not goflow2's")
 		return
 	}

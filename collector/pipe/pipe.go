@@ -86,6 +86,8 @@ const (
 // each message, which goflow2's file transport writes unless -transport.file.sep is
 // empty, is not part of it. A message that cannot be parsed is dropped and counted
 // in lines_dropped_total. Reading ends at a length that cannot be one.
+//
+// Lines and messages that were dropped are an error at the end of the input.
 type Reader struct {
 	in  io.Reader
 	h   flow.Handler
@@ -99,6 +101,7 @@ type Reader struct {
 	protobuf prometheus.Counter
 	passed   prometheus.Counter
 	dropped  [numDropReasons]prometheus.Counter
+	lost     [numDropReasons]uint64 // what dropped counts
 	limiters [numWarnings]ratelog.Limiter
 
 	rec   flow.Record
@@ -132,6 +135,8 @@ const (
 	cut                         // the part of a line that had come when reading was stopped
 	numDropReasons
 )
+
+var dropNames = [numDropReasons]string{"too_long", "malformed", "cut"}
 
 // New returns a Reader of in that hands records to h on the goroutine that calls
 // Run. It registers its metrics with reg unless reg is nil. It fails if the
@@ -184,7 +189,7 @@ func New(cfg Config, in io.Reader, h flow.Handler, log logrus.FieldLogger, reg p
 		Name: "kube_enricher_lines_dropped_total",
 		Help: "Lines and protobuf messages read from the pipe that never became records, by reason.",
 	}, []string{"reason"})
-	for i, name := range [numDropReasons]string{"too_long", "malformed", "cut"} {
+	for i, name := range dropNames {
 		r.dropped[i] = dropped.WithLabelValues(name)
 	}
 	if reg != nil {

@@ -101,6 +101,24 @@ func runReader(t testing.TB, cfg Config, in io.Reader) *run {
 	return got
 }
 
+// lostText is the error of a run that dropped what it could not read, "<nil>" if it did
+// not.
+func lostText(tooLong, malformed int) string {
+	var parts []string
+	for _, p := range []struct {
+		n    int
+		name string
+	}{{tooLong, "too_long"}, {malformed, "malformed"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprint(p.n, " ", p.name))
+		}
+	}
+	if len(parts) == 0 {
+		return "<nil>"
+	}
+	return "read input: lines or messages were dropped: " + strings.Join(parts, ", ") + "; the others are written"
+}
+
 // inPieces reads b in several ways.
 func inPieces(b []byte) map[string]io.Reader {
 	return map[string]io.Reader{
@@ -262,7 +280,7 @@ func TestTooLong(t *testing.T) {
 		for _, end := range []string{"", "\n"} {
 			for how, r := range inPieces([]byte(in + end)) {
 				got := runReader(t, Config{MaxLine: limit}, r)
-				if got.err != nil || got.output() != want.String() || got.tooLong != dropped || got.logged != min(1, dropped) {
+				if fmt.Sprint(got.err) != lostText(dropped, 0) || got.output() != want.String() || got.tooLong != dropped || got.logged != min(1, dropped) {
 					t.Errorf("%s, %s: %v, dropped %d of %d, logged %d, %q", c.name, how, got.err, got.tooLong, dropped, got.logged, got.output())
 				}
 			}
@@ -271,7 +289,7 @@ func TestTooLong(t *testing.T) {
 	// The default, and where it happened.
 	in := io.MultiReader(strings.NewReader("{}\n"), strings.NewReader(line(DefaultMaxLine)+"\n"), strings.NewReader(line(DefaultMaxLine+1)+"\n{}\n"))
 	got := runReader(t, Config{}, in)
-	if got.err != nil || len(got.records) != 3 || got.tooLong != 1 {
+	if fmt.Sprint(got.err) != lostText(1, 0) || len(got.records) != 3 || got.tooLong != 1 {
 		t.Errorf("%v, %d records, %d dropped", got.err, len(got.records), got.tooLong)
 	}
 	if e := got.log.LastEntry(); e.Level != logrus.WarnLevel || e.Data["offset"] != int64(3+DefaultMaxLine+1) {
@@ -377,11 +395,14 @@ func TestBadMessages(t *testing.T) {
 	} {
 		for how, in := range inPieces(c.in) {
 			got := runReader(t, Config{Input: InputProtobuf}, in)
-			if fmt.Sprint(got.err) != cmp.Or(c.err, "<nil>") || len(got.records) != c.records || got.malformed != c.malformed || got.logged != min(1, c.malformed) {
+			if fmt.Sprint(got.err) != cmp.Or(c.err, lostText(0, c.malformed)) || len(got.records) != c.records || got.malformed != c.malformed || got.logged != min(1, c.malformed) {
 				t.Errorf("%s, %s: %v, %d records, %d malformed, %d logged", c.name, how, got.err, len(got.records), got.malformed, got.logged)
 			}
 			if got.err != nil && strings.HasPrefix(c.name, "cut") && !errors.Is(got.err, io.ErrUnexpectedEOF) {
 				t.Errorf("%s, %s: the error does not wrap io.ErrUnexpectedEOF", c.name, how)
+			}
+			if isCut := strings.HasPrefix(c.name, "cut"); (got.cut == 1) != isCut {
+				t.Errorf("%s, %s: %d messages are counted as cut", c.name, how, got.cut)
 			}
 		}
 	}
@@ -737,7 +758,7 @@ func FuzzPipe(f *testing.F) {
 					want.WriteByte('\n')
 				}
 			}
-			if whole.err != nil || whole.output() != want.String() || whole.tooLong != long {
+			if fmt.Sprint(whole.err) != lostText(long, 0) || whole.output() != want.String() || whole.tooLong != long {
 				t.Errorf("%s: %v, %d lines too long, %q", input, whole.err, whole.tooLong, whole.output())
 			}
 		}

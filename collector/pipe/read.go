@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Run reads to the end of the input and returns nil, or an error that says at
-// which offset reading failed. When ctx ends, Run hands on what has been read
-// and returns nil.
+// Run reads to the end of the input and returns nil, or an error that says how much of
+// it was dropped, or at which offset reading failed. When ctx ends, Run hands on what has
+// been read and returns nil.
 //
 // Run interrupts a read that is under way then if the input has a SetReadDeadline
 // that works, as sockets and files that can be polled have. If not, Run does not
@@ -41,7 +42,10 @@ func (r *Reader) Run(ctx context.Context) error {
 		}
 		switch {
 		case errors.Is(res.err, io.EOF):
-			return r.finish(true)
+			if err := r.finish(true); err != nil {
+				return err
+			}
+			return r.lostError()
 		case res.err != nil:
 			at := r.offset + int64(r.end-r.begin)
 			return errors.Join(fmt.Errorf("read input: at offset %d: %w", at, res.err), r.finish(false))
@@ -164,11 +168,32 @@ func (r *Reader) finish(atEnd bool) error {
 	case r.input == InputJSON && (atEnd || r.scan.scan(rest)):
 		r.handleLine(rest)
 	case r.input == InputProtobuf && atEnd:
+		r.drop(cut)
 		return r.errorf("%w", io.ErrUnexpectedEOF)
 	default:
-		r.dropped[cut].Inc()
+		r.drop(cut)
 	}
 	return nil
+}
+
+// drop counts what is at begin as dropped.
+func (r *Reader) drop(why dropReason) {
+	r.dropped[why].Inc()
+	r.lost[why]++
+}
+
+// lostError returns an error that says what was dropped, nil if nothing was.
+func (r *Reader) lostError() error {
+	var parts []string
+	for why, n := range r.lost {
+		if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, dropNames[why]))
+		}
+	}
+	if len(parts) == 0 {
+		return nil
+	}
+	return fmt.Errorf("read input: lines or messages were dropped: %s; the others are written", strings.Join(parts, ", "))
 }
 
 // advance forgets the next n bytes of the buffer.

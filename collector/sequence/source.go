@@ -1,6 +1,10 @@
 package sequence
 
-import "slices"
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+)
 
 const (
 	// MaxTrackers bounds the streams of one source and protocol that are tracked.
@@ -9,6 +13,21 @@ const (
 	// says otherwise.
 	certain = 8
 )
+
+// Stream names the messages of a source that are numbered together: it is their
+// observation domain, source id or engine, or what [AgentStream] returns.
+type Stream uint64
+
+// AgentStream returns the stream of a sub-agent of an sFlow agent: a relay may send those
+// of several agents from one source. An address of 16 bytes is hashed (FNV-1a).
+func AgentStream(agent []byte, subAgent uint32) Stream {
+	if len(agent) == 4 {
+		return Stream(binary.BigEndian.Uint32(agent))<<32 | Stream(subAgent)
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(agent) // has no error
+	return Stream(h.Sum64()) ^ Stream(subAgent)
+}
 
 // Source has the counters of one source, an address and port. Its zero value is ready
 // for use.
@@ -33,7 +52,7 @@ func (q *Source) Len() (n int) {
 func (q *Source) Counters(p Protocol) *Counters {
 	c := q.counters[p]
 	if c == nil {
-		c = &Counters{protocol: p, byStream: make(map[uint32]*Tracker)}
+		c = &Counters{protocol: p, byStream: make(map[Stream]*Tracker)}
 		q.counters[p] = c
 	}
 	return c
@@ -51,7 +70,7 @@ func (q *Source) Counters(p Protocol) *Counters {
 // by the way that leads when it closes.
 type Counters struct {
 	protocol Protocol
-	byStream map[uint32]*Tracker
+	byStream map[Stream]*Tracker
 	shared   *Tracker // of all streams together; nil as long as there is one
 	// score is above 0 if the messages follow each other all together.
 	score int
@@ -61,9 +80,8 @@ type Counters struct {
 	Listed bool
 }
 
-// Message tracks a message of a stream: an observation domain, source id, engine or
-// sub-agent. The other arguments and the result are those of [Tracker.Message].
-func (c *Counters) Message(stream, seq uint32, n RecordCount, counted bool, uptime uint32, now int64) (lost uint64) {
+// Message tracks a message of a stream. The other arguments and the result are those of [Tracker.Message].
+func (c *Counters) Message(stream Stream, seq uint32, n RecordCount, counted bool, uptime uint32, now int64) (lost uint64) {
 	t := c.tracker(stream)
 	if c.shared == nil {
 		if t != nil {
@@ -90,7 +108,7 @@ func (c *Counters) Message(stream, seq uint32, n RecordCount, counted bool, upti
 
 // tracker returns the tracker of a stream, which it makes if need be, or nil if the
 // source has too many.
-func (c *Counters) tracker(stream uint32) *Tracker {
+func (c *Counters) tracker(stream Stream) *Tracker {
 	t := c.byStream[stream]
 	if t != nil || len(c.byStream) >= MaxTrackers {
 		return t

@@ -130,6 +130,8 @@ type Config struct {
 	// DrainTimeout bounds the work after a signal: half of it for what has reached
 	// the sockets, half for the outputs.
 	DrainTimeout time.Duration
+	// Summary reports whether a summary is printed after captures and standard input.
+	Summary bool
 	// HugePages reports whether the heap is moved into huge pages (Linux).
 	HugePages bool
 	// LogLevel is the least severe level that is logged.

@@ -51,7 +51,7 @@ func TestParseDefaults(t *testing.T) {
 		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
 		TemplatesHold: 15 * time.Minute, DrainTimeout: 10 * time.Second,
 		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
-		HugePages: true,
+		Summary: true, HugePages: true,
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
@@ -100,6 +100,7 @@ func TestParseEverywhere(t *testing.T) {
 		}},
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
+		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
 		"port":           {"443", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Fields()) == 2 }},
@@ -182,7 +183,7 @@ func TestParseEverywhere(t *testing.T) {
 		check("flags with two dashes", []string{"--" + o.name + "=" + tt.value}, nil)
 		if o.arg != "" {
 			check("flags, value apart", []string{"-" + o.name, tt.value}, nil)
-		} else if o.name != "huge-pages" { // on by default
+		} else if o.def != "true" { // those are on by default
 			check("flags as a switch", []string{"-" + o.name}, nil)
 		}
 		if o.commandLine {
@@ -438,8 +439,8 @@ func TestParseErrors(t *testing.T) {
 		{"key of a constant", []string{"-transport", "kafka", "-transport.kafka.key", "Cluster"}, nil, "", false, "-transport.kafka.key: field Cluster is the same in every record; leave it out"},
 		{"key of a field twice", []string{"-transport", "kafka", "-transport.kafka.key", "SrcAddr,src_addr"}, nil, "", false, "-transport.kafka.key: field SrcAddr is named twice"},
 		{"hashing without key", []string{"-transport", "kafka", "-transport.kafka.key", "", "-transport.kafka.hashing"}, nil, "", false, "-transport.kafka.hashing: records have no key; give -transport.kafka.key, or leave it out"},
-		{"output is input", []string{"-transport.file", "./a.pcap", "a.pcap"}, nil, "", false, `-transport.file: "a.pcap" is read by this run; give another file for the records`},
-		{"output is snapshot", []string{"-transport.file", "s.yaml", "-kube.snapshot", "s.yaml"}, nil, "", false, `-transport.file: "s.yaml" is read by this run; give another file for the records`},
+		{"output is input", []string{"-transport.file", "./a.pcap", "a.pcap"}, nil, "", false, `-transport.file: "./a.pcap" is the file of FILE, too; give another file for the records`},
+		{"output is snapshot", []string{"-transport.file", "s.yaml", "-kube.snapshot", "s.yaml"}, nil, "", false, `-transport.file: "s.yaml" is the file of -kube.snapshot, too; give another file for the records`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

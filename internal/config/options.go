@@ -20,6 +20,9 @@ type option struct {
 	// commandLine reports whether the option is for the command line only: no variable and
 	// no key of the file sets it.
 	commandLine bool
+	// writes says what the program writes to the file that the option names, such as
+	// "the records"; empty if it writes to none.
+	writes string
 	// set takes the value over into the configuration. It is called at most once.
 	// Its error says what is allowed, without naming the flag.
 	set func(c *Config, v string) error
@@ -101,7 +104,7 @@ func inputOptions() []option {
 			set:   setSampling,
 		},
 		{
-			name: "templates.file", arg: "FILE",
+			name: "templates.file", arg: "FILE", writes: "templates",
 			usage: "where NetFlow v9 and IPFIX templates and sampling rates are kept across restarts; empty for nowhere",
 			set:   path(func(c *Config) *string { return &c.TemplatesFile }, "give a file"),
 		},
@@ -241,6 +244,11 @@ func programOptions() []option {
 			name: "drain-timeout", arg: "DURATION", def: "10s",
 			usage: "how long the program may take to write what it has received after a signal to stop; the rest is dropped and counted",
 			set:   duration(func(c *Config) *time.Duration { return &c.DrainTimeout }),
+		},
+		{
+			name: "summary", def: "true",
+			usage: "after captures and standard input, print a summary if standard error is a terminal: records by protocol, how many have names, the exporters, the pairs with most bytes, and what was dropped",
+			set:   boolean(func(c *Config) *bool { return &c.Summary }),
 		},
 		{
 			name: "huge-pages", def: "true",

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"path/filepath"
 	"slices"
 
 	"github.com/netobserv/goflow2-kube-enricher/transport"
@@ -17,7 +16,7 @@ func (f *fileOutput) name() string { return "file" }
 func (f *fileOutput) options() []option {
 	return []option{
 		{
-			name: "transport.file", group: groupOutput, arg: "FILE",
+			name: "transport.file", group: groupOutput, arg: "FILE", writes: "the records",
 			usage: "file that records are appended to; empty for standard output. SIGHUP reopens it",
 			set:   path(func(*Config) *string { return &f.path }, "leave it empty for standard output"),
 		},
@@ -30,14 +29,9 @@ func (f *fileOutput) finish(p *parser, c *Config, chosen bool) error {
 		c.Color = c.TextToStdout && p.allowsColor()
 		return nil
 	}
-	flag := p.given["transport.file"].flag("transport.file")
 	if !chosen {
+		flag := p.given["transport.file"].flag("transport.file")
 		return Usagef("%s: records don't go to a file with this -transport; give -transport file, or leave it out", flag)
-	}
-	for _, name := range append([]string{c.KubeSnapshot, c.Kubeconfig, c.ConfigFile}, c.Files...) {
-		if name != "" && filepath.Clean(name) == filepath.Clean(f.path) {
-			return Usagef("%s: %s is read by this run; give another file for the records", flag, Quote(name))
-		}
 	}
 	return nil
 }

@@ -21,6 +21,9 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if err := p.finishOutputs(c); err != nil {
 		return err
 	}
+	if err := p.checkFiles(c); err != nil {
+		return err
+	}
 	if err := p.readElements(c); err != nil {
 		return err
 	}

@@ -203,7 +203,7 @@ func (e *Text) AppendRecord(dst []byte, r *flow.Record) []byte {
 	p.b = appendProtocol(p.b, m.Etype, m.Proto)
 	p.b = pad(p.b, protoWidth-(len(p.b)-start))
 	p.b = append(p.b, ' ')
-	p.b = appendBytes(p.b, m.Bytes)
+	p.b = AppendBytes(p.b, m.Bytes)
 	p.b = append(p.b, ' ')
 	p.b = appendRight(p.b, m.Packets, packetWidth)
 	p.b = append(p.b, " p"...)
@@ -305,8 +305,8 @@ func appendProtocol(b []byte, etype, proto uint32) []byte {
 	return append(b, '-')
 }
 
-// appendBytes appends a number of bytes in decimal units, aligned to the right.
-func appendBytes(b []byte, v uint64) []byte {
+// AppendBytes appends a number of bytes in decimal units, aligned to the right.
+func AppendBytes(b []byte, v uint64) []byte {
 	const units = "kMGTPE"
 	if v < 1000 {
 		b = appendRight(b, v, bytesWidth-2)

@@ -199,6 +199,9 @@ func decimalLen(v uint64) int {
 	return n
 }
 
+// Printable returns a name without characters that terminals interpret.
+func Printable(s string) string { return string(appendPrintable(nil, s)) }
+
 // appendPrintable appends a name without characters that terminals interpret.
 func appendPrintable(b []byte, s string) []byte {
 	for _, c := range s {

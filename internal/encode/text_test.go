@@ -207,7 +207,7 @@ func TestAppendBytes(t *testing.T) {
 		0: "    0 B", 999: "  999 B", 1000: " 1.0 kB", 1099: " 1.0 kB", 20800: "20.8 kB", 99999: "99.9 kB", 100000: " 100 kB", 999999: " 999 kB",
 		1000000: " 1.0 MB", 1e9: " 1.0 GB", 123456789012: " 123 GB", 1e15: " 1.0 PB", 1<<64 - 1: "18.4 EB",
 	} {
-		if got := string(appendBytes(nil, v)); got != want {
+		if got := string(AppendBytes(nil, v)); got != want {
 			t.Errorf("%d: %q, want %q", v, got, want)
 		}
 	}

@@ -189,11 +189,8 @@ func (s *Stage) count(r *flow.Record) {
 		return
 	}
 	s.results[resultCounted].Add(1)
-	rate := r.Msg.SamplingRate
-	if rate == 0 || r.Extra.Scaled {
-		rate = 1
-	}
-	d := counts{scaled(r.Msg.Bytes, rate), scaled(r.Msg.Packets, rate), 1}
+	bytes, packets := Estimate(r)
+	d := counts{bytes, packets, 1}
 	p := pair{s.workload(r, s.c.src), s.workload(r, s.c.dst)}
 	s.mu.Lock()
 	if s.table == nil {
@@ -223,6 +220,16 @@ func (s *Stage) workload(r *flow.Record, end int) unique.Handle[flow.Workload] {
 		}
 	}
 	return unique.Handle[flow.Workload]{}
+}
+
+// Estimate returns the bytes and packets that a record stands for: its counters, times the
+// sampling rate unless the exporter has done that.
+func Estimate(r *flow.Record) (bytes, packets uint64) {
+	rate := r.Msg.SamplingRate
+	if rate == 0 || r.Extra.Scaled {
+		rate = 1
+	}
+	return scaled(r.Msg.Bytes, rate), scaled(r.Msg.Packets, rate)
 }
 
 // maxValue bounds the bytes and the packets of one record: 2^48, or 256 TiB. More can
