@@ -279,6 +279,9 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 		d.peer.work -= forgotten * workOfEviction
 		if ok {
 			d.used = true
+			if changed {
+				d.peer.findSession()
+			}
 			if changed && e.numHeld.Load() > 0 {
 				d.decodeHeld(e, e.removeDecodable(t.key, port))
 			}

@@ -43,6 +43,7 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
 	steps.Add(len(t.tmpl.fields))
+	var process uint32
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]
 		if f.PenProvided {
@@ -59,6 +60,10 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 		switch f.Type {
 		case ieSystemInitTimeMilliseconds:
 			boot = number(v)
+		case ieExportingProcessID:
+			if n := number(v); i < t.tmpl.scopes && n <= math.MaxUint32 {
+				process = uint32(n)
+			}
 		case ieObservationDomainID:
 			// Data about another observation domain. Some exporters leave it 0.
 			if n := number(v); i < t.tmpl.scopes && n > 0 && n <= math.MaxUint32 {
@@ -73,6 +78,9 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	}
 	if t.hasNames {
 		d.decodeNames(t, b, o.domain)
+	}
+	if process != 0 {
+		d.peer.setProcess(process)
 	}
 	e, port, now := d.peer.exporter, d.peer.source.Port(), d.received/1e9
 	if boot != 0 && d.mayChange(1) {

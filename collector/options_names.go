@@ -268,9 +268,12 @@ func (e *exporter) learnName(n announcedName) (passed int) {
 	e.mu.Lock()
 	if !e.evicted.Load() {
 		var changed bool
-		if passed, changed = e.names.put(n, e.all.exporterBudget/8); changed {
+		if passed, changed = e.names.put(n, e.budget()/8); changed {
 			e.account()
 		}
+	}
+	if e.names.unsaved {
+		e.markUnsaved(nil)
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)

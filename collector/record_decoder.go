@@ -173,7 +173,7 @@ func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
 		b, tail = b[n:], tail-n
 	}
 	if d.recordCount.Data != before {
-		d.peer.exporter.markUsed()
+		d.peer.markUsed()
 	}
 	return true
 }

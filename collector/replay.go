@@ -25,6 +25,8 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 		ports[l.Port] |= l.Protocols
 	}
 	var checked, last int64
+	var shared sharing
+	var full holdWarning
 	var passedOver [numPassedOver]uint64
 	stats, err := capture.Read(ctx, path, func(g *capture.Datagram) {
 		allowed, ok := ports[g.Dst.Port()]
@@ -44,6 +46,8 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 			c.exporters.lendTemplates(now, false)
 			d.decodeLent()
 			c.exporters.expireHeld(now, c.own)
+			shared.check(c.exporters, now, c.log)
+			full.check(c, now)
 		}
 		last = now
 		d.cut = g.Truncated
@@ -54,6 +58,9 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	c.exporters.lendTemplates(last, true)
 	d.decodeLent()
 	c.exporters.expireHeld(0, c.own)
+	shared.checked = 0
+	shared.check(c.exporters, last, c.log)
+	full.check(c, last)
 	h.Idle()
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
 	passedOver[badPacket], passedOver[unknownLink], passedOver[incomplete] = stats.Malformed, stats.UnknownLink, stats.Incomplete

@@ -9,6 +9,8 @@ const maxSelectors = 4
 type selectorList struct {
 	ids [maxSelectors]uint64
 	n   uint8
+	// unsaved reports whether it differs from what the templates file has.
+	unsaved bool
 }
 
 // rateQuery asks for the sampling rate of a record.
@@ -64,9 +66,13 @@ func (e *exporter) setSequence(k optionKey, selectors selectorList) {
 // random one goes. e.mu is held.
 func (e *exporter) putSelectors(k optionKey, l selectorList) {
 	known := e.selectors.get(k)
+	if l.unsaved = false; known != nil {
+		l.unsaved = known.unsaved
+	}
 	if e.evicted.Load() || known != nil && *known == l {
 		return
 	}
+	l.unsaved = true
 	for known == nil && e.selectors.len() > 0 &&
 		!e.fits(e.templateBytes(), e.rates.bytes()+e.selectors.bytesWithOneMore(), e.bootTimes.bytes()) {
 		other, _, _ := victim(e.selectors.all(), func(selectorList, selectorList) bool { return false })
@@ -75,6 +81,7 @@ func (e *exporter) putSelectors(k optionKey, l selectorList) {
 	e.selectors.put(k, l)
 	e.account()
 	e.changed()
+	e.markUnsaved(nil)
 }
 
 // samplingRate returns the sampling rate that options data gives to the records of a

@@ -178,6 +178,19 @@ func (m *sizedMap[K, V]) all() iter.Seq2[K, V] {
 	}
 }
 
+// places returns the entries with the places of their values, which may be changed. The
+// map must not change otherwise meanwhile.
+func (m *sizedMap[K, V]) places() iter.Seq2[K, *V] {
+	return func(yield func(K, *V) bool) {
+		var zero K
+		for i := range m.slots {
+			if s := &m.slots[i]; s.key != zero && !yield(s.key, &s.value) {
+				return
+			}
+		}
+	}
+}
+
 // allocated returns at most what the runtime takes for an object of n bytes: it
 // rounds up to a size class, and objects with pointers of 512 bytes to 32 KiB have
 // a header of 8 bytes that moves sizes of 2^n to the next class (Go's

@@ -66,7 +66,19 @@ func newAPI() *api {
 
 func (a *api) config() *rest.Config { return &rest.Config{Host: "http://api.test", Transport: a} }
 
+// others are the resources of kinds that are read as owners of owners, by group and kind.
+var others = map[string]string{
+	"kubevirt.io/VirtualMachineInstance": "virtualmachineinstances", "kubevirt.io/VirtualMachine": "virtualmachines",
+	"apps/Deployment": "deployments", "serving.knative.dev/Revision": "revisions", "serving.knative.dev/Configuration": "configurations",
+	"serving.knative.dev/Service": "services.serving", "tekton.dev/TaskRun": "taskruns", "tekton.dev/PipelineRun": "pipelineruns",
+	"gateway.networking.k8s.io/Gateway": "gateways", "sparkoperator.k8s.io/SparkApplication": "sparkapplications",
+}
+
 func resourceOf(o map[string]any) string {
+	group, _, _ := strings.Cut(o["apiVersion"].(string), "/")
+	if r := others[group+"/"+o["kind"].(string)]; r != "" {
+		return r
+	}
 	for k := range numKinds {
 		if kinds[k].name == o["kind"] {
 			return kinds[k].resource
@@ -192,18 +204,24 @@ func (a *api) answer(r *http.Request) (*http.Response, error) {
 		return a.review(r), nil
 	}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	group := parts[1]
-	if parts = parts[slices.Index(parts, "v1")+1:]; len(parts) == 0 {
+	group, version := parts[1], parts[min(2, len(parts)-1)]
+	if parts[0] == "apis" {
+		parts = parts[1:]
+	}
+	if parts = parts[min(2, len(parts)):]; len(parts) == 0 {
 		if a.down {
 			return nil, fmt.Errorf("dial tcp: %w by test", syscall.ECONNREFUSED)
 		}
-		return a.discovery(group), nil
+		return a.discovery(group, version), nil
 	}
 	namespace, name := "", ""
 	if parts[0] == "namespaces" {
 		namespace, parts = parts[1], parts[2:]
 	}
 	resource, verb := parts[0], "list"
+	if group == "serving.knative.dev" && resource == "services" {
+		resource = "services.serving"
+	}
 	if len(parts) > 1 {
 		name, verb = parts[1], "get"
 	}
@@ -246,18 +264,31 @@ func (a *api) isForbidden(verb, resource, namespace string) bool {
 	return a.forbidden[what] || a.forbidden[what+" in "+namespace] || namespace == "" && resource != "nodes" && a.forbidden["all namespaces"]
 }
 
-// discovery lists the resources of a group.
-func (a *api) discovery(group string) *http.Response {
+// discovery describes a group, or lists the resources of its version.
+func (a *api) discovery(group, version string) *http.Response {
 	var list []any
 	for _, info := range kinds {
 		if info.group == group && !a.absent[info.resource] {
-			list = append(list, map[string]any{"name": info.resource, "kind": info.name})
+			list = append(list, map[string]any{"name": info.resource, "kind": info.name, "namespaced": true})
+		}
+	}
+	for kind, resource := range others {
+		if g, name, _ := strings.Cut(kind, "/"); g == group {
+			resource, _, _ = strings.Cut(resource, ".")
+			list = append(list, map[string]any{"name": resource, "kind": name, "namespaced": true})
 		}
 	}
 	if list == nil {
 		return status(404, metav1.StatusReasonNotFound, "the server could not find the requested resource")
 	}
-	return reply(200, map[string]any{"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": group + "/v1", "resources": list})
+	if version == group {
+		preferred := "v1"
+		if group == "sparkoperator.k8s.io" {
+			preferred = "v1beta2"
+		}
+		return reply(200, map[string]any{"apiVersion": "v1", "kind": "APIGroup", "preferredVersion": map[string]any{"version": preferred}})
+	}
+	return reply(200, map[string]any{"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": group + "/" + version, "resources": list})
 }
 
 // review answers a SelfSubjectAccessReview.
@@ -277,7 +308,7 @@ func (a *api) review(r *http.Request) *http.Response {
 	review.APIVersion, review.Kind = envelope.APIVersion, envelope.Kind
 	attributes := review.Spec.ResourceAttributes
 	for _, info := range kinds {
-		if info.resource == attributes.Resource && info.group != attributes.Group {
+		if info.resource == attributes.Resource && info.group != attributes.Group && attributes.Group != "serving.knative.dev" {
 			panic(fmt.Sprint("review of ", attributes))
 		}
 	}
@@ -287,8 +318,13 @@ func (a *api) review(r *http.Request) *http.Response {
 
 // stripped is what a server makes of kinds of which only metadata is asked for.
 func stripped(o map[string]any) map[string]any {
+	group, _, _ := strings.Cut(o["apiVersion"].(string), "/")
+	_, other := others[group+"/"+o["kind"].(string)]
 	switch o["kind"] {
 	case "ReplicaSet", "Job", "ReplicationController", "UserDefinedNetwork", "ClusterUserDefinedNetwork":
+		other = true
+	}
+	if other {
 		return map[string]any{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o["metadata"]}
 	}
 	return o

@@ -122,6 +122,7 @@ func (c *Cluster) run(ctx context.Context, st *store) {
 	for _, k := range []kind{kindPod, kindService, kindNode, kindReplicaSet, kindEndpointSlice, kindEgressIP} {
 		st.startKind(k)
 	}
+	c.followOwners(ctx, st, &wg)
 	st.mu.Unlock()
 	<-ctx.Done()
 }
@@ -140,10 +141,7 @@ func (c *Cluster) metadata(k kind, namespace string) metadata.ResourceInterface 
 
 // request begins a request for the objects of a kind in a namespace, or in all if it is empty.
 func (c *Cluster) request(k kind, namespace string, opts *metav1.ListOptions) *rest.Request {
-	path := []string{"/api", kindVersion}
-	if kinds[k].group != "" {
-		path = []string{"/apis", kinds[k].group, kindVersion}
-	}
+	path := apiPath(kinds[k].group, kindVersion)
 	if namespace != "" {
 		path = append(path, "namespaces", namespace)
 	}

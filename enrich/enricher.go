@@ -49,6 +49,8 @@ type Config struct {
 	// JoinSubnets are those in which the gateway routers of OVN-Kubernetes have their addresses. The
 	// annotation k8s.ovn.org/node-id of a Node is the host part.
 	JoinSubnets []netip.Prefix
+	// Owners are the resources whose objects may be root owners, however many are in between.
+	Owners *Owners
 	// HoldBytes bounds the memory of the records that all stages together hold; 64 MiB if 0.
 	HoldBytes int64
 }
@@ -102,6 +104,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e.metrics = newMetrics(e)
 	e.store = newStore(cfg.Retain, cfg.KeepEnded || source.fixed(), source.fixed(), log, e.metrics)
 	e.store.onSync, e.store.joinSubnets = e.setReady, cfg.JoinSubnets
+	e.store.chains = newChains(cfg.Owners)
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
 	}

@@ -136,6 +136,7 @@ type ownerRef struct {
 	followed        kind
 	kind, name, uid string
 	controller      bool
+	group, version  string // of its API
 }
 
 // GetObjectKind implements [runtime.Object].
@@ -203,14 +204,31 @@ func newObject(k kind, m metav1.Object) *object {
 		return o
 	default:
 	}
-	refs := m.GetOwnerReferences()
+	o.readOwners(m.GetOwnerReferences())
+	return o
+}
+
+// readOwners takes over owner references.
+func (o *object) readOwners(refs []metav1.OwnerReference) {
 	if len(refs) > 0 {
 		o.owners = make([]ownerRef, len(refs))
 	}
 	for i := range refs {
 		r := &refs[i]
-		o.owners[i] = ownerRef{followedKind(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
+		o.owners[i] = ownerRef{
+			followed: followedKind(r.APIVersion, r.Kind), kind: r.Kind, name: r.Name, uid: string(r.UID),
+			controller: r.Controller != nil && *r.Controller,
+		}
+		if gv, err := schema.ParseGroupVersion(r.APIVersion); err == nil {
+			o.owners[i].group, o.owners[i].version = gv.Group, gv.Version
+		}
 	}
+}
+
+// newLink returns the object of an owner that is read for the sake of its owner.
+func newLink(m metav1.Object) *object {
+	o := newObject(noKind, m)
+	o.readOwners(m.GetOwnerReferences())
 	return o
 }
 

@@ -29,7 +29,9 @@ const maxDepth = 5
 // [Enricher.Reload].
 type Snapshot struct {
 	path   string
+	owners *Owners  // see Config.Owners
 	labels []string // names of the pods' labels that records may show
+	links  linkSource
 
 	mu   sync.Mutex
 	read *snapshotObjects // not applied yet; nil if all is
@@ -38,7 +40,9 @@ type Snapshot struct {
 // snapshotObjects is the content of a file.
 type snapshotObjects struct {
 	items   [numKinds][]*object
+	links   []*object      // owners that are read for the sake of their owners
 	skipped map[string]int // objects of other kinds, by kind
+	owners  *Owners
 	labels  []string
 }
 
@@ -47,11 +51,16 @@ type snapshotObjects struct {
 // made of. Labels are the names of the pods' labels that records may show, in the order of
 // flow.AttrLabel. An error names the file and, for its content, the line.
 func LoadSnapshot(path string, labels ...string) (*Snapshot, error) {
-	o, err := readSnapshot(path, labels...)
+	return LoadSnapshotWithOwners(path, nil, labels...)
+}
+
+// LoadSnapshotWithOwners is LoadSnapshot for an Enricher with the same [Config].Owners.
+func LoadSnapshotWithOwners(path string, owners *Owners, labels ...string) (*Snapshot, error) {
+	o, err := readSnapshot(path, owners, labels...)
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{path: path, labels: labels, read: o}, nil
+	return &Snapshot{path: path, owners: owners, labels: labels, read: o}, nil
 }
 
 func (s *Snapshot) fixed() bool { return true }
@@ -68,7 +77,7 @@ func (s *Snapshot) run(ctx context.Context, st *store) {
 }
 
 func (s *Snapshot) reload(st *store) error {
-	o, err := readSnapshot(s.path, s.labels...)
+	o, err := readSnapshot(s.path, s.owners, s.labels...)
 	if err != nil {
 		return err
 	}
@@ -87,6 +96,7 @@ func (s *Snapshot) apply(st *store) {
 		return
 	}
 	// Owners and Nodes come first, so that each Pod is rendered once.
+	st.replaceLinks(&s.links, s.read.links)
 	for _, k := range []kind{
 		kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork,
 		kindReplicaSet, kindJob, kindReplicationController, kindNode, kindEgressIP, kindEndpointSlice, kindService, kindPod,
@@ -109,7 +119,7 @@ func (s *Snapshot) apply(st *store) {
 	st.freeGarbage()
 }
 
-func readSnapshot(path string, labels ...string) (*snapshotObjects, error) {
+func readSnapshot(path string, owners *Owners, labels ...string) (*snapshotObjects, error) {
 	if path == "-" {
 		return nil, errors.New("a snapshot is a file; standard input cannot be one")
 	}
@@ -117,22 +127,22 @@ func readSnapshot(path string, labels ...string) (*snapshotObjects, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)
 	}
-	o, err := parseObjects(b, labels...)
+	o, err := parseObjects(b, owners, labels...)
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot %s: %w", path, err)
 	}
 	return o, nil
 }
 
-func parseObjects(b []byte, labels ...string) (*snapshotObjects, error) {
-	o := &snapshotObjects{skipped: map[string]int{}, labels: labels}
+func parseObjects(b []byte, owners *Owners, labels ...string) (*snapshotObjects, error) {
+	o := &snapshotObjects{skipped: map[string]int{}, owners: owners, labels: labels}
 	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) == 0 || t[0] != '{' {
 		err := o.parseYAML(b)
 		return o, err
 	}
 	err := o.parseJSON(b)
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // or YAML with a brace
-		o = &snapshotObjects{skipped: map[string]int{}, labels: labels}
+		o = &snapshotObjects{skipped: map[string]int{}, owners: owners, labels: labels}
 		if o.parseYAML(b) == nil {
 			return o, nil
 		}
@@ -373,7 +383,7 @@ func (o *snapshotObjects) addYAML(n *yaml.Node, byDefault typeHead, depth int) e
 		}
 		return nil
 	}
-	if h.Kind != "" && h.recognizedKind() == noKind {
+	if h.Kind != "" && h.recognizedKind() == noKind && !o.followed(h) {
 		o.skipped[h.Kind]++
 		return nil
 	}
@@ -412,6 +422,9 @@ func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 	case kindEndpointSlice:
 		v = new(discoveryv1.EndpointSlice)
 	case noKind:
+		if o.followed(h) {
+			return o.addLink(h, raw)
+		}
 		o.skipped[h.Kind]++
 		return nil
 	default:
@@ -428,5 +441,21 @@ func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 		return fmt.Errorf("%s: it has no metadata.name", h.Kind)
 	}
 	o.items[k] = append(o.items[k], obj)
+	return nil
+}
+
+// followed reports whether objects of a type are read for the sake of their owners.
+func (o *snapshotObjects) followed(h typeHead) bool {
+	gv, err := schema.ParseGroupVersion(h.APIVersion)
+	return err == nil && (o.owners.lists(gv.Group, h.Kind) || o.owners.follows(gv.Group, h.Kind))
+}
+
+// addLink adds an owner, which is given as JSON.
+func (o *snapshotObjects) addLink(h typeHead, raw []byte) error {
+	var m metav1.PartialObjectMetadata
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("%s: %w", h.Kind, err)
+	}
+	o.links = append(o.links, newLink(&m))
 	return nil
 }

@@ -54,6 +54,7 @@ type store struct {
 	pendingOwners    [numKinds]map[string]*pendingOwner // by key
 	endedSpans       queue[*span]
 	deletedOwners    queue[deletedOwner]
+	chains           chains
 	interned         map[string]string
 	builder          timelineBuilder
 	spareEntry       entry  // see entryToChange
@@ -74,6 +75,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		st.rootOwners[k] = map[string]rootOwner{}
 		st.pendingOwners[k] = map[string]*pendingOwner{}
 	}
+	st.chains = newChains(nil)
 	st.index = newIndex(st.feeds[kindPod].watch)
 	return st
 }
@@ -299,7 +301,7 @@ func (st *store) setForbidden(k kind, fetching, absent bool) {
 
 // checkSync ends the first sync once no kind is missing.
 func (st *store) checkSync() {
-	if st.synced || !st.feeds[kindPod].started {
+	if st.synced || !st.feeds[kindPod].started || !st.chains.synced() {
 		return
 	}
 	for k := range numKinds {
@@ -335,6 +337,9 @@ func (st *store) missing() error {
 			s += ": " + f.err.Error()
 		}
 		why = append(why, s)
+	}
+	if !st.chains.synced() {
+		why = append(why, "owners of -kube.owners not synced")
 	}
 	if len(why) == 0 {
 		return errors.New("not started")

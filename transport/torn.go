@@ -89,10 +89,12 @@ func notMessages(offset int64) error {
 
 // wholeFields reports whether b is made of fields of a protobuf message.
 func wholeFields(b []byte) bool {
-	for n := 0; len(b) > 0; b = b[n:] {
-		if _, _, n = protowire.ConsumeField(b); n < 0 {
+	for len(b) > 0 {
+		_, _, n := protowire.ConsumeField(b)
+		if n < 0 {
 			return false
 		}
+		b = b[n:]
 	}
 	return true
 }
