@@ -1,9 +1,12 @@
 package collector
 
 import (
+	"unsafe"
+
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // element is a field of the template as one direction reads it.
@@ -15,9 +18,11 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields))}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, physical: [2]int16{-1, -1}, at: make([]valueBounds, len(t.fields))}
 	rd.findRepeats()
 	rd.rate = newRateElements(rd)
+	steps.Add(3*steps.Allocation + 2*len(t.fields))
+	steps.Copied(t.minLen + len(t.fields)*int(unsafe.Sizeof(element{})))
 	offset := 0
 	elements := make([]element, len(t.fields))
 	for i := range t.fields {
@@ -28,6 +33,10 @@ func newRecordDecoder(t *template) *recordDecoder {
 			rd.sampler = rd.canonical(i)
 		case flow.Element{ID: ieSelectionSequenceID}:
 			rd.sequence = rd.canonical(i)
+		case flow.Element{ID: ieIngressPhysicalInterface}:
+			rd.physical[0] = int16(rd.canonical(i))
+		case flow.Element{ID: ieEgressPhysicalInterface}:
+			rd.physical[1] = int16(rd.canonical(i))
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}
@@ -95,6 +104,8 @@ type compiler struct {
 
 func (rd *recordDecoder) compile(elements []element) direction {
 	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements}
+	// A field of goflow2's and an extra one may be made of each element.
+	steps.Add(16*steps.Allocation + (6+steps.Lookup+steps.Allocation/2)*len(elements))
 	c.layOut()
 	c.hasBytes, c.hasPackets = c.find(ieOctetDeltaCount) >= 0, c.find(iePacketDeltaCount) >= 0
 	c.addICMP()
@@ -226,7 +237,11 @@ func (c *compiler) addElement(el element) {
 	case ieInterfaceName, ieInterfaceDescription, ieVRFName:
 		// Open vSwitch sends the name twice in the templates of outgoing packets:
 		// of the ingress, then of the egress interface.
-		if n := c.texts[el.ID]; n < len(textPairs[el.ID]) {
+		n := c.texts[el.ID]
+		if n == 0 && c.isEgressText(el) {
+			n = 1
+		}
+		if n < len(textPairs[el.ID]) {
 			c.addExtra(textPairs[el.ID][n], el.index)
 		}
 		if c.texts == nil {
@@ -240,6 +255,18 @@ func (c *compiler) addElement(el element) {
 			c.addExtra(setField(flow.FieldApplicationName), el.index)
 		}
 	}
+}
+
+// isEgressText reports whether a text is of the egress side: it is the only one, and of
+// the two sides the template has the egress side alone.
+func (c *compiler) isEgressText(el element) bool {
+	if int(max(c.last[el.ID], c.lastOther[el.ID]))-1 != el.index {
+		return false
+	}
+	if el.ID == ieVRFName {
+		return c.find(ieIngressVRFID) < 0 && c.find(ieEgressVRFID) >= 0
+	}
+	return c.findFirst(ieIngressInterface, ieIngressPhysicalInterface) < 0 && c.findFirst(ieEgressInterface, ieEgressPhysicalInterface) >= 0
 }
 
 // addExtra adds an extra field. If an element is there several times the last one

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // userElements are the elements that the user has made fields of, and where they are
@@ -63,10 +64,12 @@ func (rd *recordDecoder) setElements(e *userElements) {
 }
 
 func (d *direction) addElement(e *userElements, el flow.Element, index int) {
+	steps.Add(steps.Lookup)
 	at, ok := e.at[el]
 	if !ok {
 		return
 	}
+	steps.Add(len(d.elements))
 	ef := elementField{uint16(index), at, e.list[at].Type}
 	if i := slices.IndexFunc(d.elements, func(known elementField) bool { return known.element == at }); i >= 0 {
 		d.elements[i] = ef
@@ -116,7 +119,9 @@ func ReadsElement(e flow.Element) bool {
 }
 
 // readInPlace reports whether the collector itself makes a field of one of IANA's elements
-// that neither goflow2 reads nor a row of the fields' table has.
+// that neither goflow2 reads nor a row of the fields' table has. Counters and the like
+// that only stand in for others are none: they say more than the field that they fill,
+// such as totals since the flow's start (IE 85, 86).
 func readInPlace(id uint16) bool {
 	switch id {
 	case ieEthernetType, ieApplicationID, ieApplicationDescription,
@@ -125,6 +130,8 @@ func readInPlace(id uint16) bool {
 		ieSamplingInterval, ieSamplerRandomInterval,
 		ieSourceIPv4Prefix, ieDestinationIPv4Prefix, ieSourceIPv6Prefix, ieDestinationIPv6Prefix,
 		ieDot1qVLANID, iePostDot1qVLANID,
+		ieUDPSourcePort, ieUDPDestinationPort, ieTCPSourcePort, ieTCPDestinationPort,
+		ieIngressPhysicalInterface, ieEgressPhysicalInterface,
 		ieInitiatorOctets, ieResponderOctets, ieInitiatorPackets, ieResponderPackets,
 		ieIPHeaderPacketSection, ieDataLinkFrameSection, ieLayer2SegmentID:
 		return true

@@ -49,6 +49,8 @@ type Config struct {
 	// JoinSubnets are those in which the gateway routers of OVN-Kubernetes have their addresses. The
 	// annotation k8s.ovn.org/node-id of a Node is the host part.
 	JoinSubnets []netip.Prefix
+	// Owners are the resources whose objects may be root owners, however many are in between.
+	Owners *Owners
 	// HoldBytes bounds the memory of the records that all stages together hold; 64 MiB if 0.
 	HoldBytes int64
 }
@@ -102,6 +104,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e.metrics = newMetrics(e)
 	e.store = newStore(cfg.Retain, cfg.KeepEnded || source.fixed(), source.fixed(), log, e.metrics)
 	e.store.onSync, e.store.joinSubnets = e.setReady, cfg.JoinSubnets
+	e.store.chains = newChains(cfg.Owners)
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
 	}
@@ -117,6 +120,11 @@ func (e *Enricher) Run(ctx context.Context) error {
 	defer wg.Wait()
 	if !e.source.fixed() { // a snapshot is there at once
 		wg.Go(func() { e.timeOut(ctx) })
+		wg.Go(func() {
+			if e.WaitSynced(ctx) == nil {
+				e.store.freeGarbage()
+			}
+		})
 	}
 	if !e.cfg.KeepEnded {
 		wg.Go(func() { e.sweep(ctx) })
@@ -190,7 +198,9 @@ func (e *Enricher) WaitSynced(ctx context.Context) error {
 
 // Reload reads a snapshot again. On an error, what was read before stays in use. A cluster is
 // always up to date: for it, Reload does nothing.
-func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.store) }
+func (e *Enricher) Reload(context.Context) error {
+	return e.source.reload(e.store)
+}
 
 // Lookup returns who owned addr over the time [from, to], in Unix nanoseconds; the end has no
 // object if nobody is known to have. It neither locks nor allocates. IPv4-mapped IPv6 addresses

@@ -111,7 +111,7 @@ func manyPod(i int, a netip.Addr) *object {
 	return &object{
 		kind: kindPod, namespace: fmt.Sprint("namespace-", i%50), name: fmt.Sprintf("workload-%d-5d9c7b8f64-%05d", i/5, i),
 		uid: fmt.Sprintf("20000000-0000-4000-8000-%012d", i), hostIP: fmt.Sprintf("172.18.%d.%d", i%1000/250, i%250), node: fmt.Sprint("worker-", i%1000),
-		owners: []ownerRef{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true}},
+		owners: []ownerRef{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true, "", ""}},
 		addrs:  []netip.Addr{a}, ready: time.Now().Add(-time.Hour).UnixNano(),
 	}
 }

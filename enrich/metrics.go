@@ -140,7 +140,7 @@ func (st *store) stats() (s [numKinds]stats) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for k := range numKinds {
-		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].watch.Listed()
+		s[k].started, s[k].synced = st.feeds[k].started && !st.feeds[k].absent, st.feeds[k].watch.Listed()
 		s[k].event = st.feeds[k].lastEvent
 		switch {
 		case k == kindPod:

@@ -26,6 +26,9 @@ const (
 	kindReplicationController
 	kindEgressIP
 	kindEndpointSlice
+	kindNetworkAttachment
+	kindUserNetwork
+	kindClusterUserNetwork
 	numKinds
 	noKind = numKinds
 )
@@ -41,6 +44,9 @@ var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
 	kindEgressIP:              {"EgressIP", "egressip", egressIPGroup, "egressips"},
 	kindEndpointSlice:         {"EndpointSlice", "endpointslice", discoveryv1.GroupName, "endpointslices"},
+	kindNetworkAttachment:     {"NetworkAttachmentDefinition", "networkattachmentdefinition", attachmentGroup, "network-attachment-definitions"},
+	kindUserNetwork:           {"UserDefinedNetwork", "userdefinednetwork", userNetworkGroup, "userdefinednetworks"},
+	kindClusterUserNetwork:    {"ClusterUserDefinedNetwork", "clusteruserdefinednetwork", userNetworkGroup, "clusteruserdefinednetworks"},
 }
 
 // String returns the name that the Kubernetes API has for the kind, such as ReplicaSet. It must not
@@ -53,6 +59,29 @@ func (k kind) resource() string { return kinds[k].resource }
 
 // optional reports whether the program can work without this kind. Fewer names are found then.
 func (k kind) optional() bool { return k != kindPod && k != kindService }
+
+// mayBeAbsent reports whether a server may lack the kind, which is no reason for a warning.
+func (k kind) mayBeAbsent() bool {
+	return k == kindEgressIP || k == kindEndpointSlice || k.definesNetwork()
+}
+
+// clusterScoped reports whether objects of the kind are in no namespace.
+func (k kind) clusterScoped() bool {
+	return k == kindNode || k == kindEgressIP || k == kindClusterUserNetwork
+}
+
+// metadataOnly reports whether no more than the metadata of the kind is needed.
+func (k kind) metadataOnly() bool {
+	return k == kindReplicaSet || k == kindJob || k == kindReplicationController || k == kindUserNetwork || k == kindClusterUserNetwork
+}
+
+// selector returns the labels of the objects that are needed, empty for all.
+func (k kind) selector() string {
+	if k == kindEndpointSlice {
+		return withoutPods
+	}
+	return ""
+}
 
 // object is the part of a Kubernetes object that the store needs. It is made as soon as the whole
 // one has been decoded, so that a list never holds whole objects. It is a [runtime.Object], because
@@ -81,6 +110,8 @@ type object struct {
 	podCIDRs []netip.Prefix // of a Node
 	nodeAttrs
 
+	config string // of a NetworkAttachmentDefinition: the network's name in its configuration
+
 	// What follows is of a Pod.
 	networks       []address // what annotations tell of addrs
 	labels         string    // as in flow.Object
@@ -105,6 +136,7 @@ type ownerRef struct {
 	followed        kind
 	kind, name, uid string
 	controller      bool
+	group, version  string // of its API
 }
 
 // GetObjectKind implements [runtime.Object].
@@ -168,18 +200,35 @@ func newObject(k kind, m metav1.Object) *object {
 		o.newest = max(o.newest, unix(f.Time))
 	}
 	switch k {
-	case kindService, kindNode, kindEgressIP, kindEndpointSlice, noKind:
+	case kindService, kindNode, kindEgressIP, kindEndpointSlice, kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork, noKind:
 		return o
 	default:
 	}
-	refs := m.GetOwnerReferences()
+	o.readOwners(m.GetOwnerReferences())
+	return o
+}
+
+// readOwners takes over owner references.
+func (o *object) readOwners(refs []metav1.OwnerReference) {
 	if len(refs) > 0 {
 		o.owners = make([]ownerRef, len(refs))
 	}
 	for i := range refs {
 		r := &refs[i]
-		o.owners[i] = ownerRef{followedKind(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
+		o.owners[i] = ownerRef{
+			followed: followedKind(r.APIVersion, r.Kind), kind: r.Kind, name: r.Name, uid: string(r.UID),
+			controller: r.Controller != nil && *r.Controller,
+		}
+		if gv, err := schema.ParseGroupVersion(r.APIVersion); err == nil {
+			o.owners[i].group, o.owners[i].version = gv.Group, gv.Version
+		}
 	}
+}
+
+// newLink returns the object of an owner that is read for the sake of its owner.
+func newLink(m metav1.Object) *object {
+	o := newObject(noKind, m)
+	o.readOwners(m.GetOwnerReferences())
 	return o
 }
 
@@ -257,6 +306,8 @@ func toObject(k kind, o any, labels ...string) (*object, error) {
 		return newEgressIP(o), nil
 	case *discoveryv1.EndpointSlice:
 		return newEndpointSlice(o), nil
+	case *networkAttachment:
+		return newNetworkAttachment(o), nil
 	case *metav1.PartialObjectMetadata:
 		return newObject(k, o), nil
 	}

@@ -3,6 +3,7 @@ package enrich
 import (
 	"errors"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,8 @@ const (
 	maxObservedCIDRs = 1 << 12
 	// maxInterned bounds the table of strings that many objects share.
 	maxInterned = 1 << 16
+	// manyPods is from how many pods on a list leaves garbage that is worth a collection.
+	manyPods = 2000
 )
 
 // store holds the objects of the cluster, and derives the [index] from them. All changes pass
@@ -51,6 +54,7 @@ type store struct {
 	pendingOwners    [numKinds]map[string]*pendingOwner // by key
 	endedSpans       queue[*span]
 	deletedOwners    queue[deletedOwner]
+	chains           chains
 	interned         map[string]string
 	builder          timelineBuilder
 	spareEntry       entry  // see entryToChange
@@ -71,6 +75,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		st.rootOwners[k] = map[string]rootOwner{}
 		st.pendingOwners[k] = map[string]*pendingOwner{}
 	}
+	st.chains = newChains(nil)
 	st.index = newIndex(st.feeds[kindPod].watch)
 	return st
 }
@@ -79,6 +84,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 type feed struct {
 	started   bool
 	forbidden bool // it may not be listed: the first sync does not wait for it
+	absent    bool // the server does not have it
 	fetching  bool // its objects are fetched one by one instead: the first sync waits for that
 	listing   bool // a list is being applied, not a watch event
 	watch     *watchState
@@ -121,7 +127,7 @@ func (st *store) replace(k kind, list []*object) {
 		st.metrics.relists[k].Inc()
 	}
 	f.watch.onListApplied(now, now-st.retain)
-	f.forbidden, f.fetching, f.err = false, false, nil
+	f.forbidden, f.fetching, f.absent, f.err = false, false, false, nil
 	f.lastEvent = now
 	st.checkSync()
 	if k == kindPod && !st.synced {
@@ -146,6 +152,12 @@ func (st *store) removeUnlisted(k kind, now int64) {
 		for key, s := range st.staticOwners[k] {
 			if s.mark != st.listMark {
 				st.removeStaticOwner(k, key, now)
+			}
+		}
+	case k.definesNetwork():
+		for key, d := range st.networks.definitions[k] {
+			if d.mark != st.listMark {
+				st.removeNetworkDefinition(k, key)
 			}
 		}
 	default:
@@ -185,6 +197,8 @@ func (st *store) remove(o *object) {
 		}
 	case o.kind.isStatic():
 		st.removeStaticOwner(o.kind, key, now)
+	case o.kind.definesNetwork():
+		st.removeNetworkDefinition(o.kind, o.networkKey())
 	default:
 		st.removeOwner(o.kind, key, now)
 	}
@@ -201,6 +215,8 @@ func (st *store) apply(o *object, now int64) {
 		st.applyPod(o, now)
 	case o.kind.isStatic():
 		st.applyStaticOwner(o, now)
+	case o.kind.definesNetwork():
+		st.applyNetworkDefinition(o)
 	default:
 		st.applyOwner(o)
 	}
@@ -274,18 +290,18 @@ func (st *store) mustRelist(k kind) bool {
 	return st.feeds[k].watch.MustRelist()
 }
 
-// setForbidden notes that a kind may not be listed. The argument fetching reports whether its
-// objects are being fetched one by one instead.
-func (st *store) setForbidden(k kind, fetching bool) {
+// setForbidden notes that a kind may not be listed, or that the server does not have it. The
+// argument fetching reports whether its objects are being fetched one by one instead.
+func (st *store) setForbidden(k kind, fetching, absent bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].forbidden, st.feeds[k].fetching = true, fetching
+	st.feeds[k].forbidden, st.feeds[k].fetching, st.feeds[k].absent = true, fetching, absent
 	st.checkSync()
 }
 
 // checkSync ends the first sync once no kind is missing.
 func (st *store) checkSync() {
-	if st.synced || !st.feeds[kindPod].started {
+	if st.synced || !st.feeds[kindPod].started || !st.chains.synced() {
 		return
 	}
 	for k := range numKinds {
@@ -321,6 +337,9 @@ func (st *store) missing() error {
 			s += ": " + f.err.Error()
 		}
 		why = append(why, s)
+	}
+	if !st.chains.synced() {
+		why = append(why, "owners of -kube.owners not synced")
 	}
 	if len(why) == 0 {
 		return errors.New("not started")
@@ -376,6 +395,17 @@ func (st *store) publishForgetting(e *entry, until int64) {
 		n := newEntry(e.addr, st.builder.buildTimeline(e.spans), until)
 		n.static, n.spans, n.staticSpans = buildStatics(e.staticSpans), e.spans, e.staticSpans
 		st.index.put(n)
+	}
+}
+
+// freeGarbage gives memory back to the system after a list: reading it takes several times what is
+// kept of it, and without further work it would be minutes until the next collection.
+func (st *store) freeGarbage() {
+	st.mu.Lock()
+	many := len(st.pods) > manyPods
+	st.mu.Unlock()
+	if many {
+		debug.FreeOSMemory()
 	}
 }
 

@@ -42,9 +42,10 @@ type Workload struct {
 	Kind      string
 }
 
-// pack copies the attributes into one string, so that they lie side by side.
+// pack copies the attributes of the default set into one string, so that they lie side by side.
+// Those that few records show stay where they are, shared with other objects.
 func (o *Object) pack() {
-	attrs := []*string{&o.HostIP, &o.Namespace, &o.Name, &o.Workload, &o.WorkloadKind, &o.Warn, &o.Node, &o.Zone, &o.UID, &o.Labels}
+	attrs := []*string{&o.HostIP, &o.Namespace, &o.Name, &o.Workload, &o.WorkloadKind, &o.Warn}
 	n := 0
 	for _, a := range attrs {
 		n += len(*a)

@@ -28,7 +28,6 @@ const nameCases = "testdata/names"
 
 // notYet lists the cases that fail, by what is missing.
 var notYet = map[string]string{
-	"F06-cudn-handover": "P5",
 }
 
 // TestNameCases runs each case as lines of JSON, as goflow2's protobuf and as a
