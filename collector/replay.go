@@ -93,9 +93,13 @@ func (c *Collector) replay(ctx context.Context, path string, h flow.Handler, rea
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
 	passedOver[badPacket], passedOver[unknownLink], passedOver[incomplete] = stats.Malformed, stats.UnknownLink, stats.Incomplete
 	c.countPassedOver(path, &passedOver)
-	if ctx.Err() != nil && (err == nil || errors.Is(err, ctx.Err())) {
-		// Stopped, not failed.
-		c.log.WithFields(logrus.Fields{"capture": path, "packets": stats.Packets, "until": time.Unix(0, last).UTC().Format(time.RFC3339)}).Warn("the capture was cut short by a signal")
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		// Stopped, not failed. There is a cause if the output has ended: its reader has had all
+		// that it wanted.
+		if !errors.Is(context.Cause(ctx), ctx.Err()) {
+			return nil
+		}
+		c.log.WithFields(logrus.Fields{"capture": path, "packets": stats.Packets, "until": time.Unix(0, last).UTC().Format(time.RFC3339)}).Warn("the capture was cut short")
 		return nil
 	}
 	if err == nil && exports == 0 {

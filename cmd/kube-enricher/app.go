@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -140,7 +141,34 @@ func (a *app) check() error {
 	if c := a.cfg; !c.KubeOff && c.KubeRetain <= c.TemplatesHold {
 		a.log.Warnf("-kube.retain: %v is not longer than -templates.hold %v: data sets that are held that long will find their pods forgotten", c.KubeRetain, c.TemplatesHold)
 	}
-	return a.build()
+	if err := a.build(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked())
+	return err
+}
+
+// checked says what -check has looked at.
+func (a *app) checked() string {
+	c := a.cfg
+	parts := []string{"flags"}
+	for _, f := range []struct{ what, name string }{
+		{"configuration file", c.ConfigFile}, {"elements", c.ElementsFile}, {"filter", c.FilterText},
+		{"snapshot", c.KubeSnapshot}, {"kubeconfig", c.Kubeconfig}, {"templates file", c.TemplatesFile},
+	} {
+		if f.name != "" {
+			parts = append(parts, f.what)
+		}
+	}
+	if n := len(c.Files); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d captures", n))
+	}
+	parts = append(parts, "outputs "+outputNames(c.Outputs))
+	text := strings.Join(parts, ", ")
+	if !c.KubeOff && c.KubeSnapshot == "" {
+		text += "; cluster not contacted"
+	}
+	return text
 }
 
 // build makes the parts, inert.
@@ -317,6 +345,9 @@ func (a *app) read(ctx context.Context) error {
 	}
 	var errs []error
 	for _, f := range a.cfg.Files {
+		if ctx.Err() != nil {
+			break
+		}
 		errs = append(errs, a.collector.ReadCapture(ctx, f, c))
 	}
 	return errors.Join(errs...)

@@ -172,7 +172,7 @@ func TestCutShort(t *testing.T) {
 		signal syscall.Signal
 		want   string
 	}{
-		{"capture", raw[:30000], 560, syscall.SIGINT, `msg="the capture was cut short by a signal" capture="standard input" packets=21`},
+		{"capture", raw[:30000], 560, syscall.SIGINT, `msg="the capture was cut short" capture="standard input" packets=21`},
 		{"lines", []byte("{\"SrcAddr\":\"10.0.0.1\"}\n"), 1, syscall.SIGTERM, "received=1 written=1"},
 	} {
 		r, w, err := os.Pipe()
@@ -194,5 +194,37 @@ func TestCutShort(t *testing.T) {
 		if code := p.wait(); code != exitSignal+int(tc.signal) || !strings.Contains(p.stderr(), tc.want) {
 			t.Errorf("%s: exit code %d: %s", tc.name, code, p.stderr())
 		}
+	}
+}
+
+// TestCheckSays wants -check to say what it has looked at, and that it did not contact a cluster.
+func TestCheckSays(t *testing.T) {
+	kubeconfig := filepath.Join(t.TempDir(), "config")
+	config := "apiVersion: v1\nkind: Config\nclusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\ncontexts: [{name: c, context: {cluster: c}}]\ncurrent-context: c\n"
+	if err := os.WriteFile(kubeconfig, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-kube.off", "-filter", "Bytes > 1", filepath.Join(captureDir, "ovs-ipfix.pcap")}, "ok: flags, filter, 1 captures, outputs file:json\n"},
+		{[]string{"-kubeconfig", kubeconfig}, "ok: flags, kubeconfig, outputs file:json; cluster not contacted\n"},
+	} {
+		if stdout, stderr, code := runProgram(t, append([]string{"-check"}, tc.args...)...); code != exitDone || stdout != tc.want {
+			t.Errorf("exit code %d: %q %s", code, stdout, stderr)
+		}
+	}
+}
+
+// TestSnapshotWithoutPods wants a warning for a snapshot that can hardly be meant.
+func TestSnapshotWithoutPods(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "s.yaml")
+	if err := os.WriteFile(file, []byte("apiVersion: v1\nkind: List\nitems: []\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stderr, code := runProgram(t, "-kube.snapshot", file, filepath.Join(captureDir, "ovs-ipfix.pcap"))
+	if code != exitDone || !strings.Contains(stderr, "level=warning msg=\"snapshot read; it has no pods") {
+		t.Errorf("exit code %d: %s", code, stderr)
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
 )
 
 // Run reads to the end of the input and returns nil, or an error that says how much of
