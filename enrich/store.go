@@ -176,7 +176,11 @@ func (st *store) remove(o *object) {
 	case kindPod:
 		if p := st.pods[key]; p != nil {
 			st.applyPod(o, now) // the last status may show when its containers ended
-			st.removePod(p, now, goneAfter(o, now), o.grace)
+			gone := now
+			if st.feeds[kindPod].watch.reportedLate(o.deleted) {
+				gone = min(now, o.deleted+second)
+			}
+			st.removePod(p, gone, goneAfter(o, gone), o.grace)
 		}
 	case kindService, kindNode:
 		st.removeStaticOwner(o.kind, key)
