@@ -265,7 +265,7 @@ func (t *timelineBuilder) findSuperseded() {
 		if o := t.nextCertain(c.yieldsFrom, rival); o != nil {
 			c.supersededAt = o.certainFrom
 			if !c.exact && c.grace > tolerance { // o's network is set up soon after its kubelet has seen it
-				c.possibleUntil = min(c.possibleUntil, max(c.to+tolerance, o.possibleFrom+soonReady))
+				c.possibleUntil = min(c.possibleUntil, max(c.to+tolerance, o.possibleFrom+readyLag))
 			}
 		}
 		if c.to == never && !c.handedOver {
