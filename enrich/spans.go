@@ -191,10 +191,11 @@ func (st *store) watchedStart(p *pod, o *object, now int64) start {
 	if !p.addressed && o.firstStart != 0 {
 		b.certain = min(b.certain, max(o.firstStart+second, o.created))
 	}
-	if now-o.stamped > tolerance { // the event is late, or the node's clock is slow
-		b.certain = max(b.certain, min(b.from, now-tolerance))
-	}
+	announced := b.from
 	b.from = min(b.from, b.certain)
+	if now-o.stamped > tolerance { // the event is late, or the node's clock is slow
+		b.certain = max(b.certain, min(announced, now-tolerance))
+	}
 	if p.addressed { // a new sandbox
 		b.possible = min(b.from, max(p.seen-tolerance, p.ready))
 		return b
