@@ -42,8 +42,16 @@ build: ## build bin/kube-enricher
 
 .PHONY: demo
 demo: ## show records enriched from a real Open vSwitch export; needs no cluster (10 s; the first time 2 min)
+	@[ -x $(BINARY) ] || echo 'building $(BINARY): some two minutes the first time, a few seconds later on'
 	@$(MAKE) --no-print-directory -s build
 	@sh examples/demo/demo.sh $(BINARY) $(CAPTURE) $(SNAPSHOT)
+
+.PHONY: demo-live
+demo-live: ## the same flows, sent to a running collector over loopback until Ctrl-C
+	@[ -x $(BINARY) ] || echo 'building $(BINARY): some two minutes the first time, a few seconds later on'
+	@$(MAKE) --no-print-directory -s build
+	@$(GO) build -o bin/replay ./examples/demo/replay
+	@sh examples/demo/live.sh $(BINARY) bin/replay $(CAPTURE) $(SNAPSHOT)
 
 .PHONY: test
 test: $(GOTEST) ## vet, then all tests, and once more with the race detector (12 min)

@@ -91,7 +91,7 @@ func forwardOnly(id uint16) bool {
 		ieMPLSTopLabelIPv4Address, ieMPLSTopLabelIPv6Address, ieDataLinkFrameSize, ieIPHeaderPacketSection, ieDataLinkFrameSection:
 		return true
 	}
-	return id >= ieMPLSTopLabelStackSection && id <= ieMPLSLabelStackSection10
+	return isICMP(id) || id >= ieMPLSTopLabelStackSection && id <= ieMPLSLabelStackSection10
 }
 
 // hasReverse reports whether a biflow counted traffic in the other direction.

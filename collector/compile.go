@@ -15,7 +15,7 @@ type element struct {
 
 // newRecordDecoder compiles how the records of a template are read.
 func newRecordDecoder(t *template) *recordDecoder {
-	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, at: make([]valueBounds, len(t.fields))}
+	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, physical: [2]int16{-1, -1}, at: make([]valueBounds, len(t.fields))}
 	rd.findRepeats()
 	rd.rate = newRateElements(rd)
 	offset := 0
@@ -28,6 +28,10 @@ func newRecordDecoder(t *template) *recordDecoder {
 			rd.sampler = rd.canonical(i)
 		case flow.Element{ID: ieSelectionSequenceID}:
 			rd.sequence = rd.canonical(i)
+		case flow.Element{ID: ieIngressPhysicalInterface}:
+			rd.physical[0] = int16(rd.canonical(i))
+		case flow.Element{ID: ieEgressPhysicalInterface}:
+			rd.physical[1] = int16(rd.canonical(i))
 		}
 		if !t.variable {
 			rd.at[i] = valueBounds{offset, int(f.Length)}
@@ -226,7 +230,11 @@ func (c *compiler) addElement(el element) {
 	case ieInterfaceName, ieInterfaceDescription, ieVRFName:
 		// Open vSwitch sends the name twice in the templates of outgoing packets:
 		// of the ingress, then of the egress interface.
-		if n := c.texts[el.ID]; n < len(textPairs[el.ID]) {
+		n := c.texts[el.ID]
+		if n == 0 && c.isEgressText(el) {
+			n = 1
+		}
+		if n < len(textPairs[el.ID]) {
 			c.addExtra(textPairs[el.ID][n], el.index)
 		}
 		if c.texts == nil {
@@ -240,6 +248,18 @@ func (c *compiler) addElement(el element) {
 			c.addExtra(setField(flow.FieldApplicationName), el.index)
 		}
 	}
+}
+
+// isEgressText reports whether a text is of the egress side: it is the only one, and of
+// the two sides the template has the egress side alone.
+func (c *compiler) isEgressText(el element) bool {
+	if int(max(c.last[el.ID], c.lastOther[el.ID]))-1 != el.index {
+		return false
+	}
+	if el.ID == ieVRFName {
+		return c.find(ieIngressVRFID) < 0 && c.find(ieEgressVRFID) >= 0
+	}
+	return c.findFirst(ieIngressInterface, ieIngressPhysicalInterface) < 0 && c.findFirst(ieEgressInterface, ieEgressPhysicalInterface) >= 0
 }
 
 // addExtra adds an extra field. If an element is there several times the last one

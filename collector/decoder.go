@@ -33,7 +33,10 @@ type Decoder struct {
 	// elements are those that the user has made fields of.
 	elements *userElements
 
-	rec     flow.Record
+	rec flow.Record
+	// packed and unpacked are buffers for data sets that wait.
+	packed, unpacked []byte
+
 	addrs   [12]byte // of a record of NetFlow v1, v5 or v7
 	headers headerReader
 	peers   map[netip.AddrPort]*peer

@@ -57,6 +57,11 @@ func TestRecordFields(t *testing.T) {
 		{"application's description", ipfix([]ie{{94, 4, 0}, {8, 4, 0}}, "Web\x00", a), "SrcAddr=10.0.0.1 ApplicationName=Web"},
 		{"names of interfaces", ipfix([]ie{{82, 4, 0}, {83, 4, 0}, {82, 4, 0}, {83, 4, 0}, {8, 4, 0}}, "eth0", "in\x00\x00", "eth1", "out\x00", a),
 			"SrcAddr=10.0.0.1 InIfDescription=in InIfName=eth0 OutIfDescription=out OutIfName=eth1"},
+		{"name of the egress interface", ipfix([]ie{{14, 2, 0}, {82, 4, 0}, {83, 4, 0}}, uint16(7), "eth1", "out\x00"), "OutIf=7 OutIfDescription=out OutIfName=eth1"},
+		{"name of the physical egress interface", ipfix([]ie{{82, 0xffff, 0}, {253, 4, 0}}, uint8(4), "eth1", uint32(7)), "OutIf=7 OutIfName=eth1"},
+		{"name of one of two interfaces", ipfix([]ie{{14, 2, 0}, {10, 2, 0}, {82, 4, 0}}, uint16(7), uint16(6), "eth1"), "InIf=6 OutIf=7 InIfName=eth1"},
+		{"names beside the egress interface", ipfix([]ie{{14, 2, 0}, {82, 4, 0}, {82, 4, 0}}, uint16(7), "eth0", "eth1"), "OutIf=7 InIfName=eth0 OutIfName=eth1"},
+		{"name of the egress VRF", ipfix([]ie{{235, 4, 0}, {236, 4, 0}, {8, 4, 0}}, uint32(7), "red\x00", a), "SrcAddr=10.0.0.1 EgressVrfName=red"},
 		{"VRF's name", ipfix([]ie{{236, 4, 0}, {8, 4, 0}}, "red\x00", a), "SrcAddr=10.0.0.1 IngressVrfName=red"},
 
 		{"IP in IP", ipfix([]ie{{8, 4, 0}, {12, 4, 0}, {4, 1, 0}, {8, 4, 0}, {12, 4, 0}, {4, 1, 0}}, c, d, uint8(4), a, b, uint8(6)),
@@ -103,6 +108,14 @@ func TestReverseNAT(t *testing.T) {
 			t.Errorf("%s: got %q\nwant %q", tc.name, got, want)
 		}
 	}
+}
+
+// TestReverseICMP has the type of the answer in an element of its own.
+func TestReverseICMP(t *testing.T) {
+	b := ipfixMessage(0, 1, set(2, templateRecord(256, ie{8, 4, 0}, ie{12, 4, 0}, ie{4, 1, 0}, ie{32, 2, 0}, ie{1, 4, 0}, ie{32, 2, penReverse}, ie{1, 4, penReverse})),
+		set(256, be(ip4, ip4b, uint8(1), uint16(0x0800), uint32(84), uint16(0), uint32(84))))
+	got, _ := decodeAll(t, showFields(t, "SrcAddr= IcmpType= IcmpName="), b)
+	checkJoined(t, got, "SrcAddr=192.0.2.7 IcmpType=8 IcmpName=Echo|SrcAddr=192.0.2.8 IcmpType=0 IcmpName=Echo-Reply")
 }
 
 // showSetFields shows the fields of the 5-tuple that are set, then the opt-in fields of

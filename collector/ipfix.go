@@ -45,7 +45,7 @@ func (d *Decoder) netflow9(b []byte) bool {
 		proto: protoNetFlow9, version: 9,
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
 	}
-	d.trackSequence(protoNetFlow9, sequence.Stream{ID: h.domain}, h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
+	d.trackSequence(protoNetFlow9, sequence.Stream(h.domain), h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
 	return d.sets(b[headerLen:], 0, &h)
 }
 
@@ -69,7 +69,7 @@ func (d *Decoder) ipfix(b []byte) bool {
 	// With a length beyond the datagram the last set is cut, which sets counts. What
 	// follows the message may be the end of its last set.
 	ok := d.sets(b[headerLen:], max(len(b)-length, 0), &h)
-	d.trackSequence(protoIPFIX, sequence.Stream{ID: h.domain}, h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
+	d.trackSequence(protoIPFIX, sequence.Stream(h.domain), h.sequence, d.recordCount, d.recordsCounted && length <= len(b), 0)
 	return ok
 }
 
@@ -82,13 +82,16 @@ func (d *Decoder) ipfix(b []byte) bool {
 func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 	good, bad := 0, 0
 	end := behind     // where the message ends by its length, from the end of b
+	slack := 0        // how much more padding there may have been in sets of unknown templates
 	accepted := false // the sets behind it are used
-	for len(b) > behind && len(b) >= 4 {
+	for len(b) > behind-slack && len(b) >= 4 {
 		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
 		if len(b) <= end && !accepted {
-			if accepted = d.paddingOf(b, h) == behind; !accepted {
+			least, most, ok := d.paddingOf(b, h)
+			if accepted = ok && least <= behind && behind <= most+slack; !accepted {
 				break
 			}
+			behind, slack = 0, 0
 		}
 		if len(b)-end < 4 && (length < 4 || length > len(b) || id < templateSetID) {
 			break // no set, but padding and what is behind it
@@ -121,7 +124,8 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 		}
 		if behind > 0 && id >= minTemplateID {
 			// The message really ends so much later.
-			behind = max(behind-max(d.padding(id, content, h), 0), 0)
+			least, most, _ := d.padding(id, content, h)
+			behind, slack = max(behind-least, 0), slack+most-least
 		}
 	}
 	if d.cut && bad == 0 {
@@ -130,43 +134,50 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 	return d.countBadSets(good, bad)
 }
 
-// paddingOf returns how many bytes of padding the sets of IPFIX in b have, -1 if b is
-// not made of whole sets, or of one whose template is not known.
-func (d *Decoder) paddingOf(b []byte, h *header) int {
-	n := 0
+// paddingOf returns how many bytes of padding the sets of IPFIX in b have, at least and at
+// most. ok is false if b is not made of whole sets, or something else follows the records
+// of one.
+func (d *Decoder) paddingOf(b []byte, h *header) (least, most int, ok bool) {
 	for len(b) > 0 {
 		if len(b) < 4 {
-			return -1
+			return 0, 0, false
 		}
 		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
 		if length < 4 || length > len(b) {
-			return -1
+			return 0, 0, false
 		}
 		switch {
 		case id >= minTemplateID:
-			padding := d.padding(id, b[4:length], h)
-			if padding < 0 {
-				return -1
+			l, m, ok := d.padding(id, b[4:length], h)
+			if !ok {
+				return 0, 0, false
 			}
-			n += padding
+			least, most = least+l, most+m
 		case id != templateSetID && id != optionsTemplateSetID:
-			return -1
+			return 0, 0, false
 		}
 		b = b[length:]
 	}
-	return n
+	return least, most, true
 }
 
-// padding returns how many bytes of padding a data set has, -1 if its template is not
-// known or something else follows its records.
-func (d *Decoder) padding(id uint16, b []byte, h *header) int {
-	t, result := d.bind(templateKey{h.domain, h.version, id}, len(b))
-	if result != bound {
-		return -1
-	}
+// maxPadding is how much padding there may be if the template of a set is not known:
+// sets are padded to 4 or 8 bytes (RFC 7011, 3.3.1).
+const maxPadding = 7
+
+// padding returns how many bytes of padding a data set has, at least and at most: they
+// differ if its template is not known. ok is false if something else follows its records.
+func (d *Decoder) padding(id uint16, b []byte, h *header) (least, most int, ok bool) {
 	tail := len(b) // as in decodeRecords
 	for tail > 0 && b[tail-1] == 0 {
 		tail--
+	}
+	t, result := d.bind(templateKey{h.domain, h.version, id}, len(b))
+	switch result {
+	case templateUnknown:
+		return 0, min(len(b)-tail, maxPadding), true
+	case tooShort, tooCostly:
+		return 0, 0, false
 	}
 	for len(b) >= t.tmpl.minLen && tail > 0 {
 		n := t.locate(b)
@@ -176,9 +187,9 @@ func (d *Decoder) padding(id uint16, b []byte, h *header) int {
 		b, tail = b[n:], tail-n
 	}
 	if tail > 0 {
-		return -1
+		return 0, 0, false
 	}
-	return len(b)
+	return len(b), len(b), true
 }
 
 // dataSet decodes a data set, or keeps it until its template comes. It returns
@@ -255,6 +266,9 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 		changed, ok := e.learnTemplate(t, port, d.received/1e9)
 		if ok {
 			d.used = true
+			if changed {
+				d.peer.findSession()
+			}
 			if changed && e.numHeld.Load() > 0 {
 				d.decodeHeld(e, e.removeDecodable(t.key, port))
 			}

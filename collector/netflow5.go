@@ -40,26 +40,23 @@ func (d *Decoder) netflow1(b []byte) bool {
 	return d.fixedRecords(b, protoNetFlow1, netflow1HeaderLen, recordLen)
 }
 
-// netflow1RecordLenOf returns the length of the records of a v1 datagram. Its own length
-// says it, or if that does not fit the count, the records' padding. It returns 0 if
-// there are several records of which neither says it.
+// netflow1RecordLenOf returns the length of the records of a v1 datagram. Their padding
+// says it, or if that does not, the datagram's own length, which may also be that of other
+// records that are more or fewer than the count. It returns 0 if there are several records
+// of which neither says it.
 func netflow1RecordLenOf(b []byte) int {
 	count, records := int(binary.BigEndian.Uint16(b[2:])), b[netflow1HeaderLen:]
-	switch len(records) {
-	case count * netflow1LongRecordLen:
-		return netflow1LongRecordLen
-	case count * netflow1RecordLen:
-		return netflow1RecordLen
-	}
-	if min(count, len(records)/netflow1RecordLen) < 2 {
-		return netflow1RecordLen
-	}
 	short, long := netflow1Padded(records, count, netflow1RecordLen), netflow1Padded(records, count, netflow1LongRecordLen)
+	several := min(count, len(records)/netflow1RecordLen) > 1
 	switch {
-	case short && !long:
+	case several && short && !long:
 		return netflow1RecordLen
-	case long && !short:
+	case several && long && !short:
 		return netflow1LongRecordLen
+	case len(records) == count*netflow1LongRecordLen:
+		return netflow1LongRecordLen
+	case len(records) == count*netflow1RecordLen, !several:
+		return netflow1RecordLen
 	}
 	return 0
 }
@@ -100,10 +97,10 @@ func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen in
 		h.flowType = flow.TypeNetFlowV1
 	case protoNetFlow5:
 		h.flowType, h.sequence, h.rate = flowpb.FlowMessage_NETFLOW_V5, be.Uint32(b[16:]), uint64(be.Uint16(b[22:])&0x3fff)
-		d.trackSequence(proto, sequence.Stream{ID: uint32(be.Uint16(b[20:]))}, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
+		d.trackSequence(proto, sequence.Stream(be.Uint16(b[20:])), h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
 	case protoNetFlow7:
 		h.flowType, h.sequence = flow.TypeNetFlowV7, be.Uint32(b[16:])
-		d.trackSequence(proto, sequence.Stream{}, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
+		d.trackSequence(proto, 0, h.sequence, sequence.RecordCount{Data: uint32(count)}, true, h.uptime)
 	}
 	if h.rate == 0 {
 		h.rate = d.peer.sampling

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"cmp"
 	"encoding/binary"
 	"math"
 )
@@ -28,7 +29,8 @@ type samplingOption struct {
 	probability               float64 // IE 311
 	algorithm                 uint64  // IE 304
 	selectors                 selectorList
-	sequence, ingress, egress uint64 // IE 301, 10, 14
+	sequence, ingress, egress uint64 // IE 301; 10, else 252; 14, else 253
+	noInterface               bool   // it is about an interface whose index is 0
 	domain                    uint32 // that it is about
 }
 
@@ -38,6 +40,7 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	d.used = true
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
+	var process uint32
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]
 		if f.PenProvided {
@@ -47,23 +50,34 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 		if i < t.tmpl.scopes && t.tmpl.key.version == 9 {
 			if f.Type == scopeInterface9 {
 				o.ingress, o.egress = number(v), number(v)
+				o.noInterface = o.ingress == 0
 			}
 			continue // v9 has numbers of their own for scopes
 		}
 		switch f.Type {
 		case ieSystemInitTimeMilliseconds:
 			boot = number(v)
+		case ieExportingProcessID:
+			if n := number(v); i < t.tmpl.scopes && n <= math.MaxUint32 {
+				process = uint32(n)
+			}
 		case ieObservationDomainID:
 			// Data about another observation domain. Some exporters leave it 0.
 			if n := number(v); i < t.tmpl.scopes && n > 0 && n <= math.MaxUint32 {
 				o.domain = uint32(n)
 			}
+		case ieIngressInterface, ieEgressInterface, ieIngressPhysicalInterface, ieEgressPhysicalInterface:
+			o.noInterface = o.noInterface || i < t.tmpl.scopes && number(v) == 0
+			o.add(f.Type, v)
 		default:
 			o.add(f.Type, v)
 		}
 	}
 	if t.hasNames {
 		d.decodeNames(t, b, o.domain)
+	}
+	if process != 0 {
+		d.peer.setProcess(process)
 	}
 	e, port, now := d.peer.exporter, d.peer.source.Port(), d.received/1e9
 	if boot != 0 && d.mayChange(1) {
@@ -87,7 +101,7 @@ func (d *Decoder) mayChange(n int) bool {
 	return false
 }
 
-// add takes over the value of an element.
+// add takes over the value of an element, unless it is a 0 that comes behind another one.
 func (o *samplingOption) add(id uint16, value []byte) {
 	if len(value) == 0 {
 		return
@@ -100,25 +114,29 @@ func (o *samplingOption) add(id uint16, value []byte) {
 			o.selectors.n++
 		}
 	case ieSelectionSequenceID:
-		o.sequence = v
+		o.sequence = cmp.Or(v, o.sequence)
 	case ieIngressInterface:
-		o.ingress = v
+		o.ingress = cmp.Or(v, o.ingress)
 	case ieEgressInterface:
-		o.egress = v
+		o.egress = cmp.Or(v, o.egress)
+	case ieIngressPhysicalInterface:
+		o.ingress = cmp.Or(o.ingress, v)
+	case ieEgressPhysicalInterface:
+		o.egress = cmp.Or(o.egress, v)
 	case ieSelectorAlgorithm:
-		o.algorithm = v
+		o.algorithm = cmp.Or(v, o.algorithm)
 	case ieSamplingInterval:
-		o.interval, o.announced = v, true
+		o.interval, o.announced = cmp.Or(v, o.interval), true
 	case ieSamplerRandomInterval:
-		o.randomInterval, o.announced = v, true
+		o.randomInterval, o.announced = cmp.Or(v, o.randomInterval), true
 	case ieSamplingPacketInterval:
-		o.packetInterval, o.announced = v, true
+		o.packetInterval, o.announced = cmp.Or(v, o.packetInterval), true
 	case ieSamplingPacketSpace:
 		o.space, o.hasSpace = v, true
 	case ieSamplingSize:
-		o.size = v
+		o.size = cmp.Or(v, o.size)
 	case ieSamplingPopulation:
-		o.population, o.announced = v, true
+		o.population, o.announced = cmp.Or(v, o.population), true
 	case ieSamplingProbability:
 		o.addProbability(value)
 	}
@@ -194,6 +212,10 @@ func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
 			k.kind, k.id = forSelector, id
 			e.putRate(k, rate, now)
 		}
+	case o.noInterface:
+		// It is not the rate of the domain, and no record names such an interface.
+		k.kind = forIngress
+		e.putRate(k, rate, now)
 	default:
 		e.putRate(k, rate, now)
 	}

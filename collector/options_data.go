@@ -37,13 +37,19 @@ type optionKey struct {
 	kind    optionKind
 }
 
+// ofDomain returns the key of the domain's own value.
+func (k optionKey) ofDomain() optionKey {
+	return optionKey{domain: k.domain, version: k.version, port: k.port}
+}
+
 // optionValue is a sampling rate or boot time.
 type optionValue struct {
 	value     uint64
 	announced uint32 // when it was announced last, in Unix seconds
+	unsaved   bool   // it differs from what the templates file has
 }
 
-// portValues sums up what one port announced.
+// portValues sums up what one port or one of its domains announced.
 type portValues struct {
 	n         int32
 	announced uint32 // when it announced something last, in Unix seconds
@@ -56,12 +62,17 @@ type portValues struct {
 type optionsData struct {
 	values sizedMap[optionKey, optionValue]
 	ports  sizedMap[portNumber, portValues]
+	// domains sums up what each domain of a port announced for selectors, selection
+	// sequences and interfaces. The key is that of the domain's own value.
+	domains sizedMap[optionKey, portValues]
 	// kinds counts the values of each kind.
 	kinds [numOptionKinds]int32
 	// announcers are the ports that announced something last. crowded is when there were too
 	// many of them that announced different things, in Unix seconds.
 	announcers []uint16
 	crowded    uint32
+	// unsaved reports whether the templates file lacks a value.
+	unsaved bool
 }
 
 var valueSeed = maphash.MakeSeed()
@@ -69,7 +80,7 @@ var valueSeed = maphash.MakeSeed()
 func hashValue(v uint64) uint64 { return maphash.Comparable(valueSeed, v) }
 
 func (o *optionsData) bytes() int64 {
-	return o.values.bytes() + o.ports.bytes() + allocated(2*int64(cap(o.announcers)))
+	return o.values.bytes() + o.ports.bytes() + o.domains.bytes() + allocated(2*int64(cap(o.announcers)))
 }
 
 // bytesWith returns what bytes returns at most once a new key was added.
@@ -78,37 +89,65 @@ func (o *optionsData) bytesWith(k optionKey) int64 {
 	if o.ports.get(portNumber(k.port)+1) == nil {
 		ports = o.ports.bytesWithOneMore()
 	}
-	return o.values.bytesWithOneMore() + ports + allocated(2*maxAnnouncers)
+	domains := o.domains.bytes()
+	if k.kind != forDomain && o.domains.get(k.ofDomain()) == nil {
+		domains = o.domains.bytesWithOneMore()
+	}
+	return o.values.bytesWithOneMore() + ports + domains + allocated(2*maxAnnouncers)
 }
 
 // set remembers a value, and reports whether it is another one than before.
 func (o *optionsData) set(k optionKey, v uint64, now uint32) (changed bool) {
-	p := o.ports.get(portNumber(k.port) + 1)
-	if p == nil {
-		o.ports.put(portNumber(k.port)+1, portValues{})
-		p = o.ports.get(portNumber(k.port) + 1)
-	}
+	p := o.ports.getOrPut(portNumber(k.port) + 1)
 	known := o.values.get(k)
+	sums := [2]*portValues{p, nil}
+	if k.kind != forDomain {
+		sums[1] = o.domains.getOrPut(k.ofDomain())
+		sums[1].announced = now
+	}
+	for _, sum := range sums {
+		if sum != nil {
+			sum.note(v, known)
+		}
+	}
 	switch {
 	case known == nil:
-		o.values.put(k, optionValue{v, now})
+		o.values.put(k, optionValue{v, now, true})
 		o.kinds[k.kind]++
-		p.n++
-		p.sum += hashValue(v)
 		changed = true
 	case known.value != v:
-		p.sum += hashValue(v) - hashValue(known.value)
-		*known = optionValue{v, now}
+		*known = optionValue{v, now, true}
 		changed = true
 	default:
+		if !sameSavedTime(known.announced, now) {
+			known.unsaved, o.unsaved = true, true
+		}
 		known.announced = now
 	}
-	p.last = v
+	o.unsaved = o.unsaved || changed
 	if p.announced != now || changed {
 		p.announced = now
 		o.noteAnnouncer(k.port, now)
 	}
 	return changed
+}
+
+// note adds a value in place of the one that was known, nil if there was none.
+func (p *portValues) note(v uint64, known *optionValue) {
+	if known == nil {
+		p.n++
+		p.sum += hashValue(v)
+	} else if known.value != v {
+		p.sum += hashValue(v) - hashValue(known.value)
+	}
+	p.last = v
+}
+
+// forget takes a value away, and reports whether there is none left.
+func (p *portValues) forget(v uint64) (empty bool) {
+	p.n--
+	p.sum -= hashValue(v)
+	return p.n == 0
 }
 
 // noteAnnouncer notes that a port has announced something. Of too many ports the one goes
@@ -147,25 +186,30 @@ func isRecent(announced, now uint32) bool { return int64(now)-int64(announced) <
 // endOf returns until when it counts, in Unix nanoseconds.
 func endOf(announced uint32) int64 { return (int64(announced) + announcedFor + 1) * 1e9 }
 
-// forgetOne forgets a random value, but not the one of a key. It returns false if
-// there is no other.
+// forgetOne forgets a value, but not the one of a key: of a random few one of the port that
+// has announced most. It returns false if there is no other.
 func (o *optionsData) forgetOne(except optionKey) bool {
-	for k, v := range o.values.all() {
-		if k == except {
-			continue
+	others := func(yield func(optionKey, int32) bool) {
+		for k := range o.values.all() {
+			if k != except && !yield(k, o.ports.get(portNumber(k.port)+1).n) {
+				return
+			}
 		}
-		o.values.delete(k)
-		o.kinds[k.kind]--
-		port := portNumber(k.port) + 1
-		if p := o.ports.get(port); p.n == 1 {
-			o.ports.delete(port)
-		} else {
-			p.n--
-			p.sum -= hashValue(v.value)
-		}
-		return true
 	}
-	return false
+	k, _, ok := victim(others, func(a, b int32) bool { return a > b })
+	if !ok {
+		return false
+	}
+	v := o.values.get(k).value
+	o.values.delete(k)
+	o.kinds[k.kind]--
+	if port := portNumber(k.port) + 1; o.ports.get(port).forget(v) {
+		o.ports.delete(port)
+	}
+	if k.kind != forDomain && o.domains.get(k.ofDomain()).forget(v) {
+		o.domains.delete(k.ofDomain())
+	}
+	return true
 }
 
 // get returns what a port announced.
@@ -178,11 +222,19 @@ func (o *optionsData) get(k optionKey) (optionValue, bool) {
 
 // only returns the value of a port that announced one value only, whatever for.
 func (o *optionsData) only(port uint16) (optionValue, bool) {
-	p := o.ports.get(portNumber(port) + 1)
+	return o.ports.get(portNumber(port) + 1).only()
+}
+
+// onlyOfDomain returns the value of a domain that announced one value only for selectors,
+// selection sequences and interfaces. k is the key of its own value.
+func (o *optionsData) onlyOfDomain(k optionKey) (optionValue, bool) { return o.domains.get(k).only() }
+
+// only returns the value if all are the same.
+func (p *portValues) only() (optionValue, bool) {
 	if p == nil || p.sum != uint64(p.n)*hashValue(p.last) {
 		return optionValue{}, false
 	}
-	return optionValue{p.last, p.announced}, true
+	return optionValue{value: p.last, announced: p.announced}, true
 }
 
 // answer is what is known of a sampling rate or boot time: the value, whether anyone
@@ -251,6 +303,9 @@ func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, ha
 	}
 	if changed {
 		e.changed()
+	}
+	if o.unsaved {
+		e.markUnsaved(nil)
 	}
 }
 

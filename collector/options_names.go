@@ -194,7 +194,7 @@ func (d *Decoder) decodeNames(t *templateBinding, b []byte, domain uint32) {
 	if d.wantedNames&nameIfs != 0 {
 		d.learnInterfaces(domain, number(in), number(out), &names, &descriptions)
 	}
-	if d.wantedNames&nameVRFs != 0 && len(vrf) > 0 {
+	if d.wantedNames&nameVRFs != 0 && vrf != nil {
 		if ingressVRF == nil || egressVRF != nil && number(ingressVRF) == 0 {
 			ingressVRF = egressVRF
 		}
@@ -203,10 +203,10 @@ func (d *Decoder) decodeNames(t *templateBinding, b []byte, domain uint32) {
 		}
 	}
 	if d.wantedNames&nameApplicationID != 0 {
-		if len(appName) == 0 {
+		if len(appName) == 0 && appDescription != nil {
 			appName = appDescription
 		}
-		if k, ok := applicationKey(application); ok && len(appName) > 0 {
+		if k, ok := applicationKey(application); ok && appName != nil {
 			d.learnName(domain, k, appName, nil)
 		}
 	}
@@ -219,10 +219,10 @@ func (d *Decoder) learnInterfaces(domain uint32, in, out uint64, names, descript
 	if in == 0 {
 		in, out = out, 0
 	}
-	if in != 0 && len(names[0])+len(descriptions[0]) > 0 {
+	if in != 0 && (names[0] != nil || descriptions[0] != nil) {
 		d.learnName(domain, nameKey{nameOfInterface, in}, names[0], descriptions[0])
 	}
-	if out != 0 && out != in && len(names[1])+len(descriptions[1]) > 0 {
+	if out != 0 && out != in && (names[1] != nil || descriptions[1] != nil) {
 		d.learnName(domain, nameKey{nameOfInterface, out}, names[1], descriptions[1])
 	}
 }
@@ -245,7 +245,8 @@ func keepFirst(texts *[2][]byte, v []byte) {
 	}
 }
 
-// learnName remembers what the datagram's source tells about a key.
+// learnName remembers what the datagram's source tells about a key. What it does not
+// tell is nil and stays as it was; an empty text ends an older one.
 func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) {
 	if !d.mayWork(workOfName) {
 		d.refuse()
@@ -260,8 +261,11 @@ func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) 
 // budget is for names.
 func (e *exporter) learnName(n announcedName) {
 	e.mu.Lock()
-	if !e.evicted.Load() && e.names.put(n, e.all.exporterBudget/8) {
+	if !e.evicted.Load() && e.names.put(n, e.budget()/8) {
 		e.account()
+	}
+	if e.names.unsaved {
+		e.markUnsaved(nil)
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)

@@ -39,6 +39,7 @@ type nameSource struct {
 type announcedName struct {
 	nameKey
 	nameSource
+	unsaved bool // it differs from what the templates file has
 	// name and description, which only interfaces have, share an array in a table.
 	name, description []byte
 }
@@ -89,6 +90,8 @@ type optionsTable struct {
 	// crowded is when something went for want of room, so that it is not known whether
 	// the ports agree; in Unix seconds.
 	crowded atomic.Uint32
+	// unsaved reports whether the templates file lacks an entry.
+	unsaved bool
 }
 
 // bytes returns what the table takes on the heap.
@@ -177,12 +180,26 @@ func (n *namedEntry) rank(of *nameSource) int {
 // changed.
 func (t *optionsTable) put(e announcedName, budget int64) (changed bool) {
 	known, _ := t.find(e.nameKey, e.nameSource)
+	if known != nil && known.port == e.port && known.domain == e.domain {
+		if e.name == nil {
+			e.name = known.name
+		}
+		if e.description == nil {
+			e.description = known.description
+		}
+	} else if len(e.name)+len(e.description) == 0 && (known == nil || known.port != e.port) {
+		return false // there is nothing to end
+	}
 	if known != nil && known.port == e.port && known.says(e.name, e.description) {
+		if !sameSavedTime(known.at, e.at) {
+			known.unsaved, t.unsaved = true, true
+		}
 		atomic.StoreUint32(&known.at, e.at)
 	} else {
 		both := make([]byte, 0, len(e.name)+len(e.description))
 		both = append(append(both, e.name...), e.description...)
 		e.name, e.description = both[:len(e.name):len(e.name)], both[len(e.name):]
+		e.unsaved, t.unsaved = true, true
 		t.insert(&namedEntry{announcedName: e})
 		changed = true
 	}
@@ -283,5 +300,6 @@ func (t *optionsTable) grow() {
 func (t *optionsTable) clear() {
 	t.buckets.Store(nil)
 	t.n, t.entryBytes = 0, 0
+	t.unsaved = false
 	t.crowded.Store(0)
 }

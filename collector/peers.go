@@ -27,17 +27,18 @@ const (
 // 8 control bytes a group (Go's internal/runtime/maps): a map is at least 7/16 full
 // after it grew, and half as full if keys come and go.
 const (
-	// peerBytes has the exporter, too: a peer may be the last to refer to it.
-	peerBytes    = int(unsafe.Sizeof(peer{})) + int(unsafe.Sizeof(exporter{})) + 4*41 + 128
+	// peerBytes has the exporter and session, too: a peer may be the last to refer to them.
+	peerBytes    = int(unsafe.Sizeof(peer{})) + int(unsafe.Sizeof(exporter{})) + int(unsafe.Sizeof(session{})) + 4*41 + 128
 	bindingBytes = int(unsafe.Sizeof(templateBinding{})) + 4*17 + emptyDecoderBytes
 	// trackerBytes has the room that a tracker keeps for gaps.
 	rateCacheBytes = int(unsafe.Sizeof(rateCache{}))
-	trackerBytes   = int(unsafe.Sizeof(sequence.Tracker{})) + 4*(int(unsafe.Sizeof(sequence.Stream{}))+13) + sequence.IdleGapBytes
+	trackerBytes   = int(unsafe.Sizeof(sequence.Tracker{})) + 4*17 + sequence.IdleGapBytes
 )
 
 // peer is what a worker keeps of one source, an address and port.
 type peer struct {
 	exporter *exporter
+	session  *session // nil if its port has sent no template
 	source   netip.AddrPort
 	address  []byte // SamplerAddress: 4 or 16 bytes
 	bindings map[templateKey]*templateBinding
@@ -90,6 +91,9 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		if p.exporter.lastSeen.Load() < now {
 			p.exporter.lastSeen.Store(now)
 		}
+		if s := p.session; s != nil && s.lastSeen.Load() < now/1e3 {
+			s.lastSeen.Store(now / 1e3)
+		}
 		return p
 	}
 	if p != nil {
@@ -106,9 +110,32 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		work:  workAtStart,
 	}
 	d.peers[source] = p
+	p.findSession()
 	d.peersBytes += peerBytes
 	d.evictPeers(p)
 	return p
+}
+
+// findSession looks up what the peer's port has sent.
+func (p *peer) findSession() {
+	p.exporter.mu.RLock()
+	defer p.exporter.mu.RUnlock()
+	p.session = p.exporter.session(p.source.Port())
+}
+
+// markUsed notes that a data set of the peer was decoded by its template.
+func (p *peer) markUsed() {
+	p.exporter.markUsed()
+	if s := p.session; s != nil && !s.used.Load() {
+		s.used.Store(true)
+	}
+}
+
+// setProcess notes which exporting process the peer is.
+func (p *peer) setProcess(id uint32) {
+	if s := p.session; s != nil && s.process.Load() != id {
+		s.process.Store(id)
+	}
 }
 
 // chargePeer adds to what a peer takes, in bytes; it may be less than 0. If the budget

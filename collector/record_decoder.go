@@ -33,6 +33,8 @@ type recordDecoder struct {
 	// sampler and sequence are the indexes of the fields with the ids of the sampler
 	// and of the selection sequence, or -1.
 	sampler, sequence int
+	// physical are those of the physical interfaces, in and out, or -1.
+	physical [2]int16
 	// application is the index of the field with the application's id, valid where a
 	// direction names it. applicationID has room for its text.
 	application   int
@@ -168,7 +170,7 @@ func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
 		b, tail = b[n:], tail-n
 	}
 	if d.recordCount.Data != before {
-		d.peer.exporter.markUsed()
+		d.peer.markUsed()
 	}
 	return true
 }

@@ -25,6 +25,8 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 		ports[l.Port] |= l.Protocols
 	}
 	var checked, last int64
+	var shared sharing
+	var full holdWarning
 	var passedOver [numPassedOver]uint64
 	stats, err := capture.Read(ctx, path, func(g *capture.Datagram) {
 		allowed, ok := ports[g.Dst.Port()]
@@ -44,6 +46,8 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 			c.exporters.lendTemplates(now, false)
 			d.decodeLent()
 			c.exporters.expireHeld(now, c.own)
+			shared.check(c.exporters, now, c.log)
+			full.check(c, now)
 		}
 		last = now
 		d.cut = g.Truncated
@@ -54,6 +58,9 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	c.exporters.lendTemplates(last, true)
 	d.decodeLent()
 	c.exporters.expireHeld(0, c.own)
+	shared.checked = 0
+	shared.check(c.exporters, last, c.log)
+	full.check(c, last)
 	h.Idle()
 	c.log.WithFields(logrus.Fields{"capture": path, "stats": fmt.Sprintf("%+v", stats)}).Debug("capture read")
 	passedOver[badPacket], passedOver[unknownLink], passedOver[incomplete] = stats.Malformed, stats.UnknownLink, stats.Incomplete
@@ -104,14 +111,14 @@ func wholeMessage(b []byte) bool {
 	case protoNetFlow7:
 		return wholeRecords(b, netflow5HeaderLen, func([]byte) int { return netflow7RecordLen })
 	case protoNetFlow9:
-		return len(b) > 20 && be.Uint16(b[2:]) > 0 && wholeSets(b[20:])
+		return len(b) > 20 && be.Uint16(b[2:]) > 0 && wholeSets(b[20:]) >= 0
 	case protoIPFIX:
 		if len(b) < 16 {
 			return false
 		}
-		// A set's padding may lie beyond the message's length.
-		n := int(be.Uint16(b[2:]))
-		return n <= len(b) && (len(b)-n < 8 || n >= 16 && allZero(b[n:])) && wholeSets(b[16:])
+		// The padding of sets may lie beyond the message's length.
+		n, sets := int(be.Uint16(b[2:])), wholeSets(b[16:])
+		return sets >= 0 && n <= len(b) && (len(b)-n <= max(sets, 1)*maxPadding || n >= 16 && allZero(b[n:]))
 	case protoSFlow:
 		return wholeSamples(b)
 	}
@@ -129,19 +136,20 @@ func wholeRecords(b []byte, headerLen int, recordLen func([]byte) int) bool {
 	return count > 0 && length > 0 && len(b) >= end && allZero(b[end:])
 }
 
-// wholeSets reports whether bytes are whole sets, behind which there may be zeros.
-func wholeSets(b []byte) bool {
-	for first := true; len(b) >= 4; first = false {
+// wholeSets counts the sets that bytes are made of, behind which there may be zeros. It
+// returns -1 if one is not whole.
+func wholeSets(b []byte) (sets int) {
+	for ; len(b) >= 4; sets++ {
 		n := int(binary.BigEndian.Uint16(b[2:]))
-		if n == 0 && !first && allZero(b) {
-			return true
+		if n == 0 && sets > 0 && allZero(b) {
+			break
 		}
 		if n < 4 || n > len(b) {
-			return false
+			return -1
 		}
 		b = b[n:]
 	}
-	return true
+	return sets
 }
 
 // wholeSamples reports whether an sFlow datagram has as many samples as its header says.

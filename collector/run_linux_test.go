@@ -2,7 +2,9 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"net"
+	"reflect"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
+	"golang.org/x/sys/unix"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -125,6 +128,69 @@ func TestRunDrains(t *testing.T) {
 	}
 	if n := r.sum(func(m *workerMetrics) uint64 { return m.records[protoNetFlow5].Load() }); n != ports*each {
 		t.Errorf("%d records counted", n)
+	}
+}
+
+// breakFirst makes the first socket fail, once all workers have something to do and wait at
+// the gate, and then opens the gate.
+func (r *running) breakFirst(t *testing.T) {
+	t.Helper()
+	sockets := len(r.sockets)
+	r.eventually(t, func() bool {
+		r.send(t, 1, v5Message(1, v5Record(1)))
+		waiting := 0
+		for _, m := range r.allMetrics() {
+			if m.datagrams[protoNetFlow5].Load() > 0 {
+				waiting++
+			}
+		}
+		return waiting == sockets
+	})
+	epoll := int(reflect.ValueOf(r.sockets[0].Socket).Elem().FieldByName("epfd").Int())
+	null, err := unix.Open("/dev/null", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(unix.Dup3(null, epoll, unix.O_CLOEXEC), unix.Close(null)); err != nil {
+		t.Fatal(err)
+	}
+	close(r.gate)
+}
+
+// TestRunGivesUpSocket breaks one of two sockets. The other one gets all datagrams from
+// then on.
+func TestRunGivesUpSocket(t *testing.T) {
+	r := startCollector(t, 2, 1<<20, nil)
+	r.breakFirst(t)
+	r.eventually(t, func() bool { return r.failed.Load() == 1 })
+	if err := r.Ready(); err == nil {
+		t.Error("ready, though a socket has failed")
+	}
+	const ports = 100
+	for range ports {
+		r.send(t, 1, v7Message(1, v7Record(1)))
+	}
+	r.cancel()
+	if err := <-r.done; err != nil {
+		t.Error(err)
+	}
+	if n := r.sum(func(m *workerMetrics) uint64 { return m.records[protoNetFlow7].Load() }); n != ports {
+		t.Errorf("%d records of %d", n, ports)
+	}
+}
+
+// TestRunGivesUpLastSocket breaks the only socket. The records that its worker still holds
+// are handed on before the collector ends.
+func TestRunGivesUpLastSocket(t *testing.T) {
+	var pending atomic.Int64
+	pending.Store(5)
+	r := startCollector(t, 1, 1<<20, func() bool { return pending.Add(-1) > 0 })
+	r.breakFirst(t)
+	if err := <-r.done; err == nil || !strings.Contains(err.Error(), "all sockets failed") {
+		t.Error(err)
+	}
+	if n := pending.Load(); n > 0 {
+		t.Errorf("%d more times the handler was to be asked", n)
 	}
 }
 

@@ -7,6 +7,8 @@ const maxSelectors = 4
 type selectorList struct {
 	ids [maxSelectors]uint64
 	n   uint8
+	// unsaved reports whether it differs from what the templates file has.
+	unsaved bool
 }
 
 // rateQuery asks for the sampling rate of a record.
@@ -14,8 +16,10 @@ type rateQuery struct {
 	selector uint64 // IE 302 or 48
 	sequence uint64 // IE 301
 	domain   uint32
-	// iface is the interface that decides; 0 for none.
-	iface   uint32
+	// iface is the interface that decides, and physical the one that it is part of, if
+	// the record names both; 0 for none.
+	iface, physical uint32
+
 	version uint16
 	port    uint16
 	egress  bool // whether iface is where the packets go out
@@ -28,7 +32,7 @@ type rateStep uint8
 const (
 	rateOfInterface rateStep = iota
 	rateOfSelector
-	rateOfDomain
+	rateOfDomain   // its own, or that of all of its selectors and interfaces, if they agree
 	rateOfExporter // if all that was announced agrees
 )
 
@@ -46,14 +50,6 @@ func (e *exporter) putRate(k optionKey, rate uint64, now int64) {
 	e.setValue(&e.rates, k, rate, now, func() bool {
 		return e.fits(e.templateBytes(), e.rates.bytesWith(k)+e.selectors.bytes(), e.bootTimes.bytes())
 	})
-	if k.kind == forSelector {
-		// Records that name no selector get the rate of the one announced last. One that
-		// was switched off does not displace another one.
-		domain := optionKey{domain: k.domain, version: k.version, port: k.port}
-		if rate != 0 || e.selectors.get(domain) == nil {
-			e.putSelectors(domain, selectorList{ids: [maxSelectors]uint64{k.id}, n: 1})
-		}
-	}
 }
 
 // setSequence remembers the selectors of a selection sequence.
@@ -68,9 +64,13 @@ func (e *exporter) setSequence(k optionKey, selectors selectorList) {
 // random one goes. e.mu is held.
 func (e *exporter) putSelectors(k optionKey, l selectorList) {
 	known := e.selectors.get(k)
+	if l.unsaved = false; known != nil {
+		l.unsaved = known.unsaved
+	}
 	if e.evicted.Load() || known != nil && *known == l {
 		return
 	}
+	l.unsaved = true
 	for known == nil && e.selectors.len() > 0 &&
 		!e.fits(e.templateBytes(), e.rates.bytes()+e.selectors.bytesWithOneMore(), e.bootTimes.bytes()) {
 		other, _, _ := victim(e.selectors.all(), func(selectorList, selectorList) bool { return false })
@@ -79,6 +79,7 @@ func (e *exporter) putSelectors(k optionKey, l selectorList) {
 	e.selectors.put(k, l)
 	e.account()
 	e.changed()
+	e.markUnsaved(nil)
 }
 
 // samplingRate returns the sampling rate that options data gives to the records of a
@@ -156,10 +157,15 @@ func (e *exporter) portRate(q *rateQuery, port uint16, step rateStep) (optionVal
 		if q.egress {
 			kinds = [2]optionKind{forEgress, forIngress}
 		}
-		k.id = uint64(q.iface)
-		for _, k.kind = range kinds {
-			if v, ok := e.rates.get(k); ok {
-				return v, true
+		for _, iface := range [...]uint32{q.iface, q.physical} {
+			if iface == 0 {
+				break
+			}
+			k.id = uint64(iface)
+			for _, k.kind = range kinds {
+				if v, ok := e.rates.get(k); ok {
+					return v, true
+				}
 			}
 		}
 	case rateOfSelector:
@@ -176,10 +182,7 @@ func (e *exporter) portRate(q *rateQuery, port uint16, step rateStep) (optionVal
 		if v, ok := e.rates.get(k); ok {
 			return v, true
 		}
-		if l := e.selectors.get(k); l != nil {
-			k.kind, k.id = forSelector, l.ids[0]
-			return e.rates.get(k)
-		}
+		return e.rates.onlyOfDomain(k)
 	case rateOfExporter:
 		return e.rates.only(port)
 	}
@@ -244,8 +247,12 @@ func (d *Decoder) recordRate(t *templateBinding, record []byte) *answer {
 	p, m := d.peer, &d.rec.Msg
 	q := rateQuery{domain: t.key.domain, version: t.key.version, port: p.source.Port(), iface: m.InIf}
 	const egress = 1
+	physical := t.physical[0]
 	if d.rec.Extra.FlowDirection == egress {
-		q.iface, q.egress = m.OutIf, true
+		q.iface, q.egress, physical = m.OutIf, true, t.physical[1]
+	}
+	if physical >= 0 {
+		q.physical = uint32(number(t.value(record, int(physical))))
 	}
 	if t.sampler >= 0 {
 		q.selector = number(t.value(record, t.sampler))

@@ -75,6 +75,10 @@ func TestSampling(t *testing.T) {
 	plain9 := func(port uint16, domain uint32) []sent {
 		return []sent{{port, 0, v9Message(0, domain, set(0, templateRecord(256, ie{10, 4, 0}, ie{14, 4, 0}, ie{61, 1, 0})), set(256, be(uint32(7), uint32(8), uint8(0))))}}
 	}
+	// physical has one record of the fields 10 and 252.
+	physical := func(port uint16, domain, in, of uint32) []sent {
+		return []sent{{port, 0, ipfixMessage(0, domain, set(2, templateRecord(257, ie{10, 4, 0}, ie{252, 4, 0})), set(257, be(in, of)))}}
+	}
 	any1 := record{in: 1, out: 2}
 	one := func(id uint16, length uint16, value any) []sent {
 		return options(1, 1, optionsRecord(300, 1, ie{144, 4, 0}, ie{id, length, 0}), be(uint32(1), value))
@@ -119,6 +123,14 @@ func TestSampling(t *testing.T) {
 
 		// Whom it is for.
 		{"v9 interface", [][]sent{options9(1, 0, optionsTemplate9(300, []uint16{2}, ie{34, 4, 0}), be(uint32(7), uint32(100), uint32(8), uint32(1000))), plain9(1, 0)}, "100"},
+		{"v9 interface 0 beside the system", [][]sent{
+			options9(1, 0, optionsTemplate9(300, []uint16{1}, ie{34, 4, 0}), be(uint32(7), uint32(100))),
+			options9(1, 0, optionsTemplate9(301, []uint16{2}, ie{34, 4, 0}), nil),
+			{{1, 0, v9Message(0, 0, set(301, be(uint32(0), uint32(1000))))}}, plain9(1, 0)}, "100"},
+		{"v9 interface 0 alone", [][]sent{options9(1, 0, optionsTemplate9(300, []uint16{2}, ie{34, 4, 0}), be(uint32(0), uint32(100))), plain9(1, 0)}, "100"},
+		{"interface 0 beside the domain", [][]sent{tell(1, 1, 100, 0), ingress(1, 1, 0, 1000), data(1, 1, any1, record{out: 2})}, "100 100"},
+		{"physical interface", [][]sent{tellOf(252)(1, 1, 1, 100), tellOf(253)(1, 1, 2, 1000), data(1, 1, record{in: 1}, record{in: 1, out: 2, direction: 1}, record{in: 3})}, "100 1000 7"},
+		{"physical interface beside a logical one", [][]sent{tellOf(252)(1, 1, 1, 100), ingress(1, 1, 7, 1000), physical(1, 1, 8, 1), physical(1, 1, 7, 1)}, "100 1000"},
 		{"v9 system", [][]sent{options9(1, 0, optionsTemplate9(300, []uint16{1}, ie{34, 4, 0}), be(uint32(7), uint32(100))), plain9(1, 0)}, "100"},
 		{"v9 sampler without scope", [][]sent{options9(1, 0, optionsTemplate9(300, nil, ie{48, 1, 0}, ie{49, 1, 0}, ie{50, 4, 0}), be(uint8(1), uint8(2), uint32(100))), plain9(1, 0)}, "100"},
 		{"v9, another source id", [][]sent{options9(1, 5, optionsTemplate9(300, []uint16{1}, ie{34, 4, 0}), be(uint32(7), uint32(100))), plain9(1, 0)}, "100"},
@@ -134,7 +146,11 @@ func TestSampling(t *testing.T) {
 		{"interface beside a scope", [][]sent{options(1, 1, optionsRecord(300, 1, ie{149, 4, 0}, ie{10, 4, 0}, ie{34, 4, 0}), be(uint32(1), uint32(1), uint32(100), uint32(1), uint32(2), uint32(200))), data(1, 1, record{in: 1}, record{in: 2})}, "100 200"},
 		{"selector", [][]sent{selector(1, 1, 4, 100), selector(1, 1, 5, 200), data(1, 1, record{selector: 4}, record{selector: 5})}, "100 200"},
 		{"selector before the domain", [][]sent{selector(1, 1, 4, 100), tell(1, 1, 50, 0), data(1, 1, record{selector: 4}, record{selector: 5}, any1)}, "100 50 50"},
-		{"a selector that ends", [][]sent{selector(1, 1, 4, 100), selector(1, 1, 5, 200), one(302, 4, uint32(5)), options(1, 1, optionsRecord(300, 1, ie{302, 4, 0}, ie{34, 4, 0}), be(uint32(4), uint32(0))), data(1, 1, record{selector: 4}, record{selector: 5}, any1)}, "0 200 200"},
+		{"a selector that ends", [][]sent{selector(1, 1, 4, 100), selector(1, 1, 5, 200), one(302, 4, uint32(5)), options(1, 1, optionsRecord(300, 1, ie{302, 4, 0}, ie{34, 4, 0}), be(uint32(4), uint32(0))), data(1, 1, record{selector: 4}, record{selector: 5}, any1)}, "0 200 7"},
+		{"selectors that differ, none named", [][]sent{selector(1, 1, 4, 100), selector(1, 1, 5, 200), data(1, 1, any1, record{selector: 6})}, "7 7"},
+		{"selectors that agree, none named", [][]sent{selector(1, 1, 4, 100), selector(1, 1, 5, 100), selector(1, 2, 4, 200), data(1, 1, any1, record{selector: 6}), data(1, 2, any1), data(1, 3, any1)}, "100 100 200 7"},
+		{"selectors that come to agree", [][]sent{selector(1, 1, 4, 100), selector(1, 1, 5, 200), data(1, 1, any1), selector(1, 1, 5, 100), data(1, 1, any1)}, "7 100"},
+		{"interfaces that agree", [][]sent{ingress(1, 1, 1, 100), ingress(1, 1, 2, 100), ingress(1, 2, 1, 200), data(1, 1, record{in: 9}), data(1, 3, record{in: 9})}, "100 7"},
 		{"selector of another domain", [][]sent{selector(1, 1, 4, 100), selector(1, 2, 4, 200), data(1, 1, record{selector: 4}), data(1, 2, record{selector: 4})}, "100 200"},
 		{"selection sequence with a rate", [][]sent{sequence(1, 1, 71, 100), sequence(1, 1, 72, 200), data(1, 1, record{sequence: 71}, record{sequence: 72})}, "100 200"},
 		{"selection sequences of selectors", psamp(data(1, 1, record{sequence: 71}, record{sequence: 72}, record{sequence: 73}, record{sequence: 74})), "100 20 2000 20"},

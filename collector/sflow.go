@@ -42,9 +42,7 @@ func (d *Decoder) sflow5(b []byte) bool {
 	if count > maxSamples {
 		return false
 	}
-	stream := sequence.Stream{ID: be.Uint32(rest)}
-	copy(stream.Agent[:], agent)
-	d.trackSequence(protoSFlow, stream, seq, sequence.RecordCount{Data: 1}, true, be.Uint32(rest[8:]))
+	d.trackSequence(protoSFlow, sequence.AgentStream(agent, be.Uint32(rest)), seq, sequence.RecordCount{Data: 1}, true, be.Uint32(rest[8:]))
 	b = rest[16:]
 	good, bad := 0, 0
 	for range count {

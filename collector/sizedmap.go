@@ -104,6 +104,16 @@ func (m *sizedMap[K, V]) put(k K, v V) {
 
 // delete removes a key, if it is there. A map of which only an eighth is in use
 // shrinks.
+// getOrPut returns the value of a key, which is the zero value if there was none.
+func (m *sizedMap[K, V]) getOrPut(k K) *V {
+	if v := m.get(k); v != nil {
+		return v
+	}
+	var zero V
+	m.put(k, zero)
+	return m.get(k)
+}
+
 func (m *sizedMap[K, V]) delete(k K) {
 	if m.n == 0 {
 		return
@@ -155,6 +165,19 @@ func (m *sizedMap[K, V]) all() iter.Seq2[K, V] {
 		first := rand.IntN(len(m.slots)) //nolint:gosec // no secret: chance only spreads evictions
 		for i := range m.slots {
 			if s := &m.slots[(first+i)&mask]; s.hash != 0 && !yield(s.key, s.value) {
+				return
+			}
+		}
+	}
+}
+
+// places returns the entries with the places of their values, which may be changed. The
+// map must not change otherwise meanwhile.
+func (m *sizedMap[K, V]) places() iter.Seq2[K, *V] {
+	return func(yield func(K, *V) bool) {
+		var zero K
+		for i := range m.slots {
+			if s := &m.slots[i]; s.key != zero && !yield(s.key, &s.value) {
 				return
 			}
 		}

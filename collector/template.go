@@ -49,6 +49,9 @@ type shape struct {
 	hash uint32
 	// openVSwitch reports whether it is one of Open vSwitch's for packets.
 	openVSwitch bool
+	// stored is its number in the templates file since that was written anew for the
+	// storedIn-th time. Only the goroutine that writes the file uses them.
+	stored, storedIn uint32
 	// templates counts the templates of all exporters that have this shape;
 	// exporters.shapesMu guards it.
 	templates int

@@ -97,7 +97,7 @@ func TestFixedFormats(t *testing.T) {
 				t.Errorf("%d malformed", n)
 			}
 			if !wholeMessage(tc.datagram) || wholeMessage(tc.datagram[:len(tc.datagram)-1]) {
-				t.Error("not announced from other payloads in a capture")
+				t.Error("not told from other payloads in a capture")
 			}
 		})
 	}
@@ -129,6 +129,10 @@ func TestNetFlow1Length(t *testing.T) {
 		{"52 bytes, count too low", 10, 20, 52, 0, 0, 10},
 		{"48 bytes, count too high", 24, 20, 48, 0, 0, 20},
 		{"48 bytes, count too low", 10, 20, 48, 0, 0, 10},
+		{"52 bytes, cut to as many of 48", 24, 24, 52, 4 * 24, 0, 22},
+		{"two of 52 bytes, cut to two of 48", 2, 2, 52, 8, 0, 1},
+		{"48 bytes, as many as 12 of 52", 12, 13, 48, 0, 0, 12},
+		{"48 bytes, cut to 12 of 52", 12, 14, 48, 48, 0, 12},
 		{"two of 52 bytes, cut by 1", 2, 2, 52, 1, 0, 1},
 		{"two of 48 bytes, cut by 1", 2, 2, 48, 1, 0, 1},
 		{"52 bytes, padding that is not 0", 24, 24, 52, 1, 1, 1},

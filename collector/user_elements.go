@@ -116,7 +116,9 @@ func ReadsElement(e flow.Element) bool {
 }
 
 // readInPlace reports whether the collector itself makes a field of one of IANA's elements
-// that neither goflow2 reads nor a row of the fields' table has.
+// that neither goflow2 reads nor a row of the fields' table has. Counters and the like
+// that only stand in for others are none: they say more than the field that they fill,
+// such as totals since the flow's start (IE 85, 86).
 func readInPlace(id uint16) bool {
 	switch id {
 	case ieEthernetType, ieApplicationID, ieApplicationDescription,
@@ -125,6 +127,8 @@ func readInPlace(id uint16) bool {
 		ieSamplingInterval, ieSamplerRandomInterval,
 		ieSourceIPv4Prefix, ieDestinationIPv4Prefix, ieSourceIPv6Prefix, ieDestinationIPv6Prefix,
 		ieDot1qVLANID, iePostDot1qVLANID,
+		ieUDPSourcePort, ieUDPDestinationPort, ieTCPSourcePort, ieTCPDestinationPort,
+		ieIngressPhysicalInterface, ieEgressPhysicalInterface,
 		ieInitiatorOctets, ieResponderOctets, ieInitiatorPackets, ieResponderPackets,
 		ieIPHeaderPacketSection, ieDataLinkFrameSection, ieLayer2SegmentID:
 		return true

@@ -1,12 +1,14 @@
 package collector
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -297,6 +299,12 @@ func TestResponderValues(t *testing.T) {
 		{name: "responder beside the usual counters", record: counters([]uint16{1, 2, 232, 299}, 500, 5, 900, 9), want: forward + "Bytes=500 Packets=5|" + reverse + "Bytes=900 Packets=9"},
 		{name: "usual counters of 0", record: counters([]uint16{1, 2, 231, 298, 232, 299}, 0, 0, 500, 5, 900, 9), want: forward + "Bytes=500 Packets=5|" + reverse + "Bytes=900 Packets=9"},
 		{name: "totals of both directions", record: counters([]uint16{85, 86, 231, 298, 232, 299}, 1400, 14, 500, 5, 900, 9), want: forward + "Bytes=500 Packets=5|" + reverse + "Bytes=900 Packets=9"},
+		{name: "ICMP", record: []val{{8, addr("10.0.0.1")}, {12, addr("10.0.0.2")}, {4, uint8(1)}, {176, uint8(8)}, {177, uint8(0)}, {231, uint32(84)}, {232, uint32(84)}},
+			want: "SrcAddr=10.0.0.1 IcmpType=8 IcmpCode=0 IcmpName=Echo|SrcAddr=10.0.0.2 IcmpType=0 IcmpCode=0 IcmpName="},
+		{name: "ICMP in one element", record: []val{{27, addr("fd00::1")}, {28, addr("fd00::2")}, {4, uint8(58)}, {139, uint16(0x8000)}, {298, uint32(1)}, {299, uint32(1)}},
+			want: "SrcAddr=fd00::1 IcmpType=128 IcmpName=Echo-Request|SrcAddr=fd00::2 IcmpType=0 IcmpName="},
+		{name: "ICMP in the port", record: []val{{8, addr("10.0.0.1")}, {12, addr("10.0.0.2")}, {4, uint8(1)}, {7, uint16(0)}, {11, uint16(0x0800)}, {231, uint32(84)}, {232, uint32(84)}},
+			want: "SrcAddr=10.0.0.1 SrcPort=0 DstPort=2048 IcmpType=8 IcmpName=Echo|SrcAddr=10.0.0.2 SrcPort=2048 DstPort=0 IcmpType=0 IcmpName="},
 		{name: "initiator without responder", record: counters([]uint16{231, 298}, 500, 5), want: forward + "Bytes=500 Packets=5"},
 	})
 	checkValues(t, []valueCase{
@@ -321,7 +329,7 @@ func TestSetBehindMessage(t *testing.T) {
 				t.Errorf("%d bytes of padding, %d behind the message: %d faults", padding, behind, n)
 			}
 			if !wholeMessage(b) {
-				t.Errorf("%d bytes of padding, %d behind the message: not announced from other payloads in a capture", padding, behind)
+				t.Errorf("%d bytes of padding, %d behind the message: not told from other payloads in a capture", padding, behind)
 			}
 		}
 	}
@@ -335,11 +343,15 @@ func TestSetBehindMessage(t *testing.T) {
 	for _, sets := range []int{1, 2, 3, 4, 5, 8} {
 		for _, variable := range []bool{false, true} {
 			b, want := manyPadded(sets, variable)
+			if !wholeMessage(b) {
+				t.Errorf("%d sets, variable %v: not told from other payloads in a capture", sets, variable)
+			}
 			got, m := decodeAll(t, showFields(t, "SrcAddr= SrcPort="), b)
 			checkJoined(t, got, want)
 			if n := m.drops[dropMalformed].Load() + m.sets[setMalformed].Load(); n != 0 {
 				t.Errorf("%d sets, variable %v: %d faults", sets, variable, n)
 			}
+			checkJoined(t, templateLast(t, b), want)
 		}
 	}
 	// What padding does not explain is none of the message.
@@ -364,6 +376,23 @@ func TestSetBehindMessage(t *testing.T) {
 			t.Errorf("%s behind the message: %d faults", name, n)
 		}
 	}
+}
+
+// templateLast decodes an IPFIX message that begins with a template set, but the set
+// comes in a message of its own, behind the rest.
+func templateLast(t *testing.T, b []byte) (got []string) {
+	t.Helper()
+	c, _ := newWith(t, Config{TemplatesHold: time.Minute})
+	d := c.NewDecoder(&sink{f: func(r *flow.Record) { got = append(got, showFields(t, "SrcAddr= SrcPort=")(r)) }})
+	end := 16 + int(binary.BigEndian.Uint16(b[18:]))
+	rest := slices.Concat(b[:16], b[end:])
+	copy(rest[2:], be(binary.BigEndian.Uint16(b[2:])-uint16(end-16)))
+	d.Datagram(testSource, AnyFlow, rest, testTime)
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, b[16:end]), testTime)
+	if n := d.metrics.drops[dropMalformed].Load() + d.metrics.sets[setMalformed].Load(); n != 0 {
+		t.Errorf("%d faults", n)
+	}
+	return got
 }
 
 // manyPadded makes an IPFIX message of so many data sets of one record each, with

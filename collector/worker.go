@@ -3,7 +3,6 @@ package collector
 import (
 	"errors"
 	"os"
-	"sync/atomic"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -16,8 +15,14 @@ type worker struct {
 	socket  *socket
 	decoder *Decoder
 	log     logrus.FieldLogger
-	failed  *atomic.Int32 // sockets, of all workers
+	// giveUp closes the socket, which has failed.
+	giveUp  func(*socket)
+	stopped <-chan struct{} // closed when the collector stops
 }
+
+// idleEvery is how often the handler of a worker that has no socket any more is asked for
+// the records that it holds.
+const idleEvery = 50 * time.Millisecond
 
 // run receives until the socket is stopped and drained, or fails.
 func (w *worker) run() {
@@ -45,14 +50,29 @@ func (w *worker) run() {
 			s.WakeAfter(w.idle(now))
 			continue
 		case err != nil:
-			w.failed.Add(1)
 			w.log.WithError(err).WithField("address", s.Address()).Error("receiving failed; this socket is given up")
-			d.handler.Idle()
+			w.giveUp(s)
+			d.closeGaps(now, true)
+			w.releaseHeld()
 			return
 		case n < udp.BatchSize:
 			s.WakeAfter(w.idle(now))
 		}
 		s.Coalesce(n, now)
+	}
+}
+
+// releaseHeld has the handler hand on what it holds, as records become ready, until it has
+// none left or the collector stops.
+func (w *worker) releaseHeld() {
+	tick := time.NewTicker(idleEvery)
+	defer tick.Stop()
+	for w.decoder.handler.Idle() {
+		select {
+		case <-tick.C:
+		case <-w.stopped:
+			return
+		}
 	}
 }
 

@@ -33,15 +33,19 @@ type api struct {
 	changed   chan struct{} // closed at each change
 	cut       chan struct{} // closed to cut all watches
 
-	forbidden map[string]bool // "list pods"
-	noReviews bool            // nobody may ask what is forbidden
-	refused   []string        // requests that were
-	down      bool
-	slow      time.Duration // of lists
-	pace      time.Duration // of watch events
-	hesitates time.Duration // before it tells that a watch cannot resume
-	old       bool          // no streaming lists
-	requests  []string      // "list pods", without watches' ends
+	forbidden map[string]bool // "list pods", "list pods in NAMESPACE", "all namespaces"
+	// namespaces are given to [Cluster.Restrict].
+	namespaces []string
+	absent     map[string]bool // resources that the server does not have
+	selectors  map[string]string
+	noReviews  bool     // nobody may ask what is forbidden
+	refused    []string // requests that were
+	down       bool
+	slow       time.Duration // of lists
+	pace       time.Duration // of watch events
+	hesitates  time.Duration // before it tells that a watch cannot resume
+	old        bool          // no streaming lists
+	requests   []string      // "list pods", without watches' ends
 }
 
 type change struct {
@@ -53,13 +57,28 @@ type change struct {
 func newAPI() *api {
 	return &api{
 		version: 10, objects: map[string]map[string]map[string]any{}, forbidden: map[string]bool{},
+		absent: map[string]bool{
+			"egressips": true, "network-attachment-definitions": true, "userdefinednetworks": true, "clusteruserdefinednetworks": true,
+		}, selectors: map[string]string{},
 		changed: make(chan struct{}), cut: make(chan struct{}),
 	}
 }
 
 func (a *api) config() *rest.Config { return &rest.Config{Host: "http://api.test", Transport: a} }
 
+// others are the resources of kinds that are read as owners of owners, by group and kind.
+var others = map[string]string{
+	"kubevirt.io/VirtualMachineInstance": "virtualmachineinstances", "kubevirt.io/VirtualMachine": "virtualmachines",
+	"apps/Deployment": "deployments", "serving.knative.dev/Revision": "revisions", "serving.knative.dev/Configuration": "configurations",
+	"serving.knative.dev/Service": "services.serving", "tekton.dev/TaskRun": "taskruns", "tekton.dev/PipelineRun": "pipelineruns",
+	"gateway.networking.k8s.io/Gateway": "gateways", "sparkoperator.k8s.io/SparkApplication": "sparkapplications",
+}
+
 func resourceOf(o map[string]any) string {
+	group, _, _ := strings.Cut(o["apiVersion"].(string), "/")
+	if r := others[group+"/"+o["kind"].(string)]; r != "" {
+		return r
+	}
 	for k := range numKinds {
 		if kinds[k].name == o["kind"] {
 			return kinds[k].resource
@@ -185,12 +204,24 @@ func (a *api) answer(r *http.Request) (*http.Response, error) {
 		return a.review(r), nil
 	}
 	parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
-	parts = parts[slices.Index(parts, "v1")+1:]
+	group, version := parts[1], parts[min(2, len(parts)-1)]
+	if parts[0] == "apis" {
+		parts = parts[1:]
+	}
+	if parts = parts[min(2, len(parts)):]; len(parts) == 0 {
+		if a.down {
+			return nil, fmt.Errorf("dial tcp: %w by test", syscall.ECONNREFUSED)
+		}
+		return a.discovery(group, version), nil
+	}
 	namespace, name := "", ""
 	if parts[0] == "namespaces" {
 		namespace, parts = parts[1], parts[2:]
 	}
 	resource, verb := parts[0], "list"
+	if group == "serving.knative.dev" && resource == "services" {
+		resource = "services.serving"
+	}
 	if len(parts) > 1 {
 		name, verb = parts[1], "get"
 	}
@@ -206,7 +237,7 @@ func (a *api) answer(r *http.Request) (*http.Response, error) {
 		return nil, fmt.Errorf("dial tcp: %w by test", syscall.ECONNREFUSED)
 	}
 	a.requests = append(a.requests, what)
-	if a.forbidden[verb+" "+resource] {
+	if a.isForbidden(verb, resource, namespace) {
 		a.refused = append(a.refused, what)
 		return status(403, metav1.StatusReasonForbidden, what+" is forbidden"), nil
 	}
@@ -217,9 +248,47 @@ func (a *api) answer(r *http.Request) (*http.Response, error) {
 		}
 		return status(404, metav1.StatusReasonNotFound, name+" not found"), nil
 	case "list":
-		return a.list(resource, q.Get("limit"), q.Get("continue")), nil
+		if a.absent[resource] {
+			return status(404, metav1.StatusReasonNotFound, "the server could not find the requested resource"), nil
+		}
+		a.selectors[resource] = q.Get("labelSelector")
+		return a.list(resource, namespace, q.Get("limit"), q.Get("continue")), nil
 	}
-	return a.watch(r.Context(), resource, q.Get("resourceVersion"), q.Get("timeoutSeconds"), q.Get("sendInitialEvents") == "true"), nil
+	return a.watch(r.Context(), resource, namespace, q.Get("resourceVersion"), q.Get("timeoutSeconds"), q.Get("sendInitialEvents") == "true"), nil
+}
+
+// isForbidden reports whether a request is forbidden: everywhere, in its namespace, or because it is
+// one of all namespaces and only some are allowed.
+func (a *api) isForbidden(verb, resource, namespace string) bool {
+	what := verb + " " + resource
+	return a.forbidden[what] || a.forbidden[what+" in "+namespace] || namespace == "" && resource != "nodes" && a.forbidden["all namespaces"]
+}
+
+// discovery describes a group, or lists the resources of its version.
+func (a *api) discovery(group, version string) *http.Response {
+	var list []any
+	for _, info := range kinds {
+		if info.group == group && !a.absent[info.resource] {
+			list = append(list, map[string]any{"name": info.resource, "kind": info.name, "namespaced": true})
+		}
+	}
+	for kind, resource := range others {
+		if g, name, _ := strings.Cut(kind, "/"); g == group {
+			resource, _, _ = strings.Cut(resource, ".")
+			list = append(list, map[string]any{"name": resource, "kind": name, "namespaced": true})
+		}
+	}
+	if list == nil {
+		return status(404, metav1.StatusReasonNotFound, "the server could not find the requested resource")
+	}
+	if version == group {
+		preferred := "v1"
+		if group == "sparkoperator.k8s.io" {
+			preferred = "v1beta2"
+		}
+		return reply(200, map[string]any{"apiVersion": "v1", "kind": "APIGroup", "preferredVersion": map[string]any{"version": preferred}})
+	}
+	return reply(200, map[string]any{"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": group + "/" + version, "resources": list})
 }
 
 // review answers a SelfSubjectAccessReview.
@@ -238,17 +307,24 @@ func (a *api) review(r *http.Request) *http.Response {
 	}
 	review.APIVersion, review.Kind = envelope.APIVersion, envelope.Kind
 	attributes := review.Spec.ResourceAttributes
-	if _, list := listKind(attributes.Resource); (attributes.Group == "") != (list != "PartialObjectMetadataList" || attributes.Resource == "replicationcontrollers") {
-		panic(fmt.Sprint("review of ", attributes))
+	for _, info := range kinds {
+		if info.resource == attributes.Resource && info.group != attributes.Group && attributes.Group != "serving.knative.dev" {
+			panic(fmt.Sprint("review of ", attributes))
+		}
 	}
-	review.Status.Allowed = !a.forbidden[attributes.Verb+" "+attributes.Resource]
+	review.Status.Allowed = !a.isForbidden(attributes.Verb, attributes.Resource, attributes.Namespace)
 	return reply(201, review)
 }
 
 // stripped is what a server makes of kinds of which only metadata is asked for.
 func stripped(o map[string]any) map[string]any {
+	group, _, _ := strings.Cut(o["apiVersion"].(string), "/")
+	_, other := others[group+"/"+o["kind"].(string)]
 	switch o["kind"] {
-	case "ReplicaSet", "Job", "ReplicationController":
+	case "ReplicaSet", "Job", "ReplicationController", "UserDefinedNetwork", "ClusterUserDefinedNetwork":
+		other = true
+	}
+	if other {
 		return map[string]any{"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata", "metadata": o["metadata"]}
 	}
 	return o
@@ -262,15 +338,23 @@ func listKind(resource string) (apiVersion, kind string) {
 		return "v1", "ServiceList"
 	case "nodes":
 		return "v1", "NodeList"
+	case "egressips":
+		return "k8s.ovn.org/v1", "EgressIPList"
+	case "endpointslices":
+		return "discovery.k8s.io/v1", "EndpointSliceList"
+	case "network-attachment-definitions":
+		return "k8s.cni.cncf.io/v1", "NetworkAttachmentDefinitionList"
 	}
 	return "meta.k8s.io/v1", "PartialObjectMetadataList"
 }
 
-func (a *api) sorted(resource string) []map[string]any {
+func (a *api) sorted(resource, namespace string) []map[string]any {
 	var list []map[string]any
 	keys := make([]string, 0, len(a.objects[resource]))
 	for k := range a.objects[resource] {
-		keys = append(keys, k)
+		if namespace == "" || strings.HasPrefix(k, namespace+"/") {
+			keys = append(keys, k)
+		}
 	}
 	slices.Sort(keys)
 	for _, k := range keys {
@@ -279,8 +363,8 @@ func (a *api) sorted(resource string) []map[string]any {
 	return list
 }
 
-func (a *api) list(resource, limit, from string) *http.Response {
-	items := a.sorted(resource)
+func (a *api) list(resource, namespace, limit, from string) *http.Response {
+	items := a.sorted(resource, namespace)
 	first, _ := strconv.Atoi(from)
 	n, _ := strconv.Atoi(limit)
 	meta := map[string]any{"resourceVersion": strconv.Itoa(a.version)}
@@ -293,7 +377,7 @@ func (a *api) list(resource, limit, from string) *http.Response {
 	return reply(200, map[string]any{"apiVersion": apiVersion, "kind": kind, "metadata": meta, "items": items})
 }
 
-func (a *api) watch(ctx context.Context, resource, from, timeout string, initial bool) *http.Response {
+func (a *api) watch(ctx context.Context, resource, namespace, from, timeout string, initial bool) *http.Response {
 	if initial && a.old {
 		return status(422, metav1.StatusReasonInvalid, "sendInitialEvents is forbidden")
 	}
@@ -301,7 +385,7 @@ func (a *api) watch(ctx context.Context, resource, from, timeout string, initial
 	var first []map[string]any
 	if initial {
 		since = a.version
-		for _, o := range a.sorted(resource) {
+		for _, o := range a.sorted(resource, namespace) {
 			first = append(first, map[string]any{"type": "ADDED", "object": o})
 		}
 		apiVersion, kind := listKind(resource)
@@ -334,8 +418,9 @@ func (a *api) watch(ctx context.Context, resource, from, timeout string, initial
 			changed := a.changed
 			var events []map[string]any
 			for _, c := range a.history {
-				if c.resource == resource && c.version > since {
-					events = append(events, map[string]any{"type": c.event["type"], "object": stripped(c.event["object"].(map[string]any))})
+				o := c.event["object"].(map[string]any)
+				if in := namespace == "" || strings.HasPrefix(keyOf(o), namespace+"/"); in && c.resource == resource && c.version > since {
+					events = append(events, map[string]any{"type": c.event["type"], "object": stripped(o)})
 				}
 			}
 			since = a.version

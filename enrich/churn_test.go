@@ -277,7 +277,7 @@ func (w *churnWorld) live(o *tenancy, number int) {
 	if number%churnPerSet == 0 {
 		rs := &object{
 			kind: kindReplicaSet, namespace: "churn", name: set, uid: "uid-" + set,
-			owners: []ownerRef{{noKind, "Deployment", o.workload, "uid-" + o.workload, true}},
+			owners: []ownerRef{{noKind, "Deployment", o.workload, "uid-" + o.workload, true, "", ""}},
 		}
 		// It is there before its pods, but its watch may tell later.
 		w.objects[kindReplicaSet] = append(w.objects[kindReplicaSet], []churnObject{{at: max(0, o.up-10*time.Second), item: func() *object { return rs }}})

@@ -39,6 +39,7 @@ func inBubbleWith(t *testing.T, cfg Config, prepare func(*api), test func(*testi
 		if err != nil {
 			t.Fatal(err)
 		}
+		c.Restrict(a.namespaces...)
 		e, reg, logs := newTest(t, cfg, c)
 		c.log = e.log
 		ctx, cancel := context.WithCancel(t.Context())

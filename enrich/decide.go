@@ -23,6 +23,7 @@ type side struct {
 	// node is the Node that the record shows the end to be on, if that is a pod; empty if it shows
 	// none.
 	node   string
+	port   port     // 0 if it is not known
 	static flow.End // who has the address where no pod has; none without one
 
 	single [1]networkEntry // what networks returns for an address of the cluster's own network
@@ -251,7 +252,7 @@ func (d *decider) owner(s *side) (end flow.End, settled bool) {
 	case d.doubt && won.inNetwork().primary:
 		return d.ambiguous(s, otherNetworkWarning), true
 	}
-	return d.ix.at(won, d.from, d.to)
+	return d.ix.at(won, d.from, d.to, s.port)
 }
 
 // only collects the pods of the networks for which test is true. It returns the network of the best

@@ -227,3 +227,73 @@ func BenchmarkTenants(b *testing.B) {
 		})
 	}
 }
+
+func networkObject(k kind, namespace, name, config string) *object {
+	n := &networkAttachment{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+	n.Spec.Config = config
+	o := newNetworkAttachment(n)
+	o.kind = k
+	return o
+}
+
+// A network has one timeline, whatever its key in each namespace.
+func TestNetworkIdentity(t *testing.T) {
+	nad := func(namespace, name, config string) *object {
+		return networkObject(kindNetworkAttachment, namespace, name, fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"type":"ovn-k8s-cni-overlay"}`, config))
+	}
+	cudn := networkObject(kindClusterUserNetwork, "", "tenant", "")
+	for _, tt := range []struct {
+		what        string
+		definitions []*object
+		want        string // the networks of the pods in t1 and t2
+		one         bool   // they are one
+	}{
+		{"nothing is known", nil, "t1/tenant t2/tenant", false},
+		{"a ClusterUserDefinedNetwork", []*object{cudn}, "tenant tenant", true},
+		{"another one", []*object{networkObject(kindClusterUserNetwork, "", "other", "")}, "t1/tenant t2/tenant", false},
+		{"a UserDefinedNetwork of the same name", []*object{cudn, networkObject(kindUserNetwork, "t2", "tenant", "")}, "tenant t2/tenant", false},
+		{"one in another namespace", []*object{cudn, networkObject(kindUserNetwork, "t3", "tenant", "")}, "tenant tenant", true},
+		{"attachments", []*object{nad("t1", "tenant", "cluster_udn_tenant"), nad("t2", "tenant", "cluster_udn_tenant")}, "tenant tenant", true},
+		{"attachments of older versions", []*object{nad("t1", "tenant", "cluster.udn.tenant"), nad("t2", "tenant", "cluster.udn.tenant")}, "tenant tenant", true},
+		{"an attachment, and the other's network", []*object{nad("t1", "tenant", "cluster_udn_tenant"), cudn}, "tenant tenant", true},
+		{"attachments of two networks", []*object{cudn, nad("t1", "tenant", "t1_tenant"), nad("t2", "tenant", "t2.tenant")}, "t1/tenant t2/tenant", false},
+		{"a network that is shared by its name", []*object{nad("t1", "tenant", "lab"), nad("t2", "tenant", "lab")}, "lab lab", true},
+		{"attachments without a name", []*object{networkObject(kindNetworkAttachment, "t1", "tenant", "{}"), networkObject(kindNetworkAttachment, "t2", "tenant", "[")}, "t1/tenant t2/tenant", false},
+	} {
+		for _, late := range []bool{false, true} {
+			e, _, _ := newTest(t, Config{}, noSource{})
+			apply := func() {
+				for _, o := range tt.definitions {
+					e.store.update(o)
+				}
+			}
+			if !late {
+				apply()
+			}
+			for i, ns := range []string{"t1", "t2"} {
+				e.store.update(tenantPod(ns, "p", "n1", fmt.Sprintf("10.244.0.%d", i), ns+"/tenant", "10.150.0.30", "primary"))
+			}
+			if late {
+				apply()
+			}
+			networks := map[string]string{}
+			seen := map[*network]bool{}
+			for _, p := range e.store.pods {
+				for s := p.spans; s != nil; s = s.sibling {
+					if s.attached != nil {
+						networks[p.obj.Namespace] = s.owner().Network
+						seen[s.attached.network] = true
+					}
+				}
+			}
+			if got := networks["t1"] + " " + networks["t2"]; got != tt.want || (len(seen) == 1) != tt.one {
+				t.Errorf("%s, late %v: %s in %d networks, want %s", tt.what, late, got, len(seen), tt.want)
+			}
+			e.store.mu.Lock()
+			if n := len(e.store.index.find(addr("10.150.0.30")).past.networks); n != len(seen) {
+				t.Errorf("%s, late %v: %d timelines of %d networks", tt.what, late, n, len(seen))
+			}
+			e.store.mu.Unlock()
+		}
+	}
+}

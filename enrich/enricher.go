@@ -46,6 +46,11 @@ type Config struct {
 	Unheld bool
 	// KeepEnded is for input of the past, such as captures. Pods that have ended do not expire.
 	KeepEnded bool
+	// JoinSubnets are those in which the gateway routers of OVN-Kubernetes have their addresses. The
+	// annotation k8s.ovn.org/node-id of a Node is the host part.
+	JoinSubnets []netip.Prefix
+	// Owners are the resources whose objects may be root owners, however many are in between.
+	Owners *Owners
 	// HoldBytes bounds the memory of the records that all stages together hold; 64 MiB if 0.
 	HoldBytes int64
 }
@@ -98,7 +103,8 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
 	e.store = newStore(cfg.Retain, cfg.KeepEnded || source.fixed(), source.fixed(), log, e.metrics)
-	e.store.onSync = e.setReady
+	e.store.onSync, e.store.joinSubnets = e.setReady, cfg.JoinSubnets
+	e.store.chains = newChains(cfg.Owners)
 	if err := e.metrics.register(reg); err != nil {
 		return nil, err
 	}
@@ -114,6 +120,11 @@ func (e *Enricher) Run(ctx context.Context) error {
 	defer wg.Wait()
 	if !e.source.fixed() { // a snapshot is there at once
 		wg.Go(func() { e.timeOut(ctx) })
+		wg.Go(func() {
+			if e.WaitSynced(ctx) == nil {
+				e.store.freeGarbage()
+			}
+		})
 	}
 	if !e.cfg.KeepEnded {
 		wg.Go(func() { e.sweep(ctx) })
@@ -187,12 +198,14 @@ func (e *Enricher) WaitSynced(ctx context.Context) error {
 
 // Reload reads a snapshot again. On an error, what was read before stays in use. A cluster is
 // always up to date: for it, Reload does nothing.
-func (e *Enricher) Reload(context.Context) error { return e.source.reload(e.store) }
+func (e *Enricher) Reload(context.Context) error {
+	return e.source.reload(e.store)
+}
 
 // Lookup returns who owned addr over the time [from, to], in Unix nanoseconds; the end has no
 // object if nobody is known to have. It neither locks nor allocates. IPv4-mapped IPv6 addresses
 // must be unmapped (RFC 4291, section 2.5.5.2).
 func (e *Enricher) Lookup(addr netip.Addr, from, to int64) flow.End {
-	end, _ := e.store.index.lookup(addr, from, to, 0)
+	end, _ := e.store.index.lookup(addr, from, to, 0, 0)
 	return end
 }

@@ -53,6 +53,13 @@ func (st *store) expire() {
 		}
 		st.expireSpan(s)
 	}
+	for st.endedStatics.before(before) {
+		st.dropStatic(st.endedStatics.pop())
+	}
+	st.forgetWaiting()
+	for st.chains.dropped.before(before) {
+		st.dropLink(st.chains.dropped.pop())
+	}
 	for st.deletedOwners.before(before) {
 		st.dropOwner(st.deletedOwners.pop())
 	}

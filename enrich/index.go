@@ -36,6 +36,7 @@ type index struct {
 	// nodeRanges are the ranges that Nodes tell of, none if they tell of none; never nil.
 	nodeRanges atomic.Pointer[podRanges]
 	watch      *watchState // of pods
+	nodePorts  nodePortTable
 }
 
 // table is the hash table: a power of two of buckets, each a linked list of entries.
@@ -49,7 +50,7 @@ type entry struct {
 	addr      netip.Addr
 	last      segment                      // the latest one; empty without a pod
 	after     atomic.Pointer[entry]        // the next one in the bucket
-	static    flow.End                     // a Service or Node, for times without a pod
+	static    *statics                     // Services, Nodes and others, for times without a pod; nil if none
 	past      *past                        // never nil
 	uncertain atomic.Pointer[uncertainEnd] // a cache of one: see asUncertain
 
@@ -57,8 +58,10 @@ type entry struct {
 	network *network
 
 	// What the above was made of, for the writer.
-	spans        *span
-	staticOwners *staticOwnerList
+	spans       *span
+	staticSpans *staticSpan
+
+	_ [8]byte
 }
 
 // uncertainEnd is an owner, and how records show it if another pod may have followed it unseen.
@@ -134,23 +137,25 @@ func (e *entry) find(addr netip.Addr) *entry {
 // lookup returns who owned addr over the time [from, to]. It also reports whether that is settled:
 // later events will not change it. It is not if nobody is known to have owned the address, if the
 // owner is named only by the tolerance after its end, or if the owner may have lost the address by
-// then (see markProvisional). The MAC decides among pods in several networks, unless it is 0.
-func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64) (end flow.End, settled bool) {
+// then (see markProvisional). The MAC decides among pods in several networks, unless it is 0, and
+// the port among Services, unless it is 0.
+func (ix *index) lookup(addr netip.Addr, from, to int64, mac uint64, p port) (end flow.End, settled bool) {
 	e := ix.find(addr)
 	if e == nil {
 		return flow.End{}, false
 	}
 	if e.past.networks != nil {
 		d := decider{ix: ix, from: from, to: to}
-		d.src = side{entry: e, mac: mac}
+		d.src = side{entry: e, mac: mac, port: p, static: e.staticEnd(ix, p, from, to)}
 		d.decide()
 		return d.owner(&d.src)
 	}
-	return ix.at(e, from, to)
+	return ix.at(e, from, to, p)
 }
 
-// at is lookup in an entry that has a timeline: one without networks, or one of a network.
-func (ix *index) at(e *entry, from, to int64) (end flow.End, settled bool) {
+// at is lookup in an entry that has a timeline: one without networks, or one of a network. The
+// port decides among Services, unless it is 0.
+func (ix *index) at(e *entry, from, to int64, p port) (end flow.End, settled bool) {
 	if e.last.from <= from && to < e.last.to && e.last.end.Object != nil && (!e.last.provisional || from <= ix.watch.KnownUntil()) {
 		return e.last.end, !e.last.provisional
 	}
@@ -159,7 +164,9 @@ func (ix *index) at(e *entry, from, to int64) (end flow.End, settled bool) {
 	case ruleNone, ruleGap:
 		return flow.End{}, false
 	case ruleStatic:
-		return e.static, true
+		return e.static.at(e.static.find(from, to), &ix.nodePorts, p, from, to), true
+	case ruleStaticNear:
+		return e.static.at(e.static.near(from, to), &ix.nodePorts, p, from, to), true
 	case ruleInterrupted:
 		return e.asUncertain(s.end.Object), false
 	}
@@ -183,11 +190,12 @@ type rule uint8
 const (
 	ruleNone        rule = iota
 	ruleOverlap          // a pod owned the address then
-	ruleStatic           // no pod did, and a Service or Node has it
+	ruleStatic           // no pod did, and a Service, an egress IP, a Node or an endpoint did
 	ruleBefore           // a pod owned it soon afterwards
 	ruleAfter            // a pod had owned it shortly before
 	ruleGap              // no pod is known to have owned it, and one may have come and gone unseen
 	ruleInterrupted      // a pod owned it before the watch was interrupted
+	ruleStaticNear       // no pod did, and a Service or the like did shortly before or afterwards
 )
 
 // findOwner is [entry.bestSegment], but it gives no tolerance for a time at which pods may have
@@ -236,7 +244,7 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 	if best != nil {
 		return best, ruleOverlap
 	}
-	if e.static.Object != nil {
+	if g := e.static.find(from, to); g != nil && g.shared == notShared {
 		return nil, ruleStatic
 	}
 	nearest, rule := tolerance+1, ruleNone
@@ -252,6 +260,9 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 		if s := e.segment(i); !s.uncertain && !s.inTolerance {
 			best, nearest, rule = s, from-s.to, ruleAfter
 		}
+	}
+	if g := e.static.near(from, to); best == nil && g != nil && g.shared == notShared {
+		return nil, ruleStaticNear
 	}
 	return best, rule
 }
@@ -312,7 +323,7 @@ func (ix *index) grow(size int) {
 	old, t := ix.table.Load(), newTable(size)
 	for i := range old.buckets {
 		for e := old.buckets[i].Load(); e != nil; e = e.after.Load() {
-			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, network: e.network, spans: e.spans, staticOwners: e.staticOwners}
+			c := &entry{addr: e.addr, last: e.last, past: e.past, static: e.static, network: e.network, spans: e.spans, staticSpans: e.staticSpans}
 			b := t.bucket(ix.hash(e.addr))
 			c.after.Store(b.Load())
 			b.Store(c)

@@ -36,7 +36,7 @@ func TestIndex(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
 			for !stop.Load() {
-				if end, _ := ix.lookup(stays, 1, 1, 0); end.Object == nil {
+				if end, _ := ix.lookup(stays, 1, 1, 0, 0); end.Object == nil {
 					t.Error("an address that was never removed is missing")
 					return
 				}
@@ -111,7 +111,7 @@ func manyPod(i int, a netip.Addr) *object {
 	return &object{
 		kind: kindPod, namespace: fmt.Sprint("namespace-", i%50), name: fmt.Sprintf("workload-%d-5d9c7b8f64-%05d", i/5, i),
 		uid: fmt.Sprintf("20000000-0000-4000-8000-%012d", i), hostIP: fmt.Sprintf("172.18.%d.%d", i%1000/250, i%250), node: fmt.Sprint("worker-", i%1000),
-		owners: []ownerRef{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true}},
+		owners: []ownerRef{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true, "", ""}},
 		addrs:  []netip.Addr{a}, ready: time.Now().Add(-time.Hour).UnixNano(),
 	}
 }
@@ -198,7 +198,7 @@ func BenchmarkLookupShards(b *testing.B) {
 	b.ReportAllocs()
 	i, missed := 0, 0
 	for b.Loop() {
-		if end, _ := ix.at(shards[ix.hash(addrs[i])%2048][addrs[i]], now, now); end.Object == nil {
+		if end, _ := ix.at(shards[ix.hash(addrs[i])%2048][addrs[i]], now, now, 0); end.Object == nil {
 			missed++
 		}
 		if i++; i == len(addrs) {

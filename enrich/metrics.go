@@ -15,6 +15,7 @@ import (
 var results = [flow.NumStatus]string{
 	flow.StatusNone: "none", flow.StatusLive: "pod", flow.StatusRetained: "retained",
 	flow.StatusAmbiguous: "ambiguous", flow.StatusService: "service", flow.StatusNode: "node",
+	flow.StatusEgressIP: "egressip", flow.StatusEndpoint: "endpoint",
 }
 
 // metrics are the metrics of an Enricher. What workers count is summed up when it is scraped.
@@ -139,12 +140,12 @@ func (st *store) stats() (s [numKinds]stats) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for k := range numKinds {
-		s[k].started, s[k].synced = st.feeds[k].started, st.feeds[k].watch.Listed()
+		s[k].started, s[k].synced = st.feeds[k].started && !st.feeds[k].absent, st.feeds[k].watch.Listed()
 		s[k].event = st.feeds[k].lastEvent
-		switch k {
-		case kindPod:
+		switch {
+		case k == kindPod:
 			s[k].objects = len(st.pods)
-		case kindService, kindNode:
+		case k.isStatic():
 			s[k].objects = len(st.staticOwners[k])
 		default:
 			s[k].objects = len(st.rootOwners[k])

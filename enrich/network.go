@@ -42,17 +42,20 @@ type networkID struct {
 type networkSet struct {
 	networks map[networkID]*network
 	resolved map[networkID]*network // by key, with the role
+	started  bool                   // the objects below are being asked for
 	changed  bool                   // resolved was emptied: spans may have another network now
-	configs  map[string]string      // the names in the configurations of NetworkAttachmentDefinitions, by key
-	cluster  map[string]bool        // names of ClusterUserDefinedNetworks
-	user     map[string]bool        // keys of UserDefinedNetworks
+	// definitions has the objects that tell which network a key means, by kind and key.
+	definitions [numKinds]map[string]networkDefinition
 }
 
 func newNetworkSet() networkSet {
-	return networkSet{
-		networks: map[networkID]*network{}, resolved: map[networkID]*network{},
-		configs: map[string]string{}, cluster: map[string]bool{}, user: map[string]bool{},
+	n := networkSet{networks: map[networkID]*network{}, resolved: map[networkID]*network{}}
+	for k := range numKinds {
+		if k.definesNetwork() {
+			n.definitions[k] = map[string]networkDefinition{}
+		}
 	}
+	return n
 }
 
 // The names that OVN-Kubernetes gives to networks of a ClusterUserDefinedNetwork begin so; before
@@ -99,9 +102,12 @@ func (n *networkSet) resolve(key string, primary bool) *network {
 	if !ok {
 		namespace, name = "", key
 	}
-	config := n.configs[key]
-	if config == "" && n.cluster[name] && !n.user[key] {
-		config = clusterUDN + name
+	config := n.definitions[kindNetworkAttachment][key].config
+	if config == "" {
+		_, user := n.definitions[kindUserNetwork][key]
+		if _, cluster := n.definitions[kindClusterUserNetwork][name]; cluster && !user && namespace != "" {
+			config = clusterUDN + name
+		}
 	}
 	id, shown := networkIdentity(namespace, name, config)
 	found := n.networks[networkID{id, primary}]
@@ -120,6 +126,7 @@ func (st *store) newAttachment(s *span, o *object) *attachment {
 	if a == nil || a.network == "" {
 		return nil
 	}
+	st.startNetworkKinds()
 	n := &attachment{network: st.networks.resolve(a.network, a.primary), key: st.intern(a.network), mac: a.mac}
 	n.show(s.pod.obj)
 	return n
@@ -206,10 +213,13 @@ func (st *store) publishInNetwork(e *entry, forgotten int64) {
 	n := newEntry(e.addr, st.builder.buildTimeline(e.spans), forgotten)
 	n.network, n.spans = e.network, e.spans
 	old := st.index.find(e.addr)
+	if old != nil {
+		n.static = old.static
+	}
 	parent := &entry{addr: e.addr, past: &noPast}
 	var list []networkEntry
 	if old != nil {
-		parent.static, parent.staticOwners = old.static, old.staticOwners
+		parent.static, parent.staticSpans = old.static, old.staticSpans
 		list = slices.Clone(old.past.networks)
 		if list == nil && old.spans != nil { // it has been in the cluster's own network alone
 			own := newEntry(e.addr, st.builder.buildTimeline(old.spans), old.past.forgottenUntil)
@@ -241,7 +251,7 @@ func findNetwork(list []networkEntry, n *network) (i int, found bool) {
 // that only the cluster's own network has is an entry like most others.
 func (st *store) publishNetworks(parent *entry, list []networkEntry) {
 	switch {
-	case len(list) == 0 && parent.staticOwners == nil:
+	case len(list) == 0 && parent.staticSpans == nil:
 		st.index.remove(parent.addr)
 		return
 	case len(list) == 0:
@@ -249,7 +259,7 @@ func (st *store) publishNetworks(parent *entry, list []networkEntry) {
 	case len(list) == 1 && list[0].network == &clusterNetwork:
 		own := list[0]
 		n := newEntry(parent.addr, st.builder.buildTimeline(own.spans), own.past.forgottenUntil)
-		n.static, n.spans, n.staticOwners = parent.static, own.spans, parent.staticOwners
+		n.static, n.spans, n.staticSpans = parent.static, own.spans, parent.staticSpans
 		parent = n
 	default:
 		for i := range list {

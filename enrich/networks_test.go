@@ -106,7 +106,7 @@ func TestMACDecides(t *testing.T) {
 			{22, macB, "b retained"}, // within the tolerance
 			{35, 0, "c live"}, {35, macA, "c live"}, {-5, macA, "none"},
 		} {
-			end, _ := e.store.index.lookup(netip.MustParseAddr(ip), at(tt.at), at(tt.at), tt.mac)
+			end, _ := e.store.index.lookup(netip.MustParseAddr(ip), at(tt.at), at(tt.at), tt.mac, 0)
 			if got := show(end); got != tt.want {
 				t.Errorf("at %v with %x: %s, want %s", tt.at, tt.mac, got, tt.want)
 			}

@@ -1,13 +1,12 @@
 package enrich
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -25,6 +24,11 @@ const (
 	kindReplicaSet
 	kindJob
 	kindReplicationController
+	kindEgressIP
+	kindEndpointSlice
+	kindNetworkAttachment
+	kindUserNetwork
+	kindClusterUserNetwork
 	numKinds
 	noKind = numKinds
 )
@@ -38,6 +42,11 @@ var kinds = [numKinds]struct{ name, label, group, resource string }{
 	kindReplicaSet:            {"ReplicaSet", "replicaset", "apps", "replicasets"},
 	kindJob:                   {"Job", "job", "batch", "jobs"},
 	kindReplicationController: {"ReplicationController", "replicationcontroller", "", "replicationcontrollers"},
+	kindEgressIP:              {"EgressIP", "egressip", egressIPGroup, "egressips"},
+	kindEndpointSlice:         {"EndpointSlice", "endpointslice", discoveryv1.GroupName, "endpointslices"},
+	kindNetworkAttachment:     {"NetworkAttachmentDefinition", "networkattachmentdefinition", attachmentGroup, "network-attachment-definitions"},
+	kindUserNetwork:           {"UserDefinedNetwork", "userdefinednetwork", userNetworkGroup, "userdefinednetworks"},
+	kindClusterUserNetwork:    {"ClusterUserDefinedNetwork", "clusteruserdefinednetwork", userNetworkGroup, "clusteruserdefinednetworks"},
 }
 
 // String returns the name that the Kubernetes API has for the kind, such as ReplicaSet. It must not
@@ -51,6 +60,29 @@ func (k kind) resource() string { return kinds[k].resource }
 // optional reports whether the program can work without this kind. Fewer names are found then.
 func (k kind) optional() bool { return k != kindPod && k != kindService }
 
+// mayBeAbsent reports whether a server may lack the kind, which is no reason for a warning.
+func (k kind) mayBeAbsent() bool {
+	return k == kindEgressIP || k == kindEndpointSlice || k.definesNetwork()
+}
+
+// clusterScoped reports whether objects of the kind are in no namespace.
+func (k kind) clusterScoped() bool {
+	return k == kindNode || k == kindEgressIP || k == kindClusterUserNetwork
+}
+
+// metadataOnly reports whether no more than the metadata of the kind is needed.
+func (k kind) metadataOnly() bool {
+	return k == kindReplicaSet || k == kindJob || k == kindReplicationController || k == kindUserNetwork || k == kindClusterUserNetwork
+}
+
+// selector returns the labels of the objects that are needed, empty for all.
+func (k kind) selector() string {
+	if k == kindEndpointSlice {
+		return withoutPods
+	}
+	return ""
+}
+
 // object is the part of a Kubernetes object that the store needs. It is made as soon as the whole
 // one has been decoded, so that a list never holds whole objects. It is a [runtime.Object], because
 // that is what a reflector hands on. Objects are immutable. Times are in Unix nanoseconds, 0 if
@@ -63,15 +95,24 @@ type object struct {
 	deleted              int64      // metadata.deletionTimestamp: when the grace period ends
 	owners               []ownerRef // of pods, and of the kinds that own pods
 
-	addrs      []netip.Addr   // unmapped, without zones
-	clusterIPs int            // of a Service: so many of addrs, the first, are cluster IPs
-	zone       string         // of a Node
-	podCIDRs   []netip.Prefix // of a Node
+	addrs []netip.Addr // unmapped, without zones
 
-	node string // of a Node, its name; of a Pod, the Node that it runs on
+	clusterIPs int    // of a Service: so many of addrs, the first, are cluster IPs
+	ports      []port // of a Service or EndpointSlice, in order
+	nodePorts  []port // of a Service
+	service    string // of an EndpointSlice: its Service
+	// nodes are of an EgressIP: the Node of each address.
+	nodes []string
+
+	node     string         // of a Node, its name; of a Pod, the Node that it runs on
+	hostIP   string         // of a Pod; of a Node, the first address of its status
+	zone     string         // of a Node
+	podCIDRs []netip.Prefix // of a Node
+	nodeAttrs
+
+	config string // of a NetworkAttachmentDefinition: the network's name in its configuration
 
 	// What follows is of a Pod.
-	hostIP         string
 	networks       []address // what annotations tell of addrs
 	labels         string    // as in flow.Object
 	started        int64     // status.startTime: when the kubelet of its node first saw it
@@ -97,6 +138,7 @@ type ownerRef struct {
 	followed        kind
 	kind, name, uid string
 	controller      bool
+	group, version  string // of its API
 }
 
 // GetObjectKind implements [runtime.Object].
@@ -160,18 +202,35 @@ func newObject(k kind, m metav1.Object) *object {
 		o.newest = max(o.newest, unix(f.Time))
 	}
 	switch k {
-	case kindService, kindNode, noKind:
+	case kindService, kindNode, kindEgressIP, kindEndpointSlice, kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork, noKind:
 		return o
 	default:
 	}
-	refs := m.GetOwnerReferences()
+	o.readOwners(m.GetOwnerReferences())
+	return o
+}
+
+// readOwners takes over owner references.
+func (o *object) readOwners(refs []metav1.OwnerReference) {
 	if len(refs) > 0 {
 		o.owners = make([]ownerRef, len(refs))
 	}
 	for i := range refs {
 		r := &refs[i]
-		o.owners[i] = ownerRef{followedKind(r.APIVersion, r.Kind), r.Kind, r.Name, string(r.UID), r.Controller != nil && *r.Controller}
+		o.owners[i] = ownerRef{
+			followed: followedKind(r.APIVersion, r.Kind), kind: r.Kind, name: r.Name, uid: string(r.UID),
+			controller: r.Controller != nil && *r.Controller,
+		}
+		if gv, err := schema.ParseGroupVersion(r.APIVersion); err == nil {
+			o.owners[i].group, o.owners[i].version = gv.Group, gv.Version
+		}
 	}
+}
+
+// newLink returns the object of an owner that is read for the sake of its owner.
+func newLink(m metav1.Object) *object {
+	o := newObject(noKind, m)
+	o.readOwners(m.GetOwnerReferences())
 	return o
 }
 
@@ -233,88 +292,6 @@ func newPod(p *corev1.Pod, labels ...string) *object {
 	return o
 }
 
-// newService returns the object of a Service. It has no addresses if it is headless.
-func newService(s *corev1.Service) *object {
-	o := newObject(kindService, s)
-	if s.Spec.Type == corev1.ServiceTypeExternalName || s.Spec.ClusterIP == corev1.ClusterIPNone {
-		return o
-	}
-	o.addAddr(s.Spec.ClusterIP)
-	for _, a := range s.Spec.ClusterIPs {
-		o.addAddr(a)
-	}
-	o.clusterIPs = len(o.addrs)
-	for i := range s.Status.LoadBalancer.Ingress {
-		o.addAddr(s.Status.LoadBalancer.Ingress[i].IP)
-	}
-	for _, a := range s.Spec.ExternalIPs {
-		o.addAddr(a)
-	}
-	return o
-}
-
-// nodeSubnets is an annotation of OVN-Kubernetes: the subnets of a Node for each network. The
-// second address of each subnet is the Node's management port, from which Open vSwitch exports.
-const nodeSubnets = "k8s.ovn.org/node-subnets"
-
-// newNode returns the object of a Node.
-func newNode(n *corev1.Node) *object {
-	o := newObject(kindNode, n)
-	o.node, o.zone = n.Name, n.Labels[corev1.LabelTopologyZone]
-	for i := range n.Status.Addresses {
-		o.addAddr(n.Status.Addresses[i].Address) // host names are no addresses, and left out
-	}
-	for _, p := range subnets(n.Annotations[nodeSubnets]) {
-		o.addPodCIDR(p)
-		if a := p.Addr().Next().Next(); a.IsValid() && p.Contains(a) {
-			o.addAddr(a.String())
-		}
-	}
-	for _, s := range append([]string{n.Spec.PodCIDR}, n.Spec.PodCIDRs...) {
-		if p, err := netip.ParsePrefix(s); err == nil {
-			o.addPodCIDR(p.Masked())
-		}
-	}
-	return o
-}
-
-// addPodCIDR adds a range of pods' addresses. One that holds every address would be a mistake, and
-// is left out.
-func (o *object) addPodCIDR(p netip.Prefix) {
-	if p.Bits() > 0 && !slices.Contains(o.podCIDRs, p) {
-		o.podCIDRs = append(o.podCIDRs, p)
-	}
-}
-
-// subnets returns the subnets of the annotation nodeSubnets, sorted. Its values are one subnet or a
-// list of them for each network. What cannot be read is left out.
-func subnets(annotation string) []netip.Prefix {
-	if annotation == "" {
-		return nil
-	}
-	var networks map[string]any
-	if json.Unmarshal([]byte(annotation), &networks) != nil {
-		return nil
-	}
-	var list []netip.Prefix
-	for _, v := range networks {
-		ofNetwork, ok := v.([]any)
-		if !ok {
-			ofNetwork = []any{v}
-		}
-		for _, v := range ofNetwork {
-			s, _ := v.(string)
-			if p, err := netip.ParsePrefix(s); err == nil {
-				list = append(list, p.Masked())
-			}
-		}
-	}
-	slices.SortFunc(list, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	return list
-}
-
 // toObject returns the object of a whole one as it was decoded: a typed one, or the metadata of
 // kinds of which no more is needed. Labels are the names of the pods' labels to keep.
 func toObject(k kind, o any, labels ...string) (*object, error) {
@@ -327,6 +304,12 @@ func toObject(k kind, o any, labels ...string) (*object, error) {
 		return newService(o), nil
 	case *corev1.Node:
 		return newNode(o), nil
+	case *egressIP:
+		return newEgressIP(o), nil
+	case *discoveryv1.EndpointSlice:
+		return newEndpointSlice(o), nil
+	case *networkAttachment:
+		return newNetworkAttachment(o), nil
 	case *metav1.PartialObjectMetadata:
 		return newObject(k, o), nil
 	}

@@ -36,8 +36,8 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *store, k kind, needed <-c
 			continue
 		}
 		owners := st.missingOwners(k)
-		if len(owners) > 0 && c.checkAccess(ctx, "get", k) != nil {
-			forbidden, owners = time.Now(), nil
+		if owners = c.permittedOwners(ctx, k, owners); owners == nil {
+			forbidden = time.Now()
 		}
 		for _, o := range owners {
 			if timeout == nil {
@@ -51,7 +51,7 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *store, k kind, needed <-c
 			if limit.Wait(ctx) != nil {
 				return
 			}
-			m, err := c.metadata(k).Namespace(o.namespace).Get(ctx, o.name, metav1.GetOptions{})
+			m, err := c.metadata(k, o.namespace).Get(ctx, o.name, metav1.GetOptions{})
 			switch {
 			case err == nil:
 				st.applyFetchedOwner(k, o.key, newObject(k, m))
@@ -68,6 +68,31 @@ func (c *Cluster) fetchOwners(ctx context.Context, st *store, k kind, needed <-c
 		}
 		st.ownersFetched(k)
 	}
+}
+
+// permittedOwners returns the owners that the program may get, nil if it may get none of those that
+// are given.
+func (c *Cluster) permittedOwners(ctx context.Context, k kind, owners []missingOwner) []missingOwner {
+	if len(owners) == 0 {
+		return []missingOwner{}
+	}
+	if len(c.namespaces) == 0 {
+		if c.checkAccess(ctx, "get", k, "") != nil {
+			return nil
+		}
+		return owners
+	}
+	allowed := map[string]bool{}
+	for _, n := range c.namespaces {
+		allowed[n] = c.checkAccess(ctx, "get", k, n) == nil
+	}
+	var list []missingOwner
+	for _, o := range owners {
+		if allowed[o.namespace] {
+			list = append(list, o)
+		}
+	}
+	return list
 }
 
 // missingOwner is a pending owner that has not been fetched.

@@ -13,8 +13,9 @@ import (
 // rootOwner is the owner of a pod's owner. Its name is empty if the pod's owner has none.
 type rootOwner struct {
 	kind, name string
-	mark       uint32 // of the last list that had the pod's owner
-	deleted    bool   // the pod's owner was deleted, or nothing reports when it is
+	mark       uint32    // of the last list that had the pod's owner
+	deleted    bool      // the pod's owner was deleted, or nothing reports when it is
+	up         *ownerRef // the owner itself, if chains of owners are followed; else nil
 }
 
 // applyTo makes o show the owner as its workload, unless it is empty.
@@ -74,6 +75,9 @@ func (st *store) applyOwner(o *object) {
 	root := rootOwner{mark: st.listMark}
 	if ref := chooseOwner(o.owners); ref != nil {
 		root.kind, root.name = st.intern(ref.kind), st.intern(ref.name)
+		if st.chains.owners != nil {
+			root.up = st.keepRef(ref)
+		}
 	}
 	old, known := st.rootOwners[k][key]
 	if !known {
@@ -103,6 +107,9 @@ func (st *store) setRootOwner(p *pod, root rootOwner, name string) {
 	o := *p.obj
 	o.Workload, o.WorkloadKind = st.intern(name), p.ownerKind.String()
 	root.applyTo(&o)
+	if st.chains.owners != nil {
+		st.followChain(p, &o)
+	}
 	st.setObject(p, o)
 }
 

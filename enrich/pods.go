@@ -11,6 +11,7 @@ type pod struct {
 	key        string
 	obj        *flow.Object // what records show; immutable
 	ownerKey   string       // of the owner whose own owner is to be named
+	owner      *ownerRef    // the owner, if chains of owners are followed; else nil
 	spans      *span        // the addresses that it has or had
 	migration  *migration   // nil for most
 	end        ending
@@ -53,6 +54,9 @@ func (st *store) applyPod(o *object, now int64) {
 	if changed {
 		p.obj = obj
 	}
+	if fresh {
+		st.linkArrived(key)
+	}
 	p.migration = o.migration
 	if o.deleted != 0 && (p.deadline == never || o.deleted > p.deadline) {
 		p.deadline = o.deleted
@@ -80,6 +84,20 @@ func (st *store) applyPod(o *object, now int64) {
 // renderPod returns what records show of a pod. It notes which owner the pod waits for, if that one
 // has not been seen.
 func (st *store) renderPod(p *pod, obj *object) *flow.Object {
+	shown := st.renderOwned(p, obj)
+	if st.chains.owners == nil {
+		return shown
+	}
+	p.owner = st.keepRef(chooseOwner(obj.owners))
+	o := *shown
+	if !st.followChain(p, &o) {
+		return shown
+	}
+	return flow.NewObject(o)
+}
+
+// renderOwned is renderPod with the owners that are always followed.
+func (st *store) renderOwned(p *pod, obj *object) *flow.Object {
 	o := flow.Object{
 		Kind: kindPod.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
 		HostIP: st.intern(obj.hostIP), Node: st.intern(obj.node),

@@ -8,30 +8,104 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// staticOwner is a Service or Node. It owns its addresses at any time, where no pod does. It is
-// immutable but for its mark.
+// staticOwner is a Service, an EgressIP, a Node or an EndpointSlice. It owns its addresses where no
+// pod does. It is for the writer.
 type staticOwner struct {
-	kind       kind
-	obj        *flow.Object
-	addrs      []netip.Addr
-	clusterIPs int            // so many of addrs, the first, are cluster IPs of a Service
-	podCIDRs   []netip.Prefix // of a Node
-	mark       uint32         // of the last list that had it
+	kind     kind
+	obj      *flow.Object
+	created  int64
+	ready    bool           // of a Node
+	ports    []port         // of a Service or EndpointSlice, in order
+	podCIDRs []netip.Prefix // of a Node
+	shared   []sharedNodeAddr
+	spans    []*staticSpan // those that have not ended
+	mark     uint32        // of the last list that had it
 }
 
-// staticOwnerList is a linked list of the static owners of one address.
-type staticOwnerList struct {
-	*staticOwner
-	next *staticOwnerList
+// staticSpan is the time over which a static owner has an address or a node port, in Unix
+// nanoseconds.
+type staticSpan struct {
+	owner    *staticOwner
+	addr     netip.Addr   // not valid for a node port
+	port     port         // a node port, else 0
+	obj      *flow.Object // what records show
+	class    class
+	from, to int64       // to is exclusive; never while the owner has it
+	next     *staticSpan // of the same address
 }
 
-// applyStaticOwner brings a Service or Node up to date.
-func (st *store) applyStaticOwner(obj *object) {
-	key := obj.key()
+// staticClaim is an address or a node port that an object has.
+type staticClaim struct {
+	addr  netip.Addr
+	port  port
+	class class
+	node  string // of an egress IP: where it is
+}
+
+// isStatic reports whether the objects of a kind are static owners.
+func (k kind) isStatic() bool {
+	return k == kindService || k == kindNode || k == kindEgressIP || k == kindEndpointSlice
+}
+
+// claims returns the addresses and node ports of an object.
+func (o *object) claims() []staticClaim {
+	list := make([]staticClaim, 0, len(o.addrs)+len(o.nodePorts))
+	for i, a := range o.addrs {
+		c := staticClaim{addr: a, class: o.classOf(i)}
+		if o.kind == kindEgressIP {
+			c.node = o.nodes[i]
+		}
+		list = append(list, c)
+	}
+	for _, p := range o.nodePorts {
+		list = append(list, staticClaim{port: p, class: classService})
+	}
+	return list
+}
+
+// classOf returns what an object has its i-th address for.
+func (o *object) classOf(i int) class {
+	switch o.kind {
+	case kindEgressIP:
+		return classEgressIP
+	case kindEndpointSlice:
+		return classEndpoint
+	case kindNode:
+		switch {
+		case i < o.statusAddrs:
+			return classNode
+		case i < o.hostAddrs:
+			return classNodeHost
+		}
+		return classNodeOther
+	default:
+		if i < o.clusterIPs {
+			return classClusterIP
+		}
+		return classService
+	}
+}
+
+// renderStatic returns what records show of a static owner.
+func (st *store) renderStatic(obj *object) flow.Object {
 	o := flow.Object{
 		Kind: obj.kind.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
 		Workload: obj.name, WorkloadKind: obj.kind.String(), Node: st.intern(obj.node), Zone: st.intern(obj.zone),
 	}
+	switch obj.kind {
+	case kindNode:
+		o.HostIP = st.intern(obj.hostIP)
+	case kindEndpointSlice: // records show the Service
+		o.Kind, o.WorkloadKind, o.UID = kindService.String(), kindService.String(), ""
+		o.Name, o.Workload = obj.service, obj.service
+	}
+	return o
+}
+
+// applyStaticOwner brings a static owner up to date.
+func (st *store) applyStaticOwner(obj *object, now int64) {
+	key := obj.key()
+	o := st.renderStatic(obj)
 	if obj.kind == kindNode {
 		if old, ok := st.zones[obj.name]; !ok || old != o.Zone {
 			st.zones[obj.name] = o.Zone
@@ -40,40 +114,126 @@ func (st *store) applyStaticOwner(obj *object) {
 			}
 		}
 	}
-	s := &staticOwner{
-		kind: obj.kind, obj: flow.NewObject(o), addrs: obj.addrs, clusterIPs: obj.clusterIPs, podCIDRs: obj.podCIDRs,
-		mark: st.listMark,
-	}
-	old := st.staticOwners[obj.kind][key]
-	if old == nil {
+	s := st.staticOwners[obj.kind][key]
+	fresh := s == nil
+	if fresh {
 		if f := &st.feeds[obj.kind]; !f.listing && f.watch.Listed() {
 			st.metrics.observeLag(obj.kind, time.Now().UnixNano(), obj.created)
 		}
-	} else {
-		if old.equal(s) {
-			old.mark = st.listMark
-			return
+		s = &staticOwner{kind: obj.kind}
+		st.staticOwners[obj.kind][key] = s
+	}
+	s.mark = st.listMark
+	if !slices.Equal(s.podCIDRs, obj.podCIDRs) {
+		s.podCIDRs, st.podCIDRsChanged = obj.podCIDRs, true
+	}
+	changed := fresh || !sameStatic(s.obj, &o) || s.ready != obj.isReady || !slices.Equal(s.ports, obj.ports)
+	if changed {
+		s.obj = flow.NewObject(o)
+	}
+	s.created, s.ready, s.ports = obj.created, obj.isReady, obj.ports
+	st.updateShared(s, obj.shared)
+	st.updateStaticSpans(s, append(obj.claims(), obj.joinClaims(st.joinSubnets)...), changed, st.staticStart(obj, fresh, now), now)
+}
+
+// sameStatic reports whether records show the same.
+func sameStatic(a *flow.Object, b *flow.Object) bool {
+	return a.Namespace == b.Namespace && a.Name == b.Name && a.UID == b.UID && a.HostIP == b.HostIP && a.Node == b.Node && a.Zone == b.Zone
+}
+
+// staticStart returns since when an object has had the addresses that are new.
+func (st *store) staticStart(obj *object, fresh bool, now int64) int64 {
+	f := &st.feeds[obj.kind]
+	switch {
+	case f.listing && f.watch.relisted(): // at any time since the last news
+		return max(obj.created, f.watch.notBefore())
+	case !fresh:
+		return now
+	case obj.created == 0: // a snapshot that was written by hand
+		return always
+	}
+	return min(now, obj.created)
+}
+
+// updateStaticSpans begins and ends the spans of an owner. The argument changed reports whether
+// records show it in another way than before.
+func (st *store) updateStaticSpans(s *staticOwner, claims []staticClaim, changed bool, from, now int64) {
+	kept := s.spans[:0]
+	for _, p := range s.spans {
+		i := slices.IndexFunc(claims, func(c staticClaim) bool { return c.addr == p.addr && c.port == p.port })
+		if i < 0 {
+			p.to = max(now, p.from)
+			st.endStatic(p)
+			continue
 		}
-		st.unlinkStaticOwner(old)
+		kept = append(kept, p)
+		c := claims[i]
+		claims = slices.Delete(claims, i, i+1)
+		if obj := st.objectOnNode(s, c); changed || p.class != c.class || *obj != *p.obj {
+			p.class, p.obj = c.class, obj
+			st.publishStatic(p)
+		}
 	}
-	if old == nil && len(s.podCIDRs) > 0 || old != nil && !slices.Equal(old.podCIDRs, s.podCIDRs) {
-		st.podCIDRsChanged = true
-	}
-	st.staticOwners[obj.kind][key] = s
-	for _, a := range s.addrs {
-		e := st.entryToChange(a)
-		e.staticOwners = &staticOwnerList{s, e.staticOwners}
-		st.publishEntry(e)
+	s.spans = kept
+	for _, c := range claims {
+		p := &staticSpan{owner: s, addr: c.addr, port: c.port, class: c.class, obj: st.objectOnNode(s, c), from: from, to: never}
+		s.spans = append(s.spans, p)
+		if p.port == 0 {
+			e := st.entryToChange(p.addr)
+			p.next, e.staticSpans = e.staticSpans, p
+			st.publishEntry(e)
+			continue
+		}
+		st.index.nodePorts.put(p)
 	}
 }
 
-// equal reports whether nothing has changed but the mark.
-func (s *staticOwner) equal(o *staticOwner) bool {
-	return *s.obj == *o.obj && s.clusterIPs == o.clusterIPs && slices.Equal(s.addrs, o.addrs) && slices.Equal(s.podCIDRs, o.podCIDRs)
+// objectOnNode returns what records show of an owner's address: an egress IP is on a Node.
+func (st *store) objectOnNode(s *staticOwner, c staticClaim) *flow.Object {
+	if c.node == "" {
+		return s.obj
+	}
+	o := *s.obj
+	o.Node, o.Zone = st.intern(c.node), st.zones[c.node]
+	return flow.NewObject(o)
 }
 
-// removeStaticOwner removes a Service or Node.
-func (st *store) removeStaticOwner(k kind, key string) {
+// publishStatic brings the index up to date after a span has changed.
+func (st *store) publishStatic(p *staticSpan) {
+	if p.port == 0 {
+		st.publishEntry(st.entryToChange(p.addr))
+		return
+	}
+	st.index.nodePorts.put(p)
+}
+
+// endStatic puts a span that has ended into the history, and keeps that within its bounds.
+func (st *store) endStatic(p *staticSpan) {
+	st.publishStatic(p)
+	st.endedStatics.push(p, p.to)
+	for st.endedStatics.len() > maxEnded {
+		st.dropStatic(st.endedStatics.pop())
+	}
+}
+
+// dropStatic removes a span from the index.
+func (st *store) dropStatic(p *staticSpan) {
+	if p.port != 0 {
+		st.index.nodePorts.remove(p)
+		return
+	}
+	e := st.entryToChange(p.addr)
+	for l := &e.staticSpans; *l != nil; l = &(*l).next {
+		if *l == p {
+			*l = p.next
+			break
+		}
+	}
+	st.publishEntry(e)
+}
+
+// removeStaticOwner ends what a static owner has.
+func (st *store) removeStaticOwner(k kind, key string, now int64) {
 	s := st.staticOwners[k][key]
 	if s == nil {
 		return
@@ -83,24 +243,57 @@ func (st *store) removeStaticOwner(k kind, key string) {
 	if k == kindNode {
 		delete(st.zones, s.obj.Name)
 	}
-	st.unlinkStaticOwner(s)
+	st.updateShared(s, nil)
+	st.updateStaticSpans(s, nil, false, now, now)
 }
 
-// unlinkStaticOwner removes a static owner from the entries of its addresses.
-func (st *store) unlinkStaticOwner(s *staticOwner) {
-	for _, a := range s.addrs {
-		e := st.entryToChange(a)
-		for l := &e.staticOwners; *l != nil; l = &(*l).next {
-			if (*l).staticOwner == s {
-				*l = (*l).next
-				break
-			}
-		}
-		st.publishEntry(e)
+// updateShared counts the Nodes that have an address for themselves. The first and the last one
+// change the index.
+func (st *store) updateShared(s *staticOwner, addrs []sharedNodeAddr) {
+	if slices.Equal(s.shared, addrs) {
+		return
 	}
+	for _, a := range s.shared {
+		if slices.Contains(addrs, a) {
+			continue
+		}
+		u := st.sharedAddrs[a]
+		if u.nodes--; u.nodes == 0 {
+			delete(st.sharedAddrs, a)
+			st.dropStatic(u.span)
+		}
+	}
+	for _, a := range addrs {
+		if slices.Contains(s.shared, a) {
+			continue
+		}
+		u := st.sharedAddrs[a]
+		if u == nil {
+			c := classShared
+			if a.hairpin {
+				c = classHairpin
+			}
+			u = &sharedUse{span: &staticSpan{owner: &staticOwner{kind: kindNode}, addr: a.addr, obj: noObject, class: c, from: always, to: never}}
+			st.sharedAddrs[a] = u
+			e := st.entryToChange(a.addr)
+			u.span.next, e.staticSpans = e.staticSpans, u.span
+			st.publishEntry(e)
+		}
+		u.nodes++
+	}
+	s.shared = addrs
 }
 
-// refreshZones renders the pods again whose node has another zone now.
+// sharedUse counts the Nodes that have a shared address.
+type sharedUse struct {
+	span  *staticSpan
+	nodes int
+}
+
+// noObject stands for the object of a shared address, which no record shows.
+var noObject = &flow.Object{}
+
+// refreshZones renders the pods and egress IPs again whose node has another zone now.
 func (st *store) refreshZones() {
 	if len(st.nodesWithNewZone) == 0 {
 		return
@@ -112,50 +305,13 @@ func (st *store) refreshZones() {
 			st.setObject(p, o)
 		}
 	}
+	for _, s := range st.staticOwners[kindEgressIP] {
+		for _, p := range s.spans {
+			if st.nodesWithNewZone[p.obj.Node] {
+				p.obj = st.objectOnNode(s, staticClaim{node: p.obj.Node})
+				st.publishStatic(p)
+			}
+		}
+	}
 	clear(st.nodesWithNewZone)
-}
-
-// chooseStaticOwner chooses among the static owners of an address: Services before Nodes, cluster
-// IPs before other addresses, then by name. The others are named in a warning.
-func chooseStaticOwner(a netip.Addr, list *staticOwnerList) flow.End {
-	var best *staticOwner
-	var services, nodes []*flow.Object
-	for s := list; s != nil; s = s.next {
-		if best == nil || s.beats(best, a) {
-			best = s.staticOwner
-		}
-		if s.kind == kindService {
-			services = append(services, s.obj)
-		} else {
-			nodes = append(nodes, s.obj)
-		}
-	}
-	if best == nil {
-		return flow.End{}
-	}
-	obj := best.obj
-	if len(services) > 0 && len(nodes) > 0 { // a Service beats a Node: that is not ambiguous
-		slices.SortFunc(nodes, compareObjects)
-		obj = warn(obj, "Service and node found for same IP: ", append([]*flow.Object{obj}, nodes...))
-	}
-	switch {
-	case len(services) > 1:
-		return flow.End{Object: ambiguous(obj, "Several services found for same IP: ", services), Status: flow.StatusAmbiguous}
-	case len(services) == 1:
-		return flow.End{Object: obj, Status: flow.StatusService}
-	case len(nodes) > 1:
-		return flow.End{Object: ambiguous(obj, "Several nodes found for same IP: ", nodes), Status: flow.StatusAmbiguous}
-	}
-	return flow.End{Object: obj, Status: flow.StatusNode}
-}
-
-// beats reports whether s is the better owner of an address.
-func (s *staticOwner) beats(o *staticOwner, addr netip.Addr) bool {
-	if s.kind != o.kind {
-		return s.kind == kindService
-	}
-	if a, b := slices.Contains(s.addrs[:s.clusterIPs], addr), slices.Contains(o.addrs[:o.clusterIPs], addr); a != b {
-		return a
-	}
-	return compareObjects(s.obj, o.obj) < 0
 }

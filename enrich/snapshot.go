@@ -17,6 +17,7 @@ import (
 	"github.com/sirupsen/logrus"
 	"go.yaml.in/yaml/v3"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
@@ -28,7 +29,9 @@ const maxDepth = 5
 // [Enricher.Reload].
 type Snapshot struct {
 	path   string
+	owners *Owners  // see Config.Owners
 	labels []string // names of the pods' labels that records may show
+	links  linkSource
 
 	mu   sync.Mutex
 	read *snapshotObjects // not applied yet; nil if all is
@@ -37,7 +40,9 @@ type Snapshot struct {
 // snapshotObjects is the content of a file.
 type snapshotObjects struct {
 	items   [numKinds][]*object
+	links   []*object      // owners that are read for the sake of their owners
 	skipped map[string]int // objects of other kinds, by kind
+	owners  *Owners
 	labels  []string
 }
 
@@ -46,11 +51,16 @@ type snapshotObjects struct {
 // made of. Labels are the names of the pods' labels that records may show, in the order of
 // flow.AttrLabel. An error names the file and, for its content, the line.
 func LoadSnapshot(path string, labels ...string) (*Snapshot, error) {
-	o, err := readSnapshot(path, labels...)
+	return LoadSnapshotWithOwners(path, nil, labels...)
+}
+
+// LoadSnapshotWithOwners is LoadSnapshot for an Enricher with the same [Config].Owners.
+func LoadSnapshotWithOwners(path string, owners *Owners, labels ...string) (*Snapshot, error) {
+	o, err := readSnapshot(path, owners, labels...)
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{path: path, labels: labels, read: o}, nil
+	return &Snapshot{path: path, owners: owners, labels: labels, read: o}, nil
 }
 
 func (s *Snapshot) fixed() bool { return true }
@@ -67,7 +77,7 @@ func (s *Snapshot) run(ctx context.Context, st *store) {
 }
 
 func (s *Snapshot) reload(st *store) error {
-	o, err := readSnapshot(s.path, s.labels...)
+	o, err := readSnapshot(s.path, s.owners, s.labels...)
 	if err != nil {
 		return err
 	}
@@ -86,7 +96,11 @@ func (s *Snapshot) apply(st *store) {
 		return
 	}
 	// Owners and Nodes come first, so that each Pod is rendered once.
-	for _, k := range []kind{kindReplicaSet, kindJob, kindReplicationController, kindNode, kindService, kindPod} {
+	st.replaceLinks(&s.links, s.read.links)
+	for _, k := range []kind{
+		kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork,
+		kindReplicaSet, kindJob, kindReplicationController, kindNode, kindEgressIP, kindEndpointSlice, kindService, kindPod,
+	} {
 		st.replace(k, s.read.items[k])
 	}
 	total := 0
@@ -102,9 +116,10 @@ func (s *Snapshot) apply(st *store) {
 	}
 	log.Info("snapshot read")
 	s.read = nil
+	st.freeGarbage()
 }
 
-func readSnapshot(path string, labels ...string) (*snapshotObjects, error) {
+func readSnapshot(path string, owners *Owners, labels ...string) (*snapshotObjects, error) {
 	if path == "-" {
 		return nil, errors.New("a snapshot is a file; standard input cannot be one")
 	}
@@ -112,22 +127,22 @@ func readSnapshot(path string, labels ...string) (*snapshotObjects, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot: %w", err)
 	}
-	o, err := parseObjects(b, labels...)
+	o, err := parseObjects(b, owners, labels...)
 	if err != nil {
 		return nil, fmt.Errorf("read snapshot %s: %w", path, err)
 	}
 	return o, nil
 }
 
-func parseObjects(b []byte, labels ...string) (*snapshotObjects, error) {
-	o := &snapshotObjects{skipped: map[string]int{}, labels: labels}
+func parseObjects(b []byte, owners *Owners, labels ...string) (*snapshotObjects, error) {
+	o := &snapshotObjects{skipped: map[string]int{}, owners: owners, labels: labels}
 	if t := bytes.TrimLeft(b, " \t\r\n\ufeff"); len(t) == 0 || t[0] != '{' {
 		err := o.parseYAML(b)
 		return o, err
 	}
 	err := o.parseJSON(b)
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) { // or YAML with a brace
-		o = &snapshotObjects{skipped: map[string]int{}, labels: labels}
+		o = &snapshotObjects{skipped: map[string]int{}, owners: owners, labels: labels}
 		if o.parseYAML(b) == nil {
 			return o, nil
 		}
@@ -135,11 +150,10 @@ func parseObjects(b []byte, labels ...string) (*snapshotObjects, error) {
 	return o, err
 }
 
-// typeHead is the part of an object that identifies its type, and the items of a list.
+// typeHead is the part of an object that identifies its type.
 type typeHead struct {
-	APIVersion string          `json:"apiVersion"`
-	Kind       string          `json:"kind"`
-	Items      json.RawMessage `json:"items"`
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
 }
 
 // itemType reports whether the object is a list, and returns the type of its items. Those of a
@@ -164,60 +178,125 @@ func (h typeHead) recognizedKind() kind {
 	return noKind
 }
 
-// parseJSON reads objects one after another. It decodes a List item by item, because big snapshots
-// are written in JSON.
+// parseJSON reads objects one after another. Of a List it only holds one item at a time beside the
+// input, because big snapshots are written in JSON.
 func (o *snapshotObjects) parseJSON(b []byte) error {
-	line := func(offset int64) int { return 1 + bytes.Count(b[:min(offset, int64(len(b)))], []byte("\n")) }
-	d := json.NewDecoder(bytes.NewReader(bytes.TrimPrefix(b, []byte("\ufeff"))))
-	for {
-		begin := d.InputOffset()
-		var raw json.RawMessage
-		err := d.Decode(&raw)
-		if errors.Is(err, io.EOF) && begin > 0 {
+	b = bytes.TrimPrefix(b, []byte("\ufeff"))
+	line := func(offset int) int { return 1 + bytes.Count(b[:min(offset, len(b))], []byte("\n")) }
+	for begin := 0; ; {
+		begin += len(b[begin:]) - len(bytes.TrimLeft(b[begin:], " \t\r\n"))
+		if begin == len(b) && begin > 0 {
 			return nil
 		}
+		h, end, err := readHead(b[begin:])
 		if err != nil {
-			at := int64(len(b))
+			at := len(b)
 			if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-				at = syntax.Offset
+				at = begin + int(syntax.Offset)
 			}
 			return fmt.Errorf("line %d: %w", line(at), err)
 		}
-		if err := o.addJSON(raw, typeHead{}, 0); err != nil {
-			return fmt.Errorf("line %d: %w", line(d.InputOffset()-int64(len(raw))), err)
+		if err := o.addJSON(h, b[begin:begin+end], 0); err != nil {
+			return fmt.Errorf("line %d: %w", line(begin), err)
 		}
+		begin += end
 	}
 }
 
-// addJSON adds an object or the items of a list. The default is the type of an object that lacks
-// one.
-func (o *snapshotObjects) addJSON(raw []byte, byDefault typeHead, depth int) error {
+// walkJSON calls a function for each member of an object, which reads the value from the decoder. It
+// returns where the object ends.
+func walkJSON(b []byte, member func(name string, d *json.Decoder) error) (end int, err error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	t, err := d.Token()
+	if err == nil && t != json.Delim('{') {
+		err = errors.New("not a Kubernetes object")
+	}
+	for err == nil && d.More() {
+		if t, err = d.Token(); err == nil {
+			name, _ := t.(string)
+			err = member(name, d)
+		}
+	}
+	if err == nil {
+		_, err = d.Token()
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return int(d.InputOffset()), err
+}
+
+// walkItems calls a function for each item of a list, which the decoder is before. The item is valid
+// until the function returns.
+func walkItems(d *json.Decoder, item func(i int, raw []byte) error) error {
+	t, err := d.Token()
+	if err != nil || t == nil { // null
+		return err
+	}
+	if t != json.Delim('[') {
+		return errors.New("they are not a list")
+	}
+	var raw json.RawMessage
+	for i := 0; d.More(); i++ {
+		if err := d.Decode(&raw); err != nil {
+			return err
+		}
+		if err := item(i, raw); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
+}
+
+// readHead reads the type of an object, and returns where the object ends.
+func readHead(b []byte) (h typeHead, end int, err error) {
+	var raw json.RawMessage
+	end, err = walkJSON(b, func(name string, d *json.Decoder) error {
+		switch name {
+		case "apiVersion":
+			return d.Decode(&h.APIVersion)
+		case "kind":
+			return d.Decode(&h.Kind)
+		}
+		if rest := bytes.TrimLeft(b[d.InputOffset():], " \t\r\n:"); bytes.HasPrefix(rest, []byte("[")) {
+			return walkItems(d, func(int, []byte) error { return nil })
+		}
+		return d.Decode(&raw)
+	})
+	return h, end, err
+}
+
+// addJSON adds an object, or the items of a list.
+func (o *snapshotObjects) addJSON(h typeHead, raw []byte, depth int) error {
 	if depth > maxDepth {
 		return errors.New("lists within lists")
 	}
-	var h typeHead
-	if err := json.Unmarshal(raw, &h); err != nil {
-		return err
-	}
-	if h.Kind == "" {
-		h.Kind, h.APIVersion = byDefault.Kind, byDefault.APIVersion
-	}
-	item, ok := h.itemType()
+	byDefault, ok := h.itemType()
 	if !ok {
 		return o.addObject(h, raw)
 	}
-	var items []json.RawMessage
-	if len(h.Items) > 0 {
-		if err := json.Unmarshal(h.Items, &items); err != nil {
-			return fmt.Errorf("items of a %s: %w", h.Kind, err)
+	var skipped json.RawMessage
+	_, err := walkJSON(raw, func(name string, d *json.Decoder) error {
+		if name != "items" {
+			return d.Decode(&skipped)
 		}
-	}
-	for i, raw := range items {
-		if err := o.addJSON(raw, item, depth+1); err != nil {
-			return fmt.Errorf("item %d: %w", i, err)
-		}
-	}
-	return nil
+		return walkItems(d, func(i int, raw []byte) error {
+			var h typeHead
+			err := json.Unmarshal(raw, &h)
+			if err == nil {
+				if h.Kind == "" {
+					h = byDefault
+				}
+				err = o.addJSON(h, raw, depth+1)
+			}
+			if err != nil {
+				return fmt.Errorf("item %d: %w", i, err)
+			}
+			return nil
+		})
+	})
+	return err
 }
 
 // parseYAML reads the documents of b.
@@ -304,7 +383,7 @@ func (o *snapshotObjects) addYAML(n *yaml.Node, byDefault typeHead, depth int) e
 		}
 		return nil
 	}
-	if h.Kind != "" && h.recognizedKind() == noKind {
+	if h.Kind != "" && h.recognizedKind() == noKind && !o.followed(h) {
 		o.skipped[h.Kind]++
 		return nil
 	}
@@ -336,7 +415,16 @@ func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 		v = new(corev1.Service)
 	case kindNode:
 		v = new(corev1.Node)
+	case kindEgressIP:
+		v = new(egressIP)
+	case kindNetworkAttachment:
+		v = new(networkAttachment)
+	case kindEndpointSlice:
+		v = new(discoveryv1.EndpointSlice)
 	case noKind:
+		if o.followed(h) {
+			return o.addLink(h, raw)
+		}
 		o.skipped[h.Kind]++
 		return nil
 	default:
@@ -353,5 +441,21 @@ func (o *snapshotObjects) addObject(h typeHead, raw []byte) error {
 		return fmt.Errorf("%s: it has no metadata.name", h.Kind)
 	}
 	o.items[k] = append(o.items[k], obj)
+	return nil
+}
+
+// followed reports whether objects of a type are read for the sake of their owners.
+func (o *snapshotObjects) followed(h typeHead) bool {
+	gv, err := schema.ParseGroupVersion(h.APIVersion)
+	return err == nil && (o.owners.lists(gv.Group, h.Kind) || o.owners.follows(gv.Group, h.Kind))
+}
+
+// addLink adds an owner, which is given as JSON.
+func (o *snapshotObjects) addLink(h typeHead, raw []byte) error {
+	var m metav1.PartialObjectMetadata
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return fmt.Errorf("%s: %w", h.Kind, err)
+	}
+	o.links = append(o.links, newLink(&m))
 	return nil
 }

@@ -380,7 +380,7 @@ func FuzzSnapshot(f *testing.F) {
 	f.Add([]byte(`{"kind":"PodList","items":[{"metadata":{"name":"p"},"status":{"podIPs":[{"ip":"fd00::1"}]}}]}`))
 	f.Add([]byte("kind: Node\nmetadata: {name: n, annotations: {k8s.ovn.org/node-subnets: '{\"default\":[\"10.244.0.0/24\"]}'}}\n---\nkind: Service\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		o, err := parseObjects(b)
+		o, err := parseObjects(b, nil)
 		if err != nil {
 			return
 		}

@@ -108,6 +108,7 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		addrs[i], entries[i] = addr, ix.first(addr)
 	}
 	several := false
+	shared := uint(0) // the entries whose address each Node has for itself, as bits
 	for i := range mapping {
 		if s.lookedUp&(1<<i) != 0 {
 			entries[i] = entries[i].find(addrs[i])
@@ -126,19 +127,82 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		case several:
 			end, known = s.ownerInNetwork(e, mapping[i].Field)
 		case e != nil:
-			end, known = ix.at(e, from, to)
+			end, known = ix.at(e, from, to, portOf(r, mapping[i].Field))
 		}
 		if end.Object == nil && ix.macs.Load() > 0 {
 			if byMAC := s.ownerByMAC(r, mapping[i].Field, from, to); byMAC.Object != nil {
 				end, known = byMAC, true
 			}
 		}
+		if end.Object == nil && entries[i] != nil && entries[i].static != nil {
+			shared |= 1 << i
+		}
 		r.Ends[i] = end
 		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], entries[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
 			settled = false
 		}
 	}
+	if shared != 0 {
+		s.fillShared(r, shared, from, to)
+	}
 	return settled
+}
+
+// fillShared fills in the owners of addresses that each Node has for itself: the Node of the
+// exporter, or the pod at the other end, which talks to itself. The entries of the mapping are
+// given as bits.
+func (s *Stage) fillShared(r *flow.Record, shared uint, from, to int64) {
+	ix := s.e.store.index
+	for i, m := range s.e.cfg.Mapping {
+		addr, ok := r.Addr(m.Field)
+		if shared&(1<<i) == 0 || !ok {
+			continue
+		}
+		switch ix.shared(addr, from, to) {
+		case sharedByNodes:
+			if node := s.exporterObject(r, from, to); node != nil {
+				r.Ends[i] = flow.End{Object: node, Status: flow.StatusNode}
+			}
+		case sharedHairpin:
+			for j, other := range s.e.cfg.Mapping {
+				if end := r.Ends[j]; oppositeFields(m.Field, other.Field) && end.Object != nil && end.Object.Kind == kindPod.String() {
+					r.Ends[i] = end
+				}
+			}
+		}
+	}
+}
+
+// exporterObject returns the Node that has the address of a record's exporter; nil if none has.
+func (s *Stage) exporterObject(r *flow.Record, from, to int64) *flow.Object {
+	for _, b := range [][]byte{r.Msg.SamplerAddress, r.Extra.ExporterAddress} {
+		a, ok := netip.AddrFromSlice(b)
+		if !ok {
+			continue
+		}
+		if e := s.e.store.index.find(a.Unmap()); e != nil {
+			if node := e.nodeAt(from, to); node != nil {
+				return node
+			}
+		}
+	}
+	return nil
+}
+
+// oppositeFields reports whether two fields are the two ends of a flow.
+func oppositeFields(a, b flow.FieldID) bool {
+	return a == flow.FieldSrcAddr && b == flow.FieldDstAddr || a == flow.FieldDstAddr && b == flow.FieldSrcAddr
+}
+
+// portOf returns the port that a record has beside an address field, 0 if it has none.
+func portOf(r *flow.Record, field flow.FieldID) port {
+	switch field {
+	case flow.FieldSrcAddr:
+		return newPort(r.Msg.Proto, r.Msg.SrcPort)
+	case flow.FieldDstAddr:
+		return newPort(r.Msg.Proto, r.Msg.DstPort)
+	}
+	return 0
 }
 
 // mayStillBeAnnounced reports whether the cluster may announce another owner of an address, whose

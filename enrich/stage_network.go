@@ -15,6 +15,7 @@ func Fields() []flow.FieldID {
 		flow.FieldSrcAddr, flow.FieldDstAddr, flow.FieldSrcMac, flow.FieldDstMac,
 		flow.FieldSamplerAddress, flow.FieldExporterAddress,
 		flow.FieldType, flow.FieldFlowDirection, flow.FieldInIf, flow.FieldOutIf,
+		flow.FieldProto, flow.FieldSrcPort, flow.FieldDstPort,
 		flow.FieldTunnelType, flow.FieldTunnelSrcAddr, flow.FieldTunnelDstAddr,
 	}
 }
@@ -24,7 +25,8 @@ func Fields() []flow.FieldID {
 func (s *Stage) decideNetwork(r *flow.Record, entries *[flow.MaxEnds]*entry, from, to int64) {
 	d := &s.decider
 	d.ix, d.from, d.to = s.e.store.index, from, to
-	d.src, d.dst = side{mac: r.Msg.SrcMac}, side{mac: r.Msg.DstMac}
+	d.src = side{mac: r.Msg.SrcMac, port: portOf(r, flow.FieldSrcAddr)}
+	d.dst = side{mac: r.Msg.DstMac, port: portOf(r, flow.FieldDstAddr)}
 	hasSrc, hasDst := false, false
 	for i, m := range s.e.cfg.Mapping {
 		switch m.Field {
@@ -40,17 +42,22 @@ func (s *Stage) decideNetwork(r *flow.Record, entries *[flow.MaxEnds]*entry, fro
 	if a, ok := r.Addr(flow.FieldDstAddr); ok && !hasDst {
 		d.dst.entry = d.ix.find(a)
 	}
-	d.src.static, d.dst.static = d.src.entry.staticEnd(), d.dst.entry.staticEnd()
+	d.src.static = d.src.entry.staticEnd(d.ix, d.src.port, from, to)
+	d.dst.static = d.dst.entry.staticEnd(d.ix, d.dst.port, from, to)
 	d.src.node, d.dst.node = s.nodesOfEnds(r, from, to)
 	d.decide()
 }
 
-// staticEnd returns the Service or Node that has the address. It may be called for nil.
-func (e *entry) staticEnd() flow.End {
+// staticEnd returns who had the address over the time [from, to] beside pods. It may be called for
+// nil.
+func (e *entry) staticEnd(ix *index, p port, from, to int64) flow.End {
 	if e == nil {
 		return flow.End{}
 	}
-	return e.static
+	if g := e.static.find(from, to); g != nil {
+		return e.static.at(g, &ix.nodePorts, p, from, to)
+	}
+	return flow.End{}
 }
 
 // nodesOfEnds returns the Nodes that the ends of a record are on if they are pods, as far as the
@@ -105,14 +112,15 @@ func (ix *index) nodeOf(a netip.Addr, from, to int64) string {
 	if e == nil {
 		return ""
 	}
-	end := e.static
 	if !e.inSeveralNetworks() {
-		end, _ = ix.at(e, from, to)
+		if end, _ := ix.at(e, from, to, 0); end.Object != nil && end.Object.Node != "" {
+			return end.Object.Node
+		}
 	}
-	if end.Object == nil {
-		return ""
+	if node := e.nodeAt(from, to); node != nil {
+		return node.Node
 	}
-	return end.Object.Node
+	return ""
 }
 
 // ownerInNetwork returns who owns one of the addresses of the record that decideNetwork was called
@@ -128,16 +136,17 @@ func (s *Stage) ownerInNetwork(e *entry, field flow.FieldID) (end flow.End, sett
 		if e.inSeveralNetworks() { // exporters and tunnels are in none of these
 			own := (&side{entry: e}).in(&clusterNetwork)
 			if own == nil {
-				return e.static, e.static.Object != nil
+				end = e.staticEnd(d.ix, 0, d.from, d.to)
+				return end, end.Object != nil
 			}
 			e = own
 		}
 		if e == nil {
 			return flow.End{}, false
 		}
-		return d.ix.at(e, d.from, d.to)
+		return d.ix.at(e, d.from, d.to, 0)
 	}
-	other := side{entry: e, static: e.staticEnd()}
+	other := side{entry: e, static: e.staticEnd(d.ix, 0, d.from, d.to)}
 	return d.owner(&other)
 }
 

@@ -214,6 +214,8 @@ func TestLookupsAreCounted(t *testing.T) {
 # HELP kube_enricher_lookups_total Addresses looked up, by what they were found to be.
 # TYPE kube_enricher_lookups_total counter
 kube_enricher_lookups_total{result="ambiguous"} 1
+kube_enricher_lookups_total{result="egressip"} 0
+kube_enricher_lookups_total{result="endpoint"} 0
 kube_enricher_lookups_total{result="node"} 1
 kube_enricher_lookups_total{result="none"} 1
 kube_enricher_lookups_total{result="pod"} 2

@@ -3,6 +3,7 @@ package enrich
 import (
 	"errors"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +16,8 @@ const (
 	maxObservedCIDRs = 1 << 12
 	// maxInterned bounds the table of strings that many objects share.
 	maxInterned = 1 << 16
+	// manyPods is from how many pods on a list leaves garbage that is worth a collection.
+	manyPods = 2000
 )
 
 // store holds the objects of the cluster, and derives the [index] from them. All changes pass
@@ -25,8 +28,10 @@ type store struct {
 	retain    int64 // how long ended spans are kept, in nanoseconds
 	keepEnded bool  // pods that ended are of interest, however long ago that was
 	fixed     bool  // the source is a snapshot
-	log       logrus.FieldLogger
-	metrics   *metrics
+	// joinSubnets are those in which OVN-Kubernetes' gateway routers have their addresses.
+	joinSubnets []netip.Prefix
+	log         logrus.FieldLogger
+	metrics     *metrics
 
 	// These are called with the lock held: they must not block or call back.
 	startKind   func(kind) // begins to feed a kind
@@ -37,8 +42,10 @@ type store struct {
 	feeds            [numKinds]feed
 	synced           bool // onSync was called
 	pods             map[string]*pod
+	staticOwners     [numKinds]map[string]*staticOwner // by key; of the kinds that isStatic names
+	sharedAddrs      map[sharedNodeAddr]*sharedUse     // addresses that each node has for itself
+	endedStatics     queue[*staticSpan]
 	networks         networkSet
-	staticOwners     [numKinds]map[string]*staticOwner  // services and nodes
 	zones            map[string]string                  // by node
 	nodesWithNewZone map[string]bool                    // nodes whose pods show an old zone
 	podCIDRsChanged  bool                               // the index has old ones
@@ -47,6 +54,7 @@ type store struct {
 	pendingOwners    [numKinds]map[string]*pendingOwner // by key
 	endedSpans       queue[*span]
 	deletedOwners    queue[deletedOwner]
+	chains           chains
 	interned         map[string]string
 	builder          timelineBuilder
 	spareEntry       entry  // see entryToChange
@@ -59,6 +67,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
 		pods: map[string]*pod{}, zones: map[string]string{}, nodesWithNewZone: map[string]bool{},
 		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{}, networks: newNetworkSet(),
+		sharedAddrs: map[sharedNodeAddr]*sharedUse{},
 	}
 	for k := range numKinds {
 		st.feeds[k].watch = newWatchState(fixed)
@@ -66,6 +75,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		st.rootOwners[k] = map[string]rootOwner{}
 		st.pendingOwners[k] = map[string]*pendingOwner{}
 	}
+	st.chains = newChains(nil)
 	st.index = newIndex(st.feeds[kindPod].watch)
 	return st
 }
@@ -74,6 +84,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 type feed struct {
 	started   bool
 	forbidden bool // it may not be listed: the first sync does not wait for it
+	absent    bool // the server does not have it
 	fetching  bool // its objects are fetched one by one instead: the first sync waits for that
 	listing   bool // a list is being applied, not a watch event
 	watch     *watchState
@@ -116,7 +127,7 @@ func (st *store) replace(k kind, list []*object) {
 		st.metrics.relists[k].Inc()
 	}
 	f.watch.onListApplied(now, now-st.retain)
-	f.forbidden, f.fetching, f.err = false, false, nil
+	f.forbidden, f.fetching, f.absent, f.err = false, false, false, nil
 	f.lastEvent = now
 	st.checkSync()
 	if k == kindPod && !st.synced {
@@ -127,8 +138,8 @@ func (st *store) replace(k kind, list []*object) {
 // removeUnlisted removes the objects of a kind that the list being applied does not have.
 func (st *store) removeUnlisted(k kind, now int64) {
 	w := st.feeds[k].watch
-	switch k {
-	case kindPod:
+	switch {
+	case k == kindPod:
 		if w.relisted() {
 			st.noteMissedEnds(w.watermark())
 		}
@@ -137,10 +148,16 @@ func (st *store) removeUnlisted(k kind, now int64) {
 				st.removePod(p, now, w.watermark(), 0)
 			}
 		}
-	case kindService, kindNode:
+	case k.isStatic():
 		for key, s := range st.staticOwners[k] {
 			if s.mark != st.listMark {
-				st.removeStaticOwner(k, key)
+				st.removeStaticOwner(k, key, now)
+			}
+		}
+	case k.definesNetwork():
+		for key, d := range st.networks.definitions[k] {
+			if d.mark != st.listMark {
+				st.removeNetworkDefinition(k, key)
 			}
 		}
 	default:
@@ -172,8 +189,8 @@ func (st *store) remove(o *object) {
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
 	key := o.key()
-	switch o.kind {
-	case kindPod:
+	switch {
+	case o.kind == kindPod:
 		if p := st.pods[key]; p != nil {
 			st.applyPod(o, now) // the last status may show when its containers ended
 			gone := now
@@ -182,8 +199,10 @@ func (st *store) remove(o *object) {
 			}
 			st.removePod(p, gone, goneAfter(o, gone), o.grace)
 		}
-	case kindService, kindNode:
-		st.removeStaticOwner(o.kind, key)
+	case o.kind.isStatic():
+		st.removeStaticOwner(o.kind, key, now)
+	case o.kind.definesNetwork():
+		st.removeNetworkDefinition(o.kind, o.networkKey())
 	default:
 		st.removeOwner(o.kind, key, now)
 	}
@@ -195,11 +214,13 @@ func (st *store) remove(o *object) {
 }
 
 func (st *store) apply(o *object, now int64) {
-	switch o.kind {
-	case kindPod:
+	switch {
+	case o.kind == kindPod:
 		st.applyPod(o, now)
-	case kindService, kindNode:
-		st.applyStaticOwner(o)
+	case o.kind.isStatic():
+		st.applyStaticOwner(o, now)
+	case o.kind.definesNetwork():
+		st.applyNetworkDefinition(o)
 	default:
 		st.applyOwner(o)
 	}
@@ -273,18 +294,18 @@ func (st *store) mustRelist(k kind) bool {
 	return st.feeds[k].watch.MustRelist()
 }
 
-// setForbidden notes that a kind may not be listed. The argument fetching reports whether its
-// objects are being fetched one by one instead.
-func (st *store) setForbidden(k kind, fetching bool) {
+// setForbidden notes that a kind may not be listed, or that the server does not have it. The
+// argument fetching reports whether its objects are being fetched one by one instead.
+func (st *store) setForbidden(k kind, fetching, absent bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].forbidden, st.feeds[k].fetching = true, fetching
+	st.feeds[k].forbidden, st.feeds[k].fetching, st.feeds[k].absent = true, fetching, absent
 	st.checkSync()
 }
 
 // checkSync ends the first sync once no kind is missing.
 func (st *store) checkSync() {
-	if st.synced || !st.feeds[kindPod].started {
+	if st.synced || !st.feeds[kindPod].started || !st.chains.synced() {
 		return
 	}
 	for k := range numKinds {
@@ -320,6 +341,9 @@ func (st *store) missing() error {
 			s += ": " + f.err.Error()
 		}
 		why = append(why, s)
+	}
+	if !st.chains.synced() {
+		why = append(why, "owners of -kube.owners not synced")
 	}
 	if len(why) == 0 {
 		return errors.New("not started")
@@ -367,14 +391,25 @@ func (st *store) publishForgetting(e *entry, until int64) {
 	case e.network != nil:
 		st.publishInNetwork(e, until)
 	case e.past.networks != nil: // a static owner has changed
-		n := &entry{addr: e.addr, staticOwners: e.staticOwners, static: chooseStaticOwner(e.addr, e.staticOwners)}
+		n := &entry{addr: e.addr, staticSpans: e.staticSpans, static: buildStatics(e.staticSpans)}
 		st.publishNetworks(n, e.past.networks)
-	case e.spans == nil && e.staticOwners == nil:
+	case e.spans == nil && e.staticSpans == nil:
 		st.index.remove(e.addr)
 	default:
 		n := newEntry(e.addr, st.builder.buildTimeline(e.spans), until)
-		n.static, n.spans, n.staticOwners = chooseStaticOwner(e.addr, e.staticOwners), e.spans, e.staticOwners
+		n.static, n.spans, n.staticSpans = buildStatics(e.staticSpans), e.spans, e.staticSpans
 		st.index.put(n)
+	}
+}
+
+// freeGarbage gives memory back to the system after a list: reading it takes several times what is
+// kept of it, and without further work it would be minutes until the next collection.
+func (st *store) freeGarbage() {
+	st.mu.Lock()
+	many := len(st.pods) > manyPods
+	st.mu.Unlock()
+	if many {
+		debug.FreeOSMemory()
 	}
 }
 

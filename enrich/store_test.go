@@ -223,13 +223,13 @@ func TestNothingLeft(t *testing.T) {
 		st.replace(kindNode, nodes)
 		st.replace(kindService, []*object{{kind: kindService, name: "s", uid: "s", clusterIPs: 1, addrs: []netip.Addr{addr("10.0.0.1"), addr("192.0.2.1")}}})
 		for i := range 20 {
-			st.update(&object{kind: kindReplicaSet, name: fmt.Sprint("rs-", i), uid: fmt.Sprint("rs", i), owners: []ownerRef{{noKind, "Deployment", "d", "d", true}}})
+			st.update(&object{kind: kindReplicaSet, name: fmt.Sprint("rs-", i), uid: fmt.Sprint("rs", i), owners: []ownerRef{{noKind, "Deployment", "d", "d", true, "", ""}}})
 		}
 		o := e.Lookup(addr("fd00::1"), at(2), at(2)).Object
 		if o == nil || o.Workload != "d" || o.Zone != "z" {
 			t.Fatalf("%+v", o)
 		}
-		if got := e.show("192.0.2.1", 2, 2); got != "s service" {
+		if got := e.show("192.0.2.1", 2, 2); got != "n1 node" {
 			t.Error(got)
 		}
 		st.replace(kindService, nil)
@@ -448,7 +448,7 @@ func TestWarnings(t *testing.T) {
 		for _, p := range []struct{ ns, name string }{{"b", "x"}, {"a", "z"}, {"a", "yy"}} {
 			it := podSpec{name: p.name, ns: p.ns, uid: p.ns + p.name, ips: "10.0.0.1"}.object(t)
 			if p.name == "yy" {
-				it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", false}}
+				it.owners = []ownerRef{{noKind, "Foo", "f", "1", false, "", ""}, {noKind, "Bar", "b", "2", false, "", ""}}
 			}
 			e.store.update(it)
 			after(1)
@@ -460,7 +460,7 @@ func TestWarnings(t *testing.T) {
 		}
 		// One controller is no ambiguity.
 		it := podSpec{name: "c", ips: "10.0.0.2"}.object(t)
-		it.owners = []ownerRef{{noKind, "Foo", "f", "1", false}, {noKind, "Bar", "b", "2", true}}
+		it.owners = []ownerRef{{noKind, "Foo", "f", "1", false, "", ""}, {noKind, "Bar", "b", "2", true, "", ""}}
 		e.store.update(it)
 		if o := e.Lookup(addr("10.0.0.2"), at(10), at(10)).Object; o.Warn != "" || o.Workload != "b" || o.WorkloadKind != "Bar" {
 			t.Errorf("%+v", o)
@@ -493,9 +493,9 @@ func TestRenderedAgain(t *testing.T) {
 		}{
 			{func() { st.update(p.object(t)) }, "ReplicaSet/rs "},
 			{func() { rs() }, "ReplicaSet/rs "},
-			{func() { rs(ownerRef{noKind, "Deployment", "d", "d", true}) }, "Deployment/d "},
+			{func() { rs(ownerRef{followed: noKind, kind: "Deployment", name: "d", uid: "d", controller: true}) }, "Deployment/d "},
 			{func() { node("z1") }, "Deployment/d z1"},
-			{func() { rs(ownerRef{noKind, "Rollout", "r", "r", true}) }, "Rollout/r z1"},
+			{func() { rs(ownerRef{followed: noKind, kind: "Rollout", name: "r", uid: "r", controller: true}) }, "Rollout/r z1"},
 			{func() { node("z2") }, "Rollout/r z2"},
 			{func() { st.remove(&object{kind: kindNode, name: "n1", uid: "n1"}) }, "Rollout/r z2"},
 			{func() { q := p; q.owner = "StatefulSet/s/s"; st.update(q.object(t)) }, "StatefulSet/s z2"},
@@ -517,7 +517,7 @@ func TestSharedFallback(t *testing.T) {
 		return &object{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
 	}
 	service := func(name string) *object {
-		return &object{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}}
+		return &object{kind: kindService, namespace: "ns", name: name, uid: name, clusterIPs: 1, addrs: []netip.Addr{addr(a)}}
 	}
 	for _, c := range []struct {
 		items []*object
@@ -536,14 +536,16 @@ func TestSharedFallback(t *testing.T) {
 		for _, it := range c.items {
 			e.store.update(it)
 		}
-		end := e.Lookup(addr(a), 0, 0)
+		now := time.Now().UnixNano()
+		end := e.Lookup(addr(a), now, now)
 		if end.Object == nil || end.Object.Name != c.name || end.Status != c.want || end.Object.Warn != c.warn {
 			t.Errorf("%s: %+v, want %s, %q", show(end), end.Object, c.name, c.warn)
 		}
 		for _, it := range c.items[1:] {
 			e.store.remove(it)
 		}
-		if end := e.Lookup(addr(a), 0, 0); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
+		now = time.Now().UnixNano()
+		if end := e.Lookup(addr(a), now, now); end.Object.Name != c.items[0].name || end.Object.Warn != "" {
 			t.Errorf("one is left: %+v", end.Object)
 		}
 	}

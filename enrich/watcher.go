@@ -17,7 +17,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/klog/v2"
 )
@@ -67,6 +66,9 @@ type watcher struct {
 	watchForbiddenAt        time.Time // when only the permission to watch was missing
 	listAccess, watchAccess access
 	warned                  bool // missing permissions were logged
+	absent                  bool // the server does not have the kind
+
+	scopes []*scope // the namespaces, if there are several; see namespaces.go
 }
 
 // run lists and watches until ctx ends. A session of the reflector is a list and the watches after
@@ -105,9 +107,9 @@ func (w *watcher) run(ctx context.Context) {
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		case noAccess(w.listErr) && w.kind.optional():
 			w.st.markUnreachable(w.kind, w.listErr)
-			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned)
-			if !w.warned {
-				log.Warn(withoutKind[w.kind])
+			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned, w.absent)
+			if !w.warned && !w.absent {
+				w.logMissing(log)
 				w.warned = true
 			}
 			if w.onForbidden != nil {
@@ -140,6 +142,15 @@ func (w *watcher) run(ctx context.Context) {
 	}
 }
 
+// logMissing logs that a kind may not be listed. Of what few clusters have it is no warning.
+func (w *watcher) logMissing(log *logrus.Entry) {
+	if w.kind.mayBeAbsent() {
+		log.Info(withoutKind[w.kind])
+		return
+	}
+	log.Warn(withoutKind[w.kind])
+}
+
 // logFailure notes and logs why a session ended, unless that is usual.
 func (w *watcher) logFailure(log *logrus.Entry, err error) {
 	if err == nil || isExpired(err) {
@@ -163,35 +174,75 @@ var withoutKind = [numKinds]string{
 	kindReplicaSet:            "no right to list replicasets: they are fetched one by one if that is allowed, else they stand in for Deployments; grant it to the service account",
 	kindJob:                   "no right to list jobs: they stand in for CronJobs; grant it to the service account",
 	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
+	kindEgressIP:              "no right to list egressips.k8s.ovn.org: egress IPs are not named; grant it to the service account",
+	kindEndpointSlice:         "no right to list endpointslices.discovery.k8s.io: endpoints of services that are no pods are not named; grant it to the service account",
+	kindNetworkAttachment:     "no right to list network-attachment-definitions.k8s.cni.cncf.io: networks are told apart by userdefinednetworks and clusteruserdefinednetworks, or by namespace and name; grant it to the service account",
+	kindUserNetwork:           "no right to list userdefinednetworks.k8s.ovn.org: networks are told apart by network-attachment-definitions, or by namespace and name; grant it to the service account",
+	kindClusterUserNetwork:    "no right to list clusteruserdefinednetworks.k8s.ovn.org: networks are told apart by network-attachment-definitions, or by namespace and name; grant it to the service account",
 }
 
 // isExpired reports whether the server cannot resume a watch, because it no longer has the changes
 // since the last watch (410 Gone).
 func isExpired(err error) bool { return apierrors.IsResourceExpired(err) || apierrors.IsGone(err) }
 
-// list gets a page of a list, as objects of this package.
+// list gets a page of a list, as objects of this package. In several namespaces it is all of them.
 func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
 	if opts.Continue == "" {
 		// The newest state: the server does not page the older one that a reflector would accept.
 		opts.ResourceVersion, opts.ResourceVersionMatch = "", ""
+		w.st.onListRequested(w.kind)
 	}
+	opts.LabelSelector = w.kind.selector()
+	var l *objectList
+	var err error
+	if w.several() {
+		l, err = w.listNamespaces(ctx, opts)
+	} else {
+		if opts.Continue == "" {
+			err = w.permit(ctx, "list", w.namespace())
+		}
+		if err == nil {
+			l, err = w.page(ctx, w.namespace(), opts)
+		}
+	}
+	if err != nil {
+		w.listErr = err
+		if !w.absent {
+			w.st.metrics.failures[w.kind].Inc()
+		}
+		return nil, err
+	}
+	w.listErr, w.listAccess = nil, access{granted: true}
+	return l, nil
+}
+
+// permit returns the error that a request would get because the right to it is missing, or the kind
+// is.
+func (w *watcher) permit(ctx context.Context, verb, namespace string) error {
+	w.absent = false
+	if w.kind.mayBeAbsent() {
+		if err := w.c.checkServed(ctx, w.kind); err != nil {
+			w.absent = apierrors.IsNotFound(err)
+			return err
+		}
+	}
+	return w.c.checkAccess(ctx, verb, w.kind, namespace)
+}
+
+// page gets a page of the list of a namespace, or of all if it is empty.
+func (w *watcher) page(ctx context.Context, namespace string, opts metav1.ListOptions) (*objectList, error) {
 	ctx, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
 	var page runtime.Object
 	var err error
-	if opts.Continue == "" {
-		w.st.onListRequested(w.kind)
-		err = w.c.checkAccess(ctx, "list", w.kind)
-	}
-	if err == nil {
-		page, err = w.page(ctx, opts)
+	if w.kind.metadataOnly() {
+		page, err = w.c.metadata(w.kind, namespace).List(ctx, opts)
+	} else {
+		page, err = w.c.request(w.kind, namespace, &opts).Do(ctx).Get()
 	}
 	if err != nil {
-		w.listErr = err
-		w.st.metrics.failures[w.kind].Inc()
 		return nil, err
 	}
-	w.listErr, w.listAccess = nil, access{granted: true}
 	m, err := meta.ListAccessor(page)
 	if err != nil {
 		return nil, err
@@ -208,26 +259,12 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	return l, err
 }
 
-func (w *watcher) page(ctx context.Context, opts metav1.ListOptions) (runtime.Object, error) {
-	if r, ok := w.metadata(); ok {
-		return r.List(ctx, opts)
-	}
-	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).Do(ctx).Get()
-}
-
-// metadata returns the client for a kind of which only the metadata is read, and reports whether
-// the kind is one.
-func (w *watcher) metadata() (metadata.Getter, bool) {
-	switch w.kind {
-	case kindPod, kindService, kindNode:
-		return nil, false
-	}
-	return w.c.metadata(w.kind), true
-}
-
 // watch begins a watch, or a streaming list: a watch that begins with all objects.
 func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
 	streaming := opts.SendInitialEvents != nil
+	if streaming && w.several() {
+		return nil, apierrors.NewBadRequest("lists of several namespaces do not stream") // the reflector will list
+	}
 	if time.Since(w.watchForbiddenAt) < maxAccessRetry {
 		w.watchErr = apierrors.NewForbidden(schema.GroupResource{Resource: w.kind.resource()}, "", errors.New("no right to watch"))
 		return nil, w.watchErr
@@ -235,10 +272,13 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	if streaming {
 		w.st.onListRequested(w.kind)
 	}
+	opts.LabelSelector = w.kind.selector()
 	var i watch.Interface
-	err := w.c.checkAccess(ctx, "watch", w.kind)
-	if err == nil {
-		i, err = w.stream(ctx, opts)
+	var err error
+	if w.several() {
+		i, err = w.watchNamespaces(ctx, opts)
+	} else if err = w.permit(ctx, "watch", w.namespace()); err == nil {
+		i, err = w.stream(ctx, w.namespace(), opts)
 	}
 	if err == nil {
 		w.watchErr, w.watchAccess = nil, access{granted: true}
@@ -256,7 +296,9 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
-	w.st.metrics.failures[w.kind].Inc()
+	if !w.absent {
+		w.st.metrics.failures[w.kind].Inc()
+	}
 	if noAccess(err) {
 		return nil, err
 	}
@@ -269,13 +311,12 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	return nil, err
 }
 
-func (w *watcher) stream(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	if r, ok := w.metadata(); ok {
-		return r.Watch(ctx, opts)
+func (w *watcher) stream(ctx context.Context, namespace string, opts metav1.ListOptions) (watch.Interface, error) {
+	if w.kind.metadataOnly() {
+		return w.c.metadata(w.kind, namespace).Watch(ctx, opts)
 	}
 	opts.Watch = true
-	return w.c.core.Get().Resource(w.kind.resource()).VersionedParams(&opts, metav1.ParameterCodec).
-		Timeout(time.Duration(*opts.TimeoutSeconds) * time.Second).Watch(ctx)
+	return w.c.request(w.kind, namespace, &opts).Timeout(time.Duration(*opts.TimeoutSeconds) * time.Second).Watch(ctx)
 }
 
 // monitor hands on the events of a watch, and reports how far it can be trusted: that it has ended,

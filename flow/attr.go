@@ -19,9 +19,11 @@ const (
 	numAttrs // those above are read from the Object
 	// AttrStatus is read from the End, not from the Object.
 	AttrStatus = numAttrs
-	// AttrName and AttrKind are in schema netobserv alone.
+	// AttrName, AttrKind and AttrHost are in schema netobserv alone. AttrHost is the
+	// address of a pod's host, or of a node.
 	AttrName = numAttrs + 1
 	AttrKind = numAttrs + 2
+	AttrHost = numAttrs + 3
 )
 
 // AttrInfo describes a generated field. It is a row of the table [Attrs].
@@ -44,15 +46,15 @@ type AttrInfo struct {
 // Attrs is the one table of generated fields. Nothing may change it.
 var Attrs = []AttrInfo{
 	{AttrPod, 0, "Pod", "pod", true, "K8S_Name", true, "name of the pod"},
-	{AttrNamespace, 1, "Namespace", "namespace", true, "K8S_Namespace", true, "namespace of the pod or service"},
+	{AttrNamespace, 1, "Namespace", "namespace", true, "K8S_Namespace", true, "namespace of the pod or service, or of the pods that use an egress IP"},
 	{AttrHostIP, 2, "HostIP", "host_ip", true, "K8S_HostIP", true, "address of the host that the pod runs on"},
-	{AttrWorkload, 3, "Workload", "workload", true, "K8S_OwnerName", true, "name of the top owner (a pod without owner, a service or a node is its own)"},
-	{AttrWorkloadKind, 4, "WorkloadKind", "workload_kind", true, "K8S_OwnerType", true, "kind of the top owner: Deployment, StatefulSet, DaemonSet, CronJob, Job, any controller, Pod, Service, Node"},
+	{AttrWorkload, 3, "Workload", "workload", true, "K8S_OwnerName", true, "name of the top owner (a pod without owner, a service, an egress IP or a node is its own)"},
+	{AttrWorkloadKind, 4, "WorkloadKind", "workload_kind", true, "K8S_OwnerType", true, "kind of the top owner: Deployment, StatefulSet, DaemonSet, CronJob, Job, any controller, Pod, Service, EgressIP, Node"},
 	{AttrWarn, 5, "Warn", "warn", true, "K8S_Warn", true, "what was ambiguous, sentences joined by \"; \""},
-	{AttrNode, 6, "Node", "node", false, "K8S_HostName", true, "name of the node that the pod runs on, or of the node itself"},
+	{AttrNode, 6, "Node", "node", false, "K8S_HostName", true, "name of the node that the pod runs on, that has the egress IP or the address at which a service was found, or of the node itself"},
 	{AttrZone, 7, "Zone", "zone", false, "K8S_Zone", true, "label topology.kubernetes.io/zone of that node"},
 	{AttrPodUID, 8, "PodUID", "pod_uid", false, "K8S_UID", false, "metadata.uid of the pod"},
-	{AttrStatus, 9, "Status", "status", false, "K8S_Status", false, "how the owner was found: live, retained, ambiguous, service, node or none"},
+	{AttrStatus, 9, "Status", "status", false, "K8S_Status", false, "how the owner was found: live, retained, ambiguous, service, egressip, node, endpoint or none"},
 	{AttrNetwork, 11, "Network", "network", false, "K8S_NetworkName", false, "network that the pod has the address in: default for the cluster's own, namespace/name for one of a user's or an attachment, name for a cluster-wide one"},
 }
 
@@ -78,14 +80,17 @@ var NetObservAttrs = func() []NetObservAttr {
 		if attr == AttrPod {
 			attr = AttrName // of services and nodes, too
 		}
+		if attr == AttrHostIP {
+			attr = AttrHost
+		}
 		list = append(list, NetObservAttr{Attr: attr, Name: row.NetObserv, Default: row.NetObservDefault, Row: row})
 	}
 	return list
 }()
 
 // AttrNumber returns the number of a generated field in flow.proto, counted as
-// [AttrInfo].Number is. Labels share one number. It returns false for AttrName and
-// AttrKind, which flow.proto does not have.
+// [AttrInfo].Number is. Labels share one number. It returns false for AttrName,
+// AttrKind and AttrHost, which flow.proto does not have.
 func AttrNumber(a Attr) (number int32, ok bool) {
 	if a >= AttrLabel {
 		return NumberLabels, true
@@ -118,6 +123,10 @@ func (e *End) attr(a Attr) string {
 	case AttrNamespace:
 		return o.Namespace
 	case AttrHostIP:
+		if o.Kind != "Node" {
+			return o.HostIP
+		}
+	case AttrHost:
 		return o.HostIP
 	case AttrWorkload:
 		return o.Workload

@@ -18,7 +18,11 @@ func TestEndAttr(t *testing.T) {
 		{flow.End{Object: pod, Status: flow.StatusLive}, map[flow.Attr]string{
 			flow.AttrPod: "p", flow.AttrNamespace: "ns", flow.AttrHostIP: "h", flow.AttrWorkload: "w", flow.AttrWorkloadKind: "Deployment",
 			flow.AttrWarn: "!", flow.AttrNode: "n", flow.AttrZone: "z", flow.AttrPodUID: "u", flow.AttrStatus: "live",
-			flow.AttrName: "p", flow.AttrKind: "Pod", flow.AttrLabel: "a", flow.AttrLabel + 1: "b",
+			flow.AttrName: "p", flow.AttrKind: "Pod", flow.AttrHost: "h", flow.AttrLabel: "a", flow.AttrLabel + 1: "b",
+		}},
+		// Only schema netobserv has the address of a node as its host's.
+		{flow.End{Object: flow.NewObject(flow.Object{Kind: "Node", Name: "n", HostIP: "h", Node: "n"}), Status: flow.StatusNode}, map[flow.Attr]string{
+			flow.AttrName: "n", flow.AttrKind: "Node", flow.AttrNode: "n", flow.AttrHost: "h", flow.AttrStatus: "node",
 		}},
 	} {
 		for a := range flow.AttrLabel + flow.MaxLabels {
@@ -43,7 +47,7 @@ func TestAttrNumbers(t *testing.T) {
 	if n, ok := flow.AttrNumber(flow.AttrLabel + 3); n != flow.NumberLabels || !ok {
 		t.Errorf("labels have number %d", n)
 	}
-	for _, a := range []flow.Attr{flow.AttrName, flow.AttrKind} {
+	for _, a := range []flow.Attr{flow.AttrName, flow.AttrKind, flow.AttrHost} {
 		if n, ok := flow.AttrNumber(a); ok {
 			t.Errorf("attribute %d has number %d", a, n)
 		}

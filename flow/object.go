@@ -11,12 +11,12 @@ import (
 type Object struct {
 	// The attributes of the default set come first, so that they share cache lines.
 	// With many pods, waiting for these lines takes most of the time.
-	Kind         string // Pod, Service or Node
+	Kind         string // Pod, Service, EgressIP or Node
 	Namespace    string // empty for a node
 	Name         string
-	HostIP       string // of a pod: its host's address
+	HostIP       string // of a pod: its host's address; of a node: its first one
 	Workload     string // name of the root owner; an object without owner is its own workload
-	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, Node
+	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, EgressIP, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
 
 	plain bool // no attribute needs escaping in JSON
@@ -42,9 +42,10 @@ type Workload struct {
 	Kind      string
 }
 
-// pack copies the attributes into one string, so that they lie side by side.
+// pack copies the attributes of the default set into one string, so that they lie side by side.
+// Those that few records show stay where they are, shared with other objects.
 func (o *Object) pack() {
-	attrs := []*string{&o.HostIP, &o.Namespace, &o.Name, &o.Workload, &o.WorkloadKind, &o.Warn, &o.Node, &o.Zone, &o.UID, &o.Labels}
+	attrs := []*string{&o.HostIP, &o.Namespace, &o.Name, &o.Workload, &o.WorkloadKind, &o.Warn}
 	n := 0
 	for _, a := range attrs {
 		n += len(*a)

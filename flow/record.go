@@ -90,13 +90,15 @@ const (
 	StatusAmbiguous               // several pods or services; the better one is named
 	StatusService
 	StatusNode
+	StatusEgressIP // an address that a node translates pods' addresses to
+	StatusEndpoint // an endpoint of a service that is no pod
 	numStatus
 )
 
 // NumStatus is the number of values of Status.
 const NumStatus = int(numStatus)
 
-var statusNames = [numStatus]string{"none", "live", "retained", "ambiguous", "service", "node"}
+var statusNames = [numStatus]string{"none", "live", "retained", "ambiguous", "service", "node", "egressip", "endpoint"}
 
 // String returns the value as PStatus shows it.
 func (s Status) String() string {

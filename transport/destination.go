@@ -31,6 +31,8 @@ type destination struct {
 	regular bool
 	// fifo is set for a named pipe: another reader may come.
 	fifo bool
+	// size is the file's when it was opened, in bytes.
+	size int64
 	// partialLine reports whether the file ends in the middle of a line, which was left by
 	// a program that was killed.
 	partialLine bool
@@ -39,9 +41,8 @@ type destination struct {
 // errNoReader is returned for a named pipe that nobody has opened for reading yet.
 var errNoReader = errors.New("nobody reads from the named pipe")
 
-// openPath opens a file for appending, and creates it if there is none. With lines,
-// it looks whether the file ends in the middle of a line.
-func openPath(path string, lines bool) (*destination, error) {
+// openPath opens a file for appending, and creates it if there is none.
+func openPath(path string) (*destination, error) {
 	// O_NONBLOCK: to open a named pipe must not wait for a reader. It changes
 	// nothing for files.
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK, 0o644)
@@ -63,9 +64,7 @@ func openPath(path string, lines bool) (*destination, error) {
 		_, err := filepath.EvalSymlinks(path)
 		d.fifo = err == nil
 	}
-	if d.regular && lines && fi.Size() > 0 {
-		d.partialLine = !endsLine(path, fi.Size())
-	}
+	d.size = fi.Size()
 	if d.w, err = newFDWriter(file); err != nil {
 		_ = file.Close()
 		return nil, err
@@ -144,6 +143,13 @@ func (d *destination) interrupt() {
 	if d.file != nil {
 		_ = d.file.SetWriteDeadline(deadlinePast)
 	}
+}
+
+// sameFile reports whether d and o are the same file.
+func (d *destination) sameFile(o *destination) bool {
+	a, errA := d.file.Stat()
+	b, errB := o.file.Stat()
+	return errA == nil && errB == nil && os.SameFile(a, b)
 }
 
 // removed reports whether the file was removed. Nobody will ever read what is

@@ -125,7 +125,7 @@ func (f *File) Open() error {
 	if f.dst.Load() != nil {
 		return nil
 	}
-	d, err := f.openDestination()
+	d, err := f.openDestination(nil)
 	switch {
 	case errors.Is(err, errNoReader):
 		f.setProblem(err, true)
@@ -138,11 +138,31 @@ func (f *File) Open() error {
 	return nil
 }
 
-func (f *File) openDestination() (*destination, error) {
+// openDestination opens the path, or standard output. old is the destination so far, nil
+// if there is none.
+func (f *File) openDestination(old *destination) (*destination, error) {
 	if f.cfg.Path == "" {
 		return openStdout(f.cfg.Stdout)
 	}
-	return openPath(f.cfg.Path, !f.cfg.Binary)
+	d, err := openPath(f.cfg.Path)
+	if err != nil || !d.regular || d.size == 0 {
+		return d, err
+	}
+	if !f.cfg.Binary {
+		d.partialLine = !endsLine(f.cfg.Path, d.size)
+		return d, nil
+	}
+	if old != nil && f.partialRecords == 0 && old.sameFile(d) {
+		return d, nil // has the whole messages that were written to it
+	}
+	log := f.log.WithField("file", f.cfg.Path)
+	switch n, err := cutTornEnd(d.file, d.size); {
+	case err != nil:
+		log.WithError(err).Warn("the file is not of whole messages")
+	case n > 0:
+		log.WithField("bytes", n).Warn("the file ended within a message, left by a program that was killed; the part was cut off")
+	}
+	return d, nil
 }
 
 // setDestination makes d the destination. A record that was written in part to the
@@ -376,7 +396,10 @@ func (f *File) openAgain() {
 	if f.cfg.Path == "" {
 		return
 	}
-	d, err := f.openDestination()
+	if old != nil && f.partialRecords > 0 {
+		_ = f.finishPartial(old)
+	}
+	d, err := f.openDestination(old)
 	if err != nil {
 		if !errors.Is(err, errNoReader) {
 			f.stats.errors.Add(1)
@@ -390,9 +413,6 @@ func (f *File) openAgain() {
 	if old == nil {
 		f.setDestination(d)
 		return
-	}
-	if f.partialRecords > 0 {
-		_ = f.finishPartial(old)
 	}
 	before := f.problem.Load()
 	f.setDestination(d)

@@ -743,7 +743,7 @@ func TestFileNamedPipe(t *testing.T) {
 // ends a line that a killed program left.
 func TestOpenPath(t *testing.T) {
 	_, w := pipe(t)
-	d, err := openPath(fmt.Sprintf("/proc/self/fd/%d", w.Fd()), true)
+	d, err := openPath(fmt.Sprintf("/proc/self/fd/%d", w.Fd()))
 	if err != nil {
 		t.Skip("needs /proc: ", err)
 	}
@@ -760,7 +760,7 @@ func TestOpenPath(t *testing.T) {
 		{"", "0000\n", false},
 		{"0009\n", "0009\n0000\n", false},
 		{"0009\n00", "0009\n00\n0000\n", false},
-		{"0009\n00", "0009\n000000\n", true},
+		{"\x02\x08\x01\x05\x08", "\x02\x08\x010000\n", true},
 	} {
 		if err := os.WriteFile(path, []byte(tc.found), 0o600); err != nil {
 			t.Fatal(err)

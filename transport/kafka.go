@@ -100,11 +100,13 @@ func NewKafka(cfg KafkaConfig, enc Encoder, log logrus.FieldLogger, reg promethe
 		block:        cfg.Block,
 		several:      cfg.Several,
 		drainTimeout: cfg.DrainTimeout,
-		flushEvery:   min(flushEvery, max(cfg.FlushFrequency, time.Millisecond)),
+		flushEvery:   flushEvery,
 		stallAfter:   cfg.FlushFrequency + stallAfter,
 		stallText:    "no record was acknowledged",
 	}, newBuffer(enc, cfg.BufferBytes-overhead, cfg.Block), log, "no broker was reached yet")
-	k.buf.key, k.buf.lazy = cfg.Key, true
+	// Records that need not wait are handed over when their worker has nothing else to do.
+	// To look for them often instead would wake the program up a thousand times a second.
+	k.buf.key, k.buf.lazy = cfg.Key, cfg.FlushFrequency >= flushEvery
 	var err error
 	if k.opts, err = cfg.options(); err != nil {
 		return nil, err

@@ -69,7 +69,7 @@ func growthCases() []benchCase {
 	add := func(name, title string, run func(context.Context, *bench) (result, error)) {
 		cases = append(cases, benchCase{name: name, title: title, run: run})
 	}
-	for _, n := range []int{1000, 10_000, 50_000, 200_000} {
+	for _, n := range []int{1000, 10_000, 50_000, 150_000, 200_000} {
 		l := ovs
 		l.pods = n
 		add(fmt.Sprintf("pods-%d", n), fmt.Sprintf("%d pods", n), ours("json", l))

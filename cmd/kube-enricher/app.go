@@ -151,9 +151,14 @@ func (a *app) build() (err error) {
 		if err != nil {
 			return err
 		}
+		owners, err := a.owners()
+		if err != nil {
+			return err
+		}
 		a.enricher, err = enrich.New(enrich.Config{
 			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Unheld: cfg.Mode != config.Collect,
 			Retain: max(cfg.KubeRetain, 1), KeepEnded: cfg.Mode == config.Capture, Wait: cfg.KubeWait,
+			JoinSubnets: cfg.JoinSubnets, Owners: owners,
 		}, source, a.log, a.reg)
 		if err != nil {
 			return err
@@ -167,7 +172,7 @@ func (a *app) build() (err error) {
 	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
-		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, DrainTimeout: cfg.DrainTimeout / 2,
+		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, TemplatesHoldSize: cfg.TemplatesHoldSize, DrainTimeout: cfg.DrainTimeout / 2,
 		Fields: cfg.FieldsRead(), Elements: cfg.Elements,
 	}, a.newChain, a.log, a.reg)
 	return err
@@ -181,7 +186,10 @@ func (a *app) countsTraffic() bool {
 
 // loadSnapshot reads the snapshot, for build to use.
 func (a *app) loadSnapshot(file string) (err error) {
-	a.snapshot, err = enrich.LoadSnapshot(file, a.labels()...)
+	owners, err := a.owners()
+	if err == nil {
+		a.snapshot, err = enrich.LoadSnapshotWithOwners(file, owners, a.labels()...)
+	}
 	return err
 }
 
@@ -207,7 +215,23 @@ func (a *app) source() (enrich.Source, error) {
 		return nil, config.Usagef("-kubeconfig: %v", err)
 	}
 	enrich.RouteKlog(a.log) // client-go's own messages
-	return enrich.NewCluster(rest, a.log, a.labels()...)
+	c, err := enrich.NewCluster(rest, a.log, a.labels()...)
+	if err == nil {
+		c.Restrict(a.cfg.KubeNamespaces...)
+	}
+	return c, err
+}
+
+// owners returns the resources of -kube.owners, nil for none.
+func (a *app) owners() (*enrich.Owners, error) {
+	if a.cfg.KubeOwners == "" {
+		return nil, nil //nolint:nilnil // nil owners are none
+	}
+	owners, err := enrich.ParseOwners(a.cfg.KubeOwners)
+	if err != nil {
+		return nil, config.Usagef("-kube.owners: %v", err)
+	}
+	return owners, nil
 }
 
 // labels returns the names of the pod labels that are copied.

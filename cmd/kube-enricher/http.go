@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -242,7 +243,7 @@ func (h *httpServers) debug(c *connections) http.Handler {
 
 // explain answers who owned an address at a time, and why.
 func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
-	addr, at, err := question(r.URL.RawQuery)
+	q, err := parseQuestion(r.URL.RawQuery)
 	if err == nil && h.a.enricher == nil {
 		err = errors.New("the program runs without names (-kube.off)")
 	}
@@ -253,37 +254,75 @@ func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	_ = e.Encode(h.a.enricher.Explain(addr, at))
+	_ = e.Encode(h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at))
 }
 
-// question reads the query of /explain. Its error is a sentence.
-func question(query string) (addr netip.Addr, at time.Time, err error) {
-	const usage = "; ask /explain?addr=IP, or /explain?addr=IP&time=2006-01-02T15:04:05Z"
+// question is what /explain is asked. Port and protocol are 0 if they are not given.
+type question struct {
+	addr           netip.Addr
+	protocol, port uint32
+	at             time.Time
+}
+
+const explainUsage = "; ask /explain?addr=IP, and if you like &time=2006-01-02T15:04:05Z and &port=443 with &proto=tcp, udp or sctp"
+
+// parseQuestion reads the query of /explain. Its error is a sentence.
+func parseQuestion(query string) (q question, err error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return addr, at, errors.New("the query cannot be read" + usage)
+		return q, errors.New("the query cannot be read" + explainUsage)
 	}
 	for name, v := range values {
-		if name != "addr" && name != "time" {
-			return addr, at, fmt.Errorf("there is no parameter %s%s", config.Quote(name), usage)
+		if name != "addr" && name != "time" && name != "port" && name != "proto" {
+			return q, fmt.Errorf("there is no parameter %s%s", config.Quote(name), explainUsage)
 		}
 		if len(v) > 1 {
-			return addr, at, fmt.Errorf("%s is given twice%s", name, usage)
+			return q, fmt.Errorf("%s is given twice%s", name, explainUsage)
 		}
 	}
 	if !values.Has("addr") {
-		return addr, at, errors.New("addr is missing" + usage)
+		return q, errors.New("addr is missing" + explainUsage)
 	}
-	if addr, err = netip.ParseAddr(values.Get("addr")); err != nil {
-		return addr, at, fmt.Errorf("addr %s is no IP address%s", config.Quote(values.Get("addr")), usage)
+	if q.addr, err = netip.ParseAddr(values.Get("addr")); err != nil {
+		return q, fmt.Errorf("addr %s is no IP address%s", config.Quote(values.Get("addr")), explainUsage)
+	}
+	if err := q.parsePort(values); err != nil {
+		return q, err
 	}
 	if !values.Has("time") {
-		return addr, time.Now(), nil
+		q.at = time.Now()
+		return q, nil
 	}
 	// A plus sign that was not escaped has become a space.
-	at, err = time.Parse(time.RFC3339, strings.ReplaceAll(values.Get("time"), " ", "+"))
-	if err != nil || at.Year() < 1970 || at.Year() > 2200 {
-		return addr, at, fmt.Errorf("time %s is no time of RFC 3339 from 1970 to 2200%s", config.Quote(values.Get("time")), usage)
+	q.at, err = time.Parse(time.RFC3339, strings.ReplaceAll(values.Get("time"), " ", "+"))
+	if err != nil || q.at.Year() < 1970 || q.at.Year() > 2200 {
+		return q, fmt.Errorf("time %s is no time of RFC 3339 from 1970 to 2200%s", config.Quote(values.Get("time")), explainUsage)
 	}
-	return addr, at, nil
+	return q, nil
+}
+
+// parsePort reads the parameters port and proto. The protocol is TCP if only a port is given.
+func (q *question) parsePort(values url.Values) error {
+	if !values.Has("port") {
+		if values.Has("proto") {
+			return errors.New("proto is given without port" + explainUsage)
+		}
+		return nil
+	}
+	n, err := strconv.ParseUint(values.Get("port"), 10, 16)
+	if err != nil || n == 0 {
+		return fmt.Errorf("port %s is no number from 1 to 65535%s", config.Quote(values.Get("port")), explainUsage)
+	}
+	q.port = uint32(n)
+	switch name := strings.ToLower(values.Get("proto")); name {
+	case "", "tcp":
+		q.protocol = 6
+	case "udp":
+		q.protocol = 17
+	case "sctp":
+		q.protocol = 132
+	default:
+		return fmt.Errorf("proto %s is not tcp, udp or sctp%s", config.Quote(name), explainUsage)
+	}
+	return nil
 }

@@ -9,15 +9,15 @@ import (
 )
 
 func TestQuestion(t *testing.T) {
-	addr, at, err := question("addr=10.0.0.1&time=2026-01-02T03:04:05Z")
-	if err != nil || addr.String() != "10.0.0.1" || !at.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) {
-		t.Errorf("%v %v %v", addr, at, err)
+	q, err := parseQuestion("addr=10.0.0.1&time=2026-01-02T03:04:05Z&port=53&proto=UDP")
+	if err != nil || q.addr.String() != "10.0.0.1" || !q.at.Equal(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)) || q.protocol != 17 || q.port != 53 {
+		t.Errorf("%v %v", q, err)
 	}
-	if addr, at, err := question("addr=fd00%3A%3A1"); err != nil || addr.String() != "fd00::1" || time.Since(at) > time.Minute {
-		t.Errorf("%v %v %v", addr, at, err)
+	if q, err := parseQuestion("addr=fd00%3A%3A1&port=443"); err != nil || q.addr.String() != "fd00::1" || time.Since(q.at) > time.Minute || q.protocol != 6 {
+		t.Errorf("%v %v", q, err)
 	}
-	if _, at, err := question("addr=::1&time=2026-01-02T03:04:05+01:00"); err != nil || at.UTC().Hour() != 2 {
-		t.Errorf("%v %v", at, err)
+	if q, err := parseQuestion("addr=::1&time=2026-01-02T03:04:05+01:00"); err != nil || q.at.UTC().Hour() != 2 || q.port != 0 {
+		t.Errorf("%v %v", q, err)
 	}
 	for query, want := range map[string]string{
 		"":                                   "addr is missing; ask /explain?addr=IP",
@@ -31,8 +31,11 @@ func TestQuestion(t *testing.T) {
 		"addr=::1&time=9999-01-01T0:0:0":     "is no time",
 		"addr=::1&time=9999-01-01T00:00:00Z": "is no time of RFC 3339 from 1970 to 2200",
 		"addr=%zz":                           "the query cannot be read",
+		"addr=::1&port=0":                    `port "0" is no number from 1 to 65535`,
+		"addr=::1&port=80&proto=icmp":        `proto "icmp" is not tcp, udp or sctp`,
+		"addr=::1&proto=tcp":                 "proto is given without port",
 	} {
-		if _, _, err := question(query); err == nil || !strings.HasPrefix(err.Error()+" ", want) && !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
+		if _, err := parseQuestion(query); err == nil || !strings.HasPrefix(err.Error()+" ", want) && !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want %q", query, err, want)
 		}
 	}

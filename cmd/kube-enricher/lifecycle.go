@@ -91,6 +91,10 @@ func (a *app) run() (err error) {
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
 	}
+	if collect {
+		signs := start((&firstSigns{log: a.log, gather: a.reg.Gather, listen: a.collector.Bound(), names: a.enricher != nil}).run)
+		defer func() { _ = signs.stop() }()
+	}
 	huge := start(a.useHugePages)
 	defer func() { _ = huge.stop() }()
 	if !collect {

@@ -28,14 +28,6 @@ const nameCases = "testdata/names"
 
 // notYet lists the cases that fail, by what is missing.
 var notYet = map[string]string{
-	"F05-service-ports":         "P4",
-	"F06-cudn-handover":         "P5",
-	"F07-node-replaced":         "P6",
-	"F08-netobserv-node-hostip": "P7",
-	"F09-ovn-node-annotations":  "P8",
-	"F10-egressip":              "P9",
-	"F11-endpointslices":        "P10",
-	"T-s2":                      "P4",
 }
 
 // TestNameCases runs each case as lines of JSON, as goflow2's protobuf and as a

@@ -1,6 +1,10 @@
 package sequence
 
-import "slices"
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+)
 
 const (
 	// MaxTrackers bounds the streams of one source and protocol that are tracked.
@@ -10,13 +14,19 @@ const (
 	certain = 8
 )
 
-// Stream names the messages of a source that are numbered together.
-type Stream struct {
-	// Agent is the address of an sFlow agent, of which a relay may send several from
-	// one source. It is 0 in other protocols.
-	Agent [16]byte
-	// ID is the observation domain, source id, engine or sub-agent.
-	ID uint32
+// Stream names the messages of a source that are numbered together: it is their
+// observation domain, source id or engine, or what [AgentStream] returns.
+type Stream uint64
+
+// AgentStream returns the stream of a sub-agent of an sFlow agent: a relay may send those
+// of several agents from one source. An address of 16 bytes is hashed (FNV-1a).
+func AgentStream(agent []byte, subAgent uint32) Stream {
+	if len(agent) == 4 {
+		return Stream(binary.BigEndian.Uint32(agent))<<32 | Stream(subAgent)
+	}
+	h := fnv.New64a()
+	_, _ = h.Write(agent) // has no error
+	return Stream(h.Sum64()) ^ Stream(subAgent)
 }
 
 // Source has the counters of one source, an address and port. Its zero value is ready

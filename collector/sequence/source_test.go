@@ -67,7 +67,7 @@ func TestCounters(t *testing.T) {
 						want += uint64(n.Data)
 						continue
 					}
-					lost += q.Counters(p.proto).Message(Stream{ID: m.stream}, m.seq/p.unit, n, true, 0, testTime+int64(i)*1e6)
+					lost += q.Counters(p.proto).Message(Stream(m.stream), m.seq/p.unit, n, true, 0, testTime+int64(i)*1e6)
 				}
 				if lost += q.Counters(p.proto).CloseAll(); lost != want {
 					t.Errorf("%d lost, want %d", lost, want)
@@ -93,7 +93,7 @@ func TestCountersApart(t *testing.T) {
 					want += uint64(records)
 					continue
 				}
-				lost += q.Counters(IPFIX).Message(Stream{ID: domain}, seq, RecordCount{Data: records}, true, 0, testTime+int64(i)*1e6)
+				lost += q.Counters(IPFIX).Message(Stream(domain), seq, RecordCount{Data: records}, true, 0, testTime+int64(i)*1e6)
 			}
 			if lost += q.Counters(IPFIX).CloseAll(); lost != want {
 				t.Errorf("%d apart, %d records a message: %d lost, want %d", apart, records, lost, want)
@@ -121,7 +121,7 @@ func TestCountersUptime(t *testing.T) {
 				want++
 				continue
 			}
-			lost += q.Counters(NetFlow9).Message(Stream{ID: card}, seq, RecordCount{Data: 1}, true, 1e6+card*1e6+i, testTime)
+			lost += q.Counters(NetFlow9).Message(Stream(card), seq, RecordCount{Data: 1}, true, 1e6+card*1e6+i, testTime)
 		}
 		if lost += q.Counters(NetFlow9).CloseAll(); lost != want {
 			t.Errorf("shared %v: %d lost, want %d", shared, lost, want)
@@ -159,10 +159,27 @@ func TestCountersExact(t *testing.T) {
 		}
 		var q Source
 		for _, m := range ms {
-			lost += q.Counters(IPFIX).Message(Stream{ID: m.stream}, m.seq, RecordCount{Data: m.records}, true, 0, testTime)
+			lost += q.Counters(IPFIX).Message(Stream(m.stream), m.seq, RecordCount{Data: m.records}, true, 0, testTime)
 		}
 		if lost += q.Counters(IPFIX).CloseAll(); lost != dropped {
 			t.Errorf("seed %d, shared %v: %d lost, %d dropped", seed, shared, lost, dropped)
 		}
+	}
+}
+
+// TestAgentStream has agents and sub-agents that a relay may send from one source.
+func TestAgentStream(t *testing.T) {
+	seen := make(map[Stream]bool)
+	agents := [][]byte{{192, 0, 2, 1}, {192, 0, 2, 2}, make([]byte, 16), append(make([]byte, 15), 1), append([]byte{1}, make([]byte, 15)...)}
+	for _, agent := range agents {
+		for sub := range uint32(1000) {
+			seen[AgentStream(agent, sub)] = true
+		}
+		if n := testing.AllocsPerRun(100, func() { AgentStream(agent, 1) }); n > 0 {
+			t.Errorf("%v allocations", n)
+		}
+	}
+	if len(seen) != len(agents)*1000 {
+		t.Errorf("%d streams", len(seen))
 	}
 }

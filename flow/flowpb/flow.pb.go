@@ -235,38 +235,44 @@ type EnrichedFlow struct {
 	TimeFlowStartNs            uint64                    `protobuf:"varint,111,opt,name=time_flow_start_ns,json=timeFlowStartNs,proto3" json:"time_flow_start_ns,omitempty"`                                 // start of the flow, Unix nanoseconds
 	TimeFlowEndNs              uint64                    `protobuf:"varint,112,opt,name=time_flow_end_ns,json=timeFlowEndNs,proto3" json:"time_flow_end_ns,omitempty"`                                       // end of the flow, Unix nanoseconds
 	// The owner of the address that -mapping gives the prefix Src.
-	SrcPod       string `protobuf:"bytes,2000,opt,name=src_pod,json=srcPod,proto3" json:"src_pod,omitempty"`                   // name of the pod
-	SrcNamespace string `protobuf:"bytes,2001,opt,name=src_namespace,json=srcNamespace,proto3" json:"src_namespace,omitempty"` // namespace of the pod or service
-	SrcHostIp    string `protobuf:"bytes,2002,opt,name=src_host_ip,json=srcHostIp,proto3" json:"src_host_ip,omitempty"`        // address of the host that the pod runs on
-	// name of the top owner (a pod without owner, a service or a node is its own)
+	SrcPod string `protobuf:"bytes,2000,opt,name=src_pod,json=srcPod,proto3" json:"src_pod,omitempty"` // name of the pod
+	// namespace of the pod or service, or of the pods that use an egress IP
+	SrcNamespace string `protobuf:"bytes,2001,opt,name=src_namespace,json=srcNamespace,proto3" json:"src_namespace,omitempty"`
+	SrcHostIp    string `protobuf:"bytes,2002,opt,name=src_host_ip,json=srcHostIp,proto3" json:"src_host_ip,omitempty"` // address of the host that the pod runs on
+	// name of the top owner (a pod without owner, a service, an egress IP or a node is its own)
 	SrcWorkload string `protobuf:"bytes,2003,opt,name=src_workload,json=srcWorkload,proto3" json:"src_workload,omitempty"`
 	// kind of the top owner: Deployment, StatefulSet, DaemonSet, CronJob, Job, any controller, Pod,
-	// Service, Node
+	// Service, EgressIP, Node
 	SrcWorkloadKind string `protobuf:"bytes,2004,opt,name=src_workload_kind,json=srcWorkloadKind,proto3" json:"src_workload_kind,omitempty"`
-	SrcWarn         string `protobuf:"bytes,2005,opt,name=src_warn,json=srcWarn,proto3" json:"src_warn,omitempty"`         // what was ambiguous, sentences joined by "; "
-	SrcNode         string `protobuf:"bytes,2006,opt,name=src_node,json=srcNode,proto3" json:"src_node,omitempty"`         // name of the node that the pod runs on, or of the node itself
-	SrcZone         string `protobuf:"bytes,2007,opt,name=src_zone,json=srcZone,proto3" json:"src_zone,omitempty"`         // label topology.kubernetes.io/zone of that node
-	SrcPodUid       string `protobuf:"bytes,2008,opt,name=src_pod_uid,json=srcPodUid,proto3" json:"src_pod_uid,omitempty"` // metadata.uid of the pod
-	// how the owner was found: live, retained, ambiguous, service, node or none
+	SrcWarn         string `protobuf:"bytes,2005,opt,name=src_warn,json=srcWarn,proto3" json:"src_warn,omitempty"` // what was ambiguous, sentences joined by "; "
+	// name of the node that the pod runs on, that has the egress IP or the address at which a service
+	// was found, or of the node itself
+	SrcNode   string `protobuf:"bytes,2006,opt,name=src_node,json=srcNode,proto3" json:"src_node,omitempty"`
+	SrcZone   string `protobuf:"bytes,2007,opt,name=src_zone,json=srcZone,proto3" json:"src_zone,omitempty"`         // label topology.kubernetes.io/zone of that node
+	SrcPodUid string `protobuf:"bytes,2008,opt,name=src_pod_uid,json=srcPodUid,proto3" json:"src_pod_uid,omitempty"` // metadata.uid of the pod
+	// how the owner was found: live, retained, ambiguous, service, egressip, node, endpoint or none
 	SrcStatus string            `protobuf:"bytes,2009,opt,name=src_status,json=srcStatus,proto3" json:"src_status,omitempty"`
 	SrcLabels map[string]string `protobuf:"bytes,2010,rep,name=src_labels,json=srcLabels,proto3" json:"src_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // -kube.labels, by the name of the field
 	// network that the pod has the address in: default for the cluster's own, namespace/name for one
 	// of a user's or an attachment, name for a cluster-wide one
 	SrcNetwork string `protobuf:"bytes,2011,opt,name=src_network,json=srcNetwork,proto3" json:"src_network,omitempty"` // 2012 to 2019 are reserved for further generated fields.
 	// The owner of the address that -mapping gives the prefix Dst.
-	DstPod       string `protobuf:"bytes,2020,opt,name=dst_pod,json=dstPod,proto3" json:"dst_pod,omitempty"`                   // name of the pod
-	DstNamespace string `protobuf:"bytes,2021,opt,name=dst_namespace,json=dstNamespace,proto3" json:"dst_namespace,omitempty"` // namespace of the pod or service
-	DstHostIp    string `protobuf:"bytes,2022,opt,name=dst_host_ip,json=dstHostIp,proto3" json:"dst_host_ip,omitempty"`        // address of the host that the pod runs on
-	// name of the top owner (a pod without owner, a service or a node is its own)
+	DstPod string `protobuf:"bytes,2020,opt,name=dst_pod,json=dstPod,proto3" json:"dst_pod,omitempty"` // name of the pod
+	// namespace of the pod or service, or of the pods that use an egress IP
+	DstNamespace string `protobuf:"bytes,2021,opt,name=dst_namespace,json=dstNamespace,proto3" json:"dst_namespace,omitempty"`
+	DstHostIp    string `protobuf:"bytes,2022,opt,name=dst_host_ip,json=dstHostIp,proto3" json:"dst_host_ip,omitempty"` // address of the host that the pod runs on
+	// name of the top owner (a pod without owner, a service, an egress IP or a node is its own)
 	DstWorkload string `protobuf:"bytes,2023,opt,name=dst_workload,json=dstWorkload,proto3" json:"dst_workload,omitempty"`
 	// kind of the top owner: Deployment, StatefulSet, DaemonSet, CronJob, Job, any controller, Pod,
-	// Service, Node
+	// Service, EgressIP, Node
 	DstWorkloadKind string `protobuf:"bytes,2024,opt,name=dst_workload_kind,json=dstWorkloadKind,proto3" json:"dst_workload_kind,omitempty"`
-	DstWarn         string `protobuf:"bytes,2025,opt,name=dst_warn,json=dstWarn,proto3" json:"dst_warn,omitempty"`         // what was ambiguous, sentences joined by "; "
-	DstNode         string `protobuf:"bytes,2026,opt,name=dst_node,json=dstNode,proto3" json:"dst_node,omitempty"`         // name of the node that the pod runs on, or of the node itself
-	DstZone         string `protobuf:"bytes,2027,opt,name=dst_zone,json=dstZone,proto3" json:"dst_zone,omitempty"`         // label topology.kubernetes.io/zone of that node
-	DstPodUid       string `protobuf:"bytes,2028,opt,name=dst_pod_uid,json=dstPodUid,proto3" json:"dst_pod_uid,omitempty"` // metadata.uid of the pod
-	// how the owner was found: live, retained, ambiguous, service, node or none
+	DstWarn         string `protobuf:"bytes,2025,opt,name=dst_warn,json=dstWarn,proto3" json:"dst_warn,omitempty"` // what was ambiguous, sentences joined by "; "
+	// name of the node that the pod runs on, that has the egress IP or the address at which a service
+	// was found, or of the node itself
+	DstNode   string `protobuf:"bytes,2026,opt,name=dst_node,json=dstNode,proto3" json:"dst_node,omitempty"`
+	DstZone   string `protobuf:"bytes,2027,opt,name=dst_zone,json=dstZone,proto3" json:"dst_zone,omitempty"`         // label topology.kubernetes.io/zone of that node
+	DstPodUid string `protobuf:"bytes,2028,opt,name=dst_pod_uid,json=dstPodUid,proto3" json:"dst_pod_uid,omitempty"` // metadata.uid of the pod
+	// how the owner was found: live, retained, ambiguous, service, egressip, node, endpoint or none
 	DstStatus string            `protobuf:"bytes,2029,opt,name=dst_status,json=dstStatus,proto3" json:"dst_status,omitempty"`
 	DstLabels map[string]string `protobuf:"bytes,2030,rep,name=dst_labels,json=dstLabels,proto3" json:"dst_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // -kube.labels, by the name of the field
 	// network that the pod has the address in: default for the cluster's own, namespace/name for one
@@ -1152,19 +1158,22 @@ type KubeObject struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Prefix    string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`               // as -mapping has it
 	Pod       string                 `protobuf:"bytes,2,opt,name=pod,proto3" json:"pod,omitempty"`                     // name of the pod
-	Namespace string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`         // namespace of the pod or service
+	Namespace string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`         // namespace of the pod or service, or of the pods that use an egress IP
 	HostIp    string                 `protobuf:"bytes,4,opt,name=host_ip,json=hostIp,proto3" json:"host_ip,omitempty"` // address of the host that the pod runs on
-	// name of the top owner (a pod without owner, a service or a node is its own)
+	// name of the top owner (a pod without owner, a service, an egress IP or a node is its own)
 	Workload string `protobuf:"bytes,5,opt,name=workload,proto3" json:"workload,omitempty"`
 	// kind of the top owner: Deployment, StatefulSet, DaemonSet, CronJob, Job, any controller, Pod,
-	// Service, Node
-	WorkloadKind string            `protobuf:"bytes,6,opt,name=workload_kind,json=workloadKind,proto3" json:"workload_kind,omitempty"`
-	Warn         string            `protobuf:"bytes,7,opt,name=warn,proto3" json:"warn,omitempty"`                                                                                // what was ambiguous, sentences joined by "; "
-	Node         string            `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`                                                                                // name of the node that the pod runs on, or of the node itself
-	Zone         string            `protobuf:"bytes,9,opt,name=zone,proto3" json:"zone,omitempty"`                                                                                // label topology.kubernetes.io/zone of that node
-	PodUid       string            `protobuf:"bytes,10,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"`                                                             // metadata.uid of the pod
-	Status       string            `protobuf:"bytes,11,opt,name=status,proto3" json:"status,omitempty"`                                                                           // how the owner was found: live, retained, ambiguous, service, node or none
-	Labels       map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // -kube.labels, by the name of the field
+	// Service, EgressIP, Node
+	WorkloadKind string `protobuf:"bytes,6,opt,name=workload_kind,json=workloadKind,proto3" json:"workload_kind,omitempty"`
+	Warn         string `protobuf:"bytes,7,opt,name=warn,proto3" json:"warn,omitempty"` // what was ambiguous, sentences joined by "; "
+	// name of the node that the pod runs on, that has the egress IP or the address at which a service
+	// was found, or of the node itself
+	Node   string `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
+	Zone   string `protobuf:"bytes,9,opt,name=zone,proto3" json:"zone,omitempty"`                    // label topology.kubernetes.io/zone of that node
+	PodUid string `protobuf:"bytes,10,opt,name=pod_uid,json=podUid,proto3" json:"pod_uid,omitempty"` // metadata.uid of the pod
+	// how the owner was found: live, retained, ambiguous, service, egressip, node, endpoint or none
+	Status string            `protobuf:"bytes,11,opt,name=status,proto3" json:"status,omitempty"`
+	Labels map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // -kube.labels, by the name of the field
 	// network that the pod has the address in: default for the cluster's own, namespace/name for one
 	// of a user's or an attachment, name for a cluster-wide one
 	Network       string `protobuf:"bytes,13,opt,name=network,proto3" json:"network,omitempty"` // 14 to 21 are reserved for further generated fields.

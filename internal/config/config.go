@@ -60,6 +60,8 @@ type Config struct {
 	TemplatesFile string
 	// TemplatesHold is how long data sets wait for their template; 0 for not at all.
 	TemplatesHold time.Duration
+	// TemplatesHoldSize is the room for those of one exporter, in bytes.
+	TemplatesHoldSize int64
 
 	// Mapping lists the address fields that are looked up.
 	Mapping []flow.MapEntry
@@ -116,6 +118,13 @@ type Config struct {
 	// KubeWait is how long a record waits for its pod to be announced; 0 for not
 	// at all.
 	KubeWait time.Duration
+	// KubeNamespaces lists the namespaces that are watched; empty for all.
+	KubeNamespaces []string
+	// KubeOwners lists the resources that may be root owners, as enrich.ParseOwners
+	// reads it; empty for none.
+	KubeOwners string
+	// JoinSubnets are those of OVN-Kubernetes' gateway routers.
+	JoinSubnets []netip.Prefix
 	// KubeLabels lists the pod labels that are copied to fields.
 	KubeLabels []flow.Label
 

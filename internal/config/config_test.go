@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -49,9 +50,10 @@ func TestParseDefaults(t *testing.T) {
 	want := Config{
 		Input: "auto", Schema: "v1", Fields: "default",
 		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
-		TemplatesHold: 15 * time.Minute, DrainTimeout: 10 * time.Second,
+		TemplatesHold: 15 * time.Minute, TemplatesHoldSize: 8 << 20, DrainTimeout: 10 * time.Second,
 		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
-		Summary: true, HugePages: true,
+		JoinSubnets: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/16"), netip.MustParsePrefix("fd98::/64")},
+		Summary:     true, HugePages: true,
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Errorf("got  %+v\nwant %+v", *c, want)
@@ -89,12 +91,13 @@ func TestParseEverywhere(t *testing.T) {
 		"sampling": {"10.0.0.0/8=400,192.0.2.1=5", nil, func(c *Config) bool {
 			return fmt.Sprint(c.Sampling) == "[{10.0.0.0/8 400} {192.0.2.1/32 5}]"
 		}},
-		"templates.file": {"/tmp/templates", nil, func(c *Config) bool { return c.TemplatesFile == "/tmp/templates" }},
-		"templates.hold": {"1m", nil, func(c *Config) bool { return c.TemplatesHold == time.Minute }},
-		"drain-timeout":  {"3s", nil, func(c *Config) bool { return c.DrainTimeout == 3*time.Second }},
-		"mapping":        {"next_hop=Nxt", nil, func(c *Config) bool { return len(c.Mapping) == 1 && c.Mapping[0].Prefix == "Nxt" }},
-		"schema":         {"v1", nil, func(c *Config) bool { return c.Schema == "v1" }},
-		"fields":         {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *Config) bool { return c.Fields == "default,+TimeFlowStartNs,-SrcMac" }},
+		"templates.file":      {"/tmp/templates", nil, func(c *Config) bool { return c.TemplatesFile == "/tmp/templates" }},
+		"templates.hold":      {"1m", nil, func(c *Config) bool { return c.TemplatesHold == time.Minute }},
+		"templates.hold-size": {"3MiB", nil, func(c *Config) bool { return c.TemplatesHoldSize == 3<<20 }},
+		"drain-timeout":       {"3s", nil, func(c *Config) bool { return c.DrainTimeout == 3*time.Second }},
+		"mapping":             {"next_hop=Nxt", nil, func(c *Config) bool { return len(c.Mapping) == 1 && c.Mapping[0].Prefix == "Nxt" }},
+		"schema":              {"v1", nil, func(c *Config) bool { return c.Schema == "v1" }},
+		"fields":              {"default,+TimeFlowStartNs,-SrcMac", nil, func(c *Config) bool { return c.Fields == "default,+TimeFlowStartNs,-SrcMac" }},
 		"fields.elements": {"testdata/elements.yaml", nil, func(c *Config) bool {
 			return fmt.Sprint(c.Elements) == "[IE 40000 10704/4]" && c.Elements[1].Name == "FwRule"
 		}},
@@ -135,6 +138,9 @@ func TestParseEverywhere(t *testing.T) {
 		"kube.off":          {"true", nil, func(c *Config) bool { return c.KubeOff }},
 		"kube.retain":       {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
 		"kube.wait":         {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
+		"kube.namespaces":   {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
+		"kube.owners":       {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
+		"ovn.join-subnets":  {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
 		"kube.labels":       {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
 		"kube.sync-timeout": {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
 		"addr":              {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
@@ -350,6 +356,13 @@ func TestParseErrors(t *testing.T) {
 		{"fields", []string{"-fields", "default,+Colour"}, nil, "", false, begin + `-fields: no field is named "Colour"; possible are `},
 		{"fields, none left", []string{"-fields", "-all"}, nil, "", false, begin + `-fields: `},
 		{"fields in file", []string{"-config", cfg}, nil, "fields: nothing\n", false, begin + `-fields (from ` + cfg + `:1): `},
+		{"namespaces", []string{"-kube.namespaces", "shop,Web"}, nil, "", false, `-kube.namespaces: "Web" is not allowed; give names of namespaces, such as shop,web`},
+		{"an empty namespace", []string{"-kube.namespaces", "shop,"}, nil, "", false, `-kube.namespaces: "" is not allowed; give names of namespaces, such as shop,web`},
+		{"namespaces of a snapshot", []string{"-kube.namespaces", "shop", "-kube.snapshot", "x"}, nil, "", false, "-kube.snapshot: cannot be used with -kube.namespaces; a snapshot is used in place of a cluster, give one of the two"},
+		{"namespaces without a cluster", []string{"-kube.namespaces", "shop", "-kube.off"}, nil, "", false, "-kube.off: cannot be used with -kube.namespaces; give one of the two"},
+		{"owners", []string{"-kube.owners", "VirtualMachine"}, nil, "", false, `-kube.owners: "VirtualMachine" is not allowed; give resources with their groups, such as virtualmachines.kubevirt.io`},
+		{"owners without a name", []string{"-kube.owners", "a.b,"}, nil, "", false, `-kube.owners: "" is not allowed; give resources with their groups, such as virtualmachines.kubevirt.io`},
+		{"join subnets", []string{"-ovn.join-subnets", "100.64.0.0/33"}, nil, "", false, `-ovn.join-subnets: "100.64.0.0/33" is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses`},
 		{"labels", []string{"-kube.labels", "app"}, nil, "", false, `-kube.labels: "app" is not LABEL=FIELD; an example is app.kubernetes.io/name=App`},
 		{"labels that collide", []string{"-kube.labels", "app=Addr"}, nil, "", false, "-kube.labels: two fields would have the name SrcAddr; choose another name"},
 		{"fields in text", []string{"-fields", "Bytes", "-format", "text"}, nil, "", false, `-fields: "Bytes": lines of text have columns of their own, to which +NAME adds a field; for fewer, give -format json`},

@@ -110,8 +110,13 @@ func inputOptions() []option {
 		},
 		{
 			name: "templates.hold", arg: "DURATION", def: "15m",
-			usage: "how long data sets whose template is unknown are held for it, within 1 MiB an exporter and 64 MiB in all; `0s` for not at all",
+			usage: "how long data sets whose template is unknown are held for it, within `-templates.hold-size`; `0s` for not at all",
 			set:   duration(func(c *Config) *time.Duration { return &c.TemplatesHold }),
+		},
+		{
+			name: "templates.hold-size", arg: "SIZE", def: "8MiB",
+			usage: "room for the data sets of one exporter that are held, in bytes or with KiB, MiB or GiB. Ten minutes of 50 records of Open vSwitch a second fit. All exporters together have 256 MiB, those behind one address half of it",
+			set:   size(func(c *Config) *int64 { return &c.TemplatesHoldSize }, 1, collector.MaxHold),
 		},
 	}
 }
@@ -206,6 +211,21 @@ func kubeOptions() []option {
 			usage: "how long a record may wait for a pod that the cluster has not announced yet, if its address is in a node's pod range; `0s` for not at all. " +
 				"Waiting records, those that wait for the first full view included, take at most 64 MiB; beyond that, the oldest go on without names. Captures, standard input and snapshots wait for nothing",
 			set: duration(func(c *Config) *time.Duration { return &c.KubeWait }),
+		},
+		{
+			name: "kube.namespaces", arg: "NAMESPACE,...",
+			usage: "namespaces to list and watch, by a Role in each instead of a ClusterRole; empty for all. Nodes and egress IPs are not asked for then, so their addresses and zones are not named",
+			set:   setNamespaces,
+		},
+		{
+			name: "kube.owners", arg: "RESOURCE.GROUP,...",
+			usage: "further resources whose objects may be the workload, however many owners are between them and the pod: `virtualmachines.kubevirt.io,services.serving.knative.dev`. Only their metadata is read, and that of what is between",
+			set:   setOwners,
+		},
+		{
+			name: "ovn.join-subnets", arg: "CIDR,...", def: "100.64.0.0/16,fd98::/64",
+			usage: "subnets in which OVN-Kubernetes' gateway routers have their addresses; the annotation `k8s.ovn.org/node-id` of a node is the host part",
+			set:   setJoinSubnets,
 		},
 		{
 			name: "kube.labels", arg: "LABEL=FIELD,...",

@@ -32,6 +32,9 @@ wrong usage.
 // pages is where the pages of docs/ are for who has the program only.
 const pages = "https://github.com/netobserv/goflow2-kube-enricher/blob/main/docs/"
 
+// Page returns where a page of docs/ is, such as "troubleshooting.md".
+func Page(name string) string { return pages + name }
+
 // WriteUsage writes the text of -h.
 func WriteUsage(w io.Writer) error {
 	var b strings.Builder

@@ -79,6 +79,10 @@ func (p *parser) oneCluster(c *Config) error {
 		return exclusive("kube.off", "kube.snapshot", "give one of the two")
 	case c.KubeOff && c.Kubeconfig != "":
 		return exclusive("kube.off", "kubeconfig", "give one of the two")
+	case c.KubeOff && len(c.KubeNamespaces) > 0:
+		return exclusive("kube.off", "kube.namespaces", "give one of the two")
+	case c.KubeSnapshot != "" && len(c.KubeNamespaces) > 0:
+		return exclusive("kube.snapshot", "kube.namespaces", "a snapshot is used in place of a cluster, give one of the two")
 	case c.KubeSnapshot != "" && c.Kubeconfig != "":
 		return exclusive("kube.snapshot", "kubeconfig", "a snapshot is used in place of a cluster, give one of the two")
 	}

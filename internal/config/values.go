@@ -86,6 +86,30 @@ func setCluster(c *Config, v string) error {
 	return nil
 }
 
+// sizeUnits are the units of sizes, and the bytes of each.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}
+
+// size takes a number of bytes within bounds, plain or with a unit.
+func size(field func(*Config) *int64, least, most int64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		number, unit := v, int64(1)
+		for _, u := range sizeUnits {
+			if n, ok := strings.CutSuffix(v, u.name); ok {
+				number, unit = strings.TrimSpace(n), u.bytes
+			}
+		}
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || n > most/unit || n*unit < least {
+			return fmt.Errorf("%s is not allowed; give a size from %d to %d bytes, plain or such as 8MiB", Quote(v), least, most)
+		}
+		*field(c) = n * unit
+		return nil
+	}
+}
+
 // duration takes a duration that is not negative.
 func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 	return func(c *Config, v string) error {
@@ -107,6 +131,50 @@ func setAllow(c *Config, v string) error {
 		c.Allow = append(c.Allow, p)
 	}
 	return nil
+}
+
+func setJoinSubnets(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		p, err := prefix(part)
+		if err != nil {
+			return err
+		}
+		c.JoinSubnets = append(c.JoinSubnets, p)
+	}
+	return nil
+}
+
+// setNamespaces takes names as Kubernetes has them: labels of RFC 1123.
+func setNamespaces(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		name := strings.TrimSpace(part)
+		if !isLabel(name) {
+			return fmt.Errorf("%s is not allowed; give names of namespaces, such as shop,web", Quote(part))
+		}
+		c.KubeNamespaces = append(c.KubeNamespaces, name)
+	}
+	return nil
+}
+
+// setOwners takes names of resources with their API groups.
+func setOwners(c *Config, v string) error {
+	for part := range strings.SplitSeq(v, ",") {
+		for label := range strings.SplitSeq(strings.TrimSpace(part), ".") {
+			if !isLabel(label) {
+				return fmt.Errorf("%s is not allowed; give resources with their groups, such as virtualmachines.kubevirt.io", Quote(part))
+			}
+		}
+	}
+	c.KubeOwners = v
+	return nil
+}
+
+// isLabel reports whether s is a label of RFC 1123, as names in Kubernetes are.
+func isLabel(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	return !strings.ContainsFunc(s, func(r rune) bool { return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' })
 }
 
 func setSampling(c *Config, v string) error {

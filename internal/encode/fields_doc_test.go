@@ -81,7 +81,7 @@ var differences = []struct{ fields, what, test string }{
 	{"all of the packet", "from IE 313 (ipHeaderPacketSection), with its length and one packet where the record has no counters", "header sections in 313"},
 	{"`sampling_rate`", "from IE 305 and 306 (interval and space)", "sampling by interval and space"},
 	{"`sampling_rate`", "from option fields of less than 4 bytes, which make goflow2 give up the datagram", "short option fields"},
-	{"`sampling_rate`", "of the sampler or selector that the record names (IE 48, 302), where there are several", "rate of the record's sampler"},
+	{"`sampling_rate`", "of the sampler or selector that the record names (IE 48, 302), where there are several; 0 if it names none and their rates differ", "rate of the record's sampler"},
 	{"`sampling_rate`", "of the interface that the record names, where options data is about interfaces", "rate of the interface"},
 	{"`sampling_rate`", "of the selection sequence that the record names (IE 301), by its selectors", "rate of the selection sequence"},
 	{"`sampling_rate`", "told under another source id or observation domain, where that is the only one", "rate of another source id"},
@@ -192,11 +192,11 @@ func numberCell(f *flow.Field) string {
 
 // origins says what fills a field besides the elements of its row.
 var origins = map[flow.FieldID]string{
-	flow.FieldInIfName:          "IE 82; of two in a record the first is the ingress interface's. Else options data that have IE 82 with the number of `InIf` (IE 10 or 14, or the scope Interface of NetFlow v9)",
+	flow.FieldInIfName:          "IE 82; of two in a record the first is the ingress interface's, and the only one is the egress interface's if the record names that one alone. Else options data that have IE 82 with the number of `InIf` (IE 10 or 14, or the scope Interface of NetFlow v9)",
 	flow.FieldOutIfName:         "as `InIfName`, by `OutIf`",
 	flow.FieldInIfDescription:   "IE 83, as IE 82 for `InIfName`",
 	flow.FieldOutIfDescription:  "IE 83, as IE 82 for `OutIfName`",
-	flow.FieldIngressVrfName:    "IE 236; of two in a record the first is the ingress VRF's. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
+	flow.FieldIngressVrfName:    "IE 236; as IE 82 for `InIfName`. Else options data that have IE 236 with the number of `IngressVrfID` (IE 234 or 235)",
 	flow.FieldEgressVrfName:     "as `IngressVrfName`, by `EgressVrfID`",
 	flow.FieldCountsOnce:        "Open vSwitch's templates and tunnels, and the pod ranges of Nodes, see [traffic-metrics.md](traffic-metrics.md); true for other exporters, and for input that does not say",
 	flow.FieldExporterAddress:   "the datagram's source, where an sFlow agent has another address",

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"unique"
 
@@ -284,7 +285,7 @@ func percent(n, of uint64) string { return fmt.Sprintf("%.1f %%", 100*float64(n)
 
 // thousands returns a number with commas between groups of three digits.
 func thousands(n uint64) string {
-	s := fmt.Sprint(n)
+	s := strconv.FormatUint(n, 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

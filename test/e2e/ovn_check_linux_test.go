@@ -11,8 +11,8 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
 )
 
-// TestOVN has two nodes with a real OVN export all kinds of traffic, and compares the
-// records with what the interfaces of pods and hosts counted: packets and bytes of each
+// TestOVN has two nodes with a real OVN export all kinds of traffic by IPFIX and sFlow,
+// and compares the records with what the interfaces of pods and hosts counted: packets and bytes of each
 // conversation, the names of both ends, and which records count once.
 func TestOVN(t *testing.T) {
 	c := newOVNLab(t)
@@ -30,7 +30,7 @@ func TestOVN(t *testing.T) {
 				delete(sent, k)
 			}
 		}
-		wrong := c.compare(e, sent)
+		wrong := append(c.compare(sent, c.byIPFIX(e)), c.compare(onlySent(sent), c.bySFlow(e))...)
 		return len(wrong) == 0, strings.Join(wrong, "\n")
 	})
 	if len(sent) < 100 {
@@ -87,11 +87,17 @@ func (c *ovnLab) wires(t *testing.T) map[atInterface]lab.Count {
 	return sums
 }
 
-// compare sums the records up by the interface that they were taken at, and says where
-// they differ from what it counted.
-func (c *ovnLab) compare(e *ovnCollector, want map[atInterface]lab.Count) (wrong []string) {
+// onlySent is what pods and hosts sent.
+func onlySent(wires map[atInterface]lab.Count) map[atInterface]lab.Count {
+	sent := maps.Clone(wires)
+	maps.DeleteFunc(sent, func(k atInterface, _ lab.Count) bool { return !k.sent })
+	return sent
+}
+
+// byIPFIX sums records up by the interface of a pod or host that they were taken at.
+func (c *ovnLab) byIPFIX(e *ovnCollector) map[atInterface]lab.Count {
 	got := map[atInterface]lab.Count{}
-	for _, r := range e.records() {
+	for _, r := range e.records(ipfix) {
 		if r.tunnel || strings.HasPrefix(r.port, "patch-") || strings.HasPrefix(r.port, "ovn-chassi") {
 			continue
 		}
@@ -103,6 +109,39 @@ func (c *ovnLab) compare(e *ovnCollector, want map[atInterface]lab.Count) (wrong
 		n.Add(r.count)
 		got[k] = n
 	}
+	return got
+}
+
+// bySFlow does the same for samples, which are of what comes in. A sample's bytes are
+// those of an Ethernet frame with its checksum.
+func (c *ovnLab) bySFlow(e *ovnCollector) map[atInterface]lab.Count {
+	type port struct {
+		node    *ovnHost
+		ifindex int
+	}
+	ports := map[port]string{}
+	for _, n := range c.nodes {
+		ports[port{n, c.lab.Ifindex(n.ns(), mgmtPort)}] = n.ns()
+	}
+	for _, p := range c.pods {
+		ports[port{p.node, c.lab.Ifindex(p.node.ns(), p.name)}] = p.name
+	}
+	got := map[atInterface]lab.Count{}
+	for _, r := range e.records(sflow) {
+		who, known := ports[port{c.exporterOf(r), r.inIf}]
+		if !known {
+			continue // from a tunnel, or from no port
+		}
+		k := atInterface{who, true, r.Conversation}
+		n := got[k]
+		n.Add(lab.Count{Packets: r.count.Packets, Bytes: r.count.Bytes - 18*r.count.Packets})
+		got[k] = n
+	}
+	return got
+}
+
+// compare says where sums of records differ from what the interfaces counted.
+func (c *ovnLab) compare(want, got map[atInterface]lab.Count) (wrong []string) {
 	all := maps.Clone(got)
 	maps.Copy(all, want)
 	for k := range all {
@@ -116,7 +155,7 @@ func (c *ovnLab) compare(e *ovnCollector, want map[atInterface]lab.Count) (wrong
 
 // exporterOf is the node that a record comes from.
 func (c *ovnLab) exporterOf(r *ovnRecord) *ovnHost {
-	i := slices.IndexFunc(c.nodes, func(n *ovnHost) bool { return n.addr4() == r.exporter })
+	i := slices.IndexFunc(c.nodes, func(n *ovnHost) bool { return n.addr4() == r.exporter || n.pod4(2) == r.exporter })
 	if i < 0 {
 		c.t.Fatalf("nobody exports from %s: %v", r.exporter, r.record)
 	}
@@ -128,7 +167,7 @@ func (c *ovnLab) checkEnds(e *ovnCollector) {
 	c.t.Helper()
 	wrong := map[string]int{}
 	named := map[string]int{}
-	for _, r := range e.records() {
+	for _, r := range e.records(ipfix, sflow) {
 		for prefix, addr := range map[string]netip.Addr{"Src": r.Src, "Dst": r.Dst} {
 			want, known := c.owner(r, addr)
 			if !known {
@@ -211,7 +250,7 @@ func (c *ovnLab) checkOnce(e *ovnCollector, wires map[atInterface]lab.Count) {
 		}
 	}
 	got := map[pair]int{}
-	for _, r := range e.records() {
+	for _, r := range e.records(ipfix) {
 		if r.once && !r.Dst.IsMulticast() && steady(r.Conversation) {
 			got[pair{r.Src, r.Dst}] += r.count.Packets
 		}

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,13 +20,15 @@ type ovnCollector struct {
 	all []*ovnRecord
 }
 
-// ovnRecord is a record of IPFIX, and the parts of it that are compared.
+// ovnRecord is a record, and the parts of it that are compared.
 type ovnRecord struct {
 	record
+	kind string // Type
 	lab.Conversation
 	exporter netip.Addr
 	egress   bool
-	port     string // the interface that it was taken at
+	port     string // the interface that it was taken at, in IPFIX
+	inIf     int
 	tunnel   bool
 	once     bool // CountsOnce
 	count    lab.Count
@@ -41,7 +44,7 @@ func (e *ovnCollector) addRecord(line []byte) {
 	addr := func(field string) netip.Addr { a, _ := netip.ParseAddr(text(field)); return a }
 	number := func(field string) int { n, _ := r[field].(float64); return int(n) }
 	o := &ovnRecord{
-		record: r, exporter: addr("SamplerAddress"), egress: number("FlowDirection") == 1, tunnel: number("TunnelType") != 0,
+		record: r, kind: text("Type"), exporter: addr("SamplerAddress"), inIf: number("InIf"), egress: number("FlowDirection") == 1, tunnel: number("TunnelType") != 0,
 		Conversation: lab.Conversation{Src: addr("SrcAddr"), Dst: addr("DstAddr"), Proto: uint8(number("Proto"))},
 		count:        lab.Count{Packets: number("Packets"), Bytes: number("Bytes")},
 	}
@@ -55,13 +58,15 @@ func (e *ovnCollector) addRecord(line []byte) {
 	e.all = append(e.all, o)
 }
 
-// records returns all records that have addresses.
-func (e *ovnCollector) records() []*ovnRecord {
+const ipfix, sflow = "IPFIX", "SFLOW_5"
+
+// records returns all records of some kinds that have addresses.
+func (e *ovnCollector) records(kinds ...string) []*ovnRecord {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var found []*ovnRecord
 	for _, r := range e.all {
-		if r.Src.IsValid() {
+		if r.Src.IsValid() && slices.Contains(kinds, r.kind) {
 			found = append(found, r)
 		}
 	}
@@ -120,11 +125,13 @@ func (c *ovnLab) collect(args ...string) *ovnCollector {
 	return e
 }
 
-// export has both nodes export every packet of br-int, with the command that
-// OVN-Kubernetes issues for its targets.
+// export has both nodes export every packet of br-int by IPFIX and sFlow, with the
+// commands that OVN-Kubernetes issues for its targets.
 func (c *ovnLab) export() {
 	for _, n := range c.nodes {
 		n.sw.Vsctl("--", "--id=@ipfix", "create", "ipfix", fmt.Sprintf(`targets=["%s:2055"]`, collectorAddr),
 			"cache_active_timeout=2", "cache_max_flows=10000", "sampling=1", "--", "set", "bridge", "br-int", "ipfix=@ipfix")
+		n.sw.Vsctl("--", "--id=@sflow", "create", "sflow", "agent="+mgmtPort, fmt.Sprintf(`targets=["%s:6343"]`, collectorAddr),
+			"sampling=1", "--", "set", "bridge", "br-int", "sflow=@sflow")
 	}
 }

@@ -76,12 +76,6 @@ const (
 	iperfPort      = 5201
 )
 
-// mac is the address that OVN-Kubernetes makes of an IPv4 address.
-func mac(addr netip.Addr) string {
-	b := addr.As4()
-	return fmt.Sprintf("0a:58:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3])
-}
-
 func newOVSCluster(t *testing.T) *ovsCluster {
 	c := &ovsCluster{
 		t: t, lab: lab.New(t, append(lab.SwitchPrograms, "iperf3", "ping")...),

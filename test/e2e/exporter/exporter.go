@@ -17,6 +17,7 @@ type Flow struct {
 	Src, Dst         netip.Addr // an IPv4-mapped address is exported as IPv6
 	SrcPort, DstPort uint16
 	Proto            uint8
+	Direction        uint8 // IE 61: 0 into the device, 1 out of it; IPFIX and NetFlow v9
 	Bytes, Packets   uint64
 }
 
@@ -29,8 +30,15 @@ type Exporter struct {
 }
 
 // Dial makes an exporter for the collector at addr.
-func Dial(addr string) (*Exporter, error) {
-	conn, err := net.Dial("udp", addr)
+func Dial(addr string) (*Exporter, error) { return DialFrom(netip.Addr{}, addr) }
+
+// DialFrom makes an exporter whose address is from, one of this machine.
+func DialFrom(from netip.Addr, addr string) (*Exporter, error) {
+	var d net.Dialer
+	if from.IsValid() {
+		d.LocalAddr = net.UDPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
+	conn, err := d.Dial("udp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
 	}
@@ -67,7 +75,7 @@ func as16(addr netip.Addr) []byte { b := addr.As16(); return b[:] }
 var (
 	// Ethernet, ports and counters, with the same numbers in IPFIX and NetFlow v9.
 	common = []field{
-		{61, 1, constant(0)}, // ingress
+		{61, 1, func(f *Flow) []byte { return []byte{f.Direction} }},
 		{56, 6, constant(0x0a, 0x58, 0x0a, 0xf4, 0, 5)},
 		{80, 6, constant(0x0a, 0x58, 0x0a, 0xf4, 0, 1)},
 		{10, 4, constant(0, 0, 0, 12)},
