@@ -4,7 +4,11 @@
 // with it.
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
+)
 
 // Kind is what a layer is.
 type Kind uint8
@@ -275,6 +279,7 @@ func (w *Walker) snap(l *Layer) bool {
 func (w *Walker) mpls(l *Layer) {
 	n := 0
 	for bottom := false; !bottom; {
+		steps.Add(1)
 		if len(w.rest) < n+4 {
 			w.cut(l, MPLS, len(w.rest)+1)
 			return
@@ -316,6 +321,7 @@ func isIPv4(b []byte) bool {
 		return true
 	}
 	sum := uint32(0)
+	steps.Add(n / 2)
 	for i := 0; i < n; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))
 	}
