@@ -1,10 +1,12 @@
 package collector
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -156,10 +158,25 @@ func checkAccounts(t *testing.T, table *exporters) {
 	}
 	for _, e := range table.list() {
 		shapes := make(map[*shape]int32)
-		for _, templates := range []*sizedMap[portKey, learnedTemplate]{&e.templates, &e.lent} {
-			for _, l := range templates.all() {
+		var sessionBytes int64
+		for _, s := range e.sessions.all() {
+			sessionBytes += s.bytes()
+			var first int64
+			for _, l := range s.templates.all() {
 				shapes[l.shape]++
+				if l.first {
+					first += l.shape.bytes()
+				}
 			}
+			if s.templates.len() == 0 || s.shapeBytes != first {
+				t.Errorf("a session has %d templates; shapes of %d bytes, counted %d", s.templates.len(), first, s.shapeBytes)
+			}
+		}
+		if e.sessionBytes != sessionBytes || int(e.numSessions.Load()) != e.sessions.len() {
+			t.Errorf("%d sessions take %d bytes, counted %d, %d", e.sessions.len(), sessionBytes, e.numSessions.Load(), e.sessionBytes)
+		}
+		for _, l := range e.lent.all() {
+			shapes[l.shape]++
 		}
 		var shapeBytes int64
 		for s, n := range shapes {
@@ -168,7 +185,7 @@ func checkAccounts(t *testing.T, table *exporters) {
 				t.Errorf("a shape is used %d times, counted %v", n, uses)
 			}
 		}
-		if e.shapeBytes != shapeBytes || e.bytes.Load() != e.ownBytes+shapeBytes || e.bytes.Load() > table.exporterBudget {
+		if e.shapeBytes != shapeBytes || e.bytes.Load() != e.ownBytes+shapeBytes || e.bytes.Load() > e.budget()+table.sessionBudget {
 			t.Errorf("an exporter takes %d + %d bytes, counted %d", e.ownBytes, shapeBytes, e.bytes.Load())
 		}
 		total += e.ownBytes
@@ -215,8 +232,8 @@ func TestBudgetFits(t *testing.T) {
 				setSelectorRate(e, domain, sampler+1, 5+sampler)
 			}
 		}
-		if e.templates.len() != 64*89 || e.rates.values.len() != 6400 || e.bootTimes.values.len() != 64 {
-			t.Errorf("%d templates, %d rates, %d boot times fit", e.templates.len(), e.rates.values.len(), e.bootTimes.values.len())
+		if e.countTemplates() != 64*89 || e.rates.values.len() != 6400 || e.bootTimes.values.len() != 64 {
+			t.Errorf("%d templates, %d rates, %d boot times fit", e.countTemplates(), e.rates.values.len(), e.bootTimes.values.len())
 		}
 		t.Logf("%d KiB of %d", e.bytes.Load()>>10, table.exporterBudget>>10)
 	})
@@ -243,16 +260,16 @@ func TestExporterBudget(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d templates, %d rates, %d boot times", e.templates.len(), e.rates.values.len(), e.bootTimes.values.len())
-	if e.templates.len() < 1000 || e.rates.values.len() < 10_000 || e.bootTimes.values.len() < 10_000 {
-		t.Errorf("%d templates, %d rates, %d boot times", e.templates.len(), e.rates.values.len(), e.bootTimes.values.len())
+	t.Logf("%d templates, %d rates, %d boot times", e.countTemplates(), e.rates.values.len(), e.bootTimes.values.len())
+	if e.countTemplates() < 1000 || e.rates.values.len() < 10_000 || e.bootTimes.values.len() < 10_000 {
+		t.Errorf("%d templates, %d rates, %d boot times", e.countTemplates(), e.rates.values.len(), e.bootTimes.values.len())
 	}
 	for refreshed := range 10 {
 		if _, _, ok := e.template(templateKey{9, 10, uint16(256 + refreshed)}, 1); !ok {
 			t.Errorf("template %d was refreshed and went", refreshed)
 		}
 	}
-	if other.templates.len() != 1 || table.len() != 2 {
+	if other.countTemplates() != 1 || table.len() != 2 {
 		t.Error("it pushed out another exporter")
 	}
 	checkAccounts(t, table)
@@ -340,7 +357,7 @@ func TestFleet(t *testing.T) {
 // TestManyPorts has many Open vSwitches send from one address, behind a NAT. Each has
 // its templates.
 func TestManyPorts(t *testing.T) {
-	n := 200
+	n := 4000
 	if testing.Short() || race.Enabled {
 		n = 50
 	}
@@ -350,6 +367,54 @@ func TestManyPorts(t *testing.T) {
 	})
 	if got != uint64(105*n) {
 		t.Errorf("%d records of %d ports, want %d", got, n, 105*n)
+	}
+}
+
+// TestHostilePorts floods an address that honest exporters share, from other ports: one
+// with ever new templates, and ever other ports. The honest keep their templates.
+func TestHostilePorts(t *testing.T) {
+	const honest = 500
+	from := func(port int) netip.AddrPort { return netip.AddrPortFrom(testSource.Addr(), uint16(port)) }
+	for name, flood := range map[string]func(d *Decoder, i int){
+		"one port": func(d *Decoder, i int) {
+			d.Datagram(from(60_000), AnyFlow, ipfixMessage(0, uint32(i), set(2, templateRecord(256, ie{uint16(i), 4, 0}, ie{uint16(i >> 16), 4, 0}))), d.received)
+		},
+		"other ports": func(d *Decoder, i int) {
+			d.Datagram(from(1000+i%60_000), AnyFlow, ipfixMessage(0, uint32(i), set(2, smallTemplates(100))), d.received)
+		},
+		"ports of another address": func(d *Decoder, i int) {
+			source := netip.AddrPortFrom(forged(1).Addr(), uint16(i))
+			d.Datagram(source, AnyFlow, ipfixMessage(0, uint32(i), set(2, smallTemplates(100)), set(256, bytes.Repeat([]byte{1}, 300))), d.received)
+		},
+		"other addresses": func(d *Decoder, i int) {
+			d.Datagram(forged(i), AnyFlow, ipfixMessage(0, uint32(i), set(2, smallTemplates(100))), d.received)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _ := newWith(t, Config{TemplatesHold: time.Minute})
+			c.exporters.totalBudget, c.exporters.exporterBudget, c.exporters.sessionBudget = 16<<20, 512<<10, 8<<10
+			records := 0
+			d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+			for _, b := range [][]byte{ipfixMessage(0, 1, set(2, basicTemplate(256))), ipfixMessage(0, 1, set(256, basicRecord(1)))} {
+				for port := range honest {
+					d.Datagram(from(port), AnyFlow, b, testTime)
+				}
+			}
+			for i := range 40_000 {
+				flood(d, i)
+			}
+			for port := range honest {
+				d.Datagram(from(port), AnyFlow, ipfixMessage(1, 1, set(256, basicRecord(1))), testTime)
+			}
+			if records != 2*honest {
+				t.Errorf("%d records of %d", records, 2*honest)
+			}
+			e := c.exporters.get(testSource.Addr(), 0)
+			if e.bytes.Load() > e.budget()+c.exporters.sessionBudget || c.exporters.bytes.Load() > c.exporters.totalBudget {
+				t.Errorf("%d bytes of one address, %d in all", e.bytes.Load(), c.exporters.bytes.Load())
+			}
+			checkAccounts(t, c.exporters)
+		})
 	}
 }
 
@@ -446,11 +511,14 @@ func TestWorkersShareBudget(t *testing.T) {
 			checkCaches(t, d)
 		})
 	}
+	f := newTemplatesFile(filepath.Join(t.TempDir(), "templates"))
+	defer f.close()
 	for range 20 {
 		if err := c.WriteExporters(io.Discard); err != nil {
 			t.Error(err)
 		}
-		if err := c.exporters.write(io.Discard); err != nil {
+		f.rewrite = !f.rewrite
+		if err := f.save(c.exporters, time.Now(), true); err != nil {
 			t.Error(err)
 		}
 	}

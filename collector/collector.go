@@ -36,6 +36,9 @@ type Config struct {
 	// TemplatesHold is how long data sets wait for their template. If it is 0, a data
 	// set without template is dropped at once.
 	TemplatesHold time.Duration
+	// TemplatesHoldSize bounds the data sets of one exporter that wait, in bytes; 0 is
+	// DefaultHoldExporter.
+	TemplatesHoldSize int64
 	// Allow lists the networks that exporters may send from; empty for all.
 	Allow []netip.Prefix
 	// Sampling gives a sampling rate to exporters that send none. The longest
@@ -127,6 +130,9 @@ func New(cfg Config, newHandler func(worker int) flow.Handler, log logrus.FieldL
 		inputs:     make(map[string]prometheus.Counter),
 	}
 	c.exporters = newExporters(cfg.TemplatesHold, c.own)
+	if cfg.TemplatesHoldSize > 0 {
+		c.exporters.holdExporter = cfg.TemplatesHoldSize
+	}
 	c.workers = []*workerMetrics{c.own}
 	for _, f := range inputFormats {
 		c.inputs[f] = prometheus.NewCounter(prometheus.CounterOpts{Name: "records"})
@@ -170,6 +176,9 @@ func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 		elements:       c.elements,
 		peers:          make(map[netip.AddrPort]*peer),
 		recordDecoders: make(map[string]*recordDecoder),
+		spareWork:      maxSpare,
+		peersBudget:    peersBudget,
+		decodersBudget: decodersBudget,
 	}
 }
 
@@ -271,12 +280,12 @@ func (c *Collector) Run(ctx context.Context) error {
 	c.mu.Lock()
 	sockets := slices.Clone(c.sockets)
 	c.mu.Unlock()
-	templates := c.restoreTemplates()
+	drained := make(chan struct{})
+	saved := c.keepTemplates(ctx, drained)
 	c.bound.Store(true)
 	defer c.bound.Store(false)
 	var wg, maintenance sync.WaitGroup
-	drained := make(chan struct{})
-	maintenance.Go(func() { c.runMaintenance(templates, drained) })
+	maintenance.Go(func() { c.runMaintenance(drained) })
 	for i, s := range sockets {
 		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, giveUp: c.giveUp, stopped: ctx.Done()}
 		wg.Go(w.run)
@@ -291,6 +300,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	wg.Wait()
 	close(drained)
 	maintenance.Wait()
+	c.awaitTemplates(saved)
 	stop()
 	if ctx.Err() == nil {
 		return errors.New("receive: all sockets failed")

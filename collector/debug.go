@@ -16,7 +16,7 @@ import (
 
 // WriteTemplates writes the known templates in the form of goflow2's /templates:
 // a JSON object by exporter, then by goflow2's template key. It writes them one by one,
-// and holds no more in memory than the list of one exporter's. Any goroutine may call it.
+// and holds no more in memory than the list of one port's. Any goroutine may call it.
 func (c *Collector) WriteTemplates(w io.Writer) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	o := objectWriter{w: out}
@@ -38,30 +38,29 @@ func (c *Collector) WriteTemplates(w io.Writer) error {
 // writeTemplates writes a member for each port of the exporter that has sent templates.
 func (e *exporter) writeTemplates(o *objectWriter) {
 	type entry struct {
-		portKey
+		templateKey
 		shape *shape
 	}
-	e.mu.RLock()
-	templates := make([]entry, 0, e.templates.len())
-	for k, l := range e.templates.all() {
-		templates = append(templates, entry{k, l.shape})
-	}
-	e.mu.RUnlock()
 	key := func(t *entry) uint64 { return uint64(t.version)<<48 | uint64(t.domain)<<16 | uint64(t.id) }
-	slices.SortFunc(templates, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.port, b.port), cmp.Compare(key(&a), key(&b)))
-	})
-	for i := range templates {
-		t := &templates[i]
-		if i == 0 || t.port != templates[i-1].port {
-			if i > 0 {
-				o.end()
+	var templates []entry
+	for _, port := range e.ports() {
+		templates = templates[:0]
+		e.mu.RLock()
+		if s := e.session(port); s != nil {
+			for k, l := range s.templates.all() {
+				templates = append(templates, entry{k, l.shape})
 			}
-			o.begin(netip.AddrPortFrom(e.addr, t.port).String())
 		}
-		o.member(strconv.FormatUint(key(t), 10), (&template{t.templateKey, t.shape}).goflow2())
-	}
-	if len(templates) > 0 {
+		e.mu.RUnlock()
+		if len(templates) == 0 {
+			continue
+		}
+		slices.SortFunc(templates, func(a, b entry) int { return cmp.Compare(key(&a), key(&b)) })
+		o.begin(netip.AddrPortFrom(e.addr, port).String())
+		for i := range templates {
+			t := &templates[i]
+			o.member(strconv.FormatUint(key(t), 10), (&template{t.templateKey, t.shape}).goflow2())
+		}
 		o.end()
 	}
 }
@@ -175,7 +174,7 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 	infos := []exporterInfo{}
 	for _, e := range c.exporters.list() {
 		e.mu.Lock()
-		templates := e.templates.len()
+		templates := e.countTemplates()
 		e.mu.Unlock()
 		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load(), nil, e})
 	}

@@ -51,7 +51,7 @@ func TestWriteTemplates(t *testing.T) {
 		d.Datagram(from, AnyFlow, v9Message(0, 7, set(1, be(uint16(400), uint16(4), uint16(4), uint16(1), uint16(4), uint16(34), uint16(4)))), testTime)
 		want[source] = make(netflow.FlowBaseTemplateSet)
 		e := c.exporters.get(from.Addr(), 0)
-		for k, l := range e.templates.all() {
+		for k, l := range e.allTemplates() {
 			if k.port == from.Port() {
 				want[source][uint64(k.version)<<48|uint64(k.domain)<<16|uint64(k.id)] = (&template{k.templateKey, l.shape}).goflow2()
 			}

@@ -57,11 +57,11 @@ func TestBounds(t *testing.T) {
 	}
 	e := d.peers[testSource].exporter
 	if n := e.bytes.Load(); n > defaultExporterBudget {
-		t.Errorf("%d templates take %d bytes", e.templates.len(), n)
+		t.Errorf("%d templates take %d bytes", e.countTemplates(), n)
 	}
 	var sum int64
 	for _, e := range c.exporters.list() {
-		sum += int64(e.templates.len())
+		sum += int64(e.countTemplates())
 	}
 	if n := c.exporters.numTemplates.Load(); n != sum {
 		t.Errorf("templates counted as %d, there are %d", n, sum)

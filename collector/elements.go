@@ -81,6 +81,7 @@ const (
 	ieObservationPointID          = 138
 	ieICMPTypeCodeIPv6            = 139
 	ieMPLSTopLabelIPv6Address     = 140
+	ieExportingProcessID          = 144
 	ieObservationDomainID         = 149
 	ieFlowStartSeconds            = 150
 	ieFlowEndSeconds              = 151

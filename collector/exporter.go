@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // exporter is what is known of one exporter's address. All workers share it. Fields
@@ -34,6 +36,12 @@ type exporter struct {
 	lastUsed    atomic.Int64
 	// bytes is what the exporter is charged for: ownBytes and shapeBytes.
 	bytes atomic.Int64
+	// shared reports whether several exporters were found to send from the address.
+	shared atomic.Bool
+	// unsaved reports whether the templates file lacks something of it.
+	unsaved atomic.Bool
+	// numSessions is the number of ports that have sent templates.
+	numSessions atomic.Int32
 
 	// generation changes when a template, sampling rate or boot time does.
 	// Workers need no lock as long as it stays the same.
@@ -47,13 +55,14 @@ type exporter struct {
 	// ownBytes is the size of this struct and its maps, shapeBytes that of the
 	// shapes in use.
 	ownBytes, shapeBytes int64
+	// large reports whether the exporter is in exporters.large.
+	large bool
 
 	// held are the data sets that wait, by the template that they wait for, oldest
-	// first. order has them all, oldest first, and some that no longer wait.
-	// heldDomains are the domains of those of IPFIX.
+	// first. heldDomains are the domains of those of IPFIX.
 	held        map[portKey][]*heldSet
 	heldDomains map[portID][]uint32
-	order       []*heldSet
+	heldPorts   map[uint16]*heldPort
 	heldBytes   int64
 	numHeld     atomic.Int64
 	// lending is of lend.go.
@@ -62,13 +71,13 @@ type exporter struct {
 
 // knowledge is what the ports of an exporter's address have announced, each for itself.
 type knowledge struct {
-	templates sizedMap[portKey, learnedTemplate]
+	// sessions are of the ports that have sent templates; sessionBytes is what they take.
+	sessions     sizedMap[portNumber, *session]
+	sessionBytes int64
 	// lent are templates of other ports, lent to ports that have sent none.
-	lent sizedMap[portKey, learnedTemplate]
-	// ports counts the templates that each port has sent.
-	ports sizedMap[portNumber, int32]
-	// openVSwitch has the templates of Open vSwitch, whatever their domain.
-	openVSwitch sizedMap[portID, ovsTemplates]
+	// lentTo counts them by their port.
+	lent   sizedMap[portKey, learnedTemplate]
+	lentTo sizedMap[portNumber, int32]
 	// shapeUses counts the templates of each shape.
 	shapeUses sizedMap[*shape, int32]
 	// rates are sampling rates, one in how many packets.
@@ -81,40 +90,9 @@ type knowledge struct {
 	bootTimes optionsData
 }
 
-// portKey names a template as a source port sent it.
-type portKey struct {
-	templateKey
-	port uint16
-}
-
-// portNumber is a source port plus 1: ports begin at 0, which is no key of a sizedMap.
-type portNumber uint32
-
 // portID names the templates of one id that a port sent in its observation domains.
 // No template has id 0.
 type portID struct{ port, id uint16 }
-
-// learnedTemplate is a template of an exporter. Its key is that of the map.
-type learnedTemplate struct {
-	shape     *shape
-	refreshed uint32 // when it was received last, in Unix seconds
-}
-
-// ovsTemplates are the templates of Open vSwitch under one id. Versions before 3.2
-// send them in the first of their observation domains only.
-type ovsTemplates struct {
-	last *shape // of the template that came last
-	n    int32
-	sum  uint32 // of the hashes of all shapes
-}
-
-// shape returns the one shape that all templates have, nil if they differ.
-func (o *ovsTemplates) shape() *shape {
-	if o.sum != uint32(o.n)*o.last.hash {
-		return nil
-	}
-	return o.last
-}
 
 // fallback says whose template it is that a data set is decoded with.
 type fallback uint8
@@ -129,110 +107,165 @@ const (
 var fallbackNames = [numFallbacks]string{fallbackPort: "port", fallbackDomain: "domain"}
 
 // learnTemplate remembers a template that came from the given source port at the
-// given time (Unix seconds). changed reports whether that is news; ok is false if the
-// exporter was evicted in the meantime.
-func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (changed, ok bool) {
+// given time (Unix seconds). changed reports whether that is news, and forgotten is how
+// many others went for it. ok is false if the exporter was evicted in the meantime.
+func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (changed bool, forgotten int, ok bool) {
 	e.mu.Lock()
 	if e.evicted.Load() {
 		e.mu.Unlock()
-		return false, false
+		return false, 0, false
 	}
-	k := portKey{tmpl.key, port}
-	l := learnedTemplate{tmpl.shape, uint32(now)}
-	if current := e.templates.get(k); current != nil && current.shape.id == l.shape.id {
-		current.refreshed = l.refreshed
+	s := e.session(port)
+	var current *learnedTemplate
+	if s != nil {
+		current = s.templates.get(tmpl.key)
+	}
+	if current != nil && current.shape.id == tmpl.shape.id {
+		if !sameSavedTime(current.refreshed, uint32(now)) {
+			current.unsaved = true
+			e.markUnsaved(s)
+		}
+		current.refreshed = uint32(now)
 	} else {
-		e.returnLent(port)
-		e.putTemplate(&e.templates, k, l)
+		if s == nil {
+			e.returnLent(port)
+			s = e.addSession(port, now)
+		}
+		forgotten = e.putTemplate(s, tmpl, now)
 		changed = true
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)
-	return changed, true
+	return changed, forgotten, true
 }
 
-// putTemplate adds a template to a map or replaces the one of its key. If the
-// exporter's budget is used up, first templates go that were lent, then those that
-// were not refreshed for longest, of a random few each time. e.mu is held.
-func (e *exporter) putTemplate(m *sizedMap[portKey, learnedTemplate], k portKey, l learnedTemplate) {
-	e.removeTemplate(m, k)
-	l.shape = e.all.shareShape(l.shape)
-	for !e.hasRoomFor(m, l.shape) {
-		from := &e.lent
-		if from.len() == 0 {
-			from = &e.templates
-		}
-		oldest, _, ok := victim(from.all(), func(a, b learnedTemplate) bool { return a.refreshed < b.refreshed })
-		if !ok {
+// putTemplate adds a template to a session or replaces the one of its key. It returns how
+// many others went for it. e.mu is held.
+func (e *exporter) putTemplate(s *session, tmpl *template, now int64) (forgotten int) {
+	if s.templates.get(tmpl.key) != nil {
+		e.removeTemplate(s, tmpl.key)
+	}
+	sh := e.all.shareShape(tmpl.shape)
+	more := func() int64 { return s.bytesWith(sh) - s.bytes() }
+	for !e.hasRoomFor(sh, more()) {
+		n := e.evictTemplate(s)
+		if n == 0 {
 			break
 		}
-		e.removeTemplate(from, oldest)
+		forgotten += n
 	}
-	if uses := e.shapeUses.get(l.shape); uses != nil {
-		*uses++
-	} else {
-		e.shapeUses.put(l.shape, 1)
-		e.shapeBytes += l.shape.bytes()
+	before := s.bytes()
+	s.put(tmpl.key, learnedTemplate{shape: sh, refreshed: uint32(now), first: e.useShape(sh), unsaved: true})
+	e.markUnsaved(s)
+	e.sessionBytes += s.bytes() - before
+	e.all.numTemplates.Add(1)
+	e.account()
+	e.changed()
+	return forgotten
+}
+
+// evictTemplate makes room for a template of a session: first templates go that were
+// lent, then another session as a whole. If the session itself is the one to go, it loses
+// the template that was not refreshed for longest, of a random few. evictTemplate returns
+// how many templates went. e.mu is held.
+func (e *exporter) evictTemplate(s *session) int {
+	leastRefreshed := func(a, b learnedTemplate) bool { return a.refreshed < b.refreshed }
+	if k, _, ok := victim(e.lent.all(), leastRefreshed); ok {
+		e.removeLent(k)
+		return 1
 	}
-	m.put(k, l)
-	if m == &e.templates {
-		e.all.numTemplates.Add(1)
-		e.countTemplate(k, l.shape, 1)
+	others := func(yield func(portNumber, *session) bool) {
+		for port, other := range e.sessions.all() {
+			if other != s && !yield(port, other) {
+				return
+			}
+		}
 	}
+	port, other, ok := victim(others, sessionGoesBefore)
+	if s.templates.len() > 0 && (!ok || sessionGoesBefore(s, other)) {
+		k, _, _ := victim(s.templates.all(), leastRefreshed)
+		e.removeTemplate(s, k)
+		return 1
+	}
+	if !ok {
+		return 0
+	}
+	n := other.templates.len()
+	e.forgetSession(port)
+	return n
+}
+
+// removeTemplate removes a template of a session, which is there. e.mu is held.
+func (e *exporter) removeTemplate(s *session, k templateKey) {
+	before := s.bytes()
+	l := s.remove(k)
+	e.sessionBytes += s.bytes() - before
+	e.all.numTemplates.Add(-1)
+	e.dropShape(l.shape)
+}
+
+// putLent lends a template to a port. e.mu is held.
+func (e *exporter) putLent(k portKey, sh *shape, refreshed uint32) {
+	sh = e.all.shareShape(sh)
+	more := func() int64 {
+		return e.lent.bytesWithOneMore() - e.lent.bytes() + e.lentTo.bytesWithOneMore() - e.lentTo.bytes()
+	}
+	for e.lent.len() > 0 && (e.lent.len() >= maxLent || !e.hasRoomFor(sh, more())) {
+		other, _, _ := victim(e.lent.all(), func(a, b learnedTemplate) bool { return a.refreshed < b.refreshed })
+		e.removeLent(other)
+	}
+	if e.lent.get(k) == nil {
+		if n := e.lentTo.get(portNumber(k.port) + 1); n != nil {
+			*n++
+		} else {
+			e.lentTo.put(portNumber(k.port)+1, 1)
+		}
+	}
+	e.lent.put(k, learnedTemplate{shape: sh, refreshed: refreshed, first: e.useShape(sh)})
 	e.account()
 	e.changed()
 }
 
-// removeTemplate removes a template from a map, if it is there. e.mu is held.
-func (e *exporter) removeTemplate(m *sizedMap[portKey, learnedTemplate], k portKey) {
-	l := m.get(k)
-	if l == nil {
-		return
-	}
-	s := l.shape
-	m.delete(k)
-	if m == &e.templates {
-		e.all.numTemplates.Add(-1)
-		e.countTemplate(k, s, -1)
-	}
-	if uses := e.shapeUses.get(s); *uses > 1 {
-		*uses--
+// removeLent ends a loan. e.mu is held.
+func (e *exporter) removeLent(k portKey) {
+	sh := e.lent.get(k).shape
+	e.lent.delete(k)
+	port := portNumber(k.port) + 1
+	if n := e.lentTo.get(port); *n > 1 {
+		*n--
 	} else {
-		e.shapeUses.delete(s)
-		e.shapeBytes -= s.bytes()
+		e.lentTo.delete(port)
 	}
-	e.all.releaseShape(s)
+	e.dropShape(sh)
 }
 
-// countTemplate notes that a port has one template more (n is 1) or less (n is -1).
+// useShape counts one more template of a shape, and reports whether it is the first one.
 // e.mu is held.
-func (e *exporter) countTemplate(k portKey, s *shape, n int32) {
-	port := portNumber(k.port) + 1
-	if count := e.ports.get(port); count == nil {
-		e.ports.put(port, n)
-	} else if *count += n; *count == 0 {
-		e.ports.delete(port)
+func (e *exporter) useShape(sh *shape) (first bool) {
+	if uses := e.shapeUses.get(sh); uses != nil {
+		*uses++
+		return false
 	}
-	if !s.openVSwitch {
-		return
+	e.shapeUses.put(sh, 1)
+	e.shapeBytes += sh.bytes()
+	return true
+}
+
+// dropShape counts one template less of a shape. e.mu is held.
+func (e *exporter) dropShape(sh *shape) {
+	if uses := e.shapeUses.get(sh); *uses > 1 {
+		*uses--
+	} else {
+		e.shapeUses.delete(sh)
+		e.shapeBytes -= sh.bytes()
 	}
-	id := portID{k.port, k.id}
-	o := e.openVSwitch.get(id)
-	if o == nil {
-		e.openVSwitch.put(id, ovsTemplates{s, 1, s.hash})
-		return
-	}
-	o.sum += uint32(n) * s.hash // modulo 2^32
-	if o.n += n; o.n == 0 {
-		e.openVSwitch.delete(id)
-	} else if n > 0 {
-		o.last = s
-	}
+	e.all.releaseShape(sh)
 }
 
 // template returns the template for a data set that came from the given port, and
 // whose it is. ok is false if there is none.
 func (e *exporter) template(k templateKey, port uint16) (t template, whose fallback, ok bool) {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	s, whose := e.findTemplate(k, port)
@@ -242,16 +275,10 @@ func (e *exporter) template(k templateKey, port uint16) (t template, whose fallb
 // findTemplate returns the shape of the template for a source port, and whose it is;
 // nil if there is none. e.mu is held.
 func (e *exporter) findTemplate(k templateKey, port uint16) (*shape, fallback) {
-	own := portKey{k, port}
-	if l := e.templates.get(own); l != nil {
-		return l.shape, fallbackNone
+	if s := e.session(port); s != nil {
+		return s.find(k)
 	}
-	if k.version == 10 {
-		if o := e.openVSwitch.get(portID{port, k.id}); o != nil {
-			return o.shape(), fallbackDomain
-		}
-	}
-	if l := e.lent.get(own); l != nil {
+	if l := e.lent.get(portKey{k, port}); l != nil {
 		return l.shape, fallbackPort
 	}
 	return nil, fallbackNone
@@ -265,10 +292,7 @@ func (e *exporter) markUsed() {
 }
 
 // changed makes the workers look again at what they derived.
-func (e *exporter) changed() {
-	e.generation.Add(1)
-	e.all.changes.Add(1)
-}
+func (e *exporter) changed() { e.generation.Add(1) }
 
 // account brings the exporter's size and that of all up to date after a change. e.mu
 // is held.
@@ -278,11 +302,13 @@ func (e *exporter) account() {
 	e.all.bytes.Add(own - e.ownBytes)
 	e.ownBytes = own
 	e.bytes.Store(own + e.shapeBytes)
+	e.all.noteSize(e)
 }
 
-// templateMapBytes returns the size of the maps of templates. e.mu is held.
+// templateMapBytes returns the size of sessions and lent templates without their shapes.
+// e.mu is held.
 func (e *exporter) templateMapBytes() int64 {
-	return e.templates.bytes() + e.lent.bytes() + e.ports.bytes() + e.openVSwitch.bytes()
+	return e.sessions.bytes() + e.sessionBytes + e.lent.bytes() + e.lentTo.bytes()
 }
 
 // templateBytes returns the size of the exporter's templates. e.mu is held.
@@ -290,26 +316,29 @@ func (e *exporter) templateBytes() int64 {
 	return e.templateMapBytes() + e.shapeUses.bytes() + e.shapeBytes
 }
 
-// hasRoomFor reports whether the exporter's budget holds one more template in a map.
-// e.mu is held.
-func (e *exporter) hasRoomFor(m *sizedMap[portKey, learnedTemplate], s *shape) bool {
-	n := e.templateMapBytes() - m.bytes() + m.bytesWithOneMore() + e.shapeBytes
-	n += e.ports.bytesWithOneMore() - e.ports.bytes()
-	if s.openVSwitch {
-		n += e.openVSwitch.bytesWithOneMore() - e.openVSwitch.bytes()
-	}
-	if e.shapeUses.get(s) == nil {
-		n += e.shapeUses.bytesWithOneMore() + s.bytes()
-	} else {
-		n += e.shapeUses.bytes()
+// hasRoomFor reports whether the exporter's budget holds one more template, whose place
+// takes so many bytes. e.mu is held.
+func (e *exporter) hasRoomFor(sh *shape, more int64) bool {
+	n := e.templateBytes() + more
+	if e.shapeUses.get(sh) == nil {
+		n += e.shapeUses.bytesWithOneMore() - e.shapeUses.bytes() + sh.bytes()
 	}
 	return e.fits(n, e.rates.bytes()+e.selectors.bytes(), e.bootTimes.bytes())
+}
+
+// budget returns what the address may take, in bytes. It is the budget of an exporter, and
+// more for each further port that sends templates of its own: thousands of exporters may be
+// behind one address. One address never takes more than three quarters of what there is for
+// all.
+func (e *exporter) budget() int64 {
+	further := max(int64(e.sessions.len())-1, 0)
+	return min(e.all.exporterBudget+further*e.all.sessionBudget, max(e.all.totalBudget/4*3, e.all.exporterBudget))
 }
 
 // fits reports whether the exporter's budget holds templates, sampling rates and
 // boot times of the given sizes. An eighth of it is kept for each of the three, so
 // that no kind can leave another without room, and one for names (learnName).
 func (e *exporter) fits(templates, rates, bootTimes int64) bool {
-	kept := e.all.exporterBudget / 8
-	return int64(unsafe.Sizeof(*e))+kept+max(templates, kept)+max(rates, kept)+max(bootTimes, kept) <= e.all.exporterBudget
+	kept := e.budget() / 8
+	return int64(unsafe.Sizeof(*e))+kept+max(templates, kept)+max(rates, kept)+max(bootTimes, kept) <= e.budget()
 }

@@ -3,9 +3,12 @@ package collector
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Budgets of what exporters make us remember, in bytes of live heap: templates,
@@ -15,20 +18,22 @@ import (
 const (
 	// defaultExporterBudget is for one exporter. It holds 64 observation domains
 	// with the 89 templates that Open vSwitch has in each several times over.
-	// Behind one address it holds about 250 exporters with these templates.
 	defaultExporterBudget = 4 << 20
 	// defaultTotalBudget is for all exporters. It holds 4,096 of them with 4
 	// domains of 88 templates each.
 	defaultTotalBudget = 128 << 20
+	// defaultSessionBudget is what an address has in addition for each further port
+	// that sends templates: another exporter behind the same address.
+	defaultSessionBudget = 64 << 10
 )
 
 // exporters is the table of known exporters, by address. Workers ask it only when
 // they meet a source that is new to them.
 //
-// Locks are taken in this order: mu, an exporter's mu, shapesMu or decodableMu.
+// Locks are taken in this order: mu, an exporter's mu, largeMu, shapesMu or decodableMu.
 type exporters struct {
-	// exporterBudget and totalBudget are in bytes.
-	exporterBudget, totalBudget int64
+	// exporterBudget, sessionBudget and totalBudget are in bytes.
+	exporterBudget, sessionBudget, totalBudget int64
 	// holdFor is how long data sets wait for their template; holdExporter and
 	// holdTotal bound what they take, in bytes.
 	holdFor                 time.Duration
@@ -38,6 +43,11 @@ type exporters struct {
 	mu     sync.Mutex
 	byAddr sizedMap[netip.Addr, *exporter]
 	met    uint64 // exporters so far
+
+	// large are the addresses that take more than exporterBudget: few fit into the total
+	// budget.
+	largeMu sync.Mutex
+	large   []*exporter
 
 	shapesMu sync.Mutex
 	shapes   sizedMap[string, *shape] // by their id
@@ -49,8 +59,10 @@ type exporters struct {
 	numTemplates atomic.Int64
 	// heldBytes and numHeld are of the data sets that wait for a template.
 	heldBytes, numHeld atomic.Int64
-	// changes counts what is worth writing to the templates file.
-	changes atomic.Uint64
+	// numShared is the number of addresses that several exporters share.
+	numShared atomic.Int64
+	// unsaved reports whether the templates file lacks something.
+	unsaved atomic.Bool
 
 	// lendUntil is until when, in Unix nanoseconds, a set that waits may have a
 	// template lent to it (lend.go).
@@ -64,8 +76,8 @@ type exporters struct {
 
 func newExporters(hold time.Duration, m *workerMetrics) *exporters {
 	return &exporters{
-		exporterBudget: defaultExporterBudget, totalBudget: defaultTotalBudget,
-		holdFor: hold, holdExporter: defaultHoldExporter, holdTotal: defaultHoldTotal,
+		exporterBudget: defaultExporterBudget, sessionBudget: defaultSessionBudget, totalBudget: defaultTotalBudget,
+		holdFor: hold, holdExporter: DefaultHoldExporter, holdTotal: MaxHold,
 		metrics: m,
 	}
 }
@@ -73,6 +85,7 @@ func newExporters(hold time.Duration, m *workerMetrics) *exporters {
 // get returns the exporter of addr, which it creates if need be. now is the time of
 // its last datagram, in Unix milliseconds.
 func (t *exporters) get(addr netip.Addr, now int64) *exporter {
+	steps.Add(steps.Lock)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if known := t.byAddr.get(addr); known != nil {
@@ -107,8 +120,8 @@ func (t *exporters) makeRoom(except *exporter) {
 	}
 }
 
-// evict forgets one exporter of a random few, but not the exception. It returns false
-// if there is no other. t.mu is held.
+// evict forgets one exporter of a random few, but not the exception. Of an address with
+// several exporters one goes. It returns false if there is no other. t.mu is held.
 func (t *exporters) evict(except *exporter) bool {
 	others := func(yield func(netip.Addr, *exporter) bool) {
 		for a, e := range t.byAddr.all() {
@@ -118,10 +131,50 @@ func (t *exporters) evict(except *exporter) bool {
 		}
 	}
 	_, e, ok := victim(others, goesBefore)
-	if ok {
+	if !ok || e.templatesUsed.Load() {
+		// Rather one of an address that takes more than an exporter may, be it the
+		// exception.
+		if large := t.largest(); large != nil {
+			e, ok = large, true
+		}
+	}
+	switch {
+	case !ok:
+	case e.numSessions.Load() > 1:
+		e.mu.Lock()
+		e.forgetOneSession()
+		e.mu.Unlock()
+	default:
 		t.forget(e)
 	}
 	return ok
+}
+
+// noteSize notes whether an address takes more than one exporter may. e.mu is held.
+func (t *exporters) noteSize(e *exporter) {
+	if large := e.bytes.Load() > t.exporterBudget; large != e.large {
+		e.large = large
+		t.largeMu.Lock()
+		defer t.largeMu.Unlock()
+		if large {
+			t.large = append(t.large, e)
+		} else {
+			t.large = slices.DeleteFunc(t.large, func(other *exporter) bool { return other == e })
+		}
+	}
+}
+
+// largest returns the address that takes most of those that take more than one exporter
+// may, and has several of them; nil if there is none.
+func (t *exporters) largest() (largest *exporter) {
+	t.largeMu.Lock()
+	defer t.largeMu.Unlock()
+	for _, e := range t.large {
+		if e.numSessions.Load() > 1 && (largest == nil || e.bytes.Load() > largest.bytes.Load()) {
+			largest = e
+		}
+	}
+	return largest
 }
 
 // goesBefore reports whether the exporter a is evicted rather than b. An exporter
@@ -151,22 +204,30 @@ func (t *exporters) forget(e *exporter) {
 	for range e.removeHeldUntil(math.MaxInt64) {
 		t.metrics.dropSet(setHoldFull)
 	}
-	for _, templates := range []*sizedMap[portKey, learnedTemplate]{&e.templates, &e.lent} {
-		for _, l := range templates.all() {
-			t.releaseShape(l.shape)
-		}
+	for _, l := range e.allTemplates() {
+		t.releaseShape(l.shape)
 	}
-	t.numTemplates.Add(-int64(e.templates.len()))
+	for _, l := range e.lent.all() {
+		t.releaseShape(l.shape)
+	}
+	t.numTemplates.Add(-int64(e.countTemplates()))
+	for _, s := range e.sessions.all() {
+		s.clear()
+	}
+	e.numSessions.Store(0)
 	t.bytes.Add(-e.ownBytes)
 	e.evicted.Store(true)
 	e.knowledge = knowledge{}
 	e.names.clear()
 	e.ownBytes, e.shapeBytes = 0, 0
+	e.bytes.Store(0)
+	t.noteSize(e)
 	e.changed()
 }
 
 // shareShape returns the table's own copy of a shape, for one more template.
 func (t *exporters) shareShape(s *shape) *shape {
+	steps.Add(steps.Lock)
 	t.shapesMu.Lock()
 	defer t.shapesMu.Unlock()
 	if known := t.shapes.get(s.id); known != nil {
@@ -182,6 +243,7 @@ func (t *exporters) shareShape(s *shape) *shape {
 
 // releaseShape notes that a shape has one template less.
 func (t *exporters) releaseShape(s *shape) {
+	steps.Add(steps.Lock)
 	t.shapesMu.Lock()
 	defer t.shapesMu.Unlock()
 	if s.templates--; s.templates == 0 {

@@ -93,7 +93,7 @@ func (p *peer) templates() int {
 	if p == nil {
 		return 0
 	}
-	return p.exporter.templates.len()
+	return p.exporter.countTemplates()
 }
 
 func FuzzNetFlow5(f *testing.F) {

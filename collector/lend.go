@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // A template belongs to the port that sent it (RFC 7011, 8: to the transport session).
@@ -48,7 +50,7 @@ type loan struct {
 // waitToBorrow notes that a set waits, to which a template may be lent if its port
 // sends none. e.mu is held.
 func (e *exporter) waitToBorrow(s *heldSet) {
-	if e.ports.get(portNumber(s.port)+1) != nil {
+	if e.session(s.port) != nil {
 		return
 	}
 	at := s.received + int64(lendAfter)
@@ -61,17 +63,18 @@ func (e *exporter) waitToBorrow(s *heldSet) {
 // returnLent ends what was lent to a port, which now sends its first template. e.mu is
 // held.
 func (e *exporter) returnLent(port uint16) {
-	if e.lent.len() == 0 || e.ports.get(portNumber(port)+1) != nil {
+	if e.lentTo.get(portNumber(port)+1) == nil {
 		return
 	}
 	var ended []portKey
 	for k := range e.lent.all() {
+		steps.Add(1)
 		if k.port == port {
 			ended = append(ended, k)
 		}
 	}
 	for _, k := range ended {
-		e.removeTemplate(&e.lent, k)
+		e.removeLent(k)
 	}
 }
 
@@ -103,22 +106,29 @@ func (e *exporter) lendTemplates(now int64, last bool) {
 	e.lendAt, e.refused, e.refusedAt = math.MaxInt64, false, generation
 	candidates := make(map[templateKey]*loan)
 	var waiting []portKey // the one that waits for longest first
-	waits := make(map[portKey]bool)
-	for _, s := range e.order {
-		switch k := (portKey{s.key, s.port}); {
-		case !s.waits, waits[k], e.ports.get(portNumber(s.port)+1) != nil:
-			// A port that sends templates will send this one, too.
-		case s.received > until:
-			e.lendAt = min(e.lendAt, s.received+int64(lendAfter))
-		default:
-			waits[k], candidates[s.key] = true, new(loan)
+	since := make(map[portKey]int64)
+	for port, p := range e.heldPorts {
+		if e.session(port) != nil {
+			continue // a port that sends templates will send this one, too
+		}
+		for _, s := range p.order {
+			k := s.portKey()
+			if _, known := since[k]; known || !s.waits || e.lent.get(k) != nil {
+				continue // the last: a worker will decode it
+			}
+			if s.received > until {
+				e.lendAt = min(e.lendAt, s.received+int64(lendAfter))
+				break
+			}
+			since[k], candidates[s.key()] = s.received, new(loan)
 			waiting = append(waiting, k)
 		}
 	}
+	slices.SortFunc(waiting, func(a, b portKey) int { return cmp.Compare(since[a], since[b]) })
 	if len(waiting) == 0 {
 		return
 	}
-	for k, l := range e.templates.all() {
+	for k, l := range e.allTemplates() {
 		if c := candidates[k.templateKey]; c != nil {
 			c.several = c.several || c.shape != nil && c.shape.id != l.shape.id
 			c.shape, c.refreshed = l.shape, max(c.refreshed, l.refreshed)
@@ -130,11 +140,7 @@ func (e *exporter) lendTemplates(now int64, last bool) {
 			e.refused = true
 			continue
 		}
-		for e.lent.len() >= maxLent {
-			other, _, _ := victim(e.lent.all(), func(a, b learnedTemplate) bool { return a.refreshed < b.refreshed })
-			e.removeTemplate(&e.lent, other)
-		}
-		e.putTemplate(&e.lent, k, learnedTemplate{c.shape, c.refreshed})
+		e.putLent(k, c.shape, c.refreshed)
 		e.all.metrics.fallback(fallbackPort)
 		e.all.addDecodable(decodableSets{e, k})
 	}

@@ -95,7 +95,7 @@ type metrics struct {
 	c *Collector
 
 	datagrams, bytes, records, drops, sets, rejected, structures *prometheus.Desc
-	templates, fallbacks, exporters, lastSeen                    *prometheus.Desc
+	templates, fallbacks, exporters, shared, lastSeen            *prometheus.Desc
 	held, sequenceLost, passedOver                               *prometheus.Desc
 }
 
@@ -115,6 +115,7 @@ func newMetrics(c *Collector) *metrics {
 		templates:    desc("templates", "NetFlow v9 and IPFIX templates known."),
 		fallbacks:    desc("templates_fallback_total", "Templates of another source port of the address, or of another observation domain of the source, that data is decoded with for want of its own.", "why"),
 		exporters:    desc("exporters", "Exporters known, by address."),
+		shared:       desc("exporters_sharing_address", "Addresses from which several exporters send, because they were translated on the way."),
 		held:         desc("sets_held", "Data sets that wait for their template."),
 		sequenceLost: desc("sequence_lost_total", "What sequence numbers say was lost on the way: records of IPFIX and NetFlow v5 and v7, datagrams of NetFlow v9 and sFlow.", "protocol"),
 		passedOver:   desc("capture_passed_over_total", "Packets and datagrams of captures that may be of exporters and could not be read.", "reason"),
@@ -124,7 +125,7 @@ func newMetrics(c *Collector) *metrics {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.fallbacks, m.exporters, m.lastSeen, m.held, m.sequenceLost, m.passedOver} {
+	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.fallbacks, m.exporters, m.shared, m.lastSeen, m.held, m.sequenceLost, m.passedOver} {
 		ch <- d
 	}
 }
@@ -180,6 +181,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(m.templates, float64(m.c.exporters.numTemplates.Load()))
 	all := m.c.exporters.list()
 	gauge(m.exporters, float64(len(all)))
+	gauge(m.shared, float64(m.c.exporters.numShared.Load()))
 	m.collectLastSeen(all, gauge)
 }
 

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // scopeInterface9 is the type of a scope of NetFlow v9 that names an interface
@@ -40,6 +42,8 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	d.used = true
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
+	steps.Add(len(t.tmpl.fields))
+	var process uint32
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]
 		if f.PenProvided {
@@ -56,6 +60,10 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 		switch f.Type {
 		case ieSystemInitTimeMilliseconds:
 			boot = number(v)
+		case ieExportingProcessID:
+			if n := number(v); i < t.tmpl.scopes && n <= math.MaxUint32 {
+				process = uint32(n)
+			}
 		case ieObservationDomainID:
 			// Data about another observation domain. Some exporters leave it 0.
 			if n := number(v); i < t.tmpl.scopes && n > 0 && n <= math.MaxUint32 {
@@ -70,6 +78,9 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	}
 	if t.hasNames {
 		d.decodeNames(t, b, o.domain)
+	}
+	if process != 0 {
+		d.peer.setProcess(process)
 	}
 	e, port, now := d.peer.exporter, d.peer.source.Port(), d.received/1e9
 	if boot != 0 && d.mayChange(1) {
@@ -183,6 +194,7 @@ func rounded(a, b uint64) uint64 {
 // domain.
 func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
 	defer e.all.makeRoom(e)
+	steps.Add(steps.Lock)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rate := o.rate()

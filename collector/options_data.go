@@ -3,6 +3,8 @@ package collector
 import (
 	"hash/maphash"
 	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 const (
@@ -46,6 +48,7 @@ func (k optionKey) ofDomain() optionKey {
 type optionValue struct {
 	value     uint64
 	announced uint32 // when it was announced last, in Unix seconds
+	unsaved   bool   // it differs from what the templates file has
 }
 
 // portValues sums up what one port or one of its domains announced.
@@ -70,6 +73,8 @@ type optionsData struct {
 	// many of them that announced different things, in Unix seconds.
 	announcers []uint16
 	crowded    uint32
+	// unsaved reports whether the templates file lacks a value.
+	unsaved bool
 }
 
 var valueSeed = maphash.MakeSeed()
@@ -109,15 +114,19 @@ func (o *optionsData) set(k optionKey, v uint64, now uint32) (changed bool) {
 	}
 	switch {
 	case known == nil:
-		o.values.put(k, optionValue{v, now})
+		o.values.put(k, optionValue{v, now, true})
 		o.kinds[k.kind]++
 		changed = true
 	case known.value != v:
-		*known = optionValue{v, now}
+		*known = optionValue{v, now, true}
 		changed = true
 	default:
+		if !sameSavedTime(known.announced, now) {
+			known.unsaved, o.unsaved = true, true
+		}
 		known.announced = now
 	}
+	o.unsaved = o.unsaved || changed
 	if p.announced != now || changed {
 		p.announced = now
 		o.noteAnnouncer(k.port, now)
@@ -146,6 +155,7 @@ func (p *portValues) forget(v uint64) (empty bool) {
 // noteAnnouncer notes that a port has announced something. Of too many ports the one goes
 // that announced something longest ago.
 func (o *optionsData) noteAnnouncer(port uint16, now uint32) {
+	steps.Add(len(o.announcers))
 	if slices.Contains(o.announcers, port) {
 		return
 	}
@@ -179,24 +189,30 @@ func isRecent(announced, now uint32) bool { return int64(now)-int64(announced) <
 // endOf returns until when it counts, in Unix nanoseconds.
 func endOf(announced uint32) int64 { return (int64(announced) + announcedFor + 1) * 1e9 }
 
-// forgetOne forgets a random value, but not the one of a key. It returns false if
-// there is no other.
+// forgetOne forgets a value, but not the one of a key: of a random few one of the port that
+// has announced most. It returns false if there is no other.
 func (o *optionsData) forgetOne(except optionKey) bool {
-	for k, v := range o.values.all() {
-		if k == except {
-			continue
+	others := func(yield func(optionKey, int32) bool) {
+		for k := range o.values.all() {
+			if k != except && !yield(k, o.ports.get(portNumber(k.port)+1).n) {
+				return
+			}
 		}
-		o.values.delete(k)
-		o.kinds[k.kind]--
-		if port := portNumber(k.port) + 1; o.ports.get(port).forget(v.value) {
-			o.ports.delete(port)
-		}
-		if k.kind != forDomain && o.domains.get(k.ofDomain()).forget(v.value) {
-			o.domains.delete(k.ofDomain())
-		}
-		return true
 	}
-	return false
+	k, _, ok := victim(others, func(a, b int32) bool { return a > b })
+	if !ok {
+		return false
+	}
+	v := o.values.get(k).value
+	o.values.delete(k)
+	o.kinds[k.kind]--
+	if port := portNumber(k.port) + 1; o.ports.get(port).forget(v) {
+		o.ports.delete(port)
+	}
+	if k.kind != forDomain && o.domains.get(k.ofDomain()).forget(v) {
+		o.domains.delete(k.ofDomain())
+	}
+	return true
 }
 
 // get returns what a port announced.
@@ -221,7 +237,7 @@ func (p *portValues) only() (optionValue, bool) {
 	if p == nil || p.sum != uint64(p.n)*hashValue(p.last) {
 		return optionValue{}, false
 	}
-	return optionValue{p.last, p.announced}, true
+	return optionValue{value: p.last, announced: p.announced}, true
 }
 
 // answer is what is known of a sampling rate or boot time: the value, whether anyone
@@ -246,6 +262,7 @@ func (o *optionsData) agreed(now uint32, ask func(port uint16) (optionValue, boo
 		return a
 	}
 	differ := false
+	steps.Add(len(o.announcers))
 	for _, port := range o.announcers {
 		v, ok := ask(port)
 		if !ok || !isRecent(v.announced, now) {
@@ -291,11 +308,15 @@ func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, ha
 	if changed {
 		e.changed()
 	}
+	if o.unsaved {
+		e.markUnsaved(nil)
+	}
 }
 
 // bootTime returns the boot time of an observation domain for a port: what it announced
 // itself, else what the others agree on.
 func (e *exporter) bootTime(port uint16, domain uint32, now int64) answer {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	k := optionKey{domain: domain, version: 10, port: port}

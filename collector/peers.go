@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Budgets of the caches of one worker, in bytes. What does not fit is evicted one
@@ -27,8 +28,8 @@ const (
 // 8 control bytes a group (Go's internal/runtime/maps): a map is at least 7/16 full
 // after it grew, and half as full if keys come and go.
 const (
-	// peerBytes has the exporter, too: a peer may be the last to refer to it.
-	peerBytes    = int(unsafe.Sizeof(peer{})) + int(unsafe.Sizeof(exporter{})) + 4*41 + 128
+	// peerBytes has the exporter and session, too: a peer may be the last to refer to them.
+	peerBytes    = int(unsafe.Sizeof(peer{})) + int(unsafe.Sizeof(exporter{})) + int(unsafe.Sizeof(session{})) + 4*41 + 128
 	bindingBytes = int(unsafe.Sizeof(templateBinding{})) + 4*17 + emptyDecoderBytes
 	// trackerBytes has the room that a tracker keeps for gaps.
 	rateCacheBytes = int(unsafe.Sizeof(rateCache{}))
@@ -38,6 +39,7 @@ const (
 // peer is what a worker keeps of one source, an address and port.
 type peer struct {
 	exporter *exporter
+	session  *session // nil if its port has sent no template
 	source   netip.AddrPort
 	address  []byte // SamplerAddress: 4 or 16 bytes
 	bindings map[templateKey]*templateBinding
@@ -83,6 +85,7 @@ func (p *peer) worth() int {
 // has been received.
 func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	now := d.received / 1e6
+	steps.Add(steps.Lookup)
 	p := d.peers[source]
 	if p != nil && !p.exporter.evicted.Load() {
 		p.lastUsed = d.received
@@ -90,11 +93,16 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		if p.exporter.lastSeen.Load() < now {
 			p.exporter.lastSeen.Store(now)
 		}
+		if s := p.session; s != nil && s.lastSeen.Load() < now/1e3 {
+			s.lastSeen.Store(now / 1e3)
+		}
 		return p
 	}
 	if p != nil {
 		d.forgetPeer(p)
 	}
+	steps.Add(3*steps.Allocation + steps.Lookup)
+	steps.Copied(peerBytes)
 	p = &peer{
 		exporter: d.exporters.get(source.Addr(), now),
 		source:   source,
@@ -103,12 +111,34 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		sampling: d.policy.samplingRate(source.Addr()),
 		lastUsed: d.received, datagrams: 1,
 		bytes: peerBytes,
-		work:  workAtStart,
 	}
 	d.peers[source] = p
+	p.findSession()
 	d.peersBytes += peerBytes
 	d.evictPeers(p)
 	return p
+}
+
+// findSession looks up what the peer's port has sent.
+func (p *peer) findSession() {
+	p.exporter.mu.RLock()
+	defer p.exporter.mu.RUnlock()
+	p.session = p.exporter.session(p.source.Port())
+}
+
+// markUsed notes that a data set of the peer was decoded by its template.
+func (p *peer) markUsed() {
+	p.exporter.markUsed()
+	if s := p.session; s != nil && !s.used.Load() {
+		s.used.Store(true)
+	}
+}
+
+// setProcess notes which exporting process the peer is.
+func (p *peer) setProcess(id uint32) {
+	if s := p.session; s != nil && s.process.Load() != id {
+		s.process.Store(id)
+	}
 }
 
 // chargePeer adds to what a peer takes, in bytes; it may be less than 0. If the budget
@@ -125,7 +155,7 @@ func (d *Decoder) chargePeer(p *peer, bytes int) {
 // evictPeers evicts peers, but not the exception, until the budget is kept: of a random
 // few the one that goes before the others, each time.
 func (d *Decoder) evictPeers(except *peer) {
-	for d.peersBytes > peersBudget {
+	for d.peersBytes > d.peersBudget {
 		others := func(yield func(netip.AddrPort, *peer) bool) {
 			for source, p := range d.peers {
 				if p != except && !yield(source, p) {

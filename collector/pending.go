@@ -1,39 +1,54 @@
 package collector
 
 import (
-	"bytes"
 	"cmp"
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
-// Budgets of the data sets that wait for their template, in bytes: of one exporter
-// and of all.
+// Budgets of the data sets that wait for their template, in bytes: of one exporter,
+// that is, a source port, and of all. One address has at most half of the latter.
 const (
-	defaultHoldExporter = 1 << 20
-	defaultHoldTotal    = 64 << 20
-	// heldOverhead is for the struct of a set and its places in exporter.held,
-	// exporter.heldDomains and exporter.order.
-	heldOverhead = 208
+	DefaultHoldExporter = 8 << 20
+	MaxHold             = 256 << 20
+	// heldOverhead is for the struct of a set and its places in exporter.held and
+	// heldPort.order.
+	heldOverhead = 80
+	// heldKeyOverhead is for the first set that waits for a template.
+	heldKeyOverhead = 224
+	// heldPortOverhead is for the first set of a port.
+	heldPortOverhead = 192
 )
 
 // heldSet is a data set that waits for its template.
 type heldSet struct {
-	key      templateKey
-	port     uint16 // of the source
-	header   header
 	received int64  // Unix nanoseconds
-	content  []byte // a copy
-	// waits is false once the set was ready out of exporter.held. It may still be
-	// in exporter.order then.
+	packed   string // what is in the set (pack.go)
+	header   header
+	id       uint16
+	port     uint16 // of the source
+	// waits is false once the set was removed from exporter.held. It may still be in
+	// heldPort.order then.
 	waits bool
 }
 
-func (h *heldSet) portKey() portKey { return portKey{h.key, h.port} }
+// key returns the key of the template that the set waits for.
+func (h *heldSet) key() templateKey { return templateKey{h.header.domain, h.header.version, h.id} }
+
+func (h *heldSet) portKey() portKey { return portKey{h.key(), h.port} }
 
 // size returns what the set counts against the budgets, in bytes.
-func (h *heldSet) size() int64 { return int64(cap(h.content)) + heldOverhead }
+func (h *heldSet) size() int64 { return allocated(int64(len(h.packed))) + heldOverhead }
+
+// heldPort has the sets of one port, in the order in which they came.
+type heldPort struct {
+	order []*heldSet // and some that no longer wait
+	n     int        // that wait
+	bytes int64
+}
 
 // hold keeps a copy of a data set until its template comes. If there is no room,
 // the oldest sets of the same exporter are dropped and counted. If the exporter
@@ -45,7 +60,10 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		d.metrics.dropSet(setTimeout)
 		return true
 	}
-	s := &heldSet{k, d.peer.source.Port(), *h, d.received, bytes.Clone(content), false}
+	steps.Add(2*steps.Allocation + 4*steps.Lookup + steps.Lock + len(content)/4)
+	d.packed = appendPacked(d.packed[:0], content)
+	steps.Copied(len(d.packed))
+	s := &heldSet{d.received, string(d.packed), *h, k.id, d.peer.source.Port(), false}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.evicted.Load() {
@@ -55,77 +73,115 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 	if s, _ := e.findTemplate(k, s.port); s != nil {
 		return false
 	}
+	size := s.size() + heldKeyOverhead + heldPortOverhead // at most
 	full := func() bool {
-		return e.heldBytes+s.size() > t.holdExporter || t.heldBytes.Load()+s.size() > t.holdTotal
+		p := e.heldPorts[s.port]
+		return p != nil && p.bytes+size > t.holdExporter || size > t.holdExporter ||
+			e.heldBytes+size > max(t.holdTotal/2, t.holdExporter) || t.heldBytes.Load()+size > t.holdTotal
 	}
-	for full() && e.removeOldestHeld() {
+	for full() && e.removeOldestHeld(s.port) {
 		d.metrics.dropSet(setHoldFull)
 	}
 	if full() {
 		d.metrics.dropSet(setHoldFull)
 		return true
 	}
+	e.addHeld(s)
+	e.waitToBorrow(s)
+	return true
+}
+
+// addHeld adds a set to those that wait. e.mu is held.
+func (e *exporter) addHeld(s *heldSet) {
 	if e.held == nil {
 		e.held = make(map[portKey][]*heldSet)
 		e.heldDomains = make(map[portID][]uint32)
+		e.heldPorts = make(map[uint16]*heldPort)
+	}
+	p := e.heldPorts[s.port]
+	if p == nil {
+		p = new(heldPort)
+		e.heldPorts[s.port] = p
+		e.chargeHeld(p, heldPortOverhead)
 	}
 	waiting := e.held[s.portKey()]
-	if id := (portID{s.port, k.id}); len(waiting) == 0 && k.version == 10 {
-		e.heldDomains[id] = append(e.heldDomains[id], k.domain)
+	if len(waiting) == 0 {
+		e.chargeHeld(p, heldKeyOverhead)
+		if s.header.version == 10 {
+			id := portID{s.port, s.id}
+			e.heldDomains[id] = append(e.heldDomains[id], s.header.domain)
+		}
 	}
 	e.held[s.portKey()] = append(waiting, s)
-	e.waitToBorrow(s)
-	e.order = append(e.order, s)
-	e.countHeld(s, 1)
-	return true
+	p.order = append(p.order, s)
+	e.countHeld(p, s, 1)
+}
+
+// chargeHeld counts what the held sets of a port take. e.mu is held.
+func (e *exporter) chargeHeld(p *heldPort, bytes int64) {
+	p.bytes += bytes
+	e.heldBytes += bytes
+	e.all.heldBytes.Add(bytes)
 }
 
 // countHeld adds a set to the counts of held sets (n is 1) or takes it out of them
 // (n is -1). e.mu is held.
-func (e *exporter) countHeld(s *heldSet, n int64) {
+func (e *exporter) countHeld(p *heldPort, s *heldSet, n int64) {
 	s.waits = n > 0
-	e.heldBytes += n * s.size()
+	p.n += int(n)
+	e.chargeHeld(p, n*s.size())
 	e.numHeld.Add(n)
-	e.all.heldBytes.Add(n * s.size())
 	e.all.numHeld.Add(n)
 }
 
-// removeOldestHeld removes the set that has waited for longest. It returns false if
-// none waits. e.mu is held.
-func (e *exporter) removeOldestHeld() bool {
-	for len(e.order) > 0 {
-		s := e.order[0]
-		e.order[0] = nil
-		e.order = e.order[1:]
+// removeOldestHeld removes the set of a port that has waited for longest. It returns
+// false if none waits. e.mu is held.
+func (e *exporter) removeOldestHeld(port uint16) bool {
+	p := e.heldPorts[port]
+	for p != nil && len(p.order) > 0 {
+		steps.Add(2 * steps.Lookup)
+		s := p.order[0]
+		p.order[0] = nil
+		p.order = p.order[1:]
 		if s.waits {
 			// Sets of one template are in order, so it is the first of its own.
 			sets := e.held[s.portKey()]
 			sets[0] = nil
-			e.setHeld(s.portKey(), sets[1:])
-			e.countHeld(s, -1)
+			e.countHeld(p, s, -1)
+			e.setHeld(p, s.portKey(), sets[1:])
 			return true
 		}
 	}
-	e.order = nil
 	return false
 }
 
-// setHeld replaces the sets that wait for a template. e.mu is held.
-func (e *exporter) setHeld(k portKey, sets []*heldSet) {
+// setHeld replaces the sets that wait for a template of a port. e.mu is held.
+func (e *exporter) setHeld(p *heldPort, k portKey, sets []*heldSet) {
 	if len(sets) > 0 {
 		e.held[k] = sets
 		return
 	}
 	delete(e.held, k)
+	e.chargeHeld(p, -heldKeyOverhead)
 	id := portID{k.port, k.id}
 	domains := e.heldDomains[id]
-	if i := slices.Index(domains, k.domain); i >= 0 && k.version == 10 {
+	i := slices.Index(domains, k.domain)
+	steps.Add(max(i, 0))
+	if i >= 0 && k.version == 10 {
 		domains[i] = domains[len(domains)-1]
 		if domains = domains[:len(domains)-1]; len(domains) > 0 {
 			e.heldDomains[id] = domains
 		} else {
 			delete(e.heldDomains, id)
 		}
+	}
+	if p.n > 0 {
+		return
+	}
+	delete(e.heldPorts, k.port)
+	e.chargeHeld(p, -heldPortOverhead)
+	if len(e.heldPorts) == 0 { // a map does not shrink
+		e.held, e.heldDomains, e.heldPorts = nil, nil, nil
 	}
 }
 
@@ -139,16 +195,16 @@ func (e *exporter) removeDecodable(k templateKey, port uint16) (ready []*heldSet
 		return nil // evicted in the meantime
 	}
 	ready = e.removeHeld(portKey{k, port}, ready)
-	if k.version == 10 {
-		if o := e.openVSwitch.get(portID{port, k.id}); o != nil && o.shape() != nil {
+	if sn := e.session(port); sn != nil && k.version == 10 {
+		if o := sn.openVSwitch.get(k.id); o != nil && o.shape() != nil {
 			for _, domain := range slices.Clone(e.heldDomains[portID{port, k.id}]) {
 				ready = e.removeHeld(portKey{templateKey{domain, k.version, k.id}, port}, ready)
 			}
 			slices.SortStableFunc(ready, func(a, b *heldSet) int { return cmp.Compare(a.received, b.received) })
 		}
 	}
-	if len(ready) > 0 && int64(len(e.order)) > 2*e.numHeld.Load()+64 {
-		e.order = slices.DeleteFunc(e.order, func(s *heldSet) bool { return !s.waits })
+	if p := e.heldPorts[port]; p != nil && len(p.order) > 2*p.n+64 {
+		p.order = slices.DeleteFunc(p.order, func(s *heldSet) bool { return !s.waits })
 	}
 	return ready
 }
@@ -160,22 +216,26 @@ func (e *exporter) removeHeld(k portKey, ready []*heldSet) []*heldSet {
 	if len(sets) == 0 {
 		return ready
 	}
+	p := e.heldPorts[k.port]
 	for _, s := range sets {
-		e.countHeld(s, -1)
+		steps.Add(1)
+		e.countHeld(p, s, -1)
 	}
-	e.setHeld(k, nil)
+	e.setHeld(p, k, nil)
 	return append(ready, sets...)
 }
 
 // removeHeldUntil removes the held sets that came until the given time (Unix
 // nanoseconds), and returns how many. e.mu is held.
 func (e *exporter) removeHeldUntil(last int64) (n int) {
-	for len(e.order) > 0 && (!e.order[0].waits || e.order[0].received <= last) {
-		if e.order[0].waits {
-			n++
-			e.removeOldestHeld()
-		} else {
-			e.order = e.order[1:]
+	for port, p := range e.heldPorts {
+		for len(p.order) > 0 && (!p.order[0].waits || p.order[0].received <= last) {
+			if p.order[0].waits {
+				n++
+				e.removeOldestHeld(port)
+			} else {
+				p.order = p.order[1:]
+			}
 		}
 	}
 	return n
@@ -192,7 +252,6 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 	for _, s := range sets {
 		d.received = s.received
 		d.peer = d.peerOf(netip.AddrPortFrom(e.addr, s.port))
-		d.peer.earn(len(s.content))
 		if !d.decodeHeldSet(s) {
 			d.metrics.dropSet(setMalformed)
 		}
@@ -202,15 +261,18 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 // decodeHeldSet decodes one set. It returns false if the set is malformed. A panic
 // costs that set only.
 func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
+	d.unpacked = appendUnpacked(d.unpacked[:0], s.packed)
+	b := d.unpacked
+	d.earn(len(b))
 	defer func() {
 		if r := recover(); r != nil {
-			d.panicked(r, s.content)
+			d.panicked(r, b)
 			ok = false
 		}
 	}()
-	switch b, found := d.bind(s.key, len(s.content)); found {
+	switch t, found := d.bind(s.key(), len(b)); found {
 	case bound:
-		return d.decodeRecords(b, s.content, &s.header)
+		return d.decodeRecords(t, b, &s.header)
 	case templateUnknown:
 		return false
 	case tooCostly:

@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"bytes"
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"strings"
@@ -64,17 +66,18 @@ func TestHold(t *testing.T) {
 // oldest sets, never another's.
 func TestHoldBounds(t *testing.T) {
 	c, _ := newWith(t, Config{TemplatesHold: time.Minute})
-	c.exporters.holdTotal = 2 * defaultHoldExporter
+	const room = 1 << 20
+	c.exporters.holdExporter, c.exporters.holdTotal = room, 2*room
 	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
 	sent := uint64(0)
 	for host := range byte(4) {
 		source := netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, host}), 1)
 		for range 1000 {
-			d.Datagram(source, AnyFlow, ipfixMessage(0, 1, set(256, make([]byte, 1400))), testTime)
+			d.Datagram(source, AnyFlow, ipfixMessage(0, 1, set(256, bytes.Repeat([]byte{1}, 1300))), testTime)
 			sent++
 		}
 		e := d.peers[source].exporter
-		if e.heldBytes > defaultHoldExporter || host < 2 && e.heldBytes < defaultHoldExporter/2 {
+		if e.heldBytes > room || host < 2 && e.heldBytes < room/2 {
 			t.Errorf("exporter %d holds %d bytes", host, e.heldBytes)
 		}
 	}
@@ -95,6 +98,53 @@ func TestHoldBounds(t *testing.T) {
 	}
 	if n, dropped := c.exporters.numHeld.Load(), d.metrics.sets[setHoldFull].Load()+c.own.sets[setHoldFull].Load(); n != 0 || dropped != sent {
 		t.Errorf("%d held, %d dropped of %d", n, dropped, sent)
+	}
+}
+
+// TestHoldSize keeps what Open vSwitch without a cache sends in ten minutes, 50 records a
+// second, and decodes all of it when templates come.
+func TestHoldSize(t *testing.T) {
+	c, _ := newWith(t, Config{TemplatesHold: 15 * time.Minute})
+	capture := readCapture(t, "ovs-ipfix-nocache")
+	records := 0
+	d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+	sent := 0
+	for sent < 50*600 {
+		for _, g := range capture {
+			if id := binary.BigEndian.Uint16(g.payload[16:]); id > 255 && id != 462 && sent < 50*600 { // records of flows
+				d.Datagram(g.source, AnyFlow, g.payload, testTime+int64(sent)*int64(20*time.Millisecond))
+				sent++
+			}
+		}
+	}
+	t.Logf("%d KiB of %d for %d sets", c.exporters.heldBytes.Load()>>10, c.exporters.holdExporter>>10, c.exporters.numHeld.Load())
+	for _, g := range capture {
+		if g.payload[16] == 0 {
+			d.Datagram(g.source, AnyFlow, g.payload, testTime+int64(10*time.Minute))
+		}
+	}
+	if n := d.metrics.sets[setHoldFull].Load(); n != 0 || records != sent {
+		t.Errorf("%d records of %d, %d sets found no room", records, sent, n)
+	}
+}
+
+// TestHoldByPort has one of two exporters behind an address wait for its templates with all
+// that it has room for. The other one keeps what waits.
+func TestHoldByPort(t *testing.T) {
+	c, _ := newWith(t, Config{TemplatesHold: time.Minute, TemplatesHoldSize: 100_000})
+	records := 0
+	d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+	other := netip.AddrPortFrom(testSource.Addr(), 9)
+	d.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(1))), testTime)
+	for range 10_000 {
+		d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(1))), testTime)
+	}
+	if n := c.exporters.heldBytes.Load(); n > 101_000 || n < 90_000 {
+		t.Errorf("%d bytes are held", n)
+	}
+	d.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), testTime)
+	if records != 1 {
+		t.Errorf("%d records", records)
 	}
 }
 

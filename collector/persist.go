@@ -3,183 +3,249 @@ package collector
 import (
 	"bufio"
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
-	"github.com/netsampler/goflow2/v2/decoders/netflow"
-
-	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 const (
-	// templatesFormat begins a templates file, so that another file is not taken
-	// for one.
-	templatesFormat = "kube-enricher-templates/1"
+	// templatesFormat begins a templates file, so that another file is not taken for
+	// one.
+	templatesFormat = "kube-enricher-templates/2"
 	// writeInterval is the least time between two writes of a table that changed.
 	writeInterval = 2 * time.Second
-	// refreshInterval is how often the times of last refresh are written if nothing
-	// else changed.
-	refreshInterval = time.Minute
-	// maxTemplateAge is how long before the exporter's last datagram a template may
-	// have been refreshed, and how long ago that datagram may be, to be trusted
-	// after a restart.
-	maxTemplateAge = 24 * time.Hour
+	// seenInterval is how often it is looked for exporters whose time of the last
+	// datagram is to be written.
+	seenInterval = time.Minute
+	// savedTimeStep is how exactly times are written if nothing else has changed, in
+	// seconds.
+	savedTimeStep = 5 * 60
 	// writeShare bounds the share of time that writing takes: a write that took a
 	// second is followed by a pause of ten.
 	writeShare = 10
-	// maxTemplatesFile bounds the size of the file, in bytes. Exporters that do not
-	// fit are not written. Its content is never in memory as a whole.
-	maxTemplatesFile = 512 << 20
-	// maxStoredFields bounds the fields of all templates of one exporter that are
-	// written. Shapes are written for each template, while the budget counts them
-	// once.
-	maxStoredFields = 1 << 19
-	// maxTemplatesLine bounds the line of one exporter that is read back, in bytes.
-	maxTemplatesLine = 32 << 20
-	// maintenanceInterval is how often held sets are looked through and a changed
-	// table is considered for writing. A first template is written at once.
-	maintenanceInterval = 250 * time.Millisecond
+	// maxTemplatesFile bounds the size of the file, in bytes. A file that is written
+	// anew takes at most maxCompacted: the rest is for what changes then. Exporters
+	// that do not fit are not written.
+	maxTemplatesFile = 64 << 20
+	maxCompacted     = 40 << 20
+	// minGrowth is by how much a file grows at least, in bytes, before it is written anew.
+	minGrowth = 1 << 20
 )
 
-// The templates file has a line of storedHead, one of storedExporter for each
-// exporter, and one of storedTail. All of them are JSON.
-type (
-	storedHead struct {
-		Format string `json:"format"`
-	}
-	storedTail struct {
-		SHA256 string `json:"sha256"` // of the lines before
-	}
-	storedExporter struct {
-		Address   netip.Addr       `json:"address"`
-		LastSeen  int64            `json:"lastSeen"` // Unix seconds
-		Templates []storedTemplate `json:"templates,omitempty"`
-		Sampling  []storedSampling `json:"sampling,omitempty"`
-		BootTimes []storedBootTime `json:"bootTimes,omitempty"`
-	}
-	storedTemplate struct {
-		Version   uint16        `json:"version"`
-		Domain    uint32        `json:"domain"`
-		ID        uint16        `json:"id"`
-		Port      uint16        `json:"port"`      // who sent it
-		Refreshed int64         `json:"refreshed"` // Unix seconds
-		Options   bool          `json:"options,omitempty"`
-		Scopes    int           `json:"scopes,omitempty"`
-		Fields    []storedField `json:"fields"`
-	}
-	// storedField is type, length and, for enterprise elements, the number.
-	storedField    []uint32
-	storedSampling struct {
-		Version uint16 `json:"version"`
-		Domain  uint32 `json:"domain"`
-		Sampler uint64 `json:"sampler,omitempty"`
-		Rate    uint64 `json:"rate"`
-		storedAnnouncer
-		// Kind is an optionKind, Sampler the id of what the rate is for. Files of
-		// before have samplers only.
-		Kind uint8 `json:"kind,omitempty"`
-	}
-	storedBootTime struct {
-		Domain uint32 `json:"domain"`
-		Millis uint64 `json:"unixMilliseconds"`
-		storedAnnouncer
-	}
-	// storedAnnouncer is who announced something, and when, unless it is storedExporter.announcer
-	// and LastSeen. Files of before do not have it.
-	storedAnnouncer struct {
-		Port      *uint16 `json:"port,omitempty"`
-		Announced int64   `json:"announced,omitempty"` // Unix seconds
-	}
+// Errors of a templates file.
+var (
+	errForeign    = errors.New("not a templates file of this program, or damaged")
+	errInUse      = errors.New("another process uses the file")
+	errNotRegular = errors.New("not a regular file")
 )
 
-// templatesFile keeps the table of exporters across restarts.
+// sameSavedTime reports whether the templates file need not have the later of two times, in
+// Unix seconds, if it has the earlier one.
+func sameSavedTime(a, b uint32) bool { return a/savedTimeStep == b/savedTimeStep }
+
+// templatesFile keeps the table of exporters across restarts. What changes is appended.
+// Once that is as much as the rest, the file is written anew, in another one that takes its
+// place. While the file is open it is locked, so that no other process writes it.
+//
+// All methods are for one goroutine. It may hang for as long as the volume of the file
+// does; then nothing else waits for it for long.
 type templatesFile struct {
-	path    string
-	changes uint64        // exporters.changes at the last write
-	written time.Time     // time of the last write
-	pause   time.Duration // until the next write
+	path string
+	// abandoned reports whether nobody waits any more for the file to be read. Any
+	// goroutine may set it. progress counts the lines that were read.
+	abandoned atomic.Bool
+	progress  atomic.Int64
+
+	file *os.File // nil if there is none, or it is another process's
+	info os.FileInfo
+	// size is how much of the file is whole, compacted how much was written anew, in
+	// bytes.
+	size, compacted int64
+	// rewrite reports whether the file must be written anew: it lacks something.
+	rewrite bool
+	// epoch is how often the file was written anew, and one more; shapes is how many it
+	// has.
+	epoch, shapes uint32
+
+	written     time.Time     // time of the last write
+	pause       time.Duration // until the next write
+	seenChecked time.Time
+	// sync is (*os.File).Sync, but for tests.
+	sync func(*os.File) error
 }
 
-// errForeign is the error for a file that cannot be used.
-var errForeign = errors.New("not a templates file of this program, or damaged")
+func newTemplatesFile(path string) *templatesFile {
+	return &templatesFile{path: path, epoch: 1, sync: (*os.File).Sync}
+}
 
-// save writes the table if it is time to, or if force is true. The file is
-// replaced as a whole: it is never half written, even if the program is killed.
-func (f *templatesFile) save(t *exporters, now time.Time, force bool) error {
-	changes := t.changes.Load()
-	since := now.Sub(f.written)
-	if !force && (since < f.pause || changes == f.changes && since < refreshInterval) {
+// save writes what has changed if it is time to, or if last is true.
+func (f *templatesFile) save(t *exporters, now time.Time, last bool) error {
+	seen := last || now.Sub(f.seenChecked) >= seenInterval
+	if !last && now.Sub(f.written) < f.pause || !seen && !f.rewrite && !t.unsaved.Load() {
+		return nil
+	}
+	if seen {
+		f.seenChecked = now
+		t.noteSeen()
+	}
+	if !f.rewrite && !t.unsaved.Load() {
 		return nil
 	}
 	f.written = now
 	started := time.Now()
 	defer func() { f.pause = max(writeInterval, writeShare*time.Since(started)) }()
-	if err := replaceFile(f.path, t.write); err != nil {
+	if err := f.write(t); err != nil {
+		f.rewrite = true // what was to be written is marked as written
 		return fmt.Errorf("write templates (-templates.file): %w", err)
 	}
-	f.changes = changes
 	return nil
 }
 
-// write writes the table in its stored form, an exporter at a time.
-func (t *exporters) write(f io.Writer) error {
-	sum := sha256.New()
-	w := bufio.NewWriter(io.MultiWriter(f, sum))
-	size := 0
-	writeLine := func(v any) error {
-		line, err := json.Marshal(v)
-		if err != nil {
+func (f *templatesFile) write(t *exporters) error {
+	if err := f.open(); err != nil {
+		return err
+	}
+	t.unsaved.Store(false)
+	if !f.rewrite && f.size < min(2*f.compacted+minGrowth, maxTemplatesFile) {
+		full, err := f.append(t)
+		if !full || err != nil {
 			return err
 		}
-		// A line that is too long is left out; the room is for the last line.
-		if line = append(line, '\n'); len(line) > maxTemplatesLine || size+len(line) > maxTemplatesFile-1024 {
-			return nil
-		}
-		size += len(line)
-		_, err = w.Write(line)
-		return err
 	}
-	if err := writeLine(storedHead{templatesFormat}); err != nil {
-		return err
-	}
-	for _, e := range t.list() {
-		if se := e.stored(); len(se.Templates)+len(se.Sampling)+len(se.BootTimes) > 0 {
-			if err := writeLine(se); err != nil {
-				return err
-			}
-		}
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return json.NewEncoder(f).Encode(storedTail{hex.EncodeToString(sum.Sum(nil))})
+	return f.compact(t)
 }
 
-// replaceFile writes a file beside path, syncs it, and renames it to path. If that
-// fails, path is as before and the other file is removed.
-func replaceFile(path string, write func(io.Writer) error) (err error) {
-	dir := filepath.Dir(path)
-	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(dir))
+// open opens and locks the file if there is one that is not open yet, or another one
+// than that which is open.
+func (f *templatesFile) open() error {
+	info, err := os.Stat(f.path)
+	if f.file != nil {
+		if err == nil && os.SameFile(info, f.info) {
+			return nil
+		}
+		f.close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		f.rewrite = true
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Cleanup()) }()
-	if err := write(f); err != nil {
+	if !info.Mode().IsRegular() { // opening a named pipe waits for its other end
+		return errNotRegular
+	}
+	file, err := os.OpenFile(f.path, os.O_RDWR, 0)
+	if err != nil {
 		return err
 	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
+	if err := lock(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if f.info, err = file.Stat(); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	f.file, f.rewrite = file, true // unless it is being read
+	return nil
+}
+
+func (f *templatesFile) close() {
+	if f.file != nil {
+		_ = f.file.Close() // all was synced
+		f.file = nil
+	}
+}
+
+// lock locks a file until it is closed. Where the file system knows no locks, the file is
+// not locked.
+func lock(file *os.File) error {
+	err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return errInUse
+	}
+	return nil
+}
+
+// append writes what has changed behind the rest. full reports whether the file has no
+// room for it. After an error the file is as before.
+func (f *templatesFile) append(t *exporters) (full bool, err error) {
+	w := f.newWriter(io.NewOffsetWriter(f.file, f.size), maxTemplatesFile-f.size)
+	for _, e := range t.list() {
+		if e.unsaved.Swap(false) {
+			w.exporter(e, false)
+		}
+	}
+	if err = w.flush(); err == nil {
+		err = f.sync(f.file)
+	}
+	if err != nil || w.full {
+		return w.full, errors.Join(err, f.file.Truncate(f.size))
+	}
+	f.size += w.n
+	return false, nil
+}
+
+// compact writes the file anew, with all that is known. If that fails, the file is as
+// before.
+func (f *templatesFile) compact(t *exporters) (err error) {
+	dir := filepath.Dir(f.path)
+	pending, err := renameio.NewPendingFile(f.path, renameio.WithTempDir(dir))
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, pending.Cleanup()) }()
+	if err := lock(pending.File); err != nil {
+		return err
+	}
+	f.epoch++
+	f.shapes = 0
+	w := f.newWriter(pending, maxCompacted)
+	w.head()
+	list := t.list()
+	// Those that give records go first: if not all fit, it is others that are left out.
+	slices.SortFunc(list, func(a, b *exporter) int {
+		if used := a.templatesUsed.Load(); used != b.templatesUsed.Load() {
+			if used {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.bytes.Load(), b.bytes.Load())
+	})
+	for _, e := range list {
+		e.unsaved.Store(false)
+		w.exporter(e, true)
+	}
+	if err := w.flush(); err != nil {
+		return err
+	}
+	info, err := pending.Stat()
+	if err != nil {
+		return err
+	}
+	// The lock is that of the open file, which goes on by another number.
+	fd, err := syscall.Dup(int(pending.Fd()))
+	if err != nil {
+		return err
+	}
+	syscall.CloseOnExec(fd)
+	file := os.NewFile(uintptr(fd), f.path)
+	if err := pending.CloseAtomicallyReplace(); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	f.close()
+	f.file, f.info = file, info
+	f.size, f.compacted, f.rewrite = w.n, w.n, false
 	if d, err := os.Open(dir); err == nil {
 		_ = d.Sync() // not all file systems can; the rename is atomic all the same
 		_ = d.Close()
@@ -187,262 +253,34 @@ func replaceFile(path string, write func(io.Writer) error) (err error) {
 	return nil
 }
 
-// load reads the table back. A missing file is an empty one. The error is
-// errForeign if the file cannot be used; then nothing was read.
-func (f *templatesFile) load(t *exporters, now time.Time) (templates int, err error) {
-	file, err := os.Open(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
+// removeLeftovers removes the files that processes left beside the templates file which
+// were killed while they wrote it anew: those of renameio, and those of versions before.
+// Digits are what os.CreateTemp puts in the place of the star.
+func (f *templatesFile) removeLeftovers() {
+	dir, base := filepath.Split(f.path)
+	name := regexp.QuoteMeta(base)
+	leftover := regexp.MustCompile(`^(\.` + name + `|` + name + `\.tmp-)[0-9]+$`)
+	entries, err := os.ReadDir(cmp.Or(dir, "."))
 	if err != nil {
-		return 0, err
+		return // nothing is written either then, which is logged
 	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return 0, err
-	}
-	if info.Size() > maxTemplatesFile || !info.Mode().IsRegular() {
-		return 0, errForeign
-	}
-	// All of the file is checked before any of it is used.
-	if err := readTemplates(file, func(*storedExporter) {}); err != nil {
-		return 0, err
-	}
-	if _, err := file.Seek(0, io.SeekStart); err != nil {
-		return 0, err
-	}
-	if err := readTemplates(file, func(se *storedExporter) { templates += t.restore(se, now.Unix()) }); err != nil {
-		return templates, err
-	}
-	f.changes, f.written, f.pause = t.changes.Load(), now, writeInterval
-	return templates, nil
-}
-
-// readTemplates reads a templates file and calls use for each exporter in it. The
-// error is errForeign if the file is damaged, which may be found out only at its
-// end.
-func readTemplates(r io.Reader, use func(*storedExporter)) error {
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxTemplatesLine)
-	sum := sha256.New()
-	var head storedHead
-	if !lines.Scan() || json.Unmarshal(lines.Bytes(), &head) != nil || head.Format != templatesFormat {
-		return cmp.Or(lines.Err(), errForeign)
-	}
-	for {
-		sum.Write(lines.Bytes())
-		sum.Write([]byte{'\n'})
-		if !lines.Scan() {
-			return cmp.Or(lines.Err(), errForeign) // the last line is missing
-		}
-		var line struct {
-			storedExporter
-			storedTail
-		}
-		if json.Unmarshal(lines.Bytes(), &line) != nil {
-			return errForeign
-		}
-		if line.SHA256 != "" {
-			if lines.Scan() || line.SHA256 != hex.EncodeToString(sum.Sum(nil)) {
-				return errForeign
-			}
-			return nil
-		}
-		use(&line.storedExporter)
-	}
-}
-
-// stored returns what is kept of an exporter across restarts.
-func (e *exporter) stored() *storedExporter {
-	se := &storedExporter{Address: e.addr, LastSeen: e.lastSeen.Load() / 1e3}
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	fields := 0
-	for k, l := range e.templates.all() {
-		if fields += len(l.shape.fields); fields > maxStoredFields {
-			break
-		}
-		st := storedTemplate{
-			Version: k.version, Domain: k.domain, ID: k.id, Port: k.port, Refreshed: int64(l.refreshed),
-			Options: l.shape.options, Scopes: l.shape.scopes,
-		}
-		for _, f := range l.shape.fields {
-			sf := storedField{uint32(f.Type), uint32(f.Length)}
-			if f.PenProvided {
-				sf = append(sf, f.Pen)
-			}
-			st.Fields = append(st.Fields, sf)
-		}
-		se.Templates = append(se.Templates, st)
-	}
-	announcers := make(announcers)
-	for k, v := range e.bootTimes.values.all() {
-		se.BootTimes = append(se.BootTimes, storedBootTime{k.domain, v.value, announcers.stored(se, &k, v.announced)})
-	}
-	for k, v := range e.rates.values.all() {
-		s := storedSampling{Version: k.version, Domain: k.domain, Sampler: k.id, Rate: v.value, storedAnnouncer: announcers.stored(se, &k, v.announced)}
-		if k.kind > forSelector {
-			s.Kind = uint8(k.kind)
-		}
-		se.Sampling = append(se.Sampling, s)
-	}
-	return se
-}
-
-// restore takes over what was stored of an exporter, as far as it can be trusted at
-// the given time (Unix seconds), and returns how many templates that is. Templates
-// from the file are checked like those from the wire. Nothing is taken over once
-// the total budget is used up.
-func (t *exporters) restore(se *storedExporter, now int64) (templates int) {
-	trusted := func(at int64) bool {
-		return at <= now+60 && now-max(at, se.LastSeen) <= int64(maxTemplateAge/time.Second)
-	}
-	if !se.Address.IsValid() || !trusted(se.LastSeen) || t.bytes.Load() >= t.totalBudget {
-		return 0
-	}
-	e := t.get(se.Address.Unmap(), se.LastSeen*1e3)
-	for i := range se.Templates {
-		st := &se.Templates[i]
-		if !trusted(st.Refreshed) || st.Scopes < 0 || st.Scopes > len(st.Fields) || st.Version != 9 && st.Version != 10 {
+	for _, e := range entries {
+		if !e.Type().IsRegular() || !leftover.MatchString(e.Name()) {
 			continue
 		}
-		fields := make([]netflow.Field, len(st.Fields))
-		for i, f := range st.Fields {
-			if len(f) < 2 || len(f) > 3 || f[0] > 0xffff || f[1] > 0xffff {
-				return templates
-			}
-			fields[i] = netflow.Field{Type: uint16(f[0]), Length: uint16(f[1])}
-			if len(f) == 3 {
-				fields[i].PenProvided, fields[i].Pen = true, f[2]
-			}
+		path := filepath.Join(dir, e.Name())
+		file, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			continue
 		}
-		tmpl := newTemplate(templateKey{st.Domain, st.Version, st.ID}, fields[:st.Scopes], fields[st.Scopes:], st.Options)
-		if tmpl != nil {
-			e.learnTemplate(tmpl, st.Port, max(st.Refreshed, 0))
-			templates++
+		if lock(file) == nil { // else its writer is alive
+			_ = os.Remove(path)
 		}
-	}
-	e.restoreOptions(se)
-	return templates
-}
-
-// announcers are the ports that tell the options data of a domain, as far as the templates
-// show it: those that sent a template for it, else any template.
-type announcers map[optionKey]uint16
-
-// of returns the port for the domain and version of k.
-func (t announcers) of(se *storedExporter, k *optionKey) uint16 {
-	domain := optionKey{domain: k.domain, version: k.version}
-	port, known := t[domain]
-	if known {
-		return port
-	}
-	for i := range se.Templates {
-		st := &se.Templates[i]
-		if st.Options && st.Version == k.version && st.Domain == k.domain && (!known || st.Port > port) {
-			port, known = st.Port, true
-		}
-	}
-	for i := 0; !known && i < len(se.Templates); i++ {
-		port = max(port, se.Templates[i].Port)
-	}
-	t[domain] = port
-	return port
-}
-
-func (t announcers) stored(se *storedExporter, k *optionKey, announced uint32) (s storedAnnouncer) {
-	if k.port != t.of(se, k) {
-		s.Port = &k.port
-	}
-	if int64(announced) != se.LastSeen {
-		s.Announced = int64(announced)
-	}
-	return s
-}
-
-// restoreOptions takes over what was stored of options data.
-func (e *exporter) restoreOptions(se *storedExporter) {
-	announcers := make(announcers)
-	for _, s := range se.Sampling {
-		k := optionKey{id: s.Sampler, domain: s.Domain, version: s.Version, kind: optionKind(s.Kind)}
-		if k.kind == forDomain && k.id != 0 {
-			k.kind = forSelector
-		}
-		if k.kind < numOptionKinds && (k.version == 9 || k.version == 10) {
-			if k.port = announcers.of(se, &k); s.Port != nil {
-				k.port = *s.Port
-			}
-			e.setRate(k, s.Rate, cmp.Or(s.Announced, se.LastSeen))
-		}
-	}
-	for _, b := range se.BootTimes {
-		port := announcers.of(se, &optionKey{domain: b.Domain, version: 10})
-		if b.Port != nil {
-			port = *b.Port
-		}
-		e.setBootTime(port, b.Domain, b.Millis, cmp.Or(b.Announced, se.LastSeen))
+		_ = file.Close()
 	}
 }
 
-// restoreTemplates reads the templates file at start. It returns nil if none is
-// configured. A file that cannot be used is renamed: it is never a reason not to
-// start.
-func (c *Collector) restoreTemplates() *templatesFile {
-	if c.cfg.TemplatesFile == "" {
-		return nil
-	}
-	f := &templatesFile{path: c.cfg.TemplatesFile}
-	n, err := f.load(c.exporters, time.Now())
-	log := c.log.WithField("file", f.path)
-	switch {
-	case errors.Is(err, errForeign):
-		bad := f.path + ".bad"
-		if rerr := os.Rename(f.path, bad); rerr != nil {
-			err = errors.Join(err, rerr)
-		}
-		log.WithError(err).Warnf("the templates file cannot be used and is set aside as %s; data waits for new templates", bad)
-	case err != nil:
-		log.WithError(err).Warn("the templates file cannot be read; data waits for new templates")
-	default:
-		log.WithField("templates", n).Debug("templates restored")
-	}
-	return f
-}
-
-// runMaintenance drops held sets that have waited for too long and writes the
-// templates file, until done is closed. Then it drops all held sets and writes the
-// file once more. f is nil if there is no file.
-func (c *Collector) runMaintenance(f *templatesFile, done <-chan struct{}) {
-	tick := time.NewTicker(maintenanceInterval)
-	defer tick.Stop()
-	var limiter ratelog.Limiter
-	save := func(now time.Time, last bool) {
-		if f == nil {
-			return
-		}
-		err := f.save(c.exporters, now, last)
-		if err == nil {
-			return
-		}
-		log := limiter.Logger(c.log, now.UnixNano())
-		if last {
-			log = c.log
-		}
-		if log != nil {
-			log.WithError(err).Error("templates are not kept for the next start")
-		}
-	}
-	for {
-		select {
-		case now := <-tick.C:
-			c.exporters.lendTemplates(now.UnixNano(), false)
-			c.exporters.expireHeld(now.UnixNano(), c.own)
-			save(now, false)
-		case <-done:
-			c.exporters.expireHeld(0, c.own)
-			save(time.Now(), true)
-			return
-		}
-	}
+// newWriter returns a writer of lines, which writes at most so many bytes.
+func (f *templatesFile) newWriter(w io.Writer, room int64) *storeWriter {
+	return &storeWriter{f: f, w: bufio.NewWriterSize(w, 64<<10), room: room}
 }

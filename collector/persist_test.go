@@ -1,10 +1,9 @@
 package collector
 
 import (
-	"bytes"
-	"encoding/json"
+	"context"
 	"errors"
-	"io"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -14,105 +13,401 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
 
-// TestStore writes the table and reads it back into another collector.
-func TestStore(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "templates")
-	now := time.Unix(0, testTime)
-	c, _ := newWith(t, Config{})
-	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
-	other := netip.AddrPortFrom(testSource.Addr(), 9)
-	for _, b := range [][]byte{
-		ipfixMessage(0, 1, set(2, basicTemplate(256))),
-		ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{34, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint32(77), uint64(5)))),
-		ipfixMessage(0, 1, set(2, templateRecord(257, ie{892, 0xffff, 6876}))),
-		v9Message(0, 1, set(0, basicTemplate(256))),
-	} {
-		d.Datagram(testSource, AnyFlow, b, testTime)
+// openTemplatesFile opens a templates file for a new collector, which has read it.
+func openTemplatesFile(t *testing.T, path string, now time.Time) (c *Collector, f *templatesFile, templates int, err error) {
+	t.Helper()
+	c, _ = newWith(t, Config{Fields: everyField(), TemplatesHold: time.Hour})
+	f = newTemplatesFile(path)
+	t.Cleanup(f.close)
+	templates, err = f.load(c.exporters, now)
+	return c, f, templates, err
+}
+
+func everyField() (fields flow.FieldSet) {
+	for _, id := range []flow.FieldID{flow.FieldInIfName, flow.FieldInIfDescription, flow.FieldIngressVrfName, flow.FieldApplicationName} {
+		fields.Add(id)
 	}
-	d.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256, ie{27, 16, 0}))), testTime)
-	s := &templatesFile{path: file}
-	if err := s.save(c.exporters, now, false); err != nil {
+	return fields
+}
+
+// known returns all that a table of exporters knows, in lines of text.
+func known(t *exporters) []string {
+	var lines []string
+	for _, e := range t.list() {
+		for k, l := range e.allTemplates() {
+			lines = append(lines, fmt.Sprint("template ", e.addr, k, l.shape.fields, l.shape.scopes, l.shape.options, l.refreshed))
+		}
+		rates, bootTimes, selectors, names := e.takeUnsavedOptions(true)
+		for _, v := range rates {
+			lines = append(lines, fmt.Sprint("rate ", e.addr, v.optionKey, v.value.value, v.value.announced))
+		}
+		for _, v := range bootTimes {
+			lines = append(lines, fmt.Sprint("boot time ", e.addr, v.optionKey, v.value.value, v.value.announced))
+		}
+		for _, v := range selectors {
+			lines = append(lines, fmt.Sprint("selectors ", e.addr, v.optionKey, v.value.ids, v.value.n))
+		}
+		for _, v := range names {
+			lines = append(lines, fmt.Sprintf("name %v %v %q %q %d", e.addr, v.optionKey, v.value.name, v.value.description, v.value.at))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// storeExamples are datagrams that make a table of exporters know something of each kind.
+func storeExamples() (sources []netip.AddrPort, datagrams [][]byte) {
+	other := netip.AddrPortFrom(testSource.Addr(), 0)
+	v6 := netip.MustParseAddrPort("[2001:db8::1]:7")
+	for _, d := range []struct {
+		source netip.AddrPort
+		b      []byte
+	}{
+		{testSource, ipfixMessage(0, 1, set(2, basicTemplate(256)))},
+		{testSource, ipfixMessage(0, 1, set(3, optionsRecord(300, 1, ie{144, 4, 0}, ie{34, 4, 0}, ie{160, 8, 0})), set(300, be(uint32(1), uint32(77), uint64(5))))},
+		{testSource, ipfixMessage(0, 1, set(2, templateRecord(257, ie{892, 0xffff, 6876})))},
+		{testSource, v9Message(0, 1, set(0, basicTemplate(256)))},
+		{other, ipfixMessage(0, 1, set(2, templateRecord(256, ie{27, 16, 0})))},
+		{v6, ipfixMessage(0, 7, set(3, optionsRecord(301, 1, ie{302, 4, 0}, ie{305, 4, 0})), set(301, be(uint32(5), uint32(1000)), be(uint32(6), uint32(10))))},
+		{v6, ipfixMessage(0, 7, set(3, optionsRecord(302, 1, ie{301, 4, 0}, ie{302, 4, 0}, ie{302, 4, 0})), set(302, be(uint32(9), uint32(5), uint32(6))))},
+		{v6, ipfixMessage(0, 7, set(3, optionsRecord(303, 1, ie{10, 4, 0}, ie{82, 4, 0}, ie{83, 8, 0})), set(303, be(uint32(3), "eth3", "up\xfflink\x00")))},
+		{v6, ipfixMessage(0, 7, set(3, optionsRecord(304, 1, ie{234, 4, 0}, ie{236, 4, 0})), set(304, be(uint32(2), "blue")))},
+		{v6, ipfixMessage(0, 7, set(3, optionsRecord(305, 1, ie{95, 4, 0}, ie{96, 4, 0})), set(305, be(uint32(3<<24|80), "http")))},
+	} {
+		sources, datagrams = append(sources, d.source), append(datagrams, d.b)
+	}
+	return sources, datagrams
+}
+
+// TestStore writes what exporters announce, by and by, and reads all of it back into
+// another collector: written at once, appended, and after each datagram written anew.
+func TestStore(t *testing.T) {
+	sources, datagrams := storeExamples()
+	for _, anew := range []bool{false, true} {
+		path := filepath.Join(t.TempDir(), "templates")
+		now := time.Unix(0, testTime)
+		c, f, _, err := openTemplatesFile(t, path, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+		for i, b := range datagrams {
+			d.Datagram(sources[i], AnyFlow, b, testTime+int64(i)*1e9)
+			f.rewrite = f.rewrite || anew
+			now = now.Add(10 * time.Second)
+			if err := f.save(c.exporters, now, false); err != nil {
+				t.Fatal(err)
+			}
+			want := known(c.exporters)
+			c2, _, _, err := openTemplatesFile(t, path, now.Add(23*time.Hour))
+			if got := known(c2.exporters); !errors.Is(err, errInUse) || !slices.Equal(got, want) {
+				t.Fatalf("error %v; restored:\n%s\nwant:\n%s", err, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			}
+			checkAccounts(t, c2.exporters)
+		}
+		kinds := make(map[string]int)
+		for _, line := range known(c.exporters) {
+			kinds[strings.Fields(line)[0]]++
+		}
+		if kinds["template"] != 10 || kinds["rate"] != 3 || kinds["boot"] != 1 || kinds["selectors"] == 0 || kinds["name"] != 3 {
+			t.Errorf("the example has %v", kinds)
+		}
+		f.close()
+		if _, _, n, err := openTemplatesFile(t, path, now.Add(25*time.Hour)); err != nil || n != 10 {
+			t.Errorf("%d templates read, error %v", n, err)
+		}
+		c3, _, _, _ := openTemplatesFile(t, path, now.Add(25*time.Hour))
+		if n := c3.exporters.len(); n != 0 {
+			t.Errorf("%d exporters silent for a day are trusted", n)
+		}
+		if files, _ := os.ReadDir(filepath.Dir(path)); len(files) != 1 {
+			t.Errorf("files %v", files)
+		}
+	}
+}
+
+// TestRestored decodes data by what was read back.
+func TestRestored(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "templates")
+	now := time.Unix(0, testTime)
+	c, f, _, _ := openTemplatesFile(t, path, now)
+	sources, datagrams := storeExamples()
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+	for i, b := range datagrams {
+		d.Datagram(sources[i], AnyFlow, b, testTime)
+	}
+	if err := f.save(c.exporters, now, true); err != nil {
 		t.Fatal(err)
 	}
-	restored := func(file string, now time.Time) (*Collector, int, error) {
-		c, _ := newWith(t, Config{})
-		n, err := (&templatesFile{path: file}).load(c.exporters, now)
-		return c, n, err
+	f.close()
+	c, _, n, err := openTemplatesFile(t, path, now)
+	if err != nil || n != 10 {
+		t.Fatalf("%d templates, error %v", n, err)
 	}
-	c2, n, err := restored(file, now.Add(23*time.Hour))
-	if err != nil || n != 5 {
-		t.Fatalf("%d templates restored, error %v", n, err)
-	}
-	var rate uint64
 	var got []string
-	d2 := c2.NewDecoder(&sink{f: func(r *flow.Record) { rate = r.Msg.SamplingRate; got = append(got, tuple(r)) }})
-	d2.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime)
-	d2.Datagram(other, AnyFlow, ipfixMessage(0, 1, set(256, netip.MustParseAddr("fd00::1").AsSlice())), testTime)
-	if rate != 77 || !slices.Equal(got, []string{basicTuple, "fd00::1  0 0 0 0 0"}) {
-		t.Errorf("rate %d, records %q", rate, got)
+	d = c.NewDecoder(&sink{f: func(r *flow.Record) {
+		got = append(got, fmt.Sprint(tuple(r), " ", r.Msg.SamplingRate, " ", string(r.Extra.InIfName), " ", string(r.Extra.ApplicationName)))
+	}})
+	d.Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(256, basicRecord(40000))), testTime)
+	d.Datagram(sources[4], AnyFlow, ipfixMessage(0, 1, set(256, netip.MustParseAddr("fd00::1").AsSlice())), testTime)
+	d.Datagram(sources[5], AnyFlow, ipfixMessage(0, 7, set(2, templateRecord(400, ie{27, 16, 0}, ie{10, 4, 0}, ie{95, 4, 0}, ie{301, 4, 0})),
+		set(400, be(netip.MustParseAddr("fd00::2"), uint32(3), uint32(3<<24|80), uint32(9)))), testTime)
+	want := []string{basicTuple + " 77  ", "fd00::1  0 0 0 0 0 77  ", "fd00::2  0 0 0 0 0 10000 eth3 http"}
+	if !slices.Equal(got, want) {
+		t.Errorf("records %q, want %q", got, want)
 	}
-	e := c2.exporters.get(testSource.Addr(), 0)
-	if l := e.templates.get(portKey{templateKey{1, 10, 256}, testSource.Port()}); l == nil || int64(l.refreshed) != testTime/1e9 {
-		t.Errorf("the template's age is not kept: %+v", l)
-	}
-	if _, n, err := restored(file, now.Add(25*time.Hour)); err != nil || n != 0 {
-		t.Errorf("%d templates a day old are trusted, error %v", n, err)
-	}
-	if _, n, err := restored(filepath.Join(t.TempDir(), "none"), now); err != nil || n != 0 {
-		t.Errorf("missing file: %d templates, error %v", n, err)
-	}
+}
 
-	// Damage of every kind is noticed, and the file set aside.
-	whole, err := os.ReadFile(file)
+// TestStoreInProportion changes one template of many exporters: what is written is about
+// that. The file never takes much more than what is known.
+func TestStoreInProportion(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "templates")
+	now := time.Unix(0, testTime)
+	c, f, _, _ := openTemplatesFile(t, path, now)
+	f.sync = func(*os.File) error { return nil } // 20,000 times
+	for i := range 500 {
+		for id := range 88 {
+			c.exporters.get(forged(i).Addr(), 1).learnTemplate(testTemplate(1, id, id, 30), 1, testTime/1e9)
+		}
+	}
+	save := func() int64 {
+		t.Helper()
+		now = now.Add(10 * time.Second)
+		before := f.size
+		if err := f.save(c.exporters, now, false); err != nil {
+			t.Fatal(err)
+		}
+		return f.size - before
+	}
+	first := save()
+	if first > 88*500*20 {
+		t.Errorf("%d bytes for %d templates", first, 88*500)
+	}
+	e := c.exporters.get(forged(7).Addr(), 1)
+	most := first
+	for i := range 20_000 {
+		e.learnTemplate(testTemplate(1, 0, 1000+i, 2), 1, testTime/1e9)
+		if n := save(); n > 300 {
+			t.Fatalf("%d bytes are written", n)
+		}
+		most = max(most, f.size)
+		if i == 5 {
+			for id := range 87 { // refreshed
+				e.learnTemplate(testTemplate(1, id+1, id+1, 30), 1, testTime/1e9+10)
+			}
+			if n := save(); n != 0 {
+				t.Errorf("%d bytes are written as nothing has changed", n)
+			}
+		}
+	}
+	if most > 2*first+minGrowth+10_000 {
+		t.Errorf("the file had %d bytes, %d when it was new", most, first)
+	}
+	if n := save(); n != 0 {
+		t.Errorf("%d bytes are written without a change", n)
+	}
+	e.learnTemplate(testTemplate(1, 1, 1, 30), 1, testTime/1e9+600)
+	if n := save(); n == 0 {
+		t.Error("the time of refresh is not written")
+	}
+	f.rewrite = true
+	save()
+	f.close()
+	c2, _, _, err := openTemplatesFile(t, path, time.Unix(0, testTime))
+	if got := known(c2.exporters); err != nil || !slices.Equal(got, known(c.exporters)) {
+		t.Errorf("another table is read back: %v", err)
+	}
+}
+
+// TestStoreIsTorn cuts a file at each byte, as a kill does. What was whole is read, and
+// what comes next is written behind it.
+func TestStoreIsTorn(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "templates")
+	now := time.Unix(0, testTime)
+	c, f, _, _ := openTemplatesFile(t, path, now)
+	learn := func(c *Collector, id int) {
+		c.exporters.get(testSource.Addr(), testTime/1e6).learnTemplate(testTemplate(1, id, id, 2), 1, testTime/1e9)
+	}
+	var whole []int // length and templates
+	for id := range 4 {
+		learn(c, id)
+		now = now.Add(time.Minute)
+		if err := f.save(c.exporters, now, false); err != nil {
+			t.Fatal(err)
+		}
+		whole = append(whole, int(f.size))
+	}
+	f.close()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range b {
+		if n < whole[0] && n < len(templatesFormat)+14 {
+			continue // without its first line it is another file
+		}
+		torn := filepath.Join(dir, "torn")
+		if err := os.WriteFile(torn, b[:n], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, f, templates, err := openTemplatesFile(t, torn, now)
+		want := 0
+		for want < len(whole) && whole[want] <= n {
+			want++
+		}
+		if err != nil || templates != want {
+			t.Fatalf("%d of %d bytes: %d templates, want %d, error %v", n, len(b), templates, want, err)
+		}
+		learn(c, 9)
+		if err := f.save(c.exporters, now.Add(time.Minute), false); err != nil {
+			t.Fatal(err)
+		}
+		f.close()
+		if _, f, templates, err = openTemplatesFile(t, torn, now); err != nil || templates != want+1 {
+			t.Fatalf("%d bytes: %d templates after the next start, want %d, error %v", n, templates, want+1, err)
+		}
+		f.close()
+	}
+}
+
+// TestStoreIsDamaged damages a file in every way. It is set aside as it is.
+func TestStoreIsDamaged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "templates")
+	c, f, _, _ := openTemplatesFile(t, path, time.Now())
+	for id := range 4 {
+		c.exporters.get(testSource.Addr(), time.Now().UnixMilli()).learnTemplate(testTemplate(1, id, id, 2), 1, time.Now().Unix())
+	}
+	if err := f.save(c.exporters, time.Now(), true); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, content := range map[string][]byte{
-		"empty": {}, "cut": whole[:len(whole)/2], "foreign": []byte("{\"exporters\":[]}\n"),
-		"flipped":         slices.Concat(whole[:len(whole)-20], []byte{whole[len(whole)-20] ^ 1}, whole[len(whole)-19:]),
+		"empty": {}, "foreign": []byte("{\"exporters\":[]}\n"), "not ours": []byte("not ours"), "the first line is torn": whole[:10],
+		"flipped":         slices.Concat(whole[:len(whole)/2], []byte{whole[len(whole)/2] ^ 1}, whole[len(whole)/2+1:]),
 		"another version": []byte(strings.Replace(string(whole), templatesFormat, "kube-enricher-templates/9", 1)),
 	} {
 		bad := filepath.Join(t.TempDir(), "t")
 		if err := os.WriteFile(bad, content, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		c, hook := newWith(t, Config{TemplatesFile: bad})
-		if c.restoreTemplates() == nil || len(hook.AllEntries()) != 1 || c.exporters.len() != 0 {
-			t.Errorf("%s: %d lines logged, %d exporters", name, len(hook.AllEntries()), c.exporters.len())
+		c, hook := newWith(t, Config{})
+		f := newTemplatesFile(bad)
+		if err := c.restoreTemplates(f); err != nil || len(hook.AllEntries()) != 1 || c.exporters.len() != 0 {
+			t.Errorf("%s: error %v, %d lines logged, %d exporters", name, err, len(hook.AllEntries()), c.exporters.len())
 		}
 		if got, err := os.ReadFile(bad + ".bad"); err != nil || !slices.Equal(got, content) {
 			t.Errorf("%s: not set aside: %v", name, err)
 		}
+		c.exporters.get(testSource.Addr(), 1).learnTemplate(testTemplate(1, 1, 1, 2), 1, time.Now().Unix())
+		if err := f.save(c.exporters, time.Now(), true); err != nil {
+			t.Error(err)
+		}
+		f.close()
+		if _, _, n, err := openTemplatesFile(t, bad, time.Now()); n != 1 || err != nil {
+			t.Errorf("%s: %d templates are kept then, error %v", name, n, err)
+		}
 	}
+}
 
-	// Nothing is left behind by writing, and a directory that has gone is an error.
-	if files, _ := os.ReadDir(filepath.Dir(file)); len(files) != 1 {
-		t.Errorf("files %v", files)
+// TestLeftovers removes what killed processes left behind, and nothing else.
+func TestLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{".t.json123", "t.json.tmp-9876", "t.json.bad", ".t.json", ".t.json12a", "t.json.tmp-", "t.json.tmp-1x", "xt.json.tmp-1", ".txjson1", "other"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := (&templatesFile{path: filepath.Join(file, "x")}).save(c.exporters, now, true); err == nil {
-		t.Error("no error")
+	if err := os.Mkdir(filepath.Join(dir, ".t.json77"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := openTemplatesFile(t, filepath.Join(dir, "t.json"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	entries, _ := os.ReadDir(dir)
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if got, want := strings.Join(left, " "), ".t.json .t.json12a .t.json77 .txjson1 other t.json.bad t.json.tmp- t.json.tmp-1x xt.json.tmp-1"; got != want {
+		t.Errorf("left are %s, want %s", got, want)
+	}
+}
+
+// TestTwoProcesses has two processes share a file. The second one reads it, and writes it
+// once the first one has ended.
+func TestTwoProcesses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "templates")
+	now := time.Now()
+	first, f1, _, _ := openTemplatesFile(t, path, now)
+	learn := func(c *Collector, id int) {
+		c.exporters.get(testSource.Addr(), now.UnixMilli()).learnTemplate(testTemplate(1, id, id, 2), 1, now.Unix())
+	}
+	learn(first, 1)
+	if err := f1.save(first.exporters, now, true); err != nil {
+		t.Fatal(err)
+	}
+	second, f2, n, err := openTemplatesFile(t, path, now)
+	if n != 1 || !errors.Is(err, errInUse) {
+		t.Fatalf("%d templates, error %v", n, err)
+	}
+	learn(second, 2)
+	if err := f2.save(second.exporters, now, true); !errors.Is(err, errInUse) {
+		t.Errorf("it is written: %v", err)
+	}
+	learn(first, 3)
+	if err := f1.save(first.exporters, now, true); err != nil {
+		t.Error(err)
+	}
+	f1.rewrite = true // the lock goes on
+	if err := f1.save(first.exporters, now.Add(time.Hour), true); err != nil {
+		t.Error(err)
+	}
+	if err := f2.save(second.exporters, now.Add(time.Hour), true); !errors.Is(err, errInUse) {
+		t.Errorf("it is written: %v", err)
+	}
+	f1.close()
+	if err := f2.save(second.exporters, now.Add(2*time.Hour), true); err != nil {
+		t.Error(err)
+	}
+	f2.close()
+	c, _, _, err := openTemplatesFile(t, path, now)
+	if got := known(c.exporters); err != nil || !slices.Equal(got, known(second.exporters)) {
+		t.Errorf("%q, error %v", got, err)
 	}
 }
 
 // TestStoreInterval writes a changed table every few seconds at most.
 func TestStoreInterval(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "templates")
-	c, _ := newWith(t, Config{})
-	s := &templatesFile{path: file}
+	path := filepath.Join(t.TempDir(), "templates")
 	now := time.Unix(0, testTime)
+	c, f, _, _ := openTemplatesFile(t, path, now)
 	wrote := func(now time.Time) bool {
-		_ = os.Remove(file)
-		if err := s.save(c.exporters, now, false); err != nil {
+		_ = os.Remove(path)
+		if err := f.save(c.exporters, now, false); err != nil {
 			t.Fatal(err)
 		}
-		_, err := os.Stat(file)
+		_, err := os.Stat(path)
 		return err == nil
 	}
-	wrote(now)
+	if wrote(now) {
+		t.Error("written without a template")
+	}
 	e := c.exporters.get(testSource.Addr(), testTime/1e9)
+	e.learnTemplate(testTemplate(1, 1, 1, 1), 1, testTime/1e9)
+	if !wrote(now) {
+		t.Error("the first template is not written at once")
+	}
 	e.setRate(optionKey{version: 9}, 5, testTime/1e9)
 	if wrote(now.Add(time.Second)) {
 		t.Error("written after a second")
@@ -123,111 +418,72 @@ func TestStoreInterval(t *testing.T) {
 	if wrote(now.Add(30 * time.Second)) {
 		t.Error("written without a change")
 	}
+	e.session(1).lastSeen.Store(testTime/1e9 + 100)
+	e.session(1).lastSeen.Store(testTime/1e9 + 600)
 	if !wrote(now.Add(2 * time.Minute)) {
-		t.Error("times of refresh are not written")
+		t.Error("the time of the last datagram is not written")
 	}
 }
 
-// TestOldTemplatesFile reads a file that a version from before the budgets in bytes
-// wrote, and writes the same again.
-func TestOldTemplatesFile(t *testing.T) {
-	old := filepath.Join("testdata", "templates-v1.json")
-	c, _ := newWith(t, Config{})
-	if n, err := (&templatesFile{path: old}).load(c.exporters, time.Unix(0, testTime)); err != nil || n != 6 {
-		t.Fatalf("%d templates restored, error %v", n, err)
-	}
-	again := filepath.Join(t.TempDir(), "templates")
-	if err := (&templatesFile{path: again}).save(c.exporters, time.Unix(0, testTime), true); err != nil {
-		t.Fatal(err)
-	}
-	read := func(path string) string {
-		f, err := os.Open(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		var lines []string
-		err = readTemplates(f, func(se *storedExporter) {
-			slices.SortFunc(se.Templates, func(a, b storedTemplate) int {
-				return strings.Compare(mustJSON(t, a), mustJSON(t, b))
-			})
-			lines = append(lines, mustJSON(t, se))
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		slices.Sort(lines)
-		return strings.Join(lines, "\n")
-	}
-	if got, want := read(again), read(old); got != want {
-		t.Errorf("written:\n%s\nread:\n%s", got, want)
-	}
-}
-
-func mustJSON(t *testing.T, v any) string {
-	t.Helper()
-	b, err := json.Marshal(v)
+// TestTemplatesFile1 reads a file of the format before, and writes it in this one.
+func TestTemplatesFile1(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("testdata", "templates-v1.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(b)
-}
-
-// TestReplaceFile replaces a file as a whole or leaves it as it is.
-func TestReplaceFile(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "f")
-	content := func(s string) func(io.Writer) error {
-		return func(w io.Writer) error { _, err := io.WriteString(w, s); return err }
-	}
-	check := func(want string) {
-		t.Helper()
-		got, err := os.ReadFile(path)
-		info, serr := os.Stat(path)
-		files, _ := os.ReadDir(dir)
-		if err != nil || serr != nil || string(got) != want || info.Mode().Perm() != 0o600 || len(files) != 1 {
-			t.Errorf("%q, %v, %v, %d files", got, err, info, len(files))
-		}
-	}
-	for _, s := range []string{"one", "two"} {
-		if err := replaceFile(path, content(s)); err != nil {
-			t.Fatal(err)
-		}
-		check(s)
-	}
-	full := errors.New("no space left on device")
-	err := replaceFile(path, func(w io.Writer) error {
-		_, err := io.WriteString(w, "half")
-		return errors.Join(err, full)
-	})
-	if !errors.Is(err, full) {
-		t.Errorf("error %v", err)
-	}
-	check("two")
-}
-
-// TestTemplatesFileIsBounded has an exporter whose templates share large shapes: the
-// budget counts a shape once, but the file has it for each template.
-func TestTemplatesFileIsBounded(t *testing.T) {
-	c, _ := newWith(t, Config{})
-	e := c.exporters.get(testSource.Addr(), testTime/1e6)
-	const templates = 5000
-	for id := range templates {
-		e.learnTemplate(testTemplate(0, id, 0, 1000), 1, testTime/1e9)
-	}
-	if n := e.templates.len(); n != templates {
-		t.Fatalf("%d templates are known", n)
-	}
-	var file bytes.Buffer
-	if err := c.exporters.write(&file); err != nil {
+	path := filepath.Join(t.TempDir(), "templates")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if file.Len() > 10<<20 {
-		t.Errorf("%d bytes are written", file.Len())
+	now := time.Unix(0, testTime)
+	c, f, n, err := openTemplatesFile(t, path, now)
+	if err != nil || n != 6 {
+		t.Fatalf("%d templates restored, error %v", n, err)
 	}
-	n := 0
-	if err := readTemplates(&file, func(se *storedExporter) { n += len(se.Templates) }); err != nil || n != maxStoredFields/1000 {
-		t.Errorf("%d templates are written, error %v", n, err)
+	if err := f.save(c.exporters, now, false); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+	want := known(c.exporters)
+	c, _, _, err = openTemplatesFile(t, path, now)
+	if got := known(c.exporters); err != nil || !slices.Equal(got, want) || len(want) < 8 {
+		t.Errorf("error %v; restored:\n%s\nwant:\n%s", err, strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if b, err := os.ReadFile(path); err != nil || !strings.HasPrefix(string(b), `{"format":"kube-enricher-templates/2"}`+"\n") {
+		t.Errorf("the file begins with %.60q, error %v", b, err)
+	}
+}
+
+// TestWriteFails appends to a file and writes it anew while the volume fails. The file
+// stays as it was, and has all once the volume works again.
+func TestWriteFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "templates")
+	now := time.Unix(0, testTime)
+	c, f, _, _ := openTemplatesFile(t, path, now)
+	e := c.exporters.get(testSource.Addr(), 1)
+	learn := func(id int) { e.learnTemplate(testTemplate(1, id, id, 2), 1, testTime/1e9) }
+	learn(1)
+	if err := f.save(c.exporters, now, true); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(path)
+	full := errors.New("no space left on device")
+	f.sync = func(*os.File) error { return full }
+	learn(2)
+	if err := f.save(c.exporters, now, true); !errors.Is(err, full) {
+		t.Errorf("error %v", err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !slices.Equal(after, before) {
+		t.Errorf("the file has %d bytes, %d before, error %v", len(after), len(before), err)
+	}
+	f.sync = (*os.File).Sync
+	learn(3)
+	if err := f.save(c.exporters, now, true); err != nil {
+		t.Error(err)
+	}
+	f.close()
+	if _, _, n, err := openTemplatesFile(t, path, now); n != 3 || err != nil {
+		t.Errorf("%d templates, error %v", n, err)
 	}
 }
 
@@ -236,19 +492,108 @@ func TestTemplatesFileIsBounded(t *testing.T) {
 func TestWriteErrorsAreLimited(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, hook := newWith(t, Config{TemplatesFile: filepath.Join(t.TempDir(), "none", "templates")})
-		f := c.restoreTemplates()
-		hook.Reset()
 		done := make(chan struct{})
-		go func() {
-			for range 14 {
-				c.exporters.changes.Add(1)
-				time.Sleep(time.Second)
-			}
-			close(done)
-		}()
-		c.runMaintenance(f, done)
+		finished := c.keepTemplates(t.Context(), done)
+		hook.Reset()
+		c.exporters.get(testSource.Addr(), 1).learnTemplate(testTemplate(1, 1, 1, 2), 1, time.Now().Unix())
+		time.Sleep(14 * time.Second)
+		close(done)
+		<-finished
 		if n := len(hook.AllEntries()); n != 3 {
 			t.Errorf("%d lines, want 3", n)
 		}
 	})
+}
+
+// TestStopWhileVolumeHangs stops while nothing can be read or written. A named pipe
+// without another end is no templates file, and is not waited for.
+func TestStopWhileVolumeHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, hook := newWith(t, Config{TemplatesFile: filepath.Join(t.TempDir(), "templates")})
+		hangs := make(chan struct{})
+		defer close(hangs)
+		start := time.Now()
+		c.awaitTemplates(hangs)
+		if waited := time.Since(start); waited > saveTimeout || len(hook.AllEntries()) != 1 {
+			t.Errorf("stopped after %v, %d lines", waited, len(hook.AllEntries()))
+		}
+	})
+}
+
+// TestRestoreIsAbandoned ends a restore, as a stop does.
+func TestRestoreIsAbandoned(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "templates")
+	c, f, _, _ := openTemplatesFile(t, path, time.Now())
+	c.exporters.get(testSource.Addr(), time.Now().UnixMilli()).learnTemplate(testTemplate(1, 1, 1, 2), 1, time.Now().Unix())
+	if err := f.save(c.exporters, time.Now(), true); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+	before, _ := os.ReadFile(path)
+	c, _ = newWith(t, Config{TemplatesFile: path})
+	f = newTemplatesFile(path)
+	f.abandoned.Store(true)
+	if err := c.restoreTemplates(f); !errors.Is(err, errAbandoned) || c.exporters.len() != 0 {
+		t.Errorf("error %v, %d exporters", err, c.exporters.len())
+	}
+	f.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	select {
+	case <-c.keepTemplates(ctx, make(chan struct{})):
+	case <-c.keepTemplates(t.Context(), ctx.Done()):
+	}
+	if after, _ := os.ReadFile(path); !slices.Equal(before, after) {
+		t.Error("the file is written all the same")
+	}
+}
+
+// TestStoreBounds fills a table with more than a templates file holds. The file is
+// bounded, has the exporters that give records, and can be read back.
+func TestStoreBounds(t *testing.T) {
+	if testing.Short() || race.Enabled {
+		t.Skip("takes seconds")
+	}
+	path := filepath.Join(t.TempDir(), "templates")
+	now := time.Unix(0, testTime)
+	c, f, _, _ := openTemplatesFile(t, path, now)
+	honest := c.exporters.get(testSource.Addr(), testTime/1e6)
+	honest.learnTemplate(testTemplate(1, 1, 1, 2), 1, testTime/1e9)
+	honest.markUsed()
+	for i := range 45 {
+		e := c.exporters.get(forged(i).Addr(), testTime/1e6)
+		for id := range 200 {
+			fields := make([]netflow.Field, maxTemplateFields)
+			for n := range fields {
+				fields[n] = netflow.Field{PenProvided: true, Type: 32767, Length: 60, Pen: 0xffffffff}
+			}
+			fields[0].Pen = uint32(i<<16 | id)
+			e.learnTemplate(newTemplate(templateKey{1, 10, uint16(256 + id)}, nil, fields, false), 1, testTime/1e9)
+		}
+		now = now.Add(time.Minute)
+		if err := f.save(c.exporters, now, false); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Size() > maxTemplatesFile {
+			t.Fatalf("%d bytes, error %v", info.Size(), err)
+		}
+	}
+	if c.exporters.bytes.Load() < 100<<20 {
+		t.Errorf("the table takes only %d bytes", c.exporters.bytes.Load())
+	}
+	f.rewrite = true
+	if err := f.save(c.exporters, now.Add(time.Hour), false); err != nil {
+		t.Fatal(err)
+	}
+	if f.size > maxCompacted || f.size < maxCompacted/2 {
+		t.Errorf("%d bytes when it is new", f.size)
+	}
+	f.close()
+	c, _, n, err := openTemplatesFile(t, path, now)
+	if err != nil || n < 1000 {
+		t.Fatalf("%d templates, error %v", n, err)
+	}
+	if e := c.exporters.get(testSource.Addr(), 1); e.countTemplates() != 1 {
+		t.Error("the exporter that gives records is missing")
+	}
 }

@@ -1,5 +1,7 @@
 package collector
 
+import "github.com/netobserv/goflow2-kube-enricher/internal/steps"
+
 // maxSelectors bounds the selectors of a selection sequence.
 const maxSelectors = 4
 
@@ -7,6 +9,8 @@ const maxSelectors = 4
 type selectorList struct {
 	ids [maxSelectors]uint64
 	n   uint8
+	// unsaved reports whether it differs from what the templates file has.
+	unsaved bool
 }
 
 // rateQuery asks for the sampling rate of a record.
@@ -62,9 +66,13 @@ func (e *exporter) setSequence(k optionKey, selectors selectorList) {
 // random one goes. e.mu is held.
 func (e *exporter) putSelectors(k optionKey, l selectorList) {
 	known := e.selectors.get(k)
+	if l.unsaved = false; known != nil {
+		l.unsaved = known.unsaved
+	}
 	if e.evicted.Load() || known != nil && *known == l {
 		return
 	}
+	l.unsaved = true
 	for known == nil && e.selectors.len() > 0 &&
 		!e.fits(e.templateBytes(), e.rates.bytes()+e.selectors.bytesWithOneMore(), e.bootTimes.bytes()) {
 		other, _, _ := victim(e.selectors.all(), func(selectorList, selectorList) bool { return false })
@@ -73,12 +81,14 @@ func (e *exporter) putSelectors(k optionKey, l selectorList) {
 	e.selectors.put(k, l)
 	e.account()
 	e.changed()
+	e.markUnsaved(nil)
 }
 
 // samplingRate returns the sampling rate that options data gives to the records of a
 // domain that name no interface and no selector with a rate of its own: what their port
 // announced, else what the ports of the address agree on. now is in Unix seconds.
 func (e *exporter) samplingRate(q rateQuery, now int64) answer {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.findRate(&q, now, rateOfDomain, rateOfExporter)
@@ -88,6 +98,7 @@ func (e *exporter) samplingRate(q rateQuery, now int64) answer {
 // selector. Other records of its domain have the rate base. ask reports whether the
 // other ports of the address may be asked, which takes a while.
 func (e *exporter) rateByRecord(q *rateQuery, base answer, now int64, ask func() bool) (a answer, ok bool) {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if a, ok := e.ownRate(q, rateOfInterface, rateOfSelector); ok {
@@ -253,6 +264,7 @@ func (d *Decoder) recordRate(t *templateBinding, record []byte) *answer {
 	if t.sequence >= 0 {
 		q.sequence = number(t.value(record, t.sequence))
 	}
+	steps.Add(2)
 	if p.rates == nil {
 		p.rates = new(rateCache)
 		d.chargePeer(p, rateCacheBytes)

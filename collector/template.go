@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 const (
@@ -49,6 +51,9 @@ type shape struct {
 	hash uint32
 	// openVSwitch reports whether it is one of Open vSwitch's for packets.
 	openVSwitch bool
+	// stored is its number in the templates file since that was written anew for the
+	// storedIn-th time. Only the goroutine that writes the file uses them.
+	stored, storedIn uint32
 	// templates counts the templates of all exporters that have this shape;
 	// exporters.shapesMu guards it.
 	templates int
@@ -72,6 +77,8 @@ func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) 
 	s.fields = appendFields(s.fields, scopes)
 	s.scopes = len(s.fields)
 	s.fields = appendFields(s.fields, fields)
+	steps.Add(4*steps.Allocation + 2*len(s.fields))
+	steps.Copied((9 + 9 + int(unsafe.Sizeof(netflow.Field{}))) * len(s.fields)) // id twice
 	b := make([]byte, 0, 5+9*len(s.fields))
 	b = binary.BigEndian.AppendUint16(b, key.version)
 	b = binary.BigEndian.AppendUint16(b, uint16(s.scopes))

@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ type Explanation struct {
 	Time   time.Time  `json:"time"`           // in UTC
 	Status string     `json:"status"`         // as in the field PStatus
 	Port   string     `json:"port,omitempty"` // such as 443/TCP, if one was asked for
-	Rule   string     `json:"rule"`           // overlap, service, egressip, node, endpoint, shared, before, after or none
+	Rule   string     `json:"rule"`           // overlap, service, egressip, node, endpoint, shared, network, before, after or none
 	Why    string     `json:"why"`            // the rule as a sentence
 	Chosen *NamedEnd  `json:"chosen"`         // null if nobody is named
 	Owners []Claimant `json:"owners"`         // pods in order of their start, then Services and others
@@ -35,6 +36,7 @@ type NamedEnd struct {
 	Workload     string `json:"workload,omitempty"`
 	WorkloadKind string `json:"workload_kind,omitempty"`
 	Node         string `json:"node,omitempty"`
+	Network      string `json:"network,omitempty"` // of a pod
 	Warn         string `json:"warn,omitempty"`
 }
 
@@ -84,15 +86,30 @@ func (e *Enricher) ExplainPort(addr netip.Addr, protocol, number uint32, at time
 	if found == nil {
 		return x
 	}
-	s, rule := e.store.index.findOwner(found, t, t)
 	var end flow.End
+	if found.inSeveralNetworks() {
+		end = x.explainNetworks(e.store.index, found, p, t)
+	} else {
+		end = x.explainTimeline(e.store.index, found, p, t)
+	}
+	x.Status = end.Status.String()
+	if o := end.Object; o != nil {
+		x.Chosen = &NamedEnd{o.Kind, o.Namespace, o.Name, o.UID, o.Workload, o.WorkloadKind, o.Node, o.Network, o.Warn}
+	}
+	x.Owners = found.claimants()
+	return x
+}
+
+// explainTimeline notes who is named by a timeline and why, and returns it.
+func (x *Explanation) explainTimeline(ix *index, found *entry, p port, t int64) (end flow.End) {
+	s, rule := ix.findOwner(found, t, t)
 	switch rule {
 	case ruleNone:
 		x.explainShared(found.static, t)
 	case ruleGap:
 		x.Why = "nobody is known to have owned the address then, and a pod may have had it unseen while the watch was interrupted"
 	case ruleStatic, ruleStaticNear:
-		end = x.explainStatic(e.store.index, found.static, rule, p, t)
+		end = x.explainStatic(ix, found.static, rule, p, t)
 	case ruleInterrupted:
 		end = found.asUncertain(s.end.Object)
 		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
@@ -112,12 +129,41 @@ func (e *Enricher) ExplainPort(addr netip.Addr, protocol, number uint32, at time
 		end = s.end
 		x.Rule, x.Why = "after", fmt.Sprintf("nobody owned the address then; the pod did until %v, within %v", clock(s.to), time.Duration(tolerance))
 	}
-	x.Status = end.Status.String()
-	if o := end.Object; o != nil {
-		x.Chosen = &NamedEnd{o.Kind, o.Namespace, o.Name, o.UID, o.Workload, o.WorkloadKind, o.Node, o.Warn}
+	return end
+}
+
+// explainNetworks is explainTimeline for an address that is in other networks than the cluster's
+// own.
+func (x *Explanation) explainNetworks(ix *index, found *entry, p port, t int64) flow.End {
+	d := decider{ix: ix, from: t, to: t}
+	d.src = side{entry: found, port: p, static: found.staticEnd(ix, p, t, t)}
+	d.decide()
+	end, _ := d.owner(&d.src)
+	won, n := d.only(&d.src, d.hasWon)
+	switch {
+	case n > 1:
+		x.Rule = "network"
+		x.Why = "pods have the address in several networks: a record names the one of its own, by the node of its exporter, its other end, or its MAC addresses"
+	case n == 1 && end.Object != nil && end.Object.Kind == kindPod.String():
+		x.explainTimeline(ix, won, p, t)
+		x.Why += "; in network " + end.Object.Network + ", which records of another network do not reach"
+		if !won.inNetwork().primary {
+			x.Why = strings.TrimSuffix(x.Why, ", which records of another network do not reach")
+		}
+	case end.Object != nil:
+		x.explainStatic(ix, found.static, staticRule(found.static, t), p, t)
+	default:
+		x.explainShared(found.static, t)
 	}
-	x.Owners = found.claimants()
-	return x
+	return end
+}
+
+// staticRule returns by which rule a Service or the like is named.
+func staticRule(s *statics, t int64) rule {
+	if s.find(t, t) == nil {
+		return ruleStaticNear
+	}
+	return ruleStatic
 }
 
 // clock returns a time for a sentence, in UTC.
@@ -133,7 +179,7 @@ func (e *entry) claimants() []Claimant {
 		u := time.Unix(0, t).UTC()
 		return &u
 	}
-	for s := e.spans; s != nil; s = s.next {
+	for s := range e.allSpans() {
 		o := s.owner()
 		c := Claimant{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, UID: o.UID, From: stamp(s.from), To: stamp(s.to), Soft: s.soft}
 		if s.yieldsFrom < s.to {
@@ -149,6 +195,24 @@ func (e *entry) claimants() []Claimant {
 	}
 	slices.SortStableFunc(list, func(a, b Claimant) int { return a.From.Compare(*b.From) })
 	return append(list, staticClaimants(e.staticSpans, stamp)...)
+}
+
+// allSpans yields the spans of an address in all networks. It is for the writer.
+func (e *entry) allSpans() iter.Seq[*span] {
+	return func(yield func(*span) bool) {
+		for s := e.spans; s != nil; s = s.next {
+			if !yield(s) {
+				return
+			}
+		}
+		for _, n := range e.past.networks {
+			for s := n.spans; s != nil; s = s.next {
+				if !yield(s) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // Stale returns a sentence that names the kinds that have been unreachable for more than a minute,

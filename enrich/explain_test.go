@@ -103,3 +103,35 @@ func TestStale(t *testing.T) {
 		}
 	})
 }
+
+// An address in several networks is explained with all of them.
+func TestExplainNetworks(t *testing.T) {
+	e, _, _ := newTest(t, Config{}, noSource{keep: true})
+	e.store.replace(kindNode, []*object{tenantNode("n2", "192.168.1.12")})
+	e.store.replace(kindPod, []*object{
+		tenantPod("blue", "cli", "n1", "10.244.0.21", "blue/net", "10.100.0.21", "primary"),
+		tenantPod("red", "job", "n2", "10.244.1.31", "red/net", "10.100.0.21", "primary"),
+		tenantPod("red", "one", "n2", "10.244.1.32", "red/net", "10.100.0.22", "primary"),
+		tenantPod("red", "two", "n2", "10.244.1.33", "red/net", "192.168.1.12", "primary"),
+		tenantPod("red", "lab", "n2", "10.244.1.34", "red/lab", "10.200.0.1", "secondary"),
+	})
+	for ip, want := range map[string]string{
+		"10.244.0.21":  "live overlap cli default, cli  0a:58:0a:f4:00:15",
+		"10.100.0.21":  "ambiguous network cli blue/net, cli blue/net 0a:58:0a:64:00:15, job red/net 0a:58:0a:64:00:15",
+		"10.100.0.22":  "live overlap one red/net, one red/net 0a:58:0a:64:00:16",
+		"192.168.1.12": "node node n2 , two red/net 0a:58:c0:a8:01:0c, n2  ",
+		"10.200.0.1":   "live overlap lab red/lab, lab red/lab 0a:58:0a:c8:00:01",
+	} {
+		x := e.Explain(addr(ip), time.Now())
+		got := fmt.Sprint(x.Status, " ", x.Rule, " ", x.Chosen.Name, " ", x.Chosen.Network)
+		for _, o := range x.Owners {
+			got += fmt.Sprint(", ", o.Name, " ", o.Network, " ", o.MAC)
+		}
+		if got != want || x.Why == "" {
+			t.Errorf("%s: %s (%s), want %s", ip, got, x.Why, want)
+		}
+	}
+	if x := e.Explain(addr("10.100.0.22"), time.Now()); !strings.HasSuffix(x.Why, "; in network red/net, which records of another network do not reach") {
+		t.Error(x.Why)
+	}
+}

@@ -50,7 +50,7 @@ type Config struct {
 
 	// Listen lists the UDP addresses. Captures use its ports, too.
 	Listen []collector.Listener
-	// Input is the format of standard input: auto, json or protobuf.
+	// Input is the format of standard input: auto, json, protobuf or capture.
 	Input string
 	// Allow lists the networks that may export to us; empty for everyone.
 	Allow []netip.Prefix
@@ -60,6 +60,8 @@ type Config struct {
 	TemplatesFile string
 	// TemplatesHold is how long data sets wait for their template; 0 for not at all.
 	TemplatesHold time.Duration
+	// TemplatesHoldSize is the room for those of one exporter, in bytes.
+	TemplatesHoldSize int64
 
 	// Mapping lists the address fields that are looked up.
 	Mapping []flow.MapEntry

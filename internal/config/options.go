@@ -90,8 +90,8 @@ func inputOptions() []option {
 		},
 		{
 			name: "input", arg: "FORMAT", def: "auto",
-			usage: "format of standard input: `json` (lines), `protobuf` (goflow2's messages with length prefix), or `auto` to detect it from the first bytes",
-			set:   oneOf(func(c *Config) *string { return &c.Input }, "auto", "json", "protobuf"),
+			usage: "format of standard input: `json` (lines), `protobuf` (goflow2's messages with length prefix), `capture` (pcap or pcapng, also compressed by gzip), or `auto` to detect it from the first bytes",
+			set:   oneOf(func(c *Config) *string { return &c.Input }, "auto", "json", "protobuf", "capture"),
 		},
 		{
 			name: "allow", arg: "CIDR,...",
@@ -110,8 +110,13 @@ func inputOptions() []option {
 		},
 		{
 			name: "templates.hold", arg: "DURATION", def: "15m",
-			usage: "how long data sets whose template is unknown are held for it, within 1 MiB an exporter and 64 MiB in all; `0s` for not at all",
+			usage: "how long data sets whose template is unknown are held for it, within `-templates.hold-size`; `0s` for not at all",
 			set:   duration(func(c *Config) *time.Duration { return &c.TemplatesHold }),
+		},
+		{
+			name: "templates.hold-size", arg: "SIZE", def: "8MiB",
+			usage: "room for the data sets of one exporter that are held, in bytes or with KiB, MiB or GiB. Ten minutes of 50 records of Open vSwitch a second fit. All exporters together have 256 MiB, those behind one address half of it",
+			set:   size(func(c *Config) *int64 { return &c.TemplatesHoldSize }, 1, collector.MaxHold),
 		},
 	}
 }

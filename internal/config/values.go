@@ -86,6 +86,30 @@ func setCluster(c *Config, v string) error {
 	return nil
 }
 
+// sizeUnits are the units of sizes, and the bytes of each.
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}}
+
+// size takes a number of bytes within bounds, plain or with a unit.
+func size(field func(*Config) *int64, least, most int64) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		number, unit := v, int64(1)
+		for _, u := range sizeUnits {
+			if n, ok := strings.CutSuffix(v, u.name); ok {
+				number, unit = strings.TrimSpace(n), u.bytes
+			}
+		}
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || n > most/unit || n*unit < least {
+			return fmt.Errorf("%s is not allowed; give a size from %d to %d bytes, plain or such as 8MiB", Quote(v), least, most)
+		}
+		*field(c) = n * unit
+		return nil
+	}
+}
+
 // duration takes a duration that is not negative.
 func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 	return func(c *Config, v string) error {
