@@ -26,12 +26,13 @@ var searchTurns = flag.Int("search", 4000, "how many programs TestDearestByte tr
 // What a source has earned before the load is taken away: else the load would be charged with
 // work that other bytes have paid for. For the same reason the bytes of data sets that had
 // waited count when they are decoded.
-func cost(c *Collector, d *Decoder, load []datagram, rounds int) float64 {
+func cost(d *Decoder, load []datagram, rounds int) float64 {
 	for _, p := range d.peers {
 		p.work = min(p.work, 0)
 	}
 	d.spareWork = 0
-	start, held, bytes := steps.Count(), c.exporters.heldBytes.Load(), 0
+	start, waited := steps.Count()
+	bytes := 0
 	for range rounds {
 		for i := range load {
 			g := &load[i]
@@ -39,18 +40,16 @@ func cost(c *Collector, d *Decoder, load []datagram, rounds int) float64 {
 			bytes += costBytes(g.payload)
 		}
 	}
-	if decoded := held - c.exporters.heldBytes.Load(); decoded > 0 {
-		bytes += int(decoded)
-	}
-	return float64(steps.Count()-start) / float64(max(bytes, 1))
+	now, all := steps.Count()
+	return float64(now-start) / (float64(bytes) + float64(all-waited))
 }
 
 // honestCost returns the steps that a byte of honest records takes.
 func honestCost(tb testing.TB) float64 {
 	before, load := hostileShapes()[0].make()
-	c, d := hostileDecoder(tb, before)
-	cost(c, d, load, 1) // makes the record decoder
-	return cost(c, d, load, 10)
+	_, d := hostileDecoder(tb, before)
+	cost(d, load, 1) // makes the record decoder
+	return cost(d, load, 10)
 }
 
 // TestHostileSteps holds all shapes of BenchmarkHostile to the bound.
@@ -60,13 +59,22 @@ func TestHostileSteps(t *testing.T) {
 	for _, s := range hostileShapes() {
 		before, load := s.make()
 		load = load[:min(len(load), 40_000)]
-		c, d := hostileDecoder(t, before)
-		got := cost(c, d, load, max(1, 200/len(load))) / honest
+		_, d := hostileDecoder(t, before)
+		got := cost(d, load, max(1, 200/len(load))) / honest
 		t.Logf("%6.2f %s", got, s.name)
 		if got > maxTimesHonest {
 			t.Errorf("%s: a byte costs %.1f honest ones", s.name, got)
 		}
 	}
+}
+
+// searchDecoder returns a decoder whose budgets are small, so that programs can use them up.
+func searchDecoder(tb testing.TB) *Decoder {
+	c, d := hostileDecoder(tb, nil)
+	c.exporters.exporterBudget, c.exporters.totalBudget = 256<<10, 1<<20
+	c.exporters.holdExporter, c.exporters.holdTotal = 32<<10, 128<<10
+	d.peersBudget, d.decodersBudget = 128<<10, 128<<10
+	return d
 }
 
 // searchProgram runs bytes as a program that makes datagrams, and returns what a byte of its
@@ -76,11 +84,7 @@ func searchProgram(tb testing.TB, program []byte, honest float64) float64 {
 	if len(load) == 0 {
 		return 0
 	}
-	c, d := hostileDecoder(tb, nil)
-	// Budgets are small, so that programs can use them up.
-	c.exporters.exporterBudget, c.exporters.totalBudget = 256<<10, 1<<20
-	c.exporters.holdExporter, c.exporters.holdTotal = 32<<10, 128<<10
-	d.peersBudget, d.decodersBudget = 128<<10, 128<<10
+	d := searchDecoder(tb)
 	for _, g := range before {
 		d.Datagram(g.source, AnyFlow, g.payload, g.received)
 	}
@@ -88,7 +92,7 @@ func searchProgram(tb testing.TB, program []byte, honest float64) float64 {
 	for _, g := range load {
 		bytes += costBytes(g.payload)
 	}
-	return cost(c, d, load, max(3, amortized/bytes)) / honest
+	return cost(d, load, max(3, amortized/bytes)) / honest
 }
 
 // assembler makes datagrams of a program.
