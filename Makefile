@@ -57,6 +57,9 @@ demo-live: ## the same flows, sent to a running collector over loopback until Ct
 test: $(GOTEST) ## vet, then all tests, and once more with the race detector (12 min)
 	$(GO) vet $(PKG)
 	$(GOTEST) $(GO) test $(PKG)
+	@# What a byte of a hostile datagram may cost, in steps that this tag counts.
+	$(GO) vet -tags steps ./collector
+	$(GOTEST) $(GO) test -tags steps -run 'TestHostileSteps|DearestByte' ./collector
 	@# The first run is not in vain: tests of allocations mean nothing under -race.
 	@if [ "$$(env -u CGO_ENABLED $(GO) env CGO_ENABLED)" = 1 ]; then \
 		echo '$(GO) test -race $(PKG)'; CGO_ENABLED=1 $(GOTEST) $(GO) test -race $(PKG); \
@@ -180,9 +183,9 @@ e2e: $(GOTEST) ## run the binary against a real API server, built from Go module
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (2m)
 	@set -e; for pkg in $$($(GO) list $(PKG)); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+		for target in $$($(GO) test -tags steps -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "== $$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg; \
+			$(GO) test -tags steps -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg; \
 		done; \
 	done
 

@@ -176,6 +176,9 @@ func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 		elements:       c.elements,
 		peers:          make(map[netip.AddrPort]*peer),
 		recordDecoders: make(map[string]*recordDecoder),
+		spareWork:      maxSpare,
+		peersBudget:    peersBudget,
+		decodersBudget: decodersBudget,
 	}
 }
 

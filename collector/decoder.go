@@ -43,8 +43,15 @@ type Decoder struct {
 	gaps    []openGaps
 	// recordDecoders are by shape of the template.
 	recordDecoders map[string]*recordDecoder
-	// peersBytes and decodersBytes are what the caches above take.
-	peersBytes, decodersBytes int
+	// peersBytes and decodersBytes are what the caches above take. The budgets are in
+	// bytes, too.
+	peersBytes, decodersBytes   int
+	peersBudget, decodersBudget int
+
+	// spareWork is what peers have earned for each other, and recent the bindings used of
+	// late; see work.go.
+	spareWork int
+	recent    recentBindings
 
 	// The fields below are of the datagram at hand.
 
@@ -104,7 +111,7 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 	default:
 		d.metrics.received(proto, len(b))
 		d.peer, d.used = d.peerOf(source), false
-		d.peer.earn(max(len(b), minCostBytes))
+		d.earn(max(len(b), minCostBytes))
 		var ok bool
 		switch proto {
 		case protoNetFlow1:

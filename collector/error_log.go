@@ -41,16 +41,22 @@ func (l *errorLog) report(reason dropReason, source netip.AddrPort, b []byte, no
 	if suppressed > 0 {
 		fields[ratelog.Suppressed] = suppressed
 	}
+	text := errorTexts[reason]
+	if reason == dropUnknownProtocol {
+		if p := protocolOf(b); p != protoUnknown {
+			text = "datagram dropped: it is " + protocolNames[p] + ", which its port is not for; send it to another port, or give -listen flow://... for any protocol"
+		}
+	}
 	if b != nil {
 		fields["length"] = len(b)
 		fields["begins"] = hex.EncodeToString(b[:min(len(b), 64)])
 	}
 	switch log := l.log.WithFields(fields); reason {
 	case dropPanic:
-		log.Error(errorTexts[reason])
+		log.Error(text)
 	case dropNoTemplate:
-		log.Info(errorTexts[reason])
+		log.Info(text)
 	default:
-		log.Warn(errorTexts[reason])
+		log.Warn(text)
 	}
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,6 +31,7 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitSignal = 128 // plus the signal's number: a capture or pipe was cut short
 )
 
 const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
@@ -66,6 +69,9 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	}
 	if err != nil {
 		return fail(stderr, err)
+	}
+	if s := a.stoppedBy.Load(); s != 0 && cfg.Mode != config.Collect {
+		return exitSignal + int(s) // as a shell says it of a program that a signal has ended
 	}
 	return exitDone
 }
@@ -121,6 +127,8 @@ type app struct {
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
+	stoppedBy atomic.Int32 // the first signal that asked to stop
+
 	mu     sync.Mutex
 	chains []chain
 }
@@ -133,7 +141,34 @@ func (a *app) check() error {
 	if c := a.cfg; !c.KubeOff && c.KubeRetain <= c.TemplatesHold {
 		a.log.Warnf("-kube.retain: %v is not longer than -templates.hold %v: data sets that are held that long will find their pods forgotten", c.KubeRetain, c.TemplatesHold)
 	}
-	return a.build()
+	if err := a.build(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked())
+	return err
+}
+
+// checked says what -check has looked at.
+func (a *app) checked() string {
+	c := a.cfg
+	parts := []string{"flags"}
+	for _, f := range []struct{ what, name string }{
+		{"configuration file", c.ConfigFile}, {"elements", c.ElementsFile}, {"filter", c.FilterText},
+		{"snapshot", c.KubeSnapshot}, {"kubeconfig", c.Kubeconfig}, {"templates file", c.TemplatesFile},
+	} {
+		if f.name != "" {
+			parts = append(parts, f.what)
+		}
+	}
+	if n := len(c.Files); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d captures", n))
+	}
+	parts = append(parts, "outputs "+outputNames(c.Outputs))
+	text := strings.Join(parts, ", ")
+	if !c.KubeOff && c.KubeSnapshot == "" {
+		text += "; cluster not contacted"
+	}
+	return text
 }
 
 // build makes the parts, inert.
@@ -141,6 +176,9 @@ func (a *app) build() (err error) {
 	cfg := a.cfg
 	if cfg.KubeOff && cfg.Mode != config.Stdin && cfg.FilterNeedsNames() {
 		a.log.Warn("-filter asks for names, which are all empty with -kube.off")
+	}
+	if err := cfg.CheckCaptures(); err != nil {
+		return err
 	}
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	if err := a.buildOutputs(); err != nil {
@@ -307,6 +345,9 @@ func (a *app) read(ctx context.Context) error {
 	}
 	var errs []error
 	for _, f := range a.cfg.Files {
+		if ctx.Err() != nil {
+			break
+		}
 		errs = append(errs, a.collector.ReadCapture(ctx, f, c))
 	}
 	return errors.Join(errs...)
@@ -340,6 +381,9 @@ func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
+		Capture: func(ctx context.Context, in io.Reader) error {
+			return a.collector.ReadCaptureFrom(ctx, in, "standard input", c)
+		},
 		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)

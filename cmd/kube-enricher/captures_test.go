@@ -260,11 +260,15 @@ func TestReports(t *testing.T) {
 // TestTshark compares what comes of each capture with what tshark reads in it,
 // column by column, in every schema and format. test/truth made the tables.
 func TestTshark(t *testing.T) {
-	for _, file := range captures(t) {
-		name := strings.TrimSuffix(filepath.Base(file), ".pcap")
-		t.Run(name, func(t *testing.T) {
+	ovn, err := filepath.Glob(filepath.Join(ovnDir, "*.pcap*"))
+	if err != nil || len(ovn) < 8 {
+		t.Fatal(ovn, err)
+	}
+	for _, file := range slices.Concat(captures(t), ovn) {
+		base, _, _ := strings.Cut(filepath.Base(file), ".pcap")
+		t.Run(base, func(t *testing.T) {
 			t.Parallel()
-			header, rows := readTable(t, strings.TrimSuffix(file, ".pcap")+".tshark.csv")
+			header, rows := readTable(t, filepath.Join(filepath.Dir(file), base+".tshark.csv"))
 			var wrong []string
 			for _, v := range views {
 				wrong = append(wrong, v.compare(t, file, []string{"-kube.off"}, header, rows)...)

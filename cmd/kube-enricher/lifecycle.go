@@ -173,6 +173,9 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 					os.Exit(exitFailed)
 				default:
 					stopping = true
+					if n, ok := s.(syscall.Signal); ok {
+						a.stoppedBy.Store(int32(n))
+					}
 					a.log.WithField("signal", s.String()).Info("stopping: writing out what was received; a second signal ends at once")
 					cancelInput(nil)
 				}

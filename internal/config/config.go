@@ -50,7 +50,7 @@ type Config struct {
 
 	// Listen lists the UDP addresses. Captures use its ports, too.
 	Listen []collector.Listener
-	// Input is the format of standard input: auto, json or protobuf.
+	// Input is the format of standard input: auto, json, protobuf or capture.
 	Input string
 	// Allow lists the networks that may export to us; empty for everyone.
 	Allow []netip.Prefix

@@ -331,7 +331,7 @@ func TestParseErrors(t *testing.T) {
 		{"nested in file", []string{"-config", cfg}, nil, "kube:\n  sync-timeout: 60\n", false, `-kube.sync-timeout (from ` + cfg + `:2): "60" is not allowed; give a duration such as 60s or 2m, or 0s for none`},
 		{"empty level", []string{"-loglevel="}, nil, "", false, `-loglevel: "" is not allowed; give one of panic, fatal, error, warning, info, debug, trace`},
 		{"log format", []string{"-logfmt", "xml"}, nil, "", false, `-logfmt: "xml" is not allowed; give one of normal, json`},
-		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf`},
+		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf, capture`},
 		{"schema", []string{"-schema", "v3"}, nil, "", false, `-schema: "v3" is not allowed; give one of v1, v2, netobserv`},
 		{"format", []string{"-format", "xml"}, nil, "", false, `-format: "xml" is not allowed; give one of json, protobuf, text`},
 		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, or several such as file:json,kafka:protobuf`},
@@ -404,10 +404,7 @@ func TestParseErrors(t *testing.T) {
 		{"two documents", []string{"-config", cfg}, nil, "addr: :80\n---\naddr: :81\n", false, cfg + `: has more than one YAML document; -config takes one`},
 
 		// FILEs.
-		{"no capture", []string{"flows.json"}, nil, "", false, `FILE "flows.json": is no capture by its name; allowed are *.pcap, *.pcapng, *.pcap.gz, *.pcapng.gz, and - for standard input`},
-		{"second is none", []string{"a.pcap", "b.gz"}, nil, "", false, begin + `FILE "b.gz": is no capture by its name; `},
-		{"empty name", []string{""}, nil, "", false, begin + `FILE "": is no capture by its name; `},
-		{"value of a switch", []string{"-kube.off", "false"}, nil, "", false, begin + `FILE "false": is no capture by its name; `},
+		{"empty name", []string{""}, nil, "", false, `FILE "": has no name; give a capture, or - for standard input`},
 
 		// Contradictions.
 		{"dash and capture", []string{"-", "a.pcap"}, nil, "", false, "FILE -: standard input cannot be read together with other files; give - alone, or only captures"},
@@ -589,6 +586,8 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := func(string) error { return nil }
+	capture := "../../testdata/captures/softflowd-v9.pcap"
+	zipped := write(t, "any name", "\x1f\x8b\x08\x00")
 	tests := []struct {
 		name     string
 		c        Config
@@ -606,9 +605,12 @@ func TestCheck(t *testing.T) {
 		{"output, no directory", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "no", "new")}}}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
 		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
 		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
-		{"capture", Config{Files: []string{there}}, good, ""},
-		{"no capture", Config{Files: []string{there, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
-		{"capture, directory", Config{Files: []string{dir}}, good, `FILE "` + dir + `" is a directory; give a file`},
+		{"captures", Config{Files: []string{capture, zipped, os.DevNull}}, good, ""},
+		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
+		{"capture, directory", Config{Files: []string{dir}}, good, "FILE " + dir + " is a directory; give a capture in it"},
+		{"capture, empty", Config{Files: []string{write(t, "empty.pcap", "")}}, good, "/empty.pcap is empty; give a pcap or pcapng file, also compressed by gzip"},
+		{"capture, JSON", Config{Files: []string{write(t, "flows.pcap", "{}\n")}}, good, "/flows.pcap is no capture but looks like JSON; give records on standard input: kube-enricher - < "},
+		{"capture, short", Config{Files: []string{write(t, "short.cap", "\xa1\xb2")}}, good, "/short.cap is no capture: it begins with a1b2; give"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -618,7 +620,8 @@ func TestCheck(t *testing.T) {
 				got = err.Error()
 				oneLine(t, got)
 			}
-			if got != tt.want {
+			// The directory of a file that the table made is not known there.
+			if got != tt.want && (!strings.HasPrefix(tt.want, "/") || !strings.Contains(got, tt.want)) {
 				t.Errorf("\ngot  %s\nwant %s", got, tt.want)
 			}
 		})

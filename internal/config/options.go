@@ -90,8 +90,8 @@ func inputOptions() []option {
 		},
 		{
 			name: "input", arg: "FORMAT", def: "auto",
-			usage: "format of standard input: `json` (lines), `protobuf` (goflow2's messages with length prefix), or `auto` to detect it from the first bytes",
-			set:   oneOf(func(c *Config) *string { return &c.Input }, "auto", "json", "protobuf"),
+			usage: "format of standard input: `json` (lines), `protobuf` (goflow2's messages with length prefix), `capture` (pcap or pcapng, also compressed by gzip), or `auto` to detect it from the first bytes",
+			set:   oneOf(func(c *Config) *string { return &c.Input }, "auto", "json", "protobuf", "capture"),
 		},
 		{
 			name: "allow", arg: "CIDR,...",

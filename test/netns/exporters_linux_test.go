@@ -21,6 +21,7 @@ import (
 type agent struct {
 	name string // of the program
 	args func(dir string, rate int) []string
+	end  syscall.Signal // makes it export the rest and end
 }
 
 func softflowd(version string) agent {
@@ -29,7 +30,7 @@ func softflowd(version string) agent {
 			"-d", "-i", "lo", "-n", "10.9.0.1:2055", "-v", version, "-s", fmt.Sprint(rate), "-c", "none", "-p", filepath.Join(dir, "pid"),
 			"-t", "udp=1s", "-t", "maxlife=1s", "-t", "expint=1s", "udp and dst port 9999",
 		}
-	}}
+	}, syscall.SIGINT}
 }
 
 func pmacctd(version string) agent {
@@ -46,7 +47,17 @@ nfprobe_timeouts: udp=1:maxlife=1:expint=1
 sampling_rate: %d
 `, version, rate), 0o600)
 		return []string{"-f", file}
-	}}
+	}, syscall.SIGINT}
+}
+
+// fprobe sends NetFlow v1, v5 or v7, and knows no sampling.
+func fprobe(version string) agent {
+	return agent{"fprobe", func(dir string, _ int) []string {
+		return []string{
+			"-l2", "-i", "lo", "-p", "-n", version, "-s", "1", "-g", "1", "-d", "1", "-e", "1",
+			"-f", "udp and dst port 9999", "-x", "7:8", "10.9.0.1:2055",
+		}
+	}, syscall.SIGTERM}
 }
 
 // runAgent starts an exporter in a namespace. stop lets it export the rest.
@@ -60,7 +71,7 @@ func (l *lab) runAgent(ns string, a agent, rate int) (stop func()) {
 	}
 	l.t.Cleanup(func() { _ = cmd.Process.Kill() })
 	return func() {
-		_ = cmd.Process.Signal(syscall.SIGINT)
+		_ = cmd.Process.Signal(a.end)
 		done := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
 		defer done.Stop()
 		if err := cmd.Wait(); err != nil {
@@ -146,37 +157,54 @@ func TestTwoExportersBehindOneAddress(t *testing.T) {
 	}
 }
 
-// TestSoftflowdNetFlow1 has softflowd send NetFlow v1: records are of the packets that
-// were sent, with their size and time. softflowd keeps to itself what has not expired.
-func TestSoftflowdNetFlow1(t *testing.T) {
-	needs.Program(t, "softflowd")
-	l := newLab(t)
-	l.add("collector", "one")
-	l.join("collector", "one", 1500, []string{"10.9.0.1/24"}, []string{"10.9.0.2/24"})
-	p := l.start("collector")
-	stop := l.runAgent("one", softflowd("1"), 1)
-	time.Sleep(time.Second) // until it captures
-	talk := l.talker("one", 11111)
-	began := time.Now().Add(-2*time.Second - 300*time.Millisecond) // v1 writes whole seconds
-	const rounds, packets = 20, 50
-	for range rounds {
-		talk(packets)
-		time.Sleep(200 * time.Millisecond)
-	}
-	ended := time.Now()
-	stop()
-	var sum, octets float64
-	for _, r := range p.stop(p.settled()) {
-		start := time.Unix(int64(r["TimeFlowStart"].(float64)), 0)
-		if r["Type"] != "NETFLOW_V1" || r["SrcPort"] != 11111.0 || r["DstPort"] != 9999.0 || r["SrcAddr"] != "127.0.0.1" ||
-			start.Before(began.Add(-time.Second)) || start.After(ended.Add(time.Second)) {
-			t.Errorf("%v, from %v to %v", r, began, ended)
-		}
-		sum += r["Packets"].(float64)
-		octets += r["Bytes"].(float64)
-	}
-	if sum == 0 || sum > rounds*packets || octets != sum*(20+8+100) {
-		t.Errorf("%v packets of %v bytes, want up to %d of 128 each", sum, octets, rounds*packets)
+// TestFixedVersions has real exporters send the versions of NetFlow whose records have one
+// fixed format: records are of the packets that were sent, with their size and time.
+// Exporters keep to themselves what has not expired.
+func TestFixedVersions(t *testing.T) {
+	for _, tc := range []struct {
+		exporter agent
+		version  string
+	}{
+		{softflowd("1"), "NETFLOW_V1"},
+		{softflowd("5"), "NETFLOW_V5"},
+		{fprobe("1"), "NETFLOW_V1"},
+		{fprobe("5"), "NETFLOW_V5"},
+		{fprobe("7"), "NETFLOW_V7"},
+	} {
+		t.Run(tc.exporter.name+" "+tc.version, func(t *testing.T) {
+			needs.Program(t, tc.exporter.name)
+			l := newLab(t)
+			l.add("collector", "one")
+			l.join("collector", "one", 1500, []string{"10.9.0.1/24"}, []string{"10.9.0.2/24"})
+			p := l.start("collector")
+			stop := l.runAgent("one", tc.exporter, 1)
+			time.Sleep(time.Second) // until it captures
+			talk := l.talker("one", 11111)
+			began := time.Now().Add(-2*time.Second - 300*time.Millisecond) // v1 writes whole seconds
+			const rounds, packets = 20, 50
+			for range rounds {
+				talk(packets)
+				time.Sleep(200 * time.Millisecond)
+			}
+			ended := time.Now()
+			stop()
+			var sum, octets float64
+			for _, r := range p.stop(p.settled()) {
+				start := time.Unix(int64(r["TimeFlowStart"].(float64)), 0)
+				if r["Type"] != tc.version || r["SrcPort"] != 11111.0 || r["DstPort"] != 9999.0 || r["SrcAddr"] != "127.0.0.1" || r["Proto"] != 17.0 ||
+					start.Before(began.Add(-time.Second)) || start.After(ended.Add(time.Second)) {
+					t.Errorf("%v, from %v to %v", r, began, ended)
+				}
+				if tc.exporter.name == "fprobe" && (r["InIf"] != 7.0 || r["OutIf"] != 8.0) {
+					t.Errorf("interfaces of %v", r)
+				}
+				sum += r["Packets"].(float64)
+				octets += r["Bytes"].(float64)
+			}
+			if sum == 0 || sum > rounds*packets || octets != sum*(20+8+100) {
+				t.Errorf("%v packets of %v bytes, want up to %d of 128 each", sum, octets, rounds*packets)
+			}
+		})
 	}
 }
 

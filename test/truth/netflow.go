@@ -194,14 +194,18 @@ func known(proto string, kind uint64) bool {
 	return kind == 0 || 3 <= kind && kind <= 6 || 8 <= kind && kind <= 18 || 30 <= kind && kind <= 43
 }
 
-// interfaces sets the names of interfaces. Contract: of two in a record the first
-// is the ingress interface's.
+// interfaces sets the names of interfaces: that of an interface follows its number, and
+// tshark leaves out empty ones.
 func (r row) interfaces(record *node) {
 	column := "InIfName"
 	for i := range record.Nodes {
-		if n := &record.Nodes[i]; n.Name == "cflow.if_name" {
-			r.set(column, n.Show)
+		switch n := &record.Nodes[i]; n.Name {
+		case "cflow.inputint":
+			column = "InIfName"
+		case "cflow.outputint":
 			column = "OutIfName"
+		case "cflow.if_name":
+			r.set(column, n.Show)
 		}
 	}
 }

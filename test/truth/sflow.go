@@ -64,8 +64,8 @@ func (r row) packet(header *node) {
 	for i := range header.Nodes {
 		switch p := &header.Nodes[i]; p.Name {
 		case "eth":
-			r.set("SrcMac", p.show("eth.src"))
-			r.set("DstMac", p.show("eth.dst"))
+			r.mac("SrcMac", p.show("eth.src"))
+			r.mac("DstMac", p.show("eth.dst"))
 			r.set("Etype", p.show("eth.type"))
 		case "vlan": // Contract: VlanId is the innermost
 			r.set("VlanId", p.show("vlan.id"))
@@ -78,10 +78,20 @@ func (r row) packet(header *node) {
 	}
 }
 
+// mac sets an address, which is empty if it is 0.
+func (r row) mac(column, value string) {
+	if value != "00:00:00:00:00:00" {
+		r.set(column, value)
+	}
+}
+
 func (r row) internet(p *node) {
 	r.set("SrcAddr", p.first("ip.src", "ipv6.src"))
 	r.set("DstAddr", p.first("ip.dst", "ipv6.dst"))
 	r.set("Proto", p.first("ip.proto", "ipv6.nxt"))
+	for i := range p.Nodes { // Contract: the protocol behind extension headers
+		r.set("Proto", p.Nodes[i].show(p.Nodes[i].Name+".nxt"))
+	}
 	r.set("IPTos", p.first("ip.dsfield", "ipv6.tclass"))
 	r.set("IPTTL", p.first("ip.ttl", "ipv6.hlim"))
 	r.set("IPv6FlowLabel", p.show("ipv6.flow"))
