@@ -87,11 +87,12 @@ var noPast past
 
 // segment is an owner of an address from one time to another, in Unix nanoseconds; to is exclusive.
 type segment struct {
-	from, to    int64
-	end         flow.End
-	uncertain   bool // another pod may have owned the address: segments that are certain are better
-	inTolerance bool // it is outside the pod's time, and within the tolerance
-	provisional bool // a later event may show that the address had passed on by then
+	from, to     int64
+	end          flow.End
+	uncertain    bool // another pod may have owned the address: segments that are certain are better
+	inTolerance  bool // it is outside the pod's time, and within the tolerance
+	createdLater bool // the pod did not exist within the tolerance before
+	provisional  bool // a later event may show that the address had passed on by then
 }
 
 // newIndex returns an empty index of addresses whose pods are watched as given.
@@ -251,7 +252,7 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 		return nil, ruleNone // one of the pods that were dropped may have owned it
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
-		if s := e.segment(i); !s.uncertain && !s.inTolerance {
+		if s := e.segment(i); !s.uncertain && !s.inTolerance && !s.createdLater {
 			best, nearest, rule = s, s.from-to, ruleBefore
 		}
 	}

@@ -41,7 +41,8 @@ func (o *object) readLife(p *corev1.Pod) {
 		}
 	}
 	o.readContainers(p)
-	o.newest = max(o.newest, o.started, o.lastTransition, o.lastExit)
+	o.stamped = max(o.stamped, o.started, o.lastTransition, o.lastExit)
+	o.newest = max(o.newest, o.stamped)
 }
 
 // readContainers finds out whether the pod has stopped, and when.
@@ -58,7 +59,7 @@ func (o *object) readContainers(p *corev1.Pod) {
 	count := func(c *corev1.ContainerStatus, spec *corev1.Container, sidecar bool) {
 		if r := c.State.Running; r != nil {
 			all = false
-			o.newest = max(o.newest, unix(&r.StartedAt))
+			o.noteStart(unix(&r.StartedAt))
 		}
 		if t := c.LastTerminationState.Terminated; t != nil {
 			o.lastExit = max(o.lastExit, unix(&t.FinishedAt))
@@ -67,6 +68,7 @@ func (o *object) readContainers(p *corev1.Pod) {
 		if t == nil {
 			return
 		}
+		o.noteStart(unix(&t.StartedAt))
 		at := unix(&t.FinishedAt)
 		o.lastExit = max(o.lastExit, at)
 		known = known && at != 0
@@ -79,6 +81,7 @@ func (o *object) readContainers(p *corev1.Pod) {
 		spec := findContainer(p.Spec.InitContainers, c.Name)
 		sidecar := spec != nil && spec.RestartPolicy != nil && *spec.RestartPolicy == corev1.ContainerRestartPolicyAlways
 		if t := c.State.Terminated; t != nil && !sidecar { // it ended before the others began
+			o.noteStart(unix(&t.StartedAt))
 			o.lastExit = max(o.lastExit, unix(&t.FinishedAt))
 			continue
 		}
@@ -99,6 +102,14 @@ func (o *object) readContainers(p *corev1.Pod) {
 	o.stopped = phaseEnded || all && (!o.restartable || o.requested != 0 && !crash && known)
 	if o.exitUnknown = !known; o.stopped && all && known && !crash {
 		o.finished = o.lastExit
+	}
+}
+
+// noteStart notes when a container started, 0 if that is unknown.
+func (o *object) noteStart(at int64) {
+	o.stamped = max(o.stamped, at)
+	if at != 0 && (o.firstStart == 0 || at < o.firstStart) {
+		o.firstStart = at
 	}
 }
 

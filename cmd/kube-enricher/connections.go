@@ -15,7 +15,7 @@ const (
 	maxConnections = 64
 	// maxScarce bounds the requests of one server that are answered at once and take
 	// memory: scrapes and the pages for debugging.
-	maxScarce = 4
+	maxScarce = 8
 )
 
 // connections bounds the connections of one HTTP server. Where netutil.LimitListener
