@@ -86,11 +86,11 @@ func (d *Decoder) addNames(n naming, t *templateBinding, record []byte, domain u
 		return
 	}
 	find := func(k nameKey, of nameSource) *namedEntry {
-		if d.peer.work < 0 {
+		if !d.mayWork(workOfNamer) {
 			return nil
 		}
 		e, passed := names.find(k, of)
-		d.peer.work -= passed * workOfNamer
+		d.peer.work -= max(passed-1, 0) * workOfNamer
 		return e
 	}
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}
