@@ -57,6 +57,9 @@ demo-live: ## the same flows, sent to a running collector over loopback until Ct
 test: $(GOTEST) ## vet, then all tests, and once more with the race detector (12 min)
 	$(GO) vet $(PKG)
 	$(GOTEST) $(GO) test $(PKG)
+	@# What a byte of a hostile datagram may cost, in steps that this tag counts.
+	$(GO) vet -tags steps ./collector
+	$(GOTEST) $(GO) test -tags steps -run 'TestHostileSteps|DearestByte' ./collector
 	@# The first run is not in vain: tests of allocations mean nothing under -race.
 	@if [ "$$(env -u CGO_ENABLED $(GO) env CGO_ENABLED)" = 1 ]; then \
 		echo '$(GO) test -race $(PKG)'; CGO_ENABLED=1 $(GOTEST) $(GO) test -race $(PKG); \
@@ -180,15 +183,19 @@ e2e: $(GOTEST) ## run the binary against a real API server, built from Go module
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (2m)
 	@set -e; for pkg in $$($(GO) list $(PKG)); do \
-		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+		for target in $$($(GO) test -tags steps -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "== $$pkg $$target"; \
-			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg; \
+			$(GO) test -tags steps -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg; \
 		done; \
 	done
 
 .PHONY: soak
 soak: ## all captures at 20,000 records/s with 10 % garbage for SOAK (10m)
 	SOAK=$(or $(SOAK),10m) $(GO) test -count=1 -run 'TestSoak$$' -v -timeout 0 ./cmd/kube-enricher
+
+.PHONY: races
+races: ## all at once for RACES (30s), built with the race detector: hostile flows, SIGHUP, requests, a stop under load
+	CGO_ENABLED=1 RACES=$(or $(RACES),30s) $(GO) test -race -count=1 -run 'TestRaces$$' -v ./cmd/kube-enricher
 
 .PHONY: kafka-outage
 kafka-outage: ## 20,000 records/s to Kafka while the broker is away for OUTAGE (30s)

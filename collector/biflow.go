@@ -1,5 +1,7 @@
 package collector
 
+import "github.com/netobserv/goflow2-kube-enricher/internal/steps"
+
 // reverseElements returns the elements of the other direction of a biflow, nil if the
 // template has no counters of that direction: neither those of RFC 5103 nor a
 // responder's. Source and destination are exchanged, and so are initiator and
@@ -16,6 +18,7 @@ func reverseElements(elements []element) []element {
 	if !found {
 		return nil
 	}
+	steps.Add(steps.Allocation + 2*steps.Lookup*len(elements))
 	rev := make([]element, 0, len(elements))
 	for _, el := range elements {
 		switch {
@@ -97,6 +100,7 @@ func forwardOnly(id uint16) bool {
 // hasReverse reports whether a biflow counted traffic in the other direction.
 func (rd *recordDecoder) hasReverse(b []byte) bool {
 	for _, i := range rd.reverseCounters {
+		steps.Add(1)
 		if number(rd.value(b, int(i))) != 0 {
 			return true
 		}

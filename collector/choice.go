@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Exporters that use one template for both families send the addresses, next hops and
@@ -206,6 +207,7 @@ func (f *familyReader) of(rd *recordDecoder, record []byte) family {
 	var last family // of the addresses that are not 0
 	both := false
 	for _, o := range f.addresses {
+		steps.Add(1)
 		if !allZero(rd.value(record, int(o.index))) {
 			both = both || last != 0 && last != o.family
 			last = o.family
@@ -232,6 +234,7 @@ func (f *familyReader) of(rd *recordDecoder, record []byte) family {
 func (d *direction) choose(rd *recordDecoder, record []byte, f family) {
 	tunnel := d.outer != nil && d.outer.inTunnel(rd, record)
 	for _, candidates := range d.choices {
+		steps.Add(1 + 2*len(candidates))
 		best, rank := 0, -1
 		for i := range candidates {
 			o := &candidates[i]

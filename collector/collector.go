@@ -176,6 +176,9 @@ func (c *Collector) NewDecoder(h flow.Handler) *Decoder {
 		elements:       c.elements,
 		peers:          make(map[netip.AddrPort]*peer),
 		recordDecoders: make(map[string]*recordDecoder),
+		spareWork:      maxSpare,
+		peersBudget:    peersBudget,
+		decodersBudget: decodersBudget,
 	}
 }
 
@@ -242,6 +245,10 @@ func (c *Collector) giveUp(s *socket) {
 	s.Close()
 	c.sockets = slices.DeleteFunc(c.sockets, func(o *socket) bool { return o == s })
 }
+
+// Close closes the sockets that Open bound. It is for who does not call Run, which does it by
+// itself.
+func (c *Collector) Close() { c.closeSockets() }
 
 func (c *Collector) closeSockets() {
 	c.mu.Lock()

@@ -1,9 +1,12 @@
 package collector
 
 import (
+	"unsafe"
+
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // element is a field of the template as one direction reads it.
@@ -18,6 +21,8 @@ func newRecordDecoder(t *template) *recordDecoder {
 	rd := &recordDecoder{tmpl: *t, sampler: -1, sequence: -1, physical: [2]int16{-1, -1}, at: make([]valueBounds, len(t.fields))}
 	rd.findRepeats()
 	rd.rate = newRateElements(rd)
+	steps.Add(3*steps.Allocation + 2*len(t.fields))
+	steps.Copied(t.minLen + len(t.fields)*int(unsafe.Sizeof(element{})))
 	offset := 0
 	elements := make([]element, len(t.fields))
 	for i := range t.fields {
@@ -99,6 +104,8 @@ type compiler struct {
 
 func (rd *recordDecoder) compile(elements []element) direction {
 	c := &compiler{rd: rd, version: rd.tmpl.key.version, elements: elements}
+	// A field of goflow2's and an extra one may be made of each element.
+	steps.Add(16*steps.Allocation + (6+steps.Lookup+steps.Allocation/2)*len(elements))
 	c.layOut()
 	c.hasBytes, c.hasPackets = c.find(ieOctetDeltaCount) >= 0, c.find(iePacketDeltaCount) >= 0
 	c.addICMP()

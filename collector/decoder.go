@@ -43,13 +43,21 @@ type Decoder struct {
 	gaps    []openGaps
 	// recordDecoders are by shape of the template.
 	recordDecoders map[string]*recordDecoder
-	// peersBytes and decodersBytes are what the caches above take.
-	peersBytes, decodersBytes int
+	// peersBytes and decodersBytes are what the caches above take. The budgets are in
+	// bytes, too.
+	peersBytes, decodersBytes   int
+	peersBudget, decodersBudget int
+
+	// spareWork is what peers have earned for each other, and recent the bindings used of
+	// late; see work.go.
+	spareWork int
+	recent    recentBindings
 
 	// The fields below are of the datagram at hand.
 
 	peer     *peer
 	received int64 // Unix nanoseconds
+	exported int64 // by its header, Unix nanoseconds; 0 if that does not say
 	used     bool  // it gave records, options data or a template
 	cut      bool  // its end is missing: the snap length of a capture cut it off
 	// recordCount has the records of an IPFIX message, as its sequence number
@@ -103,8 +111,8 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		d.drop(dropUnknownProtocol, source, b)
 	default:
 		d.metrics.received(proto, len(b))
-		d.peer, d.used = d.peerOf(source), false
-		d.peer.earn(max(len(b), minCostBytes))
+		d.peer, d.used, d.exported = d.peerOf(source), false, 0
+		d.earn(max(len(b), minCostBytes))
 		var ok bool
 		switch proto {
 		case protoNetFlow1:
@@ -122,7 +130,9 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		}
 		switch {
 		case d.used:
-			d.peer.exporter.markSeconds(d.received / 1e9)
+			if e := d.peer.exporter; e.markSeconds(d.received/1e9) && d.exported != 0 {
+				d.markClock(e)
+			}
 		case !ok && d.cut:
 			d.drop(dropTruncated, source, b)
 		case !ok:

@@ -26,6 +26,7 @@ var errorTexts = [numLogReasons]string{
 	dropTruncatedSet:       "the snap length of the capture has cut off the end of a datagram; what is whole is used",
 	dropMalformedStructure: "a structure of an sFlow sample is cut or malformed; the others are used",
 	dropBudget:             "a set or record takes more work than its source may ask for by its bytes; it is dropped",
+	clockOffset:            "the exporter's clock differs from ours by minutes, so its flows may get no name or a wrong one; set both clocks by NTP",
 	dropNoTemplate:         "a data set waits for its template, which exporters repeat every few minutes",
 }
 
@@ -41,16 +42,22 @@ func (l *errorLog) report(reason dropReason, source netip.AddrPort, b []byte, no
 	if suppressed > 0 {
 		fields[ratelog.Suppressed] = suppressed
 	}
+	text := errorTexts[reason]
+	if reason == dropUnknownProtocol {
+		if p := protocolOf(b); p != protoUnknown {
+			text = "datagram dropped: it is " + protocolNames[p] + ", which its port is not for; send it to another port, or give -listen flow://... for any protocol"
+		}
+	}
 	if b != nil {
 		fields["length"] = len(b)
 		fields["begins"] = hex.EncodeToString(b[:min(len(b), 64)])
 	}
 	switch log := l.log.WithFields(fields); reason {
 	case dropPanic:
-		log.Error(errorTexts[reason])
+		log.Error(text)
 	case dropNoTemplate:
-		log.Info(errorTexts[reason])
+		log.Info(text)
 	default:
-		log.Warn(errorTexts[reason])
+		log.Warn(text)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // exporter is what is known of one exporter's address. All workers share it. Fields
@@ -32,6 +34,7 @@ type exporter struct {
 	number      uint64
 	secondsUsed atomic.Uint32
 	lastUsed    atomic.Int64
+	clock       exportClock
 	// bytes is what the exporter is charged for: ownBytes and shapeBytes.
 	bytes atomic.Int64
 	// shared reports whether several exporters were found to send from the address.
@@ -73,7 +76,9 @@ type knowledge struct {
 	sessions     sizedMap[portNumber, *session]
 	sessionBytes int64
 	// lent are templates of other ports, lent to ports that have sent none.
-	lent sizedMap[portKey, learnedTemplate]
+	// lentTo counts them by their port.
+	lent   sizedMap[portKey, learnedTemplate]
+	lentTo sizedMap[portNumber, int32]
 	// shapeUses counts the templates of each shape.
 	shapeUses sizedMap[*shape, int32]
 	// rates are sampling rates, one in how many packets.
@@ -103,13 +108,13 @@ const (
 var fallbackNames = [numFallbacks]string{fallbackPort: "port", fallbackDomain: "domain"}
 
 // learnTemplate remembers a template that came from the given source port at the
-// given time (Unix seconds). changed reports whether that is news; ok is false if the
-// exporter was evicted in the meantime.
-func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (changed, ok bool) {
+// given time (Unix seconds). changed reports whether that is news, and forgotten is how
+// many others went for it. ok is false if the exporter was evicted in the meantime.
+func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (changed bool, forgotten int, ok bool) {
 	e.mu.Lock()
 	if e.evicted.Load() {
 		e.mu.Unlock()
-		return false, false
+		return false, 0, false
 	}
 	s := e.session(port)
 	var current *learnedTemplate
@@ -127,22 +132,28 @@ func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (change
 			e.returnLent(port)
 			s = e.addSession(port, now)
 		}
-		e.putTemplate(s, tmpl, now)
+		forgotten = e.putTemplate(s, tmpl, now)
 		changed = true
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)
-	return changed, true
+	return changed, forgotten, true
 }
 
-// putTemplate adds a template to a session or replaces the one of its key. e.mu is held.
-func (e *exporter) putTemplate(s *session, tmpl *template, now int64) {
+// putTemplate adds a template to a session or replaces the one of its key. It returns how
+// many others went for it. e.mu is held.
+func (e *exporter) putTemplate(s *session, tmpl *template, now int64) (forgotten int) {
 	if s.templates.get(tmpl.key) != nil {
 		e.removeTemplate(s, tmpl.key)
 	}
 	sh := e.all.shareShape(tmpl.shape)
 	more := func() int64 { return s.bytesWith(sh) - s.bytes() }
-	for !e.hasRoomFor(sh, more()) && e.evictTemplate(s) {
+	for !e.hasRoomFor(sh, more()) {
+		n := e.evictTemplate(s)
+		if n == 0 {
+			break
+		}
+		forgotten += n
 	}
 	before := s.bytes()
 	s.put(tmpl.key, learnedTemplate{shape: sh, refreshed: uint32(now), first: e.useShape(sh), unsaved: true})
@@ -151,17 +162,18 @@ func (e *exporter) putTemplate(s *session, tmpl *template, now int64) {
 	e.all.numTemplates.Add(1)
 	e.account()
 	e.changed()
+	return forgotten
 }
 
 // evictTemplate makes room for a template of a session: first templates go that were
 // lent, then another session as a whole. If the session itself is the one to go, it loses
 // the template that was not refreshed for longest, of a random few. evictTemplate returns
-// false if there is nothing to evict. e.mu is held.
-func (e *exporter) evictTemplate(s *session) bool {
+// how many templates went. e.mu is held.
+func (e *exporter) evictTemplate(s *session) int {
 	leastRefreshed := func(a, b learnedTemplate) bool { return a.refreshed < b.refreshed }
 	if k, _, ok := victim(e.lent.all(), leastRefreshed); ok {
 		e.removeLent(k)
-		return true
+		return 1
 	}
 	others := func(yield func(portNumber, *session) bool) {
 		for port, other := range e.sessions.all() {
@@ -174,12 +186,14 @@ func (e *exporter) evictTemplate(s *session) bool {
 	if s.templates.len() > 0 && (!ok || sessionGoesBefore(s, other)) {
 		k, _, _ := victim(s.templates.all(), leastRefreshed)
 		e.removeTemplate(s, k)
-		return true
+		return 1
 	}
-	if ok {
-		e.forgetSession(port)
+	if !ok {
+		return 0
 	}
-	return ok
+	n := other.templates.len()
+	e.forgetSession(port)
+	return n
 }
 
 // removeTemplate removes a template of a session, which is there. e.mu is held.
@@ -194,10 +208,19 @@ func (e *exporter) removeTemplate(s *session, k templateKey) {
 // putLent lends a template to a port. e.mu is held.
 func (e *exporter) putLent(k portKey, sh *shape, refreshed uint32) {
 	sh = e.all.shareShape(sh)
-	more := func() int64 { return e.lent.bytesWithOneMore() - e.lent.bytes() }
+	more := func() int64 {
+		return e.lent.bytesWithOneMore() - e.lent.bytes() + e.lentTo.bytesWithOneMore() - e.lentTo.bytes()
+	}
 	for e.lent.len() > 0 && (e.lent.len() >= maxLent || !e.hasRoomFor(sh, more())) {
 		other, _, _ := victim(e.lent.all(), func(a, b learnedTemplate) bool { return a.refreshed < b.refreshed })
 		e.removeLent(other)
+	}
+	if e.lent.get(k) == nil {
+		if n := e.lentTo.get(portNumber(k.port) + 1); n != nil {
+			*n++
+		} else {
+			e.lentTo.put(portNumber(k.port)+1, 1)
+		}
 	}
 	e.lent.put(k, learnedTemplate{shape: sh, refreshed: refreshed, first: e.useShape(sh)})
 	e.account()
@@ -208,6 +231,12 @@ func (e *exporter) putLent(k portKey, sh *shape, refreshed uint32) {
 func (e *exporter) removeLent(k portKey) {
 	sh := e.lent.get(k).shape
 	e.lent.delete(k)
+	port := portNumber(k.port) + 1
+	if n := e.lentTo.get(port); *n > 1 {
+		*n--
+	} else {
+		e.lentTo.delete(port)
+	}
 	e.dropShape(sh)
 }
 
@@ -237,6 +266,7 @@ func (e *exporter) dropShape(sh *shape) {
 // template returns the template for a data set that came from the given port, and
 // whose it is. ok is false if there is none.
 func (e *exporter) template(k templateKey, port uint16) (t template, whose fallback, ok bool) {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	s, whose := e.findTemplate(k, port)
@@ -279,7 +309,7 @@ func (e *exporter) account() {
 // templateMapBytes returns the size of sessions and lent templates without their shapes.
 // e.mu is held.
 func (e *exporter) templateMapBytes() int64 {
-	return e.sessions.bytes() + e.sessionBytes + e.lent.bytes()
+	return e.sessions.bytes() + e.sessionBytes + e.lent.bytes() + e.lentTo.bytes()
 }
 
 // templateBytes returns the size of the exporter's templates. e.mu is held.

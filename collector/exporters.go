@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Budgets of what exporters make us remember, in bytes of live heap: templates,
@@ -83,6 +85,7 @@ func newExporters(hold time.Duration, m *workerMetrics) *exporters {
 // get returns the exporter of addr, which it creates if need be. now is the time of
 // its last datagram, in Unix milliseconds.
 func (t *exporters) get(addr netip.Addr, now int64) *exporter {
+	steps.Add(steps.Lock)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if known := t.byAddr.get(addr); known != nil {
@@ -224,6 +227,7 @@ func (t *exporters) forget(e *exporter) {
 
 // shareShape returns the table's own copy of a shape, for one more template.
 func (t *exporters) shareShape(s *shape) *shape {
+	steps.Add(steps.Lock)
 	t.shapesMu.Lock()
 	defer t.shapesMu.Unlock()
 	if known := t.shapes.get(s.id); known != nil {
@@ -239,6 +243,7 @@ func (t *exporters) shareShape(s *shape) *shape {
 
 // releaseShape notes that a shape has one template less.
 func (t *exporters) releaseShape(s *shape) {
+	steps.Add(steps.Lock)
 	t.shapesMu.Lock()
 	defer t.shapesMu.Unlock()
 	if s.templates--; s.templates == 0 {

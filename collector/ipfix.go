@@ -3,10 +3,12 @@ package collector
 import (
 	"bytes"
 	"encoding/binary"
+	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // The ids of sets (RFC 7011, 3.3.2; RFC 3954, 5). Data sets have the id of their
@@ -45,6 +47,7 @@ func (d *Decoder) netflow9(b []byte) bool {
 		proto: protoNetFlow9, version: 9,
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
 	}
+	d.exported = int64(h.exportTime) * 1e9
 	d.trackSequence(protoNetFlow9, sequence.Stream(h.domain), h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
 	return d.sets(b[headerLen:], 0, &h)
 }
@@ -65,6 +68,7 @@ func (d *Decoder) ipfix(b []byte) bool {
 		proto: protoIPFIX, version: 10,
 		exportTime: be.Uint32(b[4:]), sequence: be.Uint32(b[8:]), domain: be.Uint32(b[12:]),
 	}
+	d.exported = int64(h.exportTime) * 1e9
 	d.recordCount, d.recordsCounted = sequence.RecordCount{}, true
 	// With a length beyond the datagram the last set is cut, which sets counts. What
 	// follows the message may be the end of its last set.
@@ -85,6 +89,7 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 	slack := 0        // how much more padding there may have been in sets of unknown templates
 	accepted := false // the sets behind it are used
 	for len(b) > behind-slack && len(b) >= 4 {
+		steps.Add(1)
 		id, length := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:]))
 		if len(b) <= end && !accepted {
 			least, most, ok := d.paddingOf(b, h)
@@ -139,6 +144,7 @@ func (d *Decoder) sets(b []byte, behind int, h *header) bool {
 // of one.
 func (d *Decoder) paddingOf(b []byte, h *header) (least, most int, ok bool) {
 	for len(b) > 0 {
+		steps.Add(1)
 		if len(b) < 4 {
 			return 0, 0, false
 		}
@@ -172,6 +178,7 @@ func (d *Decoder) padding(id uint16, b []byte, h *header) (least, most int, ok b
 	for tail > 0 && b[tail-1] == 0 {
 		tail--
 	}
+	steps.Add(len(b) - tail)
 	t, result := d.bind(templateKey{h.domain, h.version, id}, len(b))
 	switch result {
 	case templateUnknown:
@@ -180,6 +187,7 @@ func (d *Decoder) padding(id uint16, b []byte, h *header) (least, most int, ok b
 		return 0, 0, false
 	}
 	for len(b) >= t.tmpl.minLen && tail > 0 {
+		steps.Add(1)
 		n := t.locate(b)
 		if n == 0 {
 			break
@@ -234,6 +242,8 @@ func wholeTemplates(b []byte, headerLen int, enterprise bool, count func(header 
 		if fields < 0 || fields > (len(b)-at)/fieldSpecifierLen {
 			return n, false
 		}
+		steps.Add(1 + 2*fields) // goflow2 goes round them, too
+		steps.Copied(fields * int(unsafe.Sizeof(netflow.Field{})))
 		for range fields {
 			if len(b)-at < fieldSpecifierLen {
 				return n, false
@@ -254,6 +264,10 @@ func wholeTemplates(b []byte, headerLen int, enterprise bool, count func(header 
 
 // addTemplate checks a template and remembers it for the exporter.
 func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Field, options bool) {
+	if !d.mayWork(workOfTemplate) {
+		d.refuse()
+		return
+	}
 	t := newTemplate(templateKey{h.domain, h.version, id}, scopes, fields, options)
 	if t == nil {
 		d.metrics.templatesRejected.Add(1)
@@ -263,7 +277,8 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 	// another worker needs room. It is then looked up again.
 	for range 3 {
 		e, port := d.peer.exporter, d.peer.source.Port()
-		changed, ok := e.learnTemplate(t, port, d.received/1e9)
+		changed, forgotten, ok := e.learnTemplate(t, port, d.received/1e9)
+		d.peer.work -= forgotten * workOfEviction
 		if ok {
 			d.used = true
 			if changed {
@@ -316,7 +331,9 @@ func (d *Decoder) optionsTemplateSet9(b []byte, h *header) bool {
 }
 
 func allZero(b []byte) bool {
+	steps.Add(1)
 	for _, c := range b {
+		steps.Add(1)
 		if c != 0 {
 			return false
 		}

@@ -5,6 +5,8 @@ import (
 	"math"
 	"slices"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // A template belongs to the port that sent it (RFC 7011, 8: to the transport session).
@@ -61,11 +63,12 @@ func (e *exporter) waitToBorrow(s *heldSet) {
 // returnLent ends what was lent to a port, which now sends its first template. e.mu is
 // held.
 func (e *exporter) returnLent(port uint16) {
-	if e.lent.len() == 0 {
+	if e.lentTo.get(portNumber(port)+1) == nil {
 		return
 	}
 	var ended []portKey
 	for k := range e.lent.all() {
+		steps.Add(1)
 		if k.port == port {
 			ended = append(ended, k)
 		}

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // maxGaps bounds the counters with open gaps of one worker. Beyond it the gaps of one
@@ -19,6 +20,7 @@ var sequenceProtocols = [numProtocols]sequence.Protocol{
 // hand. counted reports whether n has all of its records. uptime is the exporter's in
 // milliseconds, 0 if the datagram does not have it.
 func (d *Decoder) trackSequence(proto protocol, stream sequence.Stream, seq uint32, n sequence.RecordCount, counted bool, uptime uint32) {
+	steps.Add(3 * steps.Lookup)
 	p := d.peer
 	trackers := p.sequences.Len()
 	c := p.sequences.Counters(sequenceProtocols[proto])

@@ -7,6 +7,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Lengths in bytes of the versions of NetFlow whose records have one fixed format
@@ -65,6 +66,7 @@ func netflow1RecordLenOf(b []byte) int {
 // padding is, if they are so long.
 func netflow1Padded(b []byte, count, recordLen int) bool {
 	for range min(count, len(b)/recordLen) {
+		steps.Add(1)
 		if !allZero(b[36:38]) || !allZero(b[41:recordLen]) {
 			return false
 		}
@@ -92,6 +94,7 @@ func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen in
 	be := binary.BigEndian
 	count := int(be.Uint16(b[2:]))
 	h := fixedHeader{uptime: be.Uint32(b[4:]), base: uint64(be.Uint32(b[8:]))*1e9 + uint64(be.Uint32(b[12:]))}
+	d.exported = int64(h.base)
 	switch proto {
 	case protoNetFlow1:
 		h.flowType = flow.TypeNetFlowV1
@@ -108,6 +111,8 @@ func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen in
 	whole := min(count, (len(b)-headerLen)/recordLen)
 	for i := range whole {
 		d.rec.Reset()
+		steps.Add(1 + steps.Record)
+		steps.Copied(recordLen)
 		h.fill(&d.rec, &d.addrs, b[headerLen+i*recordLen:][:recordLen])
 		d.emit(proto, h.sequence, d.peer.address)
 	}

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // scopeInterface9 is the type of a scope of NetFlow v9 that names an interface
@@ -40,6 +42,7 @@ func (d *Decoder) decodeOptions(t *templateBinding, b []byte) {
 	d.used = true
 	o := samplingOption{domain: t.key.domain}
 	var boot uint64
+	steps.Add(len(t.tmpl.fields))
 	var process uint32
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]
@@ -191,6 +194,7 @@ func rounded(a, b uint64) uint64 {
 // domain.
 func (e *exporter) setRates(k optionKey, o *samplingOption, now int64) {
 	defer e.all.makeRoom(e)
+	steps.Add(steps.Lock)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	rate := o.rate()

@@ -3,6 +3,8 @@ package collector
 import (
 	"hash/maphash"
 	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 const (
@@ -153,6 +155,7 @@ func (p *portValues) forget(v uint64) (empty bool) {
 // noteAnnouncer notes that a port has announced something. Of too many ports the one goes
 // that announced something longest ago.
 func (o *optionsData) noteAnnouncer(port uint16, now uint32) {
+	steps.Add(len(o.announcers))
 	if slices.Contains(o.announcers, port) {
 		return
 	}
@@ -259,6 +262,7 @@ func (o *optionsData) agreed(now uint32, ask func(port uint16) (optionValue, boo
 		return a
 	}
 	differ := false
+	steps.Add(len(o.announcers))
 	for _, port := range o.announcers {
 		v, ok := ask(port)
 		if !ok || !isRecent(v.announced, now) {
@@ -312,6 +316,7 @@ func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, ha
 // bootTime returns the boot time of an observation domain for a port: what it announced
 // itself, else what the others agree on.
 func (e *exporter) bootTime(port uint16, domain uint32, now int64) answer {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	k := optionKey{domain: domain, version: 10, port: port}

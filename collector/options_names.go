@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // naming is a set of the numbers of a record that options data may give a name to.
@@ -39,6 +40,7 @@ func wantedNames(fields *flow.FieldSet) (n naming) {
 // for, or whether its options data have some.
 func (rd *recordDecoder) setNames(wanted naming) {
 	var n naming
+	steps.Add(len(rd.tmpl.fields))
 	for i := range rd.tmpl.fields {
 		f := &rd.tmpl.fields[i]
 		if f.PenProvided {
@@ -84,11 +86,11 @@ func (d *Decoder) addNames(n naming, t *templateBinding, record []byte, domain u
 		return
 	}
 	find := func(k nameKey, of nameSource) *namedEntry {
-		if d.peer.work < 0 {
+		if d.peer.work < 0 && d.spareWork <= 0 {
 			return nil
 		}
 		e, passed := names.find(k, of)
-		d.peer.work -= passed * workOfNamer
+		d.work(passed * workOfNamer)
 		return e
 	}
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}
@@ -156,6 +158,7 @@ func (d *Decoder) decodeNames(t *templateBinding, b []byte, domain uint32) {
 		names, descriptions                         [2][]byte // of interfaces, as they come
 		vrf, appName, appDescription                []byte
 	)
+	steps.Add(len(t.tmpl.fields))
 	for i := range t.tmpl.fields {
 		f := &t.tmpl.fields[i]
 		if f.PenProvided {
@@ -254,21 +257,27 @@ func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) 
 	}
 	name, description = name[:min(len(name), maxNameLen)], description[:min(len(description), maxNameLen)]
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}
-	d.peer.exporter.learnName(announcedName{nameKey: k, nameSource: of, name: name, description: description})
+	passed := d.peer.exporter.learnName(announcedName{nameKey: k, nameSource: of, name: name, description: description})
+	d.peer.work -= passed * workOfNamer
 }
 
-// learnName remembers a name of an exporter's options data. An eighth of the exporter's
-// budget is for names.
-func (e *exporter) learnName(n announcedName) {
+// learnName remembers a name of an exporter's options data, and returns how many entries it
+// had to look at. An eighth of the exporter's budget is for names.
+func (e *exporter) learnName(n announcedName) (passed int) {
+	steps.Add(steps.Lock)
 	e.mu.Lock()
-	if !e.evicted.Load() && e.names.put(n, e.budget()/8) {
-		e.account()
+	if !e.evicted.Load() {
+		var changed bool
+		if passed, changed = e.names.put(n, e.budget()/8); changed {
+			e.account()
+		}
 	}
 	if e.names.unsaved {
 		e.markUnsaved(nil)
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)
+	return passed
 }
 
 const (

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // nameKind says what a number is the number of.
@@ -121,6 +123,7 @@ func (t *optionsTable) find(k nameKey, of nameSource) (best *namedEntry, passed 
 	bestRank, unsure := -1, false
 	for n := bucketOf(*buckets, t.factor, k).Load(); n != nil; n = n.next.Load() {
 		passed++
+		steps.Add(steps.Miss)
 		if n.nameKey != k {
 			continue
 		}
@@ -147,6 +150,7 @@ func (t *optionsTable) mayBorrow(kind nameKind, of *nameSource) bool {
 		return false
 	}
 	k := announcerKey(kind, of.port)
+	steps.Add(steps.Miss)
 	for n := bucketOf(*t.buckets.Load(), t.factor, k).Load(); n != nil; n = n.next.Load() {
 		if n.nameKey == k {
 			return false
@@ -176,10 +180,10 @@ func (n *namedEntry) rank(of *nameSource) int {
 }
 
 // put remembers what a source tells about a key, as a copy. The table then takes at most
-// so many bytes: if need be, random other entries go. It reports whether the table has
-// changed.
-func (t *optionsTable) put(e announcedName, budget int64) (changed bool) {
-	known, _ := t.find(e.nameKey, e.nameSource)
+// so many bytes: if need be, random other entries go. passed is how many entries it had to
+// look at, and changed reports whether the table has changed.
+func (t *optionsTable) put(e announcedName, budget int64) (passed int, changed bool) {
+	known, passed := t.find(e.nameKey, e.nameSource)
 	if known != nil && known.port == e.port && known.domain == e.domain {
 		if e.name == nil {
 			e.name = known.name
@@ -188,7 +192,7 @@ func (t *optionsTable) put(e announcedName, budget int64) (changed bool) {
 			e.description = known.description
 		}
 	} else if len(e.name)+len(e.description) == 0 && (known == nil || known.port != e.port) {
-		return false // there is nothing to end
+		return passed, false // there is nothing to end
 	}
 	if known != nil && known.port == e.port && known.says(e.name, e.description) {
 		if !sameSavedTime(known.at, e.at) {
@@ -212,7 +216,7 @@ func (t *optionsTable) put(e announcedName, budget int64) (changed bool) {
 		t.evict()
 		t.crowded.Store(e.at)
 	}
-	return changed
+	return passed, changed
 }
 
 // insert adds an entry in place of the one of its source. If there are too many of its
@@ -222,8 +226,10 @@ func (t *optionsTable) insert(e *namedEntry) {
 		t.grow()
 	}
 	at := bucketOf(*t.buckets.Load(), t.factor, e.nameKey)
+	steps.Add(2 * steps.Allocation)
 	before, newer := at, 0 // what leads to n, and how many entries of the key stay
 	for n := at.Load(); n != nil; n = n.next.Load() {
+		steps.Add(1)
 		switch {
 		case n.nameKey != e.nameKey:
 		case n.domain == e.domain && n.port == e.port:
@@ -258,6 +264,7 @@ func (t *optionsTable) evict() {
 	buckets := *t.buckets.Load()
 	first := rand.IntN(len(buckets)) //nolint:gosec // no secret: chance only spreads evictions
 	for i := range buckets {
+		steps.Add(1)
 		at := &buckets[(first+i)%len(buckets)]
 		if n := at.Load(); n != nil {
 			t.remove(at, n)
@@ -277,6 +284,7 @@ func (t *optionsTable) grow() {
 		t.factor = rand.Uint64() | 1 //nolint:gosec // nobody who could guess it sees what it leads to
 	}
 	buckets := make([]nameBucket, size)
+	steps.Add(size + (steps.Allocation+steps.Miss)*t.n)
 	if old != nil {
 		var chain []*namedEntry
 		for i := range *old {

@@ -7,6 +7,7 @@ import (
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/packet"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // headerReader fills in what the headers of a sampled packet tell: the fields that
@@ -101,6 +102,7 @@ func (h *headerReader) read(w packet.Walker) {
 	h.past = past{}
 	var l packet.Layer
 	for w.Next(&l) {
+		steps.Add(steps.Miss)
 		h.layer(&l)
 		if l.Kind.IsTransport() {
 			break // nothing is walked behind it
@@ -209,6 +211,7 @@ func (h *headerReader) labelStack(l *packet.Layer) {
 	}
 	h.mpls = true
 	for bottom := false; !bottom && len(b) >= 4; b = b[4:] {
+		steps.Add(1)
 		entry := binary.BigEndian.Uint32(b)
 		h.labels, h.ttls = append(h.labels, entry>>12), append(h.ttls, entry&0xff)
 		bottom = entry&0x100 != 0 // a control word may follow
@@ -266,6 +269,7 @@ func (h *headerReader) routing(l *packet.Layer) {
 		return
 	}
 	for i := 0; i <= int(b[4]); i++ {
+		steps.Add(1)
 		at := 8 + 16*i
 		if at >= size || at+16 > len(b) {
 			break

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Budgets of the caches of one worker, in bytes. What does not fit is evicted one
@@ -84,6 +85,7 @@ func (p *peer) worth() int {
 // has been received.
 func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	now := d.received / 1e6
+	steps.Add(steps.Lookup)
 	p := d.peers[source]
 	if p != nil && !p.exporter.evicted.Load() {
 		p.lastUsed = d.received
@@ -99,6 +101,8 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	if p != nil {
 		d.forgetPeer(p)
 	}
+	steps.Add(3*steps.Allocation + steps.Lookup)
+	steps.Copied(peerBytes)
 	p = &peer{
 		exporter: d.exporters.get(source.Addr(), now),
 		source:   source,
@@ -107,7 +111,6 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 		sampling: d.policy.samplingRate(source.Addr()),
 		lastUsed: d.received, datagrams: 1,
 		bytes: peerBytes,
-		work:  workAtStart,
 	}
 	d.peers[source] = p
 	p.findSession()
@@ -152,7 +155,7 @@ func (d *Decoder) chargePeer(p *peer, bytes int) {
 // evictPeers evicts peers, but not the exception, until the budget is kept: of a random
 // few the one that goes before the others, each time.
 func (d *Decoder) evictPeers(except *peer) {
-	for d.peersBytes > peersBudget {
+	for d.peersBytes > d.peersBudget {
 		others := func(yield func(netip.AddrPort, *peer) bool) {
 			for source, p := range d.peers {
 				if p != except && !yield(source, p) {

@@ -5,6 +5,8 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Budgets of the data sets that wait for their template, in bytes: of one exporter,
@@ -58,7 +60,9 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 		d.metrics.dropSet(setTimeout)
 		return true
 	}
+	steps.Add(2*steps.Allocation + 4*steps.Lookup + steps.Lock + len(content)/4)
 	d.packed = appendPacked(d.packed[:0], content)
+	steps.Copied(len(d.packed))
 	s := &heldSet{d.received, string(d.packed), *h, k.id, d.peer.source.Port(), false}
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -135,6 +139,7 @@ func (e *exporter) countHeld(p *heldPort, s *heldSet, n int64) {
 func (e *exporter) removeOldestHeld(port uint16) bool {
 	p := e.heldPorts[port]
 	for p != nil && len(p.order) > 0 {
+		steps.Add(2 * steps.Lookup)
 		s := p.order[0]
 		p.order[0] = nil
 		p.order = p.order[1:]
@@ -160,7 +165,9 @@ func (e *exporter) setHeld(p *heldPort, k portKey, sets []*heldSet) {
 	e.chargeHeld(p, -heldKeyOverhead)
 	id := portID{k.port, k.id}
 	domains := e.heldDomains[id]
-	if i := slices.Index(domains, k.domain); i >= 0 && k.version == 10 {
+	i := slices.Index(domains, k.domain)
+	steps.Add(max(i, 0))
+	if i >= 0 && k.version == 10 {
 		domains[i] = domains[len(domains)-1]
 		if domains = domains[:len(domains)-1]; len(domains) > 0 {
 			e.heldDomains[id] = domains
@@ -211,6 +218,7 @@ func (e *exporter) removeHeld(k portKey, ready []*heldSet) []*heldSet {
 	}
 	p := e.heldPorts[k.port]
 	for _, s := range sets {
+		steps.Add(1)
 		e.countHeld(p, s, -1)
 	}
 	e.setHeld(p, k, nil)
@@ -255,7 +263,8 @@ func (d *Decoder) decodeHeld(e *exporter, sets []*heldSet) {
 func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
 	d.unpacked = appendUnpacked(d.unpacked[:0], s.packed)
 	b := d.unpacked
-	d.peer.earn(len(b))
+	d.earn(len(b))
+	steps.Waited(len(b) + 4)
 	defer func() {
 		if r := recover(); r != nil {
 			d.panicked(r, b)

@@ -5,6 +5,7 @@ import (
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // recordDecoder turns the records of one shape of template into messages without
@@ -155,7 +156,9 @@ func (d *Decoder) decodeRecords(t *templateBinding, b []byte, h *header) bool {
 	if tail == 0 && t.tmpl.options {
 		tail = 1 // options data may say 0 of system 0: sampling is off
 	}
+	steps.Add(len(b) - tail)
 	for len(b) >= t.tmpl.minLen && tail > 0 {
+		steps.Add(1)
 		n := t.locate(b)
 		if n == 0 {
 			return false
@@ -183,10 +186,12 @@ func (rd *recordDecoder) locate(b []byte) int {
 		return 0
 	}
 	if !rd.tmpl.variable {
+		steps.Copied(rd.tmpl.minLen)
 		copy(rd.scratch, b[:rd.tmpl.minLen])
 		return rd.tmpl.minLen
 	}
 	pos, slot := 0, 0
+	steps.Add(len(rd.tmpl.fields))
 	for i := range rd.tmpl.fields {
 		f := &rd.tmpl.fields[i]
 		prefix, length, ok := nextField(f, b[pos:])
@@ -196,6 +201,7 @@ func (rd *recordDecoder) locate(b []byte) int {
 		pos += prefix
 		rd.at[i] = valueBounds{pos, length}
 		if prefix == 0 {
+			steps.Copied(length)
 			copy(rd.scratch[slot:], b[pos:pos+length])
 			slot += length
 		} else {
@@ -226,6 +232,7 @@ func (d *Decoder) decodeRecord(t *templateBinding, b []byte, h *header) {
 
 func (d *Decoder) emitDirection(t *templateBinding, dir *direction, b []byte, h *header) {
 	d.rec.Reset()
+	steps.Add(steps.Record + len(dir.variable)*steps.Allocation/2 + len(dir.fields) + len(dir.extra) + len(dir.elements) + len(dir.mpls))
 	if err := dir.fill(&d.rec, &d.headers, t, b, h); err != nil {
 		// goflow2 fails only on numbers of more than 8 bytes, which the record
 		// decoder leaves out. Should it fail for another reason, only this record

@@ -1,10 +1,17 @@
 package collector
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/sirupsen/logrus"
 
@@ -19,6 +26,21 @@ import (
 // be read. It returns nil if ctx ends. What may have been of exporters, but could not be
 // read, is counted and logged.
 func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler) error {
+	return c.replay(ctx, path, h, func(fn func(*capture.Datagram)) (capture.Stats, error) {
+		return capture.Read(ctx, path, fn)
+	})
+}
+
+// ReadCaptureFrom does the same with a capture that comes as a stream. name is for errors and
+// the log.
+func (c *Collector) ReadCaptureFrom(ctx context.Context, in io.Reader, name string, h flow.Handler) error {
+	return c.replay(ctx, name, h, func(fn func(*capture.Datagram)) (capture.Stats, error) {
+		return capture.ReadFrom(ctx, in, name, fn)
+	})
+}
+
+// replay decodes what read hands on.
+func (c *Collector) replay(ctx context.Context, path string, h flow.Handler, read func(func(*capture.Datagram)) (capture.Stats, error)) error {
 	d := c.NewDecoder(h)
 	ports := make(map[uint16]Protocols)
 	for _, l := range c.cfg.Listeners {
@@ -28,12 +50,17 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	var shared sharing
 	var full holdWarning
 	var passedOver [numPassedOver]uint64
-	stats, err := capture.Read(ctx, path, func(g *capture.Datagram) {
+	exports := 0
+	others := make(map[uint16]int) // datagrams that are no flow exports, by their port
+	stats, err := read(func(g *capture.Datagram) {
 		allowed, ok := ports[g.Dst.Port()]
 		if !ok {
 			if !wholeMessage(g.Payload) {
 				if protocolOf(g.Payload) != protoUnknown {
 					passedOver[notWhole]++
+				}
+				if _, known := others[g.Dst.Port()]; known || len(others) < maxOtherPorts {
+					others[g.Dst.Port()]++
 				}
 				return
 			}
@@ -50,6 +77,7 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 			full.check(c, now)
 		}
 		last = now
+		exports++
 		d.cut = g.Truncated
 		d.Datagram(g.Src, allowed, g.Payload, now)
 		d.cut = false
@@ -66,9 +94,36 @@ func (c *Collector) ReadCapture(ctx context.Context, path string, h flow.Handler
 	passedOver[badPacket], passedOver[unknownLink], passedOver[incomplete] = stats.Malformed, stats.UnknownLink, stats.Incomplete
 	c.countPassedOver(path, &passedOver)
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return nil // stopped, not failed
+		// Stopped, not failed. There is a cause if the output has ended: its reader has had all
+		// that it wanted.
+		if !errors.Is(context.Cause(ctx), ctx.Err()) {
+			return nil
+		}
+		c.log.WithFields(logrus.Fields{"capture": path, "packets": stats.Packets, "until": time.Unix(0, last).UTC().Format(time.RFC3339)}).Warn("the capture was cut short")
+		return nil
+	}
+	if err == nil && exports == 0 {
+		c.log.WithFields(logrus.Fields{"capture": path, "packets": stats.Packets, "udp_ports": portList(others)}).Warn("no packet of the capture is a flow export")
 	}
 	return err
+}
+
+// maxOtherPorts is how many ports are remembered for the log.
+const maxOtherPorts = 64
+
+// portList returns the ports with the most datagrams, at most eight.
+func portList(datagrams map[uint16]int) string {
+	ports := slices.SortedFunc(maps.Keys(datagrams), func(a, b uint16) int {
+		return cmp.Or(cmp.Compare(datagrams[b], datagrams[a]), cmp.Compare(a, b))
+	})
+	if len(ports) == 0 {
+		return "none"
+	}
+	text := make([]string, 0, 8)
+	for _, p := range ports[:min(len(ports), cap(text))] {
+		text = append(text, strconv.Itoa(int(p)))
+	}
+	return strings.Join(text, ",")
 }
 
 // passedOver is the reason why something in a capture was passed over, a value of the

@@ -1,5 +1,7 @@
 package collector
 
+import "github.com/netobserv/goflow2-kube-enricher/internal/steps"
+
 // maxSelectors bounds the selectors of a selection sequence.
 const maxSelectors = 4
 
@@ -86,6 +88,7 @@ func (e *exporter) putSelectors(k optionKey, l selectorList) {
 // domain that name no interface and no selector with a rate of its own: what their port
 // announced, else what the ports of the address agree on. now is in Unix seconds.
 func (e *exporter) samplingRate(q rateQuery, now int64) answer {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	return e.findRate(&q, now, rateOfDomain, rateOfExporter)
@@ -95,6 +98,7 @@ func (e *exporter) samplingRate(q rateQuery, now int64) answer {
 // selector. Other records of its domain have the rate base. ask reports whether the
 // other ports of the address may be asked, which takes a while.
 func (e *exporter) rateByRecord(q *rateQuery, base answer, now int64, ask func() bool) (a answer, ok bool) {
+	steps.Add(steps.Lock)
 	e.mu.RLock()
 	defer e.mu.RUnlock()
 	if a, ok := e.ownRate(q, rateOfInterface, rateOfSelector); ok {
@@ -260,6 +264,7 @@ func (d *Decoder) recordRate(t *templateBinding, record []byte) *answer {
 	if t.sequence >= 0 {
 		q.sequence = number(t.value(record, t.sequence))
 	}
+	steps.Add(2)
 	if p.rates == nil {
 		p.rates = new(rateCache)
 		d.chargePeer(p, rateCacheBytes)

@@ -7,6 +7,7 @@ import (
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Formats of sFlow v5's samples (sflow.org, sflow_version_5.txt), and of discarded
@@ -46,6 +47,7 @@ func (d *Decoder) sflow5(b []byte) bool {
 	b = rest[16:]
 	good, bad := 0, 0
 	for range count {
+		steps.Add(1)
 		if len(b) < 8 || uint64(be.Uint32(b[4:])) > uint64(len(b)-8) {
 			bad++
 			break
@@ -77,6 +79,7 @@ func (d *Decoder) flowSample(format uint32, b []byte, seq uint32, agent []byte) 
 		return setMalformed, false
 	}
 	d.rec.Reset()
+	steps.Add(steps.Record)
 	m := &d.rec.Msg
 	m.Type = flowpb.FlowMessage_SFLOW_5
 	m.Packets = 1

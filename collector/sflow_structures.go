@@ -6,6 +6,7 @@ import (
 	protoproducer "github.com/netsampler/goflow2/v2/producer/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/packet"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // Formats of the structures in samples of packets (sflow.org, sflow_version_5.txt and
@@ -51,6 +52,7 @@ func (s *sampleReader) read(b []byte, count uint32) {
 	// the sample either.
 	padded := len(b)%4 == 0
 	for ; count > 0 && len(b) >= 8; count-- {
+		steps.Add(1)
 		format, length := binary.BigEndian.Uint32(b), binary.BigEndian.Uint32(b[4:])
 		b = b[8:]
 		if uint64(length) > uint64(len(b)) {
@@ -238,6 +240,7 @@ func (s *sampleReader) extendedGateway(b []byte) bool {
 	b = b[16:]
 	rest := b
 	for range segments {
+		steps.Add(2) // it is gone round twice
 		if len(rest) < 8 {
 			return false
 		}
@@ -286,6 +289,7 @@ func numberList(b []byte) (list, rest []byte, ok bool) {
 // appendNumbers appends the numbers of a list.
 func appendNumbers(to []uint32, list []byte) []uint32 {
 	for ; len(list) >= 4; list = list[4:] {
+		steps.Add(1)
 		to = append(to, binary.BigEndian.Uint32(list))
 	}
 	return to

@@ -5,6 +5,8 @@ import (
 	"iter"
 	"math/rand/v2"
 	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // sizedMap is a hash map that reports how many bytes it takes and returns memory
@@ -66,8 +68,10 @@ func (m *sizedMap[K, V]) hashOf(k K) uint32 {
 
 // find returns where a key of the given hash is, or the free slot where it belongs.
 func (m *sizedMap[K, V]) find(k K, hash uint32) (i int, found bool) {
+	steps.Add(steps.Lookup)
 	mask := len(m.slots) - 1
 	for i = int(hash) & mask; m.slots[i].hash != 0; i = (i + 1) & mask {
+		steps.Add(1)
 		if m.slots[i].hash == hash && m.slots[i].key == k {
 			return i, true
 		}
@@ -130,6 +134,7 @@ func (m *sizedMap[K, V]) delete(k K) {
 	// Later keys of the same run move up, so that no search ends too early.
 	mask := len(m.slots) - 1
 	for j := (i + 1) & mask; m.slots[j].hash != 0; j = (j + 1) & mask {
+		steps.Add(1)
 		if home := int(m.slots[j].hash); (j-home)&mask >= (j-i)&mask {
 			m.slots[i], i = m.slots[j], j
 		}
@@ -144,6 +149,7 @@ func (m *sizedMap[K, V]) resize(slots int) {
 	if m.slots == nil {
 		m.seed = maphash.MakeSeed()
 	}
+	steps.Add(steps.Allocation + slots)
 	old := m.slots
 	m.slots = make([]slot[K, V], slots)
 	for _, s := range old {
@@ -164,6 +170,7 @@ func (m *sizedMap[K, V]) all() iter.Seq2[K, V] {
 		mask := len(m.slots) - 1
 		first := rand.IntN(len(m.slots)) //nolint:gosec // no secret: chance only spreads evictions
 		for i := range m.slots {
+			steps.Add(1)
 			if s := &m.slots[(first+i)&mask]; s.hash != 0 && !yield(s.key, s.value) {
 				return
 			}
@@ -209,6 +216,7 @@ const evictionChoice = 16
 func victim[K, V any](entries iter.Seq2[K, V], before func(a, b V) bool) (key K, value V, ok bool) {
 	n := 0
 	for k, v := range entries {
+		steps.Add(steps.Miss)
 		if !ok || before(v, value) {
 			key, value, ok = k, v, true
 		}

@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 const (
@@ -75,6 +77,8 @@ func newTemplate(key templateKey, scopes, fields []netflow.Field, options bool) 
 	s.fields = appendFields(s.fields, scopes)
 	s.scopes = len(s.fields)
 	s.fields = appendFields(s.fields, fields)
+	steps.Add(4*steps.Allocation + 2*len(s.fields))
+	steps.Copied((9 + 9 + int(unsafe.Sizeof(netflow.Field{}))) * len(s.fields)) // id twice
 	b := make([]byte, 0, 5+9*len(s.fields))
 	b = binary.BigEndian.AppendUint16(b, key.version)
 	b = binary.BigEndian.AppendUint16(b, uint16(s.scopes))

@@ -7,6 +7,7 @@ import (
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // templateBinding is a record decoder as one exporter's template uses it.
@@ -44,10 +45,14 @@ const (
 // changed, or for such a short set.
 func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, result bindResult) {
 	p, e := d.peer, d.peer.exporter
+	steps.Add(steps.Lookup)
 	b = p.bindings[k]
 	// The generation is read before what depends on it.
 	generation := e.generation.Load()
 	if b != nil && b.generation == generation && b.tmpl.shape != nil && d.received < b.until {
+		if !d.mayUse(b) {
+			return nil, tooCostly
+		}
 		b.lastUsed = d.received
 		return b, bound
 	}
@@ -62,11 +67,15 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, result bi
 	if length < t.minLen {
 		return nil, tooShort
 	}
-	rd := d.recordDecoderOf(&t)
+	var rd *recordDecoder
+	if d.peer.work >= 0 && d.mayWork(workOfColdSet) {
+		rd = d.recordDecoderOf(&t)
+	}
 	if rd == nil {
 		return nil, tooCostly
 	}
 	if b == nil {
+		steps.Add(steps.Allocation + 2*steps.Lookup)
 		b = &templateBinding{key: k}
 		d.makeRoomForBinding(p)
 		p.bindings[k] = b
@@ -78,12 +87,15 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, result bi
 	b.whose, b.recordDecoder = whose, rd
 	b.lastUsed = d.received
 	b.generation = generation
-	b.askExporter(e, p.source.Port(), d.received/1e9)
+	if b.askExporter(e, p.source.Port(), d.received/1e9) {
+		d.peer.work -= workOfQuestion
+	}
 	return b, bound
 }
 
-// askExporter finds out what options data says, at the given time (Unix seconds).
-func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) {
+// askExporter finds out what options data says, at the given time (Unix seconds). It reports
+// whether other ports had to be asked.
+func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) bool {
 	k := b.key
 	b.optionsRate = e.samplingRate(rateQuery{domain: k.domain, version: k.version, port: port}, now)
 	boot := e.bootTime(port, k.domain, now)
@@ -93,6 +105,7 @@ func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) {
 	kinds := &e.rates.kinds
 	b.rateByRecord = kinds[forIngress]+kinds[forEgress] > 0 ||
 		(b.sampler >= 0 || b.sequence >= 0) && kinds[forSelector]+kinds[forSequence] > 0
+	return !b.optionsRate.own && len(e.rates.announcers) > 0 || !boot.own && len(e.bootTimes.announcers) > 0
 }
 
 // makeRoomForBinding evicts random bindings of a peer until its budget holds one
@@ -111,6 +124,7 @@ func (d *Decoder) makeRoomForBinding(p *peer) {
 // not earned the work of making it. If the budget of record decoders is used up, others
 // go: of a random few the one not used for longest, each time.
 func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
+	steps.Add(steps.Lookup + len(t.id)/16)
 	if rd := d.recordDecoders[t.id]; rd != nil {
 		return rd
 	}
@@ -126,7 +140,7 @@ func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 	rd.setElements(d.elements)
 	rd.canonicalAt = nil
 	rd.bytes = rd.size()
-	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > decodersBudget {
+	for len(d.recordDecoders) > 0 && d.decodersBytes+rd.bytes > d.decodersBudget {
 		id, old, _ := victim(maps.All(d.recordDecoders), func(a, b *recordDecoder) bool { return a.lastUsed < b.lastUsed })
 		delete(d.recordDecoders, id)
 		d.decodersBytes -= old.bytes

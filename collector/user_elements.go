@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
 )
 
 // userElements are the elements that the user has made fields of, and where they are
@@ -63,10 +64,12 @@ func (rd *recordDecoder) setElements(e *userElements) {
 }
 
 func (d *direction) addElement(e *userElements, el flow.Element, index int) {
+	steps.Add(steps.Lookup)
 	at, ok := e.at[el]
 	if !ok {
 		return
 	}
+	steps.Add(len(d.elements))
 	ef := elementField{uint16(index), at, e.list[at].Type}
 	if i := slices.IndexFunc(d.elements, func(known elementField) bool { return known.element == at }); i >= 0 {
 		d.elements[i] = ef

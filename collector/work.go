@@ -9,22 +9,26 @@ package collector
 //
 // Work is in nanoseconds, roughly, on a machine of 2024. Only the proportions matter.
 const (
-	// workPerByte is what each byte of a datagram earns, half of a tenth of a
-	// microsecond. An honest record takes 3 ns a byte.
-	workPerByte = 40
-	// workAtStart is what a source has that is new to the worker. Its templates may be
-	// known, from the templates file or from another worker.
-	workAtStart = 8000
-	// maxWork bounds what is saved up: for the record decoders of some hundred templates.
+	// workPerByte is what each byte of a datagram earns. An honest record takes 3 ns a byte.
+	workPerByte = 35
+	// sparePerByte is what it earns for whatever peer of the worker needs it, and maxSpare
+	// is what a worker begins with: after a start no peer has earned anything, but templates
+	// are known from the templates file.
+	sparePerByte = 5
+	maxSpare     = 1 << 22
+	// maxWork bounds what a peer saves up: for the record decoders of some hundred templates.
 	maxWork = 1 << 20
 
-	workOfDecoder  = 1000 // to make a record decoder ...
+	workOfDecoder  = 2000 // to make a record decoder ...
 	workOfField    = 110  // ... and for each of its fields
+	workOfColdSet  = 600  // to read a set whose template was not in use just now
 	workOfOption   = 100  // to change a sampling rate or a boot time
 	workOfName     = 300  // to remember a name of options data
-	workOfNamer    = 6    // to pass one port's names for the same thing
+	workOfNamer    = 8    // to pass one port's names for the same thing
 	workOfRate     = 90   // to look a record's sampling rate up
-	workOfQuestion = 1500 // to ask all other ports for it
+	workOfQuestion = 1500 // to ask all other ports for it, or for a boot time
+	workOfTemplate = 250  // to remember a template ...
+	workOfEviction = 400  // ... and to forget another one for it
 	workOfHeldSet  = 300  // to keep a data set until its template comes
 )
 
@@ -32,16 +36,51 @@ const (
 // long as some bytes.
 const minCostBytes = 64
 
-// earn notes that a peer has sent so many bytes.
-func (p *peer) earn(bytes int) { p.work = min(p.work+bytes*workPerByte, maxWork) }
+// earn notes that the peer of the datagram at hand has sent so many bytes.
+func (d *Decoder) earn(bytes int) {
+	d.peer.work = min(d.peer.work+bytes*workPerByte, maxWork)
+	d.spareWork = min(d.spareWork+bytes*sparePerByte, maxSpare)
+}
 
-// mayWork reports whether the peer of the datagram at hand has earned some work, which
-// is then done.
+// mayWork reports whether the peer of the datagram at hand has earned some work, or others
+// have some to spare. The work is then done.
 func (d *Decoder) mayWork(n int) bool {
-	if d.peer.work < n {
+	switch {
+	case d.peer.work >= n:
+		d.peer.work -= n
+	case d.spareWork >= n:
+		d.spareWork -= n
+	default:
 		return false
 	}
-	d.peer.work -= n
+	return true
+}
+
+// work notes that work was done whose amount was not known before.
+func (d *Decoder) work(n int) {
+	if d.peer.work >= 0 {
+		d.peer.work -= n
+	} else {
+		d.spareWork -= n
+	}
+}
+
+// recentBindings has bindings of late, by a hash. Those that are not there are likely not in
+// the caches of the CPU: to use one takes as long as to read some records.
+type recentBindings [128]*templateBinding
+
+// mayUse reports whether the peer of the datagram at hand has earned the work of using a
+// binding of it.
+func (d *Decoder) mayUse(b *templateBinding) bool {
+	k := &b.key
+	recent := &d.recent[(uint32(k.id)+k.domain*31+uint32(d.peer.source.Port())*7)%uint32(len(d.recent))]
+	if *recent == b {
+		return true
+	}
+	if !d.mayWork(workOfColdSet) {
+		return false
+	}
+	*recent = b
 	return true
 }
 

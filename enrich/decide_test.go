@@ -67,9 +67,16 @@ func TestRecordsNetworkDecides(t *testing.T) {
 		tenantPod("shop", "vm", "n2", "10.244.1.52", "shop/lab", "10.200.0.1", "secondary"),
 	})
 	const (
-		external         = "198.51.100.1"
-		ambiguous        = "Several pods found for same IP: cli.blue,job.red"
-		in, out, unknown = 0, 1, 2
+		external  = "198.51.100.1"
+		ambiguous = "Several pods found for same IP: cli.blue,job.red"
+	)
+	const (
+		in = iota
+		out
+		unknown
+		patch
+		sflow
+		sflowTunnel
 	)
 	for _, tt := range []struct {
 		what     string
@@ -87,6 +94,9 @@ func TestRecordsNetworkDecides(t *testing.T) {
 		{"from a tunnel at n1", "10.100.0.21", "10.100.1.22", 0, "192.168.1.11", in, "192.168.1.12 192.168.1.11", "job live, api live"},
 		{"from a tunnel at n2", "10.100.0.21", "10.100.1.22", 0, "192.168.1.12", in, "192.168.1.11 192.168.1.12", "cli live, srv live"},
 		{"from a tunnel, by an exporter that is no node", "10.100.0.21", external, 0, "", in, "192.168.1.12 192.168.1.11", "job live, none"},
+		{"into the bridge by a port to another one", "10.100.0.21", "10.100.0.99", 0, "192.168.1.12", patch, "", "cli live, only live"},
+		{"a sample of sFlow", "10.100.0.21", external, 0, "192.168.1.12", sflow, "", "job live, none"},
+		{"a sample of what came from a tunnel", "10.100.1.22", "10.100.0.21", 0, "192.168.1.12", sflowTunnel, "", "api live, job live"},
 		{"to an external host", "10.100.0.21", external, 0, "192.168.1.12", in, "", "job live, none"},
 		{"from an external host", external, "10.100.0.21", 0, "192.168.1.12", out, "", "none, job live"},
 		{"no direction, no node", "10.100.0.21", external, 0, "", unknown, "", "cli ambiguous, none"},
@@ -118,8 +128,13 @@ func TestRecordsNetworkDecides(t *testing.T) {
 		if tt.exporter != "" {
 			r.Msg.SamplerAddress = addr(tt.exporter).AsSlice()
 		}
-		if tt.way != unknown {
+		switch tt.way {
+		case in, out:
 			r.Extra.HasDirection, r.Extra.FlowDirection = true, uint8(tt.way)
+		case patch:
+			r.Extra.HasDirection, r.Extra.InIfName = true, []byte("patch-br-int-to-br-ex")
+		case sflow, sflowTunnel:
+			r.Msg.Type, r.Extra.FromTunnel = flowpb.FlowMessage_SFLOW_5, tt.way == sflowTunnel
 		}
 		if from, to, ok := strings.Cut(tt.tunnel, " "); ok {
 			r.Extra.TunnelSrcAddr, r.Extra.TunnelDstAddr = addr(from).AsSlice(), addr(to).AsSlice()
@@ -294,6 +309,37 @@ func TestNetworkIdentity(t *testing.T) {
 				t.Errorf("%s, late %v: %d timelines of %d networks", tt.what, late, n, len(seen))
 			}
 			e.store.mu.Unlock()
+		}
+	}
+}
+
+// Networks of users that share a range have a Node's management port with another address each: it
+// is the exporter's.
+func TestManagementPortsOfNetworks(t *testing.T) {
+	e, _, _ := newTest(t, Config{}, noSource{keep: true})
+	node := func(name, ip, blue, red string) *object {
+		return newNode(&corev1.Node{
+			ObjectMeta: metav1.ObjectMeta{Name: name, Annotations: map[string]string{
+				nodeSubnets: fmt.Sprintf(`{"blue_net":[%q],"red_net":[%q]}`, blue, red),
+			}},
+			Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: ip}}},
+		})
+	}
+	e.store.replace(kindNode, []*object{
+		node("n1", "192.168.1.11", "10.100.0.0/24", "10.100.1.0/24"), node("n2", "192.168.1.12", "10.100.1.0/24", "10.100.0.0/24"),
+	})
+	for exporter, want := range map[string]string{
+		"192.168.1.11": "n1 node, none", "192.168.1.12": "n2 node, none",
+		"198.51.100.9": "n1 ambiguous, none", "10.100.0.2": "n1 ambiguous, none",
+	} {
+		got := &sink{}
+		s := e.NewStage(got)
+		s.ready = true
+		r := record(1, "10.100.0.2", "198.51.100.1")
+		r.Msg.SamplerAddress = addr(exporter).AsSlice()
+		s.HandleFlow(r)
+		if got.names[0] != want {
+			t.Errorf("%s: %s, want %s", exporter, got.names[0], want)
 		}
 	}
 }

@@ -87,11 +87,12 @@ var noPast past
 
 // segment is an owner of an address from one time to another, in Unix nanoseconds; to is exclusive.
 type segment struct {
-	from, to    int64
-	end         flow.End
-	uncertain   bool // another pod may have owned the address: segments that are certain are better
-	inTolerance bool // it is outside the pod's time, and within the tolerance
-	provisional bool // a later event may show that the address had passed on by then
+	from, to     int64
+	end          flow.End
+	uncertain    bool // another pod may have owned the address: segments that are certain are better
+	inTolerance  bool // it is outside the pod's time, and within the tolerance
+	createdLater bool // the pod did not exist within the tolerance before
+	provisional  bool // a later event may show that the address had passed on by then
 }
 
 // newIndex returns an empty index of addresses whose pods are watched as given.
@@ -236,7 +237,7 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 			break
 		}
 		overlap := min(to, s.to) - max(from, s.from)
-		if best == nil || best.uncertain && !s.uncertain || best.uncertain == s.uncertain && overlap >= most {
+		if best == nil || s.doubt() < best.doubt() || s.doubt() == best.doubt() && overlap >= most {
 			best, most = s, overlap
 		}
 	}
@@ -251,7 +252,7 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 		return nil, ruleNone // one of the pods that were dropped may have owned it
 	}
 	for i := first; i < n && e.segment(i).from-to < nearest; i++ {
-		if s := e.segment(i); !s.uncertain && !s.inTolerance {
+		if s := e.segment(i); !s.uncertain && !s.inTolerance && !s.createdLater {
 			best, nearest, rule = s, s.from-to, ruleBefore
 		}
 	}
@@ -264,6 +265,18 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 		return nil, ruleStaticNear
 	}
 	return best, rule
+}
+
+// doubt is higher for segments that others beat. What several pods may own is not settled by the
+// tolerance of one of them.
+func (s *segment) doubt() int {
+	switch {
+	case s.inTolerance && !s.uncertain:
+		return 2
+	case s.uncertain:
+		return 1
+	}
+	return 0
 }
 
 // segment returns the i-th segment in order of time; the entry's last comes after all of

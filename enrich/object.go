@@ -117,6 +117,7 @@ type object struct {
 	labels         string    // as in flow.Object
 	started        int64     // status.startTime: when the kubelet of its node first saw it
 	ready          int64     // since when the condition PodReadyToStartContainers is true
+	firstStart     int64     // when the first of its containers started that is not waiting
 	notReady       int64     // since when it is false
 	lastTransition int64     // the latest of any condition
 	disrupted      int64     // when the condition DisruptionTarget became true: an eviction began
@@ -126,6 +127,7 @@ type object struct {
 	restartable    bool      // they would have been restarted: only an order from outside ends the pod
 	lastExit       int64     // the latest finishedAt of its containers, also of those that have run since
 	finished       int64     // when the last container ended, if the pod has stopped and that is known
+	stamped        int64     // the newest time that its kubelet noted
 	exitUnknown    bool      // a container has ended, and nothing says when
 	migration      *migration
 }

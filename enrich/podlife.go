@@ -41,7 +41,8 @@ func (o *object) readLife(p *corev1.Pod) {
 		}
 	}
 	o.readContainers(p)
-	o.newest = max(o.newest, o.started, o.lastTransition, o.lastExit)
+	o.stamped = max(o.stamped, o.started, o.lastTransition, o.lastExit)
+	o.newest = max(o.newest, o.stamped)
 }
 
 // readContainers finds out whether the pod has stopped, and when.
@@ -50,15 +51,15 @@ func (o *object) readLife(p *corev1.Pod) {
 // and address stay (kubernetes/kubernetes, pkg/kubelet/container/helpers.go,
 // ShouldContainerBeRestarted, and pkg/kubelet/kubelet_pods.go, getPhase). So all containers must
 // have ended, and none may be restarted: because of its restart policy, or because the pod is being
-// deleted. In the latter case finishedAt is when the pod stopped only if it is not from before the
-// request: it may be that of a crash.
+// deleted. In the latter case finishedAt is when the pod stopped only if it is from after the second
+// of the request: else it may be that of a crash.
 func (o *object) readContainers(p *corev1.Pod) {
 	s := &p.Status
 	all, known, regular := true, true, 0
 	count := func(c *corev1.ContainerStatus, spec *corev1.Container, sidecar bool) {
 		if r := c.State.Running; r != nil {
 			all = false
-			o.newest = max(o.newest, unix(&r.StartedAt))
+			o.noteStart(unix(&r.StartedAt))
 		}
 		if t := c.LastTerminationState.Terminated; t != nil {
 			o.lastExit = max(o.lastExit, unix(&t.FinishedAt))
@@ -67,6 +68,7 @@ func (o *object) readContainers(p *corev1.Pod) {
 		if t == nil {
 			return
 		}
+		o.noteStart(unix(&t.StartedAt))
 		at := unix(&t.FinishedAt)
 		o.lastExit = max(o.lastExit, at)
 		known = known && at != 0
@@ -79,6 +81,7 @@ func (o *object) readContainers(p *corev1.Pod) {
 		spec := findContainer(p.Spec.InitContainers, c.Name)
 		sidecar := spec != nil && spec.RestartPolicy != nil && *spec.RestartPolicy == corev1.ContainerRestartPolicyAlways
 		if t := c.State.Terminated; t != nil && !sidecar { // it ended before the others began
+			o.noteStart(unix(&t.StartedAt))
 			o.lastExit = max(o.lastExit, unix(&t.FinishedAt))
 			continue
 		}
@@ -95,10 +98,18 @@ func (o *object) readContainers(p *corev1.Pod) {
 	}
 	all = all && regular > 0 && regular >= len(p.Spec.Containers)
 	phaseEnded := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
-	crash := o.restartable && o.lastExit < max(o.requested, o.disrupted)
+	crash := o.restartable && o.lastExit <= max(o.requested, o.disrupted)
 	o.stopped = phaseEnded || all && (!o.restartable || o.requested != 0 && !crash && known)
 	if o.exitUnknown = !known; o.stopped && all && known && !crash {
 		o.finished = o.lastExit
+	}
+}
+
+// noteStart notes when a container started, 0 if that is unknown.
+func (o *object) noteStart(at int64) {
+	o.stamped = max(o.stamped, at)
+	if at != 0 && (o.firstStart == 0 || at < o.firstStart) {
+		o.firstStart = at
 	}
 }
 

@@ -114,7 +114,11 @@ func (s *Snapshot) apply(st *store) {
 	if total > 0 {
 		log = log.WithField("skipped_kinds", strings.Join(slices.Sorted(maps.Keys(s.read.skipped)), ","))
 	}
-	log.Info("snapshot read")
+	if len(s.read.items[kindPod]) == 0 {
+		log.Warn("snapshot read; it has no pods, so hardly any record will have names")
+	} else {
+		log.Info("snapshot read")
+	}
 	s.read = nil
 	st.freeGarbage()
 }

@@ -16,15 +16,18 @@ const (
 	// soonReady is how long it usually takes a kubelet to announce an address, if no image is to be
 	// pulled. The tolerance covers it.
 	soonReady = 4 * second
-	// clocksDiffer is by how much the clocks of the API server and of a node may differ, as far as
-	// the start of a pod is concerned.
-	clocksDiffer = 10 * second
+	// clockMargin is what clocks that are in step may differ by.
+	clockMargin = second / 4
+	// clocksDiffer is by how much a node's clock may be ahead of the API server's, as far as the start
+	// of a pod is concerned.
+	clocksDiffer = second
 )
 
 // ending is when a pod's containers stopped. Times are in Unix nanoseconds.
 type ending struct {
 	at           int64 // never while one runs
 	certainUntil int64 // the pod had its addresses until then
+	grace        int64 // so long after at it may still have had them
 	exact        bool  // it ended in the second that begins at that time
 }
 
@@ -40,10 +43,18 @@ func (st *store) findEnd(p *pod, o *object, now int64) ending {
 		return ending{at: never, certainUntil: certain}
 	case o.finished > now: // by a clock that is fast
 		return ending{at: now, certainUntil: now - maxEventLag}
+	case o.finished != 0 && o.finished == p.end.at:
+		return p.end
 	case o.finished != 0 && !(o.restartable && o.finished <= p.crashed):
-		return ending{at: o.finished, certainUntil: o.finished, exact: true}
+		e := ending{at: o.finished, certainUntil: o.finished, exact: true}
+		if !f.listing { // or the node's clock is slow
+			e.grace = min(now-o.finished, maxEventLag)
+		}
+		return e
 	case p.end.at != never:
 		return p.end
+	case !f.listing && f.watch.reportedLate(o.lastTransition):
+		return ending{at: min(now, o.lastTransition+second), certainUntil: min(o.lastTransition, goneAfter(o, f.watch.notBefore()))}
 	case !f.listing:
 		return ending{at: now, certainUntil: goneAfter(o, now)}
 	}
@@ -110,7 +121,7 @@ func (st *store) updateSpans(p *pod, o *object, changed bool, now int64) {
 // setEnd ends a span with its pod. A pod that ended in the second in which it had begun had the
 // address in that second.
 func (s *span) setEnd(e ending) {
-	s.to, s.yieldsFrom, s.exact = e.at, e.certainUntil, e.exact
+	s.to, s.yieldsFrom, s.grace, s.exact = e.at, e.certainUntil, e.grace, e.exact
 	if s.exact && s.to <= s.from {
 		s.to += second
 		s.yieldsFrom, s.exact = s.to, false
@@ -173,12 +184,20 @@ func (st *store) watchedStart(p *pod, o *object, now int64) start {
 		b.possible = min(now, max(p.seen-tolerance, p.lastEnd()))
 		return b
 	}
+	margin := second + clockMargin
 	if w.reportedLate(o.ready) {
-		b.from, b.announced = o.ready, o.ready
+		b.from, b.announced, margin = o.ready, o.ready, second
 	}
 	if o.ready != 0 {
-		b.certain = min(now, max(o.ready+second, o.created))
-		b.from = min(b.from, b.certain)
+		b.certain = min(now, max(o.ready+margin, o.created))
+	}
+	if !p.addressed && o.firstStart != 0 {
+		b.certain = min(b.certain, max(o.firstStart+margin, o.created))
+	}
+	announced := b.from
+	b.from = min(b.from, b.certain)
+	if now-o.stamped > tolerance { // the event is late, or the node's clock is slow
+		b.certain = max(b.certain, min(announced, now-tolerance))
 	}
 	if p.addressed { // a new sandbox
 		b.possible = min(b.from, max(p.seen-tolerance, p.ready))
@@ -187,7 +206,9 @@ func (st *store) watchedStart(p *pod, o *object, now int64) start {
 	if o.started != 0 && (o.ready == 0 || now-o.ready <= readyLag && o.ready-o.started > soonReady) {
 		b.from = min(b.from, o.started+second+tolerance) // with the tolerance, from the end of that second on
 	}
-	b.possible = o.earliest(b.from)
+	if b.possible = o.earliest(b.from); o.stamped > now { // the node's clock is fast
+		b.possible = min(b.possible, max(o.created, b.from-maxEventLag))
+	}
 	return b
 }
 

@@ -137,6 +137,9 @@ func (s *Stage) fill(r *flow.Record) (settled bool) {
 		if end.Object == nil && entries[i] != nil && entries[i].static != nil {
 			shared |= 1 << i
 		}
+		if end.Status == flow.StatusAmbiguous && end.Object.Kind == kindNode.String() {
+			end = s.amongNodes(r, entries[i], end, from, to)
+		}
 		r.Ends[i] = end
 		if !known && s.maxWait > 0 && s.mayStillBeAnnounced(addrs[i], entries[i], end.Status, from, int64(r.Msg.TimeReceivedNs)) {
 			settled = false

@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"bytes"
 	"net/netip"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
@@ -14,7 +15,7 @@ func Fields() []flow.FieldID {
 	return []flow.FieldID{
 		flow.FieldSrcAddr, flow.FieldDstAddr, flow.FieldSrcMac, flow.FieldDstMac,
 		flow.FieldSamplerAddress, flow.FieldExporterAddress,
-		flow.FieldType, flow.FieldFlowDirection, flow.FieldInIf, flow.FieldOutIf,
+		flow.FieldType, flow.FieldFlowDirection, flow.FieldInIf, flow.FieldOutIf, flow.FieldInIfName, flow.FieldOutIfName,
 		flow.FieldProto, flow.FieldSrcPort, flow.FieldDstPort,
 		flow.FieldTunnelType, flow.FieldTunnelSrcAddr, flow.FieldTunnelDstAddr,
 	}
@@ -63,14 +64,14 @@ func (e *entry) staticEnd(ix *index, p port, from, to int64) flow.End {
 // nodesOfEnds returns the Nodes that the ends of a record are on if they are pods, as far as the
 // record shows. A packet that enters a Node's bridge, and not from a tunnel, was sent by a pod of
 // that Node. One that leaves it for a port is for a pod of that Node. A tunnel's addresses are those
-// of the Nodes at its ends.
+// of the Nodes at its ends. Ports to other bridges tell nothing: behind them is the outside, and
+// what OVN itself sends comes in by them, too. Open vSwitch samples sFlow where packets enter.
 func (s *Stage) nodesOfEnds(r *flow.Record, from, to int64) (src, dst string) {
 	const egress = 1
 	x := &r.Extra
 	exporter := s.exporterNode(r, from, to)
-	tunnel := x.TunnelType != 0 || len(x.TunnelSrcAddr) > 0 || len(x.TunnelDstAddr) > 0
 	switch {
-	case tunnel:
+	case x.FromTunnel || x.TunnelType != 0 || len(x.TunnelSrcAddr) > 0 || len(x.TunnelDstAddr) > 0 || isTunnelPort(x.InIfName) && x.FlowDirection != egress:
 		src, dst = s.nodeOfBytes(x.TunnelSrcAddr, from, to), s.nodeOfBytes(x.TunnelDstAddr, from, to)
 		if x.FlowDirection == egress && src == "" {
 			src = exporter
@@ -78,15 +79,45 @@ func (s *Stage) nodesOfEnds(r *flow.Record, from, to int64) (src, dst string) {
 			dst = exporter
 		}
 	case x.FlowDirection == egress:
-		dst = exporter
-	case x.HasDirection:
-		src = exporter
+		if !isPatchPort(x.OutIfName) {
+			dst = exporter
+		}
+	case x.HasDirection || r.Msg.Type == flowpb.FlowMessage_SFLOW_5:
+		if !isPatchPort(x.InIfName) {
+			src = exporter
+		}
 	case r.Msg.Type == flowpb.FlowMessage_IPFIX && r.Msg.OutIf != 0 && r.Msg.OutIf != r.Msg.InIf:
 		// The direction is not known, as in goflow2's output. Open vSwitch only tells an output
 		// interface where a packet leaves the bridge.
 		dst = exporter
 	}
 	return src, dst
+}
+
+// amongNodes returns the owner of an address that several Nodes have: the exporter's, if it is one
+// of them. Networks of users that share a range have each its management port's address on another
+// Node. The exporter's own address tells nothing of itself.
+func (s *Stage) amongNodes(r *flow.Record, e *entry, end flow.End, from, to int64) flow.End {
+	g := e.static.find(from, to)
+	if a, ok := r.Addr(flow.FieldSamplerAddress); g == nil || ok && a == e.addr {
+		return end
+	}
+	exporter := s.exporterNode(r, from, to)
+	for _, o := range g.nodes {
+		if o.Node == exporter {
+			return flow.End{Object: o, Status: flow.StatusNode}
+		}
+	}
+	return end
+}
+
+// isPatchPort reports whether an interface leads to another bridge, by the name that OVN gives it.
+func isPatchPort(name []byte) bool { return bytes.HasPrefix(name, []byte("patch-")) }
+
+// isTunnelPort reports whether an interface is a tunnel's, by the names that Open vSwitch gives them
+// (lib/dpif-netlink-rtnl.c there).
+func isTunnelPort(name []byte) bool {
+	return bytes.HasPrefix(name, []byte("genev_sys_")) || bytes.HasPrefix(name, []byte("vxlan_sys_"))
 }
 
 // exporterNode returns the Node that has the address of a record's exporter, empty if none has.

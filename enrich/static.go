@@ -46,6 +46,8 @@ type staticSegment struct {
 	other    flow.End     // for ports that are not among the following, and for unknown ones
 	ports    []portOwner  // Services, in order of their ports
 	node     *flow.Object // the Node that has the address; nil if none has
+	// nodes are the Nodes among which other is ambiguous: the exporter's may be one of them.
+	nodes []*flow.Object
 	// nodePorts reports whether Services are reached by their node ports here.
 	nodePorts bool
 	shared    sharedAddr

@@ -87,7 +87,9 @@ func staticSegmentOf(active []*staticSpan) (g staticSegment) {
 	case len(egress) > 0:
 		g.other = chooseAmong(egress, flow.StatusEgressIP, "Several egress IPs found for same IP: ")
 	case len(nodes) > 0:
-		g.other = chooseNode(nodes)
+		if g.other = chooseNode(nodes); g.other.Status == flow.StatusAmbiguous {
+			g.nodes = objectsOf(nodes)
+		}
 	case len(services) > 0:
 		g.other = chooseService(services, nil)
 	case len(endpoints) > 0:
@@ -192,7 +194,7 @@ func ownersByPort(services []*staticSpan) []portOwner {
 		span *staticSpan
 	}
 	for _, s := range services {
-		for _, p := range s.owner.ports {
+		for _, p := range s.ports {
 			claims = append(claims, struct {
 				port port
 				span *staticSpan

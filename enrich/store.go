@@ -193,7 +193,11 @@ func (st *store) remove(o *object) {
 	case o.kind == kindPod:
 		if p := st.pods[key]; p != nil {
 			st.applyPod(o, now) // the last status may show when its containers ended
-			st.removePod(p, now, goneAfter(o, now), o.grace)
+			gone := now
+			if st.feeds[kindPod].watch.reportedLate(o.deleted) {
+				gone = min(now, o.deleted+second)
+			}
+			st.removePod(p, gone, goneAfter(o, gone), o.grace)
 		}
 	case o.kind.isStatic():
 		st.removeStaticOwner(o.kind, key, now)

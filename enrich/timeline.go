@@ -194,11 +194,21 @@ func (t *timelineBuilder) buildTimeline(first *span) []segment {
 			continue
 		}
 		s.from, s.to = from, to
+		s.createdLater = !s.inTolerance && t.createdAfter(from-tolerance)
 		t.segments = append(t.segments, s)
 	}
 	t.markProvisional(first)
 	return t.segments
 }
+
+// createdAfter reports whether the owner that ownerAt returned last cannot have had the address as
+// early as that.
+func (t *timelineBuilder) createdAfter(at int64) bool {
+	return !slices.ContainsFunc(t.rivals, func(c *claim) bool { return c.possibleFrom <= at || !c.dated() })
+}
+
+// dated reports whether it is known when the pod was created.
+func (c *claim) dated() bool { return c.possibleFrom < c.announced }
 
 // continues reports whether s and next, which begins at from, are one segment.
 func (s *segment) continues(from int64, next *segment) bool {
@@ -219,7 +229,7 @@ func (t *timelineBuilder) addClaims(first *span) {
 			c.resolveSoft(first)
 		}
 		if s.to != never {
-			c.possibleUntil = s.to + max(tolerance, s.grace)
+			c.possibleUntil = max(s.lastSecond()+tolerance, s.to+s.grace)
 		}
 		t.claims = append(t.claims, c)
 	}
@@ -254,8 +264,8 @@ func (t *timelineBuilder) findSuperseded() {
 		}
 		if o := t.nextCertain(c.yieldsFrom, rival); o != nil {
 			c.supersededAt = o.certainFrom
-			if c.grace > tolerance { // o's network is set up soon after its kubelet has seen it
-				c.possibleUntil = min(c.possibleUntil, max(c.to+tolerance, o.from+readyLag))
+			if !c.exact && c.grace > tolerance { // o's network is set up soon after its kubelet has seen it
+				c.possibleUntil = min(c.possibleUntil, max(c.to+tolerance, o.possibleFrom+readyLag))
 			}
 		}
 		if c.to == never && !c.handedOver {
@@ -349,11 +359,11 @@ func (t *timelineBuilder) mayBeNamed(c *claim, at int64) bool {
 	switch {
 	case at < c.from:
 		return at >= c.from-tolerance
-	case at >= c.to+tolerance:
+	case at >= c.lastSecond()+tolerance:
 		return false
 	}
 	return at < c.lastSecond() || slices.ContainsFunc(t.byCertainFrom, func(o *claim) bool {
-		return o.pod != c.pod && o.possibleFrom > at && o.possibleFrom < o.announced && o.possibleFrom-at <= 2*tolerance
+		return o.pod != c.pod && o.possibleFrom > at && o.dated() && o.possibleFrom-at <= 2*tolerance
 	})
 }
 

@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -29,6 +31,7 @@ const (
 	exitDone   = 0
 	exitFailed = 1
 	exitUsage  = 2
+	exitSignal = 128 // plus the signal's number: a capture or pipe was cut short
 )
 
 const noCluster = "no cluster found: name one with -kubeconfig FILE, give its objects with -kube.snapshot FILE, or run without names with -kube.off"
@@ -66,6 +69,9 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	}
 	if err != nil {
 		return fail(stderr, err)
+	}
+	if s := a.stoppedBy.Load(); s != 0 && cfg.Mode != config.Collect {
+		return exitSignal + int(s) // as a shell says it of a program that a signal has ended
 	}
 	return exitDone
 }
@@ -116,10 +122,13 @@ type app struct {
 
 	outputs   []*output
 	snapshot  *enrich.Snapshot // nil until it is loaded, or with a cluster
+	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
+
+	stoppedBy atomic.Int32 // the first signal that asked to stop
 
 	mu     sync.Mutex
 	chains []chain
@@ -133,7 +142,36 @@ func (a *app) check() error {
 	if c := a.cfg; !c.KubeOff && c.KubeRetain <= c.TemplatesHold {
 		a.log.Warnf("-kube.retain: %v is not longer than -templates.hold %v: data sets that are held that long will find their pods forgotten", c.KubeRetain, c.TemplatesHold)
 	}
-	return a.build()
+	if err := a.build(); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil || !a.cfg.CheckLive {
+		return err
+	}
+	return a.checkLive(context.Background())
+}
+
+// checked says what -check has looked at.
+func (a *app) checked() string {
+	c := a.cfg
+	parts := []string{"flags"}
+	for _, f := range []struct{ what, name string }{
+		{"configuration file", c.ConfigFile}, {"elements", c.ElementsFile}, {"filter", c.FilterText},
+		{"snapshot", c.KubeSnapshot}, {"kubeconfig", c.Kubeconfig}, {"templates file", c.TemplatesFile},
+	} {
+		if f.name != "" {
+			parts = append(parts, f.what)
+		}
+	}
+	if n := len(c.Files); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d captures", n))
+	}
+	parts = append(parts, "outputs "+outputNames(c.Outputs))
+	text := strings.Join(parts, ", ")
+	if !c.KubeOff && c.KubeSnapshot == "" && !c.CheckLive {
+		text += "; cluster not contacted"
+	}
+	return text
 }
 
 // build makes the parts, inert.
@@ -142,13 +180,15 @@ func (a *app) build() (err error) {
 	if cfg.KubeOff && cfg.Mode != config.Stdin && cfg.FilterNeedsNames() {
 		a.log.Warn("-filter asks for names, which are all empty with -kube.off")
 	}
+	if err := cfg.CheckCaptures(); err != nil {
+		return err
+	}
 	a.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	if err := a.buildOutputs(); err != nil {
 		return err
 	}
 	if !cfg.KubeOff {
-		source, err := a.source()
-		if err != nil {
+		if a.names, err = a.source(); err != nil {
 			return err
 		}
 		owners, err := a.owners()
@@ -159,7 +199,7 @@ func (a *app) build() (err error) {
 			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Unheld: cfg.Mode != config.Collect,
 			Retain: max(cfg.KubeRetain, 1), KeepEnded: cfg.Mode == config.Capture, Wait: cfg.KubeWait,
 			JoinSubnets: cfg.JoinSubnets, Owners: owners,
-		}, source, a.log, a.reg)
+		}, a.names, a.log, a.reg)
 		if err != nil {
 			return err
 		}
@@ -307,6 +347,9 @@ func (a *app) read(ctx context.Context) error {
 	}
 	var errs []error
 	for _, f := range a.cfg.Files {
+		if ctx.Err() != nil {
+			break
+		}
 		errs = append(errs, a.collector.ReadCapture(ctx, f, c))
 	}
 	return errors.Join(errs...)
@@ -340,6 +383,9 @@ func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
 		Input: cfg.Input, Mapping: cfg.Mapping, Labels: cfg.KubeLabels, RefuseJSON: cfg.RefuseJSON(),
+		Capture: func(ctx context.Context, in io.Reader) error {
+			return a.collector.ReadCaptureFrom(ctx, in, "standard input", c)
+		},
 		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)

@@ -173,6 +173,9 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 					os.Exit(exitFailed)
 				default:
 					stopping = true
+					if n, ok := s.(syscall.Signal); ok {
+						a.stoppedBy.Store(int32(n))
+					}
 					a.log.WithField("signal", s.String()).Info("stopping: writing out what was received; a second signal ends at once")
 					cancelInput(nil)
 				}
@@ -191,6 +194,9 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 		}
 	}()
 	return func() {
+		// Nothing is left to be reloaded. By default the signal would end the program, and
+		// change its exit code.
+		signal.Ignore(syscall.SIGHUP)
 		signal.Stop(signals)
 		close(done)
 		wg.Wait()

@@ -27,8 +27,7 @@ import (
 const nameCases = "testdata/names"
 
 // notYet lists the cases that fail, by what is missing.
-var notYet = map[string]string{
-}
+var notYet = map[string]string{}
 
 // TestNameCases runs each case as lines of JSON, as goflow2's protobuf and as a
 // capture of IPFIX, with a filter and without one.

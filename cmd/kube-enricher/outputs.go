@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
@@ -33,7 +32,7 @@ func (a *app) buildOutputs() error {
 func (a *app) openOutputs() error {
 	for _, o := range a.outputs {
 		if err := o.Open(); err != nil {
-			return fmt.Errorf("open the output (-transport.%s): %w", o.name, err)
+			return config.Usagef("-transport.%s: %v", o.name, err)
 		}
 	}
 	return nil

@@ -97,6 +97,16 @@ func Read(ctx context.Context, path string, fn func(*Datagram)) (Stats, error) {
 	return stats, err
 }
 
+// ReadFrom does the same with a capture that comes as a stream, such as standard input. name
+// is for errors. A Read of in that is under way when ctx ends is waited for.
+func ReadFrom(ctx context.Context, in io.Reader, name string, fn func(*Datagram)) (Stats, error) {
+	stats, err := read(ctx, in, time.Now(), fn)
+	if err != nil {
+		err = fmt.Errorf("read capture %s: %w", name, err)
+	}
+	return stats, err
+}
+
 // open opens a file. A named pipe without a writer is waited for until ctx ends.
 func open(ctx context.Context, path string) (*os.File, error) {
 	type result struct {

@@ -3,6 +3,8 @@
 package pipe
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -20,6 +22,7 @@ const (
 	InputAuto     = "auto"     // one of the others, by the first bytes
 	InputJSON     = "json"     // lines
 	InputProtobuf = "protobuf" // FlowMessages with their length before them
+	InputCapture  = "capture"  // a packet capture
 )
 
 // DefaultMaxLine is how long a line or message may be, in bytes.
@@ -28,8 +31,8 @@ const DefaultMaxLine = 16 << 20
 // Config says what is read and what the reader is to find in it.
 type Config struct {
 	// Input is the format, InputAuto if empty. With InputAuto the input is
-	// protobuf if it begins with a length and a whole FlowMessage of that length,
-	// else it is JSON lines. As few bytes as possible decide.
+	// a capture if it begins as one, protobuf if it begins with a length and a whole
+	// FlowMessage of that length, else it is JSON lines. As few bytes as possible decide.
 	Input string
 	// Mapping lists the addresses that the enricher looks up.
 	Mapping []flow.MapEntry
@@ -49,6 +52,8 @@ type Config struct {
 	// RefuseJSON is the error that Run returns if the input turns out to be no
 	// protobuf. If it is nil, lines of JSON are read.
 	RefuseJSON error
+	// Capture reads a capture from the input. If it is nil, a capture is not recognized.
+	Capture func(ctx context.Context, in io.Reader) error
 	// ReceivedJSON and ReceivedProtobuf count records, before they are handed
 	// on. They may be nil.
 	ReceivedJSON, ReceivedProtobuf prometheus.Counter
@@ -97,6 +102,7 @@ type Reader struct {
 	max      int
 	refuse   error
 	extra    bool
+	capture  func(context.Context, io.Reader) error
 	json     prometheus.Counter
 	protobuf prometheus.Counter
 	passed   prometheus.Counter
@@ -144,7 +150,7 @@ var dropNames = [numDropReasons]string{"too_long", "malformed", "cut"}
 func New(cfg Config, in io.Reader, h flow.Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Reader, error) {
 	r := &Reader{
 		in: in, h: h, log: log,
-		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON, extra: cfg.Extra,
+		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON, extra: cfg.Extra, capture: cfg.Capture,
 		json: cfg.ReceivedJSON, protobuf: cfg.ReceivedProtobuf,
 		scan: newScanner(cfg.Mapping, cfg.Labels...), n: len(cfg.Mapping),
 	}
@@ -152,6 +158,10 @@ func New(cfg Config, in io.Reader, h flow.Handler, log logrus.FieldLogger, reg p
 	case "":
 		r.input = InputAuto
 	case InputAuto, InputJSON, InputProtobuf:
+	case InputCapture:
+		if cfg.Capture == nil {
+			return nil, errors.New("input capture: nothing reads captures here")
+		}
 	default:
 		return nil, fmt.Errorf("input %q is none of %s, %s, %s", cfg.Input, InputAuto, InputJSON, InputProtobuf)
 	}

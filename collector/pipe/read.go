@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
 )
 
 // Run reads to the end of the input and returns nil, or an error that says how much of
@@ -39,6 +41,9 @@ func (r *Reader) Run(ctx context.Context) error {
 		if err := r.consume(); err != nil {
 			r.flush()
 			return err
+		}
+		if r.input == InputCapture {
+			return r.capture(ctx, &rest{ctx: ctx, buffered: r.buf[r.begin:r.end], src: &src, err: res.err})
 		}
 		switch {
 		case errors.Is(res.err, io.EOF):
@@ -127,6 +132,15 @@ func (r *Reader) makeRoom() {
 // consume hands on the records that are in the buffer.
 func (r *Reader) consume() error {
 	if r.input == InputAuto {
+		if r.capture != nil {
+			isCapture, more := capture.Recognize(r.buf[r.begin:min(r.end, r.begin+capture.Magic)])
+			if isCapture {
+				r.input = InputCapture
+			}
+			if isCapture || more {
+				return nil
+			}
+		}
 		switch r.detect() {
 		case undecided:
 			return nil
@@ -136,7 +150,10 @@ func (r *Reader) consume() error {
 			r.input = InputJSON
 		}
 	}
-	if r.input == InputProtobuf {
+	switch r.input {
+	case InputCapture:
+		return nil
+	case InputProtobuf:
 		return r.messages(false)
 	}
 	if r.refuse != nil && r.begin < r.end {

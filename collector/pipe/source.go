@@ -1,6 +1,7 @@
 package pipe
 
 import (
+	"context"
 	"io"
 	"sync"
 	"time"
@@ -40,6 +41,40 @@ func (s *source) run() {
 func (s *source) read(b []byte) {
 	s.reading = true
 	s.buffers <- b
+}
+
+// rest is the input from where the reader is, for somebody else to read. It ends with an
+// error when ctx does.
+type rest struct {
+	ctx      context.Context //nolint:containedctx // an io.Reader has no other way to get it
+	buffered []byte
+	src      *source
+	err      error // of the last read
+}
+
+// Read implements [io.Reader].
+func (r *rest) Read(p []byte) (int, error) {
+	if len(r.buffered) > 0 {
+		n := copy(p, r.buffered)
+		r.buffered = r.buffered[n:]
+		return n, nil
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	r.src.read(p)
+	select {
+	case res := <-r.src.results:
+		r.src.reading = false
+		return res.n, res.err
+	case <-r.ctx.Done():
+		// What is still read goes into p, which nobody looks at any more.
+		r.err = r.ctx.Err()
+		return 0, r.err
+	}
 }
 
 // stop ends the goroutine. It waits for the end, unless the goroutine is in a Read

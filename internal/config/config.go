@@ -50,7 +50,7 @@ type Config struct {
 
 	// Listen lists the UDP addresses. Captures use its ports, too.
 	Listen []collector.Listener
-	// Input is the format of standard input: auto, json or protobuf.
+	// Input is the format of standard input: auto, json, protobuf or capture.
 	Input string
 	// Allow lists the networks that may export to us; empty for everyone.
 	Allow []netip.Prefix
@@ -151,6 +151,8 @@ type Config struct {
 	ConfigFile string
 	// CheckOnly reports whether the program checks its settings and exits.
 	CheckOnly bool
+	// CheckLive reports whether that also looks at the cluster, ports and outputs.
+	CheckLive bool
 	// ShowVersion reports whether the program prints its version and exits. The
 	// other fields are not set then.
 	ShowVersion bool

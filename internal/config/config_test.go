@@ -103,6 +103,7 @@ func TestParseEverywhere(t *testing.T) {
 		}},
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
+		"check.live":     {"true", nil, func(c *Config) bool { return c.CheckLive }},
 		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
@@ -174,6 +175,8 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.client", "/cert")
 		case "tls.ca", "tls.insecure":
 			needed = append(needed, "-transport.kafka.tls")
+		case "check.live":
+			needed = append(needed, "-check")
 		}
 		check := func(where string, args, env []string) {
 			t.Helper()
@@ -331,7 +334,7 @@ func TestParseErrors(t *testing.T) {
 		{"nested in file", []string{"-config", cfg}, nil, "kube:\n  sync-timeout: 60\n", false, `-kube.sync-timeout (from ` + cfg + `:2): "60" is not allowed; give a duration such as 60s or 2m, or 0s for none`},
 		{"empty level", []string{"-loglevel="}, nil, "", false, `-loglevel: "" is not allowed; give one of panic, fatal, error, warning, info, debug, trace`},
 		{"log format", []string{"-logfmt", "xml"}, nil, "", false, `-logfmt: "xml" is not allowed; give one of normal, json`},
-		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf`},
+		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf, capture`},
 		{"schema", []string{"-schema", "v3"}, nil, "", false, `-schema: "v3" is not allowed; give one of v1, v2, netobserv`},
 		{"format", []string{"-format", "xml"}, nil, "", false, `-format: "xml" is not allowed; give one of json, protobuf, text`},
 		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, or several such as file:json,kafka:protobuf`},
@@ -404,10 +407,7 @@ func TestParseErrors(t *testing.T) {
 		{"two documents", []string{"-config", cfg}, nil, "addr: :80\n---\naddr: :81\n", false, cfg + `: has more than one YAML document; -config takes one`},
 
 		// FILEs.
-		{"no capture", []string{"flows.json"}, nil, "", false, `FILE "flows.json": is no capture by its name; allowed are *.pcap, *.pcapng, *.pcap.gz, *.pcapng.gz, and - for standard input`},
-		{"second is none", []string{"a.pcap", "b.gz"}, nil, "", false, begin + `FILE "b.gz": is no capture by its name; `},
-		{"empty name", []string{""}, nil, "", false, begin + `FILE "": is no capture by its name; `},
-		{"value of a switch", []string{"-kube.off", "false"}, nil, "", false, begin + `FILE "false": is no capture by its name; `},
+		{"empty name", []string{""}, nil, "", false, `FILE "": has no name; give a capture, or - for standard input`},
 
 		// Contradictions.
 		{"dash and capture", []string{"-", "a.pcap"}, nil, "", false, "FILE -: standard input cannot be read together with other files; give - alone, or only captures"},
@@ -436,6 +436,7 @@ func TestParseErrors(t *testing.T) {
 		{"Kafka's flag without Kafka", []string{"-transport.kafka.topic", "x"}, nil, "", false, "-transport.kafka.topic: records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"Kafka's flag without Kafka, environment", nil, []string{"KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA=x"}, "", false, "-transport.kafka.tls.ca (from environment variable KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA): records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
+		{"live without check", []string{"-check.live"}, nil, "", false, "-check.live: is part of -check; give -check, too"},
 		{"SASL unknown", []string{"-transport", "kafka", "-transport.kafka.sasl", "gssapi"}, nil, "", false, `-transport.kafka.sasl: "gssapi" is not allowed; give one of none, plain, scram-sha256, scram-sha512`},
 		{"CA without TLS", []string{"-transport", "kafka", "-transport.kafka.tls.ca", "x"}, nil, "", false, "-transport.kafka.tls.ca: connections have no TLS; give -transport.kafka.tls, or leave it out"},
 		{"insecure without TLS", []string{"-transport", "kafka", "-transport.kafka.tls.insecure"}, nil, "", false, "-transport.kafka.tls.insecure: connections have no TLS; give -transport.kafka.tls, or leave it out"},
@@ -589,6 +590,8 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := func(string) error { return nil }
+	capture := "../../testdata/captures/softflowd-v9.pcap"
+	zipped := write(t, "any name", "\x1f\x8b\x08\x00")
 	tests := []struct {
 		name     string
 		c        Config
@@ -606,9 +609,12 @@ func TestCheck(t *testing.T) {
 		{"output, no directory", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "no", "new")}}}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
 		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
 		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
-		{"capture", Config{Files: []string{there}}, good, ""},
-		{"no capture", Config{Files: []string{there, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
-		{"capture, directory", Config{Files: []string{dir}}, good, `FILE "` + dir + `" is a directory; give a file`},
+		{"captures", Config{Files: []string{capture, zipped, os.DevNull}}, good, ""},
+		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
+		{"capture, directory", Config{Files: []string{dir}}, good, "FILE " + dir + " is a directory; give a capture in it"},
+		{"capture, empty", Config{Files: []string{write(t, "empty.pcap", "")}}, good, "/empty.pcap is empty; give a pcap or pcapng file, also compressed by gzip"},
+		{"capture, JSON", Config{Files: []string{write(t, "flows.pcap", "{}\n")}}, good, "/flows.pcap is no capture but looks like JSON; give records on standard input: kube-enricher - < "},
+		{"capture, short", Config{Files: []string{write(t, "short.cap", "\xa1\xb2")}}, good, "/short.cap is no capture: it begins with a1b2; give"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -618,7 +624,8 @@ func TestCheck(t *testing.T) {
 				got = err.Error()
 				oneLine(t, got)
 			}
-			if got != tt.want {
+			// The directory of a file that the table made is not known there.
+			if got != tt.want && (!strings.HasPrefix(tt.want, "/") || !strings.Contains(got, tt.want)) {
 				t.Errorf("\ngot  %s\nwant %s", got, tt.want)
 			}
 		})

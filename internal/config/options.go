@@ -90,8 +90,8 @@ func inputOptions() []option {
 		},
 		{
 			name: "input", arg: "FORMAT", def: "auto",
-			usage: "format of standard input: `json` (lines), `protobuf` (goflow2's messages with length prefix), or `auto` to detect it from the first bytes",
-			set:   oneOf(func(c *Config) *string { return &c.Input }, "auto", "json", "protobuf"),
+			usage: "format of standard input: `json` (lines), `protobuf` (goflow2's messages with length prefix), `capture` (pcap or pcapng, also compressed by gzip), or `auto` to detect it from the first bytes",
+			set:   oneOf(func(c *Config) *string { return &c.Input }, "auto", "json", "protobuf", "capture"),
 		},
 		{
 			name: "allow", arg: "CIDR,...",
@@ -294,6 +294,11 @@ func programOptions() []option {
 			name: "check", def: "false",
 			usage: "check all settings and the files that they name, report what is wrong, and exit",
 			set:   boolean(func(c *Config) *bool { return &c.CheckOnly }),
+		},
+		{
+			name: "check.live", def: "false",
+			usage: "with `-check`: also contact the cluster and ask for rights, read the kernel's limit of receive buffers, try the ports and the outputs, and print a table. What would keep the program from working ends it with exit code 1",
+			set:   boolean(func(c *Config) *bool { return &c.CheckLive }),
 		},
 		{
 			name: "v", def: "false",

@@ -13,10 +13,11 @@ into records that name pods, workloads and services.
 usage: kube-enricher [flags] [FILE ...]
 
   no FILE   collect on UDP until SIGINT or SIGTERM
-  FILE      read the exporters' datagrams from a capture (*.pcap, *.pcapng, also
-            with .gz), then exit
-  -         read goflow2's output on standard input, then exit; the same when
-            standard input is a pipe and neither -listen nor FILE is given
+  FILE      read the exporters' datagrams from a capture (pcap or pcapng, also
+            compressed by gzip), then exit
+  -         read goflow2's output or a capture on standard input, then exit; the
+            same when standard input is a pipe and neither -listen nor FILE is
+            given
 `
 
 const usageTail = `
@@ -26,7 +27,7 @@ name in upper case, dots and dashes as _) or as a key of the YAML file that
 
 Records go to standard output, log messages to standard error. Exit codes: 0
 done, or stopped by a signal after a clean drain; 1 failed while running; 2
-wrong usage.
+wrong usage; 130 or 143 a capture or pipe cut short by SIGINT or SIGTERM.
 `
 
 // pages is where the pages of docs/ are for who has the program only.
@@ -89,8 +90,8 @@ kube-enricher [flags] [FILE ...]
 | FILE | what the program does |
 |---|---|
 | none | collects on UDP (` + "`-listen`" + `) until SIGINT or SIGTERM |
-| ` + "`*.pcap`, `*.pcapng`, also with `.gz`" + ` | reads the exporters' datagrams from the captures, then exits |
-| ` + "`-`" + ` | reads goflow2's output on standard input, then exits at its end. The same when standard input is a pipe and neither ` + "`-listen`" + ` nor FILE is given |
+| pcap or pcapng, also compressed by gzip, of any name | reads the exporters' datagrams from the captures, then exits |
+| ` + "`-`" + ` | reads goflow2's output, or a capture, on standard input, then exits at its end. The same when standard input is a pipe and neither ` + "`-listen`" + ` nor FILE is given |
 
 Flags go before the first FILE. They take one dash or two, and their values follow a blank or ` + "`=`" + `.
 Flags without a value in the tables below are switches: ` + "`-kube.off`, or `-kube.off=false`" + `.

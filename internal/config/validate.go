@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector/capture"
 )
 
 // finish sets the mode and the values that depend on others, and refuses
@@ -40,6 +42,9 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	}
 	if c.Addr != "" && c.Addr == c.DebugAddr && !strings.HasSuffix(c.Addr, ":0") {
 		return Usagef("%s: %s is the address of -addr too; give another port", p.given["debug.addr"].flag("debug.addr"), Quote(c.DebugAddr))
+	}
+	if c.CheckLive && !c.CheckOnly {
+		return Usagef("%s: is part of -check; give -check, too", p.given["check.live"].flag("check.live"))
 	}
 	return p.oneCluster(c)
 }
@@ -89,19 +94,26 @@ func (p *parser) oneCluster(c *Config) error {
 	return nil
 }
 
-var captureSuffixes = []string{".pcap", ".pcapng", ".pcap.gz", ".pcapng.gz"}
-
-// checkFileName refuses a FILE that is no capture by its name.
+// checkFileName refuses a FILE that is a flag or nothing. What is in the file tells whether it
+// is a capture.
 func checkFileName(f string) error {
-	for _, s := range captureSuffixes {
-		if strings.HasSuffix(strings.ToLower(f), s) && !strings.HasPrefix(f, "-") {
-			return nil
-		}
-	}
 	if strings.HasPrefix(f, "-") {
 		return Usagef("FILE %s: flags go before the first FILE; write ./%s if it is a file", show(f), show(f))
 	}
-	return Usagef("FILE %s: is no capture by its name; allowed are *%s, and - for standard input", Quote(f), strings.Join(captureSuffixes, ", *"))
+	if f == "" {
+		return Usagef("FILE %s: has no name; give a capture, or - for standard input", Quote(f))
+	}
+	return nil
+}
+
+// CheckCaptures returns an error, a [*UsageError], if a FILE is no capture by its first bytes.
+func (c *Config) CheckCaptures() error {
+	for _, f := range c.Files {
+		if err := capture.Check(f); err != nil {
+			return Usagef("FILE %v", err)
+		}
+	}
+	return nil
 }
 
 // Check looks at the files that the settings name, for -check. It starts nothing
@@ -128,12 +140,7 @@ func (c *Config) Check(snapshot func(file string) error) error {
 			return Usagef("-templates.file: %v", err)
 		}
 	}
-	for _, f := range c.Files {
-		if err := readable(f); err != nil {
-			return Usagef("FILE %v", err)
-		}
-	}
-	return nil
+	return c.CheckCaptures()
 }
 
 // readable returns an error if a file cannot be read.

@@ -4,7 +4,11 @@
 // with it.
 package packet
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
+)
 
 // Kind is what a layer is.
 type Kind uint8
@@ -275,6 +279,7 @@ func (w *Walker) snap(l *Layer) bool {
 func (w *Walker) mpls(l *Layer) {
 	n := 0
 	for bottom := false; !bottom; {
+		steps.Add(1)
 		if len(w.rest) < n+4 {
 			w.cut(l, MPLS, len(w.rest)+1)
 			return
@@ -289,7 +294,7 @@ func (w *Walker) mpls(l *Layer) {
 	case len(rest) > 0 && rest[0]>>4 == 6 && !isFrameNotIPv6(rest):
 		w.cut(l, MPLS, n)
 		w.follow(l, EtherIPv6)
-	case len(rest) >= 4 && rest[0]>>4 == 0 && isFrame(rest[4:]):
+	case isControlWord(rest):
 		w.cut(l, MPLS, n+4)
 		w.next = frame
 	case isFrame(rest):
@@ -316,10 +321,21 @@ func isIPv4(b []byte) bool {
 		return true
 	}
 	sum := uint32(0)
+	steps.Add(n / 2)
 	for i := 0; i < n; i += 2 {
 		sum += uint32(binary.BigEndian.Uint16(b[i:]))
 	}
 	return sum>>16+sum&0xffff == 0xffff // RFC 1071; a second carry would leave less
+}
+
+// isControlWord reports whether b begins with the control word of a pseudowire, and a
+// frame behind it. A frame whose destination begins with 0, and that has a tag, looks
+// like it, but the first twelve bits of an Ethernet's control word are 0 (RFC 4448, 4.6).
+func isControlWord(b []byte) bool {
+	if len(b) < 4 || b[0]>>4 != 0 || !isFrame(b[4:]) {
+		return false
+	}
+	return b[0] == 0 && b[1] == 0 || !isFrame(b)
 }
 
 // isFrameNotIPv6 reports whether b, whose first four bits are those of IPv6, rather

@@ -26,7 +26,7 @@ app.kubernetes.io/name: {{ include "kube-enricher.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
-{{/* metadata of an object. Called with root, and name, labels, annotations as they differ. */}}
+{{/* metadata of an object. Called with root, and name, namespace, labels, annotations as they differ. */}}
 {{- define "kube-enricher.metadata" -}}
 {{- $root := .root }}
 {{- $own := dict
@@ -37,7 +37,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- $annotations := merge (dict) (.annotations | default dict) $root.Values.commonAnnotations -}}
 name: {{ .name | default (include "kube-enricher.fullname" $root) }}
 {{- if not .cluster }}
-namespace: {{ $root.Release.Namespace }}
+namespace: {{ .namespace | default $root.Release.Namespace }}
 {{- end }}
 labels:
   {{- merge (dict) $selector $own (.labels | default dict) $root.Values.commonLabels | toYaml | nindent 2 }}
@@ -117,6 +117,7 @@ annotations:
 {{- include "kube-enricher.flatten" (dict "in" .Values.kafka.config "prefix" "transport.kafka." "out" $config) }}
 {{- range $flag, $value := dict
   "listen" "listen.netflow and listen.sflow" "allow" "listen.allow" "addr" "httpPort" "cluster" "cluster" "templates.file" "templates.storage"
+  "kube.namespaces" "rbac.namespaces"
   "transport.kafka.brokers" "kafka.brokers" "transport.kafka.topic" "kafka.topic" "transport.kafka.sasl" "kafka.sasl.mechanism"
   "transport.kafka.tls" "kafka.tls.enabled" "transport.kafka.tls.insecure" "kafka.tls.insecure" "transport.kafka.tls.ca" "kafka.tls.caSecret"
   "transport.kafka.tls.client" "kafka.tls.clientSecret" "transport.kafka.tls.key" "kafka.tls.clientSecret" }}
@@ -136,6 +137,7 @@ annotations:
 {{- $_ := set $config "addr" (printf ":%d" (int .Values.httpPort)) }}
 {{- with .Values.listen.allow }}{{ $_ := set $config "allow" . }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $config "cluster" . }}{{ end }}
+{{- with .Values.rbac.namespaces }}{{ $_ := set $config "kube.namespaces" . }}{{ end }}
 {{- if ne (include "kube-enricher.storage" .) "none" }}
 {{- $_ := set $config "templates.file" "/var/lib/kube-enricher/templates.json" }}
 {{- end }}
@@ -307,4 +309,63 @@ volumes:
   {{- with $root.Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
+
+{{/* Whether a right is given: as its value says, or if the cluster has the API. Called with value, api and root. */}}
+{{- define "kube-enricher.given" -}}
+{{- if kindIs "bool" .value }}
+{{- if .value }}true{{ end }}
+{{- else if .root.Capabilities.APIVersions.Has .api }}true{{ end }}
+{{- end }}
+
+{{/* Rules of the ClusterRole, or of a namespace's Role. Called with root, and cluster for the former. */}}
+{{- define "kube-enricher.rules" -}}
+{{- $rbac := .root.Values.rbac -}}
+- apiGroups: [""]
+  resources: [pods, services]
+  verbs: [get, list, watch]
+- apiGroups: [apps]
+  resources: [replicasets]
+  verbs: [get, list, watch]
+{{- if and $rbac.nodes .cluster }}
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if $rbac.jobs }}
+- apiGroups: [batch]
+  resources: [jobs]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if $rbac.replicationControllers }}
+- apiGroups: [""]
+  resources: [replicationcontrollers]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if $rbac.endpointSlices }}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if and .cluster (include "kube-enricher.given" (dict "root" .root "value" $rbac.egressIPs "api" "k8s.ovn.org/v1")) }}
+- apiGroups: [k8s.ovn.org]
+  resources: [egressips]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if include "kube-enricher.given" (dict "root" .root "value" $rbac.networks "api" "k8s.cni.cncf.io/v1") }}
+- apiGroups: [k8s.cni.cncf.io]
+  resources: [network-attachment-definitions]
+  verbs: [get, list, watch]
+{{- end }}
+{{- if include "kube-enricher.given" (dict "root" .root "value" $rbac.networks "api" "k8s.ovn.org/v1") }}
+- apiGroups: [k8s.ovn.org]
+  resources: [userdefinednetworks{{ if .cluster }}, clusteruserdefinednetworks{{ end }}]
+  verbs: [get, list, watch]
+{{- end }}
+{{- range $rbac.owners }}
+{{- $parts := splitn "." 2 . }}
+- apiGroups: [{{ $parts._1 | default "" | quote }}]
+  resources: [{{ $parts._0 }}]
+  verbs: [get, list, watch]
+{{- end }}
 {{- end }}

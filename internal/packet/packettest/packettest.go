@@ -201,6 +201,9 @@ func Links() []Link {
 		{"EoMPLS without control word and with an address like IPv4", func(etype int, ip []byte) []byte {
 			return Ethernet(0x8847, Label(24024, true), be32(0x444ca898, 0xa50d0200, 0x00000011), be16(etype), ip)
 		}},
+		{"EoMPLS without control word and with a tag", func(etype int, ip []byte) []byte {
+			return Ethernet(0x8847, Label(24024, true), tags(0x8100)(etype, ip))
+		}},
 		{"EoMPLS without control word", func(etype int, ip []byte) []byte {
 			return Ethernet(0x8847, Label(24024, true), Ethernet(etype, ip))
 		}},
