@@ -193,6 +193,10 @@ fuzz: ## run each fuzz target for FUZZTIME (2m)
 soak: ## all captures at 20,000 records/s with 10 % garbage for SOAK (10m)
 	SOAK=$(or $(SOAK),10m) $(GO) test -count=1 -run 'TestSoak$$' -v -timeout 0 ./cmd/kube-enricher
 
+.PHONY: races
+races: ## all at once for RACES (30s), built with the race detector: hostile flows, SIGHUP, requests, a stop under load
+	CGO_ENABLED=1 RACES=$(or $(RACES),30s) $(GO) test -race -count=1 -run 'TestRaces$$' -v ./cmd/kube-enricher
+
 .PHONY: kafka-outage
 kafka-outage: ## 20,000 records/s to Kafka while the broker is away for OUTAGE (30s)
 	KAFKA_OUTAGE=$(or $(OUTAGE),30s) $(GO) test -count=1 -run 'TestKafkaOutage$$' -v -timeout 0 ./cmd/kube-enricher

@@ -246,6 +246,10 @@ func (c *Collector) giveUp(s *socket) {
 	c.sockets = slices.DeleteFunc(c.sockets, func(o *socket) bool { return o == s })
 }
 
+// Close closes the sockets that Open bound. It is for who does not call Run, which does it by
+// itself.
+func (c *Collector) Close() { c.closeSockets() }
+
 func (c *Collector) closeSockets() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

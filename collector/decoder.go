@@ -57,6 +57,7 @@ type Decoder struct {
 
 	peer     *peer
 	received int64 // Unix nanoseconds
+	exported int64 // by its header, Unix nanoseconds; 0 if that does not say
 	used     bool  // it gave records, options data or a template
 	cut      bool  // its end is missing: the snap length of a capture cut it off
 	// recordCount has the records of an IPFIX message, as its sequence number
@@ -110,7 +111,7 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		d.drop(dropUnknownProtocol, source, b)
 	default:
 		d.metrics.received(proto, len(b))
-		d.peer, d.used = d.peerOf(source), false
+		d.peer, d.used, d.exported = d.peerOf(source), false, 0
 		d.earn(max(len(b), minCostBytes))
 		var ok bool
 		switch proto {
@@ -129,7 +130,9 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 		}
 		switch {
 		case d.used:
-			d.peer.exporter.markSeconds(d.received / 1e9)
+			if e := d.peer.exporter; e.markSeconds(d.received/1e9) && d.exported != 0 {
+				d.markClock(e)
+			}
 		case !ok && d.cut:
 			d.drop(dropTruncated, source, b)
 		case !ok:

@@ -26,6 +26,7 @@ var errorTexts = [numLogReasons]string{
 	dropTruncatedSet:       "the snap length of the capture has cut off the end of a datagram; what is whole is used",
 	dropMalformedStructure: "a structure of an sFlow sample is cut or malformed; the others are used",
 	dropBudget:             "a set or record takes more work than its source may ask for by its bytes; it is dropped",
+	clockOffset:            "the exporter's clock differs from ours by minutes, so its flows may get no name or a wrong one; set both clocks by NTP",
 	dropNoTemplate:         "a data set waits for its template, which exporters repeat every few minutes",
 }
 

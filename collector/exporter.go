@@ -34,6 +34,7 @@ type exporter struct {
 	number      uint64
 	secondsUsed atomic.Uint32
 	lastUsed    atomic.Int64
+	clock       exportClock
 	// bytes is what the exporter is charged for: ownBytes and shapeBytes.
 	bytes atomic.Int64
 	// shared reports whether several exporters were found to send from the address.

@@ -59,9 +59,13 @@ func (e *exporter) labelClass(now int64) int {
 }
 
 // markSeconds notes that a datagram of the exporter was of use: it held records, options
-// data or a template. now is in Unix seconds.
-func (e *exporter) markSeconds(now int64) {
-	if last := e.lastUsed.Load(); now > last && e.lastUsed.CompareAndSwap(last, now) {
-		e.secondsUsed.Add(1)
+// data or a template. now is in Unix seconds. It reports whether this is the first such
+// datagram in a second.
+func (e *exporter) markSeconds(now int64) bool {
+	last := e.lastUsed.Load()
+	if now <= last || !e.lastUsed.CompareAndSwap(last, now) {
+		return false
 	}
+	e.secondsUsed.Add(1)
+	return true
 }

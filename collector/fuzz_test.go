@@ -1,9 +1,13 @@
 package collector
 
 import (
+	"bytes"
 	"encoding/binary"
+	"errors"
 	"math"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,59 +45,168 @@ func lengthPrefixed(datagrams ...[]byte) []byte {
 	return b
 }
 
-// fuzzSequence decodes a sequence of datagrams, each behind its length in 16
-// bits, and checks what must hold whatever they are.
+// A sequence of datagrams for fuzzing has each behind 16 bits: the lower 13 are its length,
+// the upper 3 say which of eight source ports of two addresses it is of. Without a
+// datagram, they are an event.
+const (
+	sequenceLengthBits = 13
+	maxSequenceLength  = 1<<sequenceLengthBits - 1
+
+	eventLend    = 1 // 11 s go by
+	eventExpire  = 2 // an hour goes by
+	eventRestart = 3 // the templates file is written, and another program reads it
+)
+
+// event is one of a sequence.
+func event(n int) []byte { return be(uint16(n << sequenceLengthBits)) }
+
+// fuzzState is what a sequence is decoded by. After a restart it is another one.
+type fuzzState struct {
+	t       *testing.T
+	c       *Collector
+	d       *Decoder
+	now     int64
+	records uint64
+	bytes   int
+
+	restarts uint32
+}
+
+func (s *fuzzState) start() {
+	s.c, _ = newWith(s.t, Config{TemplatesHold: time.Minute, TemplatesHoldSize: 4096, Fields: everyField()})
+	s.records, s.bytes = 0, 0
+	s.d = s.c.NewDecoder(&sink{f: func(r *flow.Record) {
+		s.records++
+		if from, to := r.Interval(); from > to {
+			s.t.Errorf("interval from %d to %d", from, to)
+		}
+		r.Clone()
+	}})
+}
+
+// tick does what is done from time to time.
+func (s *fuzzState) tick(last bool) {
+	s.c.exporters.lendTemplates(s.now, last)
+	s.d.decodeLent()
+	s.c.exporters.expireHeld(s.now, s.c.own)
+	var w sharing
+	w.check(s.c.exporters, s.now, s.c.log)
+}
+
+// restart ends the program and starts another one, which knows the same.
+func (s *fuzzState) restart() {
+	s.check()
+	before := s.c.exporters
+	s.restarts++
+	file := newTemplatesFile("")
+	file.epoch += s.restarts
+	var b bytes.Buffer
+	w := file.newWriter(&b, maxTemplatesFile)
+	w.head()
+	for _, e := range before.list() {
+		w.exporter(e, true)
+	}
+	if err := w.flush(); err != nil || w.full {
+		s.t.Errorf("full %v, error %v", w.full, err)
+	}
+	bytesBefore := s.bytes
+	s.start()
+	s.bytes = bytesBefore // templates of before may be known
+	r := &storeReader{f: file, file: bytes.NewReader(b.Bytes()), t: s.c.exporters, now: s.now / 1e9}
+	if err := errors.Join(r.check(), r.restore()); err != nil || r.size != int64(b.Len()) {
+		s.t.Errorf("error %v, %d of %d bytes", err, r.size, b.Len())
+	}
+	s.c.exporters.forgetUntrusted(r.now)
+	want, got := comparableAfterRestart(known(before)), comparableAfterRestart(known(s.c.exporters))
+	if !slices.Equal(got, want) {
+		s.t.Errorf("known after the restart:\n%s\nbefore:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// comparableAfterRestart leaves out what may differ after a restart without a consequence: names that
+// two domains gave alike, and selectors that have gone for want of room.
+func comparableAfterRestart(known []string) []string {
+	return slices.DeleteFunc(known, func(s string) bool { return strings.HasPrefix(s, "name") || strings.HasPrefix(s, "selectors") })
+}
+
+// check checks what must hold whatever the datagrams are.
+func (s *fuzzState) check() {
+	checkAccounts(s.t, s.c.exporters)
+	checkCaches(s.t, s.d)
+	var counted uint64
+	for p := range numProtocols {
+		counted += s.d.metrics.records[p].Load()
+	}
+	if counted != s.records {
+		s.t.Errorf("%d records counted, %d handled", counted, s.records)
+	}
+	if s.d.metrics.drops[dropPanic].Load() != 0 {
+		s.t.Error("a panic was contained")
+	}
+	// Every record takes a byte of a datagram at least, and a biflow is two.
+	if s.records > uint64(2*s.bytes) {
+		s.t.Errorf("%d records of %d bytes", s.records, s.bytes)
+	}
+	if n := s.c.exporters.numTemplates.Load(); n > int64(s.bytes/4) {
+		s.t.Errorf("%d templates of %d bytes", n, s.bytes)
+	}
+	s.c.exporters.expireHeld(0, s.c.own)
+	if n, b := s.c.exporters.numHeld.Load(), s.c.exporters.heldBytes.Load(); n != 0 || b != 0 {
+		s.t.Errorf("%d sets and %d bytes are held at the end", n, b)
+	}
+}
+
+// fuzzSequence decodes a sequence of datagrams and events.
 func fuzzSequence(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, _ := newTestCollector(t)
-		c.exporters.holdFor = time.Minute
-		records := uint64(0)
-		d := c.NewDecoder(&sink{f: func(r *flow.Record) {
-			records++
-			if from, to := r.Interval(); from > to {
-				t.Errorf("interval from %d to %d", from, to)
-			}
-			r.Clone()
-		}})
-		bytes := 0
+		s := &fuzzState{t: t, now: testTime}
+		s.start()
 		for len(b) >= 2 {
-			n := min(int(binary.BigEndian.Uint16(b)), len(b)-2)
+			v := int(binary.BigEndian.Uint16(b))
+			from, n := v>>sequenceLengthBits, min(v&maxSequenceLength, len(b)-2)
 			g := b[2 : 2+n : 2+n]
 			b = b[2+n:]
-			bytes += n
-			// Datagrams of odd length are of another source port.
-			source := netip.AddrPortFrom(testSource.Addr(), testSource.Port()+uint16(n%2))
-			d.Datagram(source, AnyFlow, g, testTime)
+			switch {
+			case n > 0:
+				s.bytes += n
+				addr := testSource.Addr()
+				if from&4 != 0 {
+					addr = addr.Next()
+				}
+				s.d.Datagram(netip.AddrPortFrom(addr, uint16(from&3)), AnyFlow, g, s.now)
+			case from == eventLend:
+				s.now += 11e9
+				s.tick(false)
+			case from == eventExpire:
+				s.now += int64(time.Hour)
+				s.tick(false)
+			case from == eventRestart:
+				s.restart()
+			}
 		}
-		c.exporters.lendTemplates(testTime, true)
-		d.decodeLent()
-		checkAccounts(t, c.exporters)
-		checkCaches(t, d)
-		var counted uint64
-		for p := range numProtocols {
-			counted += d.metrics.records[p].Load()
-		}
-		if counted != records {
-			t.Errorf("%d records counted, %d handled", counted, records)
-		}
-		if d.metrics.drops[dropPanic].Load() != 0 {
-			t.Error("a panic was contained")
-		}
-		// Every record takes a byte of a datagram at least, and a biflow is two.
-		if records > uint64(2*bytes) {
-			t.Errorf("%d records of %d bytes", records, bytes)
-		}
-		if n := d.peers[testSource].templates(); n > bytes/4 {
-			t.Errorf("%d templates of %d bytes", n, bytes)
-		}
+		s.tick(true)
+		s.check()
 	})
 }
 
-func (p *peer) templates() int {
-	if p == nil {
-		return 0
+// eventSeeds are sequences with several ports, waiting data, options and restarts.
+func eventSeeds(f *testing.F) {
+	sources, datagrams := storeExamples()
+	var all []byte
+	for i, g := range datagrams {
+		all = append(all, step(int(sources[i].Port())%8, g)...)
 	}
-	return p.exporter.countTemplates()
+	record := ipfixMessage(0, 1, set(256, basicRecord(1)))
+	f.Add(slices.Concat(all, event(eventRestart), step(0, record), step(3, record), event(eventLend), event(eventRestart), step(3, record), event(eventExpire)))
+	f.Add(slices.Concat(step(1, ipfixMessage(0, 1, set(2, basicTemplate(256)))), step(2, record), event(eventLend), event(eventRestart), step(2, record), event(eventLend),
+		step(2, ipfixMessage(0, 1, set(2, templateRecord(256, ie{27, 16, 0})))), step(2, record)))
+	ovs := ipfixMessage(0, 1, set(2, ovsTemplate(256)), set(3, optionsRecord(462, 1, ie{144, 4, 0}, ie{167, 8, 0})))
+	f.Add(slices.Concat(step(1, ovs), step(2, ovs), step(1, ipfixMessage(0, 2, set(462, be(uint32(1), uint64(0))))), event(eventLend), step(1, ovs), step(2, ovs), event(eventLend), event(eventRestart)))
+}
+
+// step is a datagram of a sequence, of one of the sources.
+func step(source int, g []byte) []byte {
+	return append(be(uint16(source<<sequenceLengthBits|len(g))), g...)
 }
 
 func FuzzNetFlow5(f *testing.F) {
@@ -102,11 +215,13 @@ func FuzzNetFlow5(f *testing.F) {
 }
 
 func FuzzNetFlow9(f *testing.F) {
+	eventSeeds(f)
 	seeds(f, "softflowd-v9", "softflowd-v9-sampled10")
 	fuzzSequence(f)
 }
 
 func FuzzIPFIX(f *testing.F) {
+	eventSeeds(f)
 	seeds(f, "ovs-ipfix", "ovs-ipfix-2node-geneve", "softflowd-v10", "pmacctd-v10")
 	fuzzSequence(f)
 }

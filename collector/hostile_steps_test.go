@@ -26,12 +26,13 @@ var searchTurns = flag.Int("search", 4000, "how many programs TestDearestByte tr
 // What a source has earned before the load is taken away: else the load would be charged with
 // work that other bytes have paid for. For the same reason the bytes of data sets that had
 // waited count when they are decoded.
-func cost(c *Collector, d *Decoder, load []datagram, rounds int) float64 {
+func cost(d *Decoder, load []datagram, rounds int) float64 {
 	for _, p := range d.peers {
 		p.work = min(p.work, 0)
 	}
 	d.spareWork = 0
-	start, held, bytes := steps.Count(), c.exporters.heldBytes.Load(), 0
+	start, waited := steps.Count()
+	bytes := 0
 	for range rounds {
 		for i := range load {
 			g := &load[i]
@@ -39,18 +40,16 @@ func cost(c *Collector, d *Decoder, load []datagram, rounds int) float64 {
 			bytes += costBytes(g.payload)
 		}
 	}
-	if decoded := held - c.exporters.heldBytes.Load(); decoded > 0 {
-		bytes += int(decoded)
-	}
-	return float64(steps.Count()-start) / float64(max(bytes, 1))
+	now, all := steps.Count()
+	return float64(now-start) / (float64(bytes) + float64(all-waited))
 }
 
 // honestCost returns the steps that a byte of honest records takes.
 func honestCost(tb testing.TB) float64 {
 	before, load := hostileShapes()[0].make()
-	c, d := hostileDecoder(tb, before)
-	cost(c, d, load, 1) // makes the record decoder
-	return cost(c, d, load, 10)
+	_, d := hostileDecoder(tb, before)
+	cost(d, load, 1) // makes the record decoder
+	return cost(d, load, 10)
 }
 
 // TestHostileSteps holds all shapes of BenchmarkHostile to the bound.
@@ -60,13 +59,22 @@ func TestHostileSteps(t *testing.T) {
 	for _, s := range hostileShapes() {
 		before, load := s.make()
 		load = load[:min(len(load), 40_000)]
-		c, d := hostileDecoder(t, before)
-		got := cost(c, d, load, max(1, 200/len(load))) / honest
+		_, d := hostileDecoder(t, before)
+		got := cost(d, load, max(1, 200/len(load))) / honest
 		t.Logf("%6.2f %s", got, s.name)
 		if got > maxTimesHonest {
 			t.Errorf("%s: a byte costs %.1f honest ones", s.name, got)
 		}
 	}
+}
+
+// searchDecoder returns a decoder whose budgets are small, so that programs can use them up.
+func searchDecoder(tb testing.TB) *Decoder {
+	c, d := hostileDecoder(tb, nil)
+	c.exporters.exporterBudget, c.exporters.totalBudget = 256<<10, 1<<20
+	c.exporters.holdExporter, c.exporters.holdTotal = 32<<10, 128<<10
+	d.peersBudget, d.decodersBudget = 128<<10, 128<<10
+	return d
 }
 
 // searchProgram runs bytes as a program that makes datagrams, and returns what a byte of its
@@ -76,11 +84,7 @@ func searchProgram(tb testing.TB, program []byte, honest float64) float64 {
 	if len(load) == 0 {
 		return 0
 	}
-	c, d := hostileDecoder(tb, nil)
-	// Budgets are small, so that programs can use them up.
-	c.exporters.exporterBudget, c.exporters.totalBudget = 256<<10, 1<<20
-	c.exporters.holdExporter, c.exporters.holdTotal = 32<<10, 128<<10
-	d.peersBudget, d.decodersBudget = 128<<10, 128<<10
+	d := searchDecoder(tb)
 	for _, g := range before {
 		d.Datagram(g.source, AnyFlow, g.payload, g.received)
 	}
@@ -88,7 +92,7 @@ func searchProgram(tb testing.TB, program []byte, honest float64) float64 {
 	for _, g := range load {
 		bytes += costBytes(g.payload)
 	}
-	return cost(c, d, load, max(3, amortized/bytes)) / honest
+	return cost(d, load, max(3, amortized/bytes)) / honest
 }
 
 // assembler makes datagrams of a program.
@@ -190,6 +194,18 @@ func (a *assembler) send(kind int) {
 	a.sets = nil
 }
 
+// What programs choose from. What is there more than once is more likely.
+var (
+	searchIDs          = []int{0, 0, 1, 2, 3, 100}
+	searchTemplates    = []int{1, 1, 1, 2, 10, 60, 200}
+	searchFields       = []int{1, 1, 2, 2, 3, 4, 6}
+	searchFieldLengths = []uint16{1, 1, 1, 2, 4, 8, 16, 0, variableLength, 300}
+	searchPENs         = []uint32{0, 0, 0, 0, 0, penReverse, 6876, 6871}
+	searchRepeats      = []int{1, 1, 1, 1, 5, 60, 300}
+	searchLengths      = []int{0, 1, 1, 2, 3, 4, 5, 8, 20, 60, 200, 340, 700, 1400}
+	searchSets         = []int{1, 1, 2, 10, 60, 300}
+)
+
 // searchElements are those that decoding treats by themselves.
 var searchElements = []uint16{1, 2, 4, 7, 8, 9, 10, 12, 14, 15, 18, 21, 22, 23, 27, 29, 32, 34, 44, 47, 48, 50, 52, 56, 57, 58, 60, 61, 62, 70, 71, 79,
 	80, 82, 83, 85, 89, 94, 95, 96, 139, 140, 149, 150, 152, 154, 158, 160, 161, 169, 176, 177, 178, 180, 181, 192, 195, 225, 231, 232, 234, 235, 236,
@@ -199,8 +215,8 @@ var searchElements = []uint16{1, 2, 4, 7, 8, 9, 10, 12, 14, 15, 18, 21, 22, 23, 
 func (a *assembler) templates() {
 	kind := a.next()
 	options, scopes := kind&1 != 0, kind>>1&1
-	id := uint16(256 + choose(a, 0, 0, 1, 2, 3, 100))
-	count := choose(a, 1, 1, 1, 2, 10, 60, 200)
+	id := uint16(256 + choose(a, searchIDs...))
+	count := choose(a, searchTemplates...)
 	fields := a.fields()
 	for i := range count {
 		own := slices.Clone(fields)
@@ -220,9 +236,9 @@ func (a *assembler) templates() {
 
 func (a *assembler) fields() []ie {
 	var fields []ie
-	for range choose(a, 1, 1, 2, 2, 3, 4, 6) {
-		f := ie{choose(a, searchElements...), choose[uint16](a, 1, 1, 1, 2, 4, 8, 16, 0, variableLength, 300), choose[uint32](a, 0, 0, 0, 0, 0, penReverse, 6876, 6871)}
-		repeated := choose(a, 1, 1, 1, 1, 5, 60, 300)
+	for range choose(a, searchFields...) {
+		f := ie{choose(a, searchElements...), choose(a, searchFieldLengths...), choose(a, searchPENs...)}
+		repeated := choose(a, searchRepeats...)
 		following := a.next()&1 != 0
 		for i := range repeated {
 			if following {
@@ -238,9 +254,9 @@ func (a *assembler) fields() []ie {
 
 // data adds data sets.
 func (a *assembler) data() {
-	id := uint16(256 + choose(a, 0, 0, 1, 2, 3, 100))
-	length := choose(a, 0, 1, 1, 2, 3, 4, 5, 8, 20, 60, 200, 340, 700, 1400)
-	count, step := choose(a, 1, 1, 2, 10, 60, 300), uint16(choose(a, 0, 1))
+	id := uint16(256 + choose(a, searchIDs...))
+	length := choose(a, searchLengths...)
+	count, step := choose(a, searchSets...), uint16(choose(a, 0, 1))
 	kind, value := a.next()%5, a.next()
 	for i := range count {
 		content := make([]byte, length)
@@ -298,16 +314,65 @@ func (a *assembler) structure() []byte {
 	return be(uint32(0), make([]byte, 12), uint32(a.next()), repeated)
 }
 
-// searchSeeds are programs near what is known to be dear: record decoders for short sets,
-// options data that changes, names of many ports, and records of few bytes.
+// Parts of programs, for the seeds.
+
+func indexOf[T comparable](list []T, v T) byte { return byte(slices.Index(list, v)) }
+
+// seedField is a field, or as many in a row. With following the elements follow each other.
+type seedField struct {
+	ie
+	repeated  int
+	following byte
+}
+
+// Kinds of templates.
+const (
+	ofData      = 0
+	ofOptions   = 1 | 1<<1 // with one scope
+	ofOwnShapes = 1 << 2   // each has another last field
+)
+
+func seedTemplates(kind byte, count int, fields ...seedField) []byte {
+	p := []byte{0, kind, 0, indexOf(searchTemplates, count), indexOf(searchFields, len(fields))}
+	for _, f := range fields {
+		p = append(p, indexOf(searchElements, f.typ), indexOf(searchFieldLengths, f.length), indexOf(searchPENs, f.pen), indexOf(searchRepeats, f.repeated), f.following)
+	}
+	return p
+}
+
+// seedSets are sets of one template, or with step 1 of as many templates in turn.
+func seedSets(length, count int, step byte) []byte {
+	const counting = 3
+	return []byte{2, 0, indexOf(searchLengths, length), indexOf(searchSets, count), step, counting, 1}
+}
+
+// The end of what is sent before the load, from one source or from 20 ports.
+var (
+	seedBefore      = []byte{6, 0}
+	seedBeforePorts = []byte{6, 2 | 1<<2}
+)
+
+// searchSeeds are programs of the kinds of work that datagrams ask for.
 func searchSeeds() [][]byte {
+	one := func(typ uint16) seedField { return seedField{ie{typ, 1, 0}, 1, 0} }
 	return [][]byte{
-		// 60 templates of 300 fields without length and one of a byte, then short sets of them in turn.
-		{0, 4, 0, 5, 1, 3, 7, 0, 6, 1, 0, 0, 0, 0, 0, 6, 0, 2, 0, 1, 5, 1, 1, 1},
-		{0, 8, 0, 6, 0, 3, 0, 0, 5, 1, 6, 0, 2, 0, 9, 5, 1, 1, 1},
-		{0, 3, 0, 0, 0, 17, 0, 0, 0, 0, 6, 0, 2, 0, 13, 0, 0, 2, 1},
-		{0, 3, 0, 0, 2, 6, 0, 0, 0, 0, 33, 0, 0, 0, 0, 6, 6, 2, 0, 13, 0, 0, 2, 1},
-		{0, 0, 0, 0, 0, 61, 0, 0, 0, 0, 6, 0, 2, 0, 13, 0, 0, 1, 6},
+		// Record decoders.
+		slices.Concat(seedTemplates(ofOwnShapes, 60, seedField{ie{1, 1, 0}, 60, 1}), seedBefore, seedSets(0, 60, 1)),
+		slices.Concat(seedTemplates(ofOwnShapes, 60, seedField{ie{1, 1, 0}, 60, 1}), seedBefore, seedSets(60, 60, 1)),
+		slices.Concat(seedTemplates(ofOwnShapes, 200, one(1)), seedBefore, seedSets(1, 300, 1)),
+		// Fields, with a length and without.
+		slices.Concat(seedTemplates(ofData, 1, seedField{ie{1, 0, penReverse}, 300, 0}, one(400)), seedBefore, seedSets(1400, 1, 0)),
+		slices.Concat(seedTemplates(ofData, 1, seedField{ie{8, variableLength, 0}, 300, 0}), seedBefore, seedSets(1400, 1, 0)),
+		slices.Concat(seedTemplates(ofData, 1, one(231)), seedBefore, seedSets(1400, 1, 0)),
+		slices.Concat(seedTemplates(ofData, 1, one(315)), seedBefore, seedSets(1400, 1, 0)),
+		// Options data.
+		slices.Concat(seedTemplates(ofOptions, 1, one(34)), seedBefore, seedSets(1400, 1, 0)),
+		slices.Concat(seedTemplates(ofOptions, 1, one(149), one(10), one(82)), seedBefore, seedSets(1400, 1, 0)),
+		slices.Concat(seedTemplates(ofOptions, 1, one(10), one(82)), seedSets(60, 1, 0), seedBeforePorts,
+			seedTemplates(ofData, 1, one(10)), seedBefore, seedSets(1400, 1, 0)),
+		// Templates, sets without one, and samples.
+		seedTemplates(ofOwnShapes, 200, one(1)),
+		seedSets(1, 300, 1),
 		{4, 2, 0, 1, 2, 3, 4, 3, 1, 8, 0, 1},
 	}
 }

@@ -47,6 +47,7 @@ func (d *Decoder) netflow9(b []byte) bool {
 		proto: protoNetFlow9, version: 9,
 		uptime: be.Uint32(b[4:]), exportTime: be.Uint32(b[8:]), sequence: be.Uint32(b[12:]), domain: be.Uint32(b[16:]),
 	}
+	d.exported = int64(h.exportTime) * 1e9
 	d.trackSequence(protoNetFlow9, sequence.Stream(h.domain), h.sequence, sequence.RecordCount{Data: 1}, true, h.uptime)
 	return d.sets(b[headerLen:], 0, &h)
 }
@@ -67,6 +68,7 @@ func (d *Decoder) ipfix(b []byte) bool {
 		proto: protoIPFIX, version: 10,
 		exportTime: be.Uint32(b[4:]), sequence: be.Uint32(b[8:]), domain: be.Uint32(b[12:]),
 	}
+	d.exported = int64(h.exportTime) * 1e9
 	d.recordCount, d.recordsCounted = sequence.RecordCount{}, true
 	// With a length beyond the datagram the last set is cut, which sets counts. What
 	// follows the message may be the end of its last set.

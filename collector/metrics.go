@@ -38,6 +38,7 @@ const (
 	dropMalformedSet
 	dropTruncatedSet
 	dropNoTemplate
+	clockOffset
 	dropMalformedStructure
 	dropBudget
 	numLogReasons
@@ -96,6 +97,7 @@ type metrics struct {
 
 	datagrams, bytes, records, drops, sets, rejected, structures *prometheus.Desc
 	templates, fallbacks, exporters, shared, lastSeen            *prometheus.Desc
+	clockOffset                                                  *prometheus.Desc
 	held, sequenceLost, passedOver                               *prometheus.Desc
 }
 
@@ -119,13 +121,14 @@ func newMetrics(c *Collector) *metrics {
 		held:         desc("sets_held", "Data sets that wait for their template."),
 		sequenceLost: desc("sequence_lost_total", "What sequence numbers say was lost on the way: records of IPFIX and NetFlow v5 and v7, datagrams of NetFlow v9 and sFlow.", "protocol"),
 		passedOver:   desc("capture_passed_over_total", "Packets and datagrams of captures that may be of exporters and could not be read.", "reason"),
+		clockOffset:  desc("exporter_clock_offset_seconds", "How far the exporter's clock is ahead of this one, by the time of export in its last header: below 0 if it is behind.", "exporter"),
 		lastSeen:     desc("exporter_last_seen_timestamp_seconds", "When the last datagram of the exporter was received.", "exporter"),
 	}
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.fallbacks, m.exporters, m.shared, m.lastSeen, m.held, m.sequenceLost, m.passedOver} {
+	for _, d := range []*prometheus.Desc{m.datagrams, m.bytes, m.records, m.drops, m.sets, m.rejected, m.structures, m.templates, m.fallbacks, m.exporters, m.shared, m.lastSeen, m.held, m.sequenceLost, m.passedOver, m.clockOffset} {
 		ch <- d
 	}
 }
@@ -182,20 +185,33 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	all := m.c.exporters.list()
 	gauge(m.exporters, float64(len(all)))
 	gauge(m.shared, float64(m.c.exporters.numShared.Load()))
-	m.collectLastSeen(all, gauge)
+	m.collectExporters(all, gauge)
 }
 
-func (m *metrics) collectLastSeen(all []*exporter, gauge func(*prometheus.Desc, float64, ...string)) {
+// collectExporters exports what is by exporter. The value of the others is that of the one
+// that was seen last, and the largest offset of a clock.
+func (m *metrics) collectExporters(all []*exporter, gauge func(*prometheus.Desc, float64, ...string)) {
 	labelled, others := chooseLabelled(all, time.Now().UnixMilli())
+	offset := func(ns int64, label string) {
+		if ns != 0 {
+			gauge(m.clockOffset, float64(ns)/1e9, label)
+		}
+	}
 	for _, e := range labelled {
-		gauge(m.lastSeen, float64(e.lastSeen.Load())/1e3, e.addr.String())
+		name := e.addr.String()
+		gauge(m.lastSeen, float64(e.lastSeen.Load())/1e3, name)
+		offset(e.clock.offset.Load(), name)
 	}
 	if len(others) == 0 {
 		return
 	}
-	last := int64(0)
+	var last, largest int64
 	for _, e := range others {
 		last = max(last, e.lastSeen.Load())
+		if ns := e.clock.offset.Load(); max(ns, -ns) > max(largest, -largest) {
+			largest = ns
+		}
 	}
 	gauge(m.lastSeen, float64(last)/1e3, "other")
+	offset(largest, "other")
 }

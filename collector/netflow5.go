@@ -94,6 +94,7 @@ func (d *Decoder) fixedRecords(b []byte, proto protocol, headerLen, recordLen in
 	be := binary.BigEndian
 	count := int(be.Uint16(b[2:]))
 	h := fixedHeader{uptime: be.Uint32(b[4:]), base: uint64(be.Uint32(b[8:]))*1e9 + uint64(be.Uint32(b[12:]))}
+	d.exported = int64(h.base)
 	switch proto {
 	case protoNetFlow1:
 		h.flowType = flow.TypeNetFlowV1

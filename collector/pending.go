@@ -264,6 +264,7 @@ func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
 	d.unpacked = appendUnpacked(d.unpacked[:0], s.packed)
 	b := d.unpacked
 	d.earn(len(b))
+	steps.Waited(len(b) + 4)
 	defer func() {
 		if r := recover(); r != nil {
 			d.panicked(r, b)

@@ -134,7 +134,7 @@ func firstLine(file *os.File) (string, error) {
 // storeReader reads a templates file, a line at a time.
 type storeReader struct {
 	f    *templatesFile
-	file *os.File
+	file io.ReaderAt
 	t    *exporters
 	now  int64 // Unix seconds
 

@@ -88,10 +88,8 @@ func staticClaimants(first *staticSpan, stamp func(int64) *time.Time) (list []Cl
 			Kind: s.owner.kind.String(), Namespace: s.obj.Namespace, Name: s.obj.Name, UID: s.obj.UID,
 			From: stamp(s.from), To: stamp(s.to), As: s.class.String(),
 		}
-		if s.class == classService || s.class == classEndpoint {
-			for _, p := range s.owner.ports {
-				c.Ports = append(c.Ports, p.String())
-			}
+		for _, p := range s.ports {
+			c.Ports = append(c.Ports, p.String())
 		}
 		list = append(list, c)
 	}

@@ -15,7 +15,6 @@ type staticOwner struct {
 	obj      *flow.Object
 	created  int64
 	ready    bool           // of a Node
-	ports    []port         // of a Service or EndpointSlice, in order
 	podCIDRs []netip.Prefix // of a Node
 	shared   []sharedNodeAddr
 	spans    []*staticSpan // those that have not ended
@@ -29,6 +28,7 @@ type staticSpan struct {
 	addr     netip.Addr   // not valid for a node port
 	port     port         // a node port, else 0
 	obj      *flow.Object // what records show
+	ports    []port       // of a Service or endpoint that others may share the address with
 	class    class
 	from, to int64       // to is exclusive; never while the owner has it
 	next     *staticSpan // of the same address
@@ -39,7 +39,13 @@ type staticClaim struct {
 	addr  netip.Addr
 	port  port
 	class class
+	ports []port
 	node  string // of an egress IP: where it is
+}
+
+// of reports whether a claim is that of a span.
+func (c *staticClaim) of(s *staticSpan) bool {
+	return c.addr == s.addr && c.port == s.port && slices.Equal(c.ports, s.ports)
 }
 
 // isStatic reports whether the objects of a kind are static owners.
@@ -52,8 +58,11 @@ func (o *object) claims() []staticClaim {
 	list := make([]staticClaim, 0, len(o.addrs)+len(o.nodePorts))
 	for i, a := range o.addrs {
 		c := staticClaim{addr: a, class: o.classOf(i)}
-		if o.kind == kindEgressIP {
+		switch c.class {
+		case classEgressIP:
 			c.node = o.nodes[i]
+		case classService, classEndpoint:
+			c.ports = o.ports
 		}
 		list = append(list, c)
 	}
@@ -127,11 +136,11 @@ func (st *store) applyStaticOwner(obj *object, now int64) {
 	if !slices.Equal(s.podCIDRs, obj.podCIDRs) {
 		s.podCIDRs, st.podCIDRsChanged = obj.podCIDRs, true
 	}
-	changed := fresh || !sameStatic(s.obj, &o) || s.ready != obj.isReady || !slices.Equal(s.ports, obj.ports)
+	changed := fresh || !sameStatic(s.obj, &o) || s.ready != obj.isReady
 	if changed {
 		s.obj = flow.NewObject(o)
 	}
-	s.created, s.ready, s.ports = obj.created, obj.isReady, obj.ports
+	s.created, s.ready = obj.created, obj.isReady
 	st.updateShared(s, obj.shared)
 	st.updateStaticSpans(s, append(obj.claims(), obj.joinClaims(st.joinSubnets)...), changed, st.staticStart(obj, fresh, now), now)
 }
@@ -160,7 +169,7 @@ func (st *store) staticStart(obj *object, fresh bool, now int64) int64 {
 func (st *store) updateStaticSpans(s *staticOwner, claims []staticClaim, changed bool, from, now int64) {
 	kept := s.spans[:0]
 	for _, p := range s.spans {
-		i := slices.IndexFunc(claims, func(c staticClaim) bool { return c.addr == p.addr && c.port == p.port })
+		i := slices.IndexFunc(claims, func(c staticClaim) bool { return c.of(p) })
 		if i < 0 {
 			p.to = max(now, p.from)
 			st.endStatic(p)
@@ -176,7 +185,7 @@ func (st *store) updateStaticSpans(s *staticOwner, claims []staticClaim, changed
 	}
 	s.spans = kept
 	for _, c := range claims {
-		p := &staticSpan{owner: s, addr: c.addr, port: c.port, class: c.class, obj: st.objectOnNode(s, c), from: from, to: never}
+		p := &staticSpan{owner: s, addr: c.addr, port: c.port, ports: c.ports, class: c.class, obj: st.objectOnNode(s, c), from: from, to: never}
 		s.spans = append(s.spans, p)
 		if p.port == 0 {
 			e := st.entryToChange(p.addr)

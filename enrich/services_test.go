@@ -169,6 +169,31 @@ func TestStaticHistory(t *testing.T) {
 	})
 }
 
+// A port of a shared address goes from one Service to another.
+func TestPortHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := watched(t)
+		spec := func(name, ip, ports string) *object {
+			return objectOf(t, service(name, rfc(0), "clusterIP: "+ip+", ports: ["+ports+"]", "198.51.100.1"))
+		}
+		e.store.update(spec("a", "10.96.0.1", "{port: 80},{port: 443}"))
+		e.store.update(spec("b", "10.96.0.2", "{port: 25}"))
+		after(100)
+		e.store.update(spec("a", "10.96.0.1", "{port: 80}"))
+		e.store.update(spec("b", "10.96.0.2", "{port: 25},{port: 443}"))
+		after(100)
+		for _, c := range []struct {
+			port uint32
+			at   float64
+			want string
+		}{{443, 50, "a service"}, {443, 150, "b service"}, {80, 50, "a service"}, {80, 150, "a service"}, {25, 50, "b service"}, {25, 150, "b service"}} {
+			if got := e.showPort("198.51.100.1", 6, c.port, c.at); got != c.want {
+				t.Errorf("port %d at %v: %s, want %s", c.port, c.at, got, c.want)
+			}
+		}
+	})
+}
+
 // While the watch was away, an address went from one Service to another: at a time that nobody saw.
 func TestStaticGap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

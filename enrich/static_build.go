@@ -194,7 +194,7 @@ func ownersByPort(services []*staticSpan) []portOwner {
 		span *staticSpan
 	}
 	for _, s := range services {
-		for _, p := range s.owner.ports {
+		for _, p := range s.ports {
 			claims = append(claims, struct {
 				port port
 				span *staticSpan

@@ -122,6 +122,7 @@ type app struct {
 
 	outputs   []*output
 	snapshot  *enrich.Snapshot // nil until it is loaded, or with a cluster
+	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
 	collector *collector.Collector
@@ -144,8 +145,10 @@ func (a *app) check() error {
 	if err := a.build(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked())
-	return err
+	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil || !a.cfg.CheckLive {
+		return err
+	}
+	return a.checkLive(context.Background())
 }
 
 // checked says what -check has looked at.
@@ -165,7 +168,7 @@ func (a *app) checked() string {
 	}
 	parts = append(parts, "outputs "+outputNames(c.Outputs))
 	text := strings.Join(parts, ", ")
-	if !c.KubeOff && c.KubeSnapshot == "" {
+	if !c.KubeOff && c.KubeSnapshot == "" && !c.CheckLive {
 		text += "; cluster not contacted"
 	}
 	return text
@@ -185,8 +188,7 @@ func (a *app) build() (err error) {
 		return err
 	}
 	if !cfg.KubeOff {
-		source, err := a.source()
-		if err != nil {
+		if a.names, err = a.source(); err != nil {
 			return err
 		}
 		owners, err := a.owners()
@@ -197,7 +199,7 @@ func (a *app) build() (err error) {
 			Mapping: cfg.Mapping, SyncTimeout: cfg.KubeSyncTimeout, Unheld: cfg.Mode != config.Collect,
 			Retain: max(cfg.KubeRetain, 1), KeepEnded: cfg.Mode == config.Capture, Wait: cfg.KubeWait,
 			JoinSubnets: cfg.JoinSubnets, Owners: owners,
-		}, source, a.log, a.reg)
+		}, a.names, a.log, a.reg)
 		if err != nil {
 			return err
 		}

@@ -223,6 +223,7 @@ const mutexSamples = 100
 
 func (h *httpServers) debug(c *connections) http.Handler {
 	mux := http.NewServeMux()
+	long := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, unhurried(f)) }
 	page := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, c.scarce(unhurried(f))) }
 	page("/templates", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -235,9 +236,10 @@ func (h *httpServers) debug(c *connections) http.Handler {
 	page("/explain", h.explain)
 	page("/debug/pprof/", pprof.Index)
 	page("/debug/pprof/cmdline", pprof.Cmdline)
-	page("/debug/pprof/profile", pprof.Profile)
 	page("/debug/pprof/symbol", pprof.Symbol)
-	page("/debug/pprof/trace", pprof.Trace)
+	// Of these, the runtime has one at a time.
+	long("/debug/pprof/profile", pprof.Profile)
+	long("/debug/pprof/trace", pprof.Trace)
 	return mux
 }
 

@@ -194,6 +194,9 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 		}
 	}()
 	return func() {
+		// Nothing is left to be reloaded. By default the signal would end the program, and
+		// change its exit code.
+		signal.Ignore(syscall.SIGHUP)
 		signal.Stop(signals)
 		close(done)
 		wg.Wait()

@@ -151,6 +151,8 @@ type Config struct {
 	ConfigFile string
 	// CheckOnly reports whether the program checks its settings and exits.
 	CheckOnly bool
+	// CheckLive reports whether that also looks at the cluster, ports and outputs.
+	CheckLive bool
 	// ShowVersion reports whether the program prints its version and exits. The
 	// other fields are not set then.
 	ShowVersion bool

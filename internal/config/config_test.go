@@ -103,6 +103,7 @@ func TestParseEverywhere(t *testing.T) {
 		}},
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
+		"check.live":     {"true", nil, func(c *Config) bool { return c.CheckLive }},
 		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
@@ -174,6 +175,8 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.client", "/cert")
 		case "tls.ca", "tls.insecure":
 			needed = append(needed, "-transport.kafka.tls")
+		case "check.live":
+			needed = append(needed, "-check")
 		}
 		check := func(where string, args, env []string) {
 			t.Helper()
@@ -433,6 +436,7 @@ func TestParseErrors(t *testing.T) {
 		{"Kafka's flag without Kafka", []string{"-transport.kafka.topic", "x"}, nil, "", false, "-transport.kafka.topic: records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"Kafka's flag without Kafka, environment", nil, []string{"KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA=x"}, "", false, "-transport.kafka.tls.ca (from environment variable KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA): records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
+		{"live without check", []string{"-check.live"}, nil, "", false, "-check.live: is part of -check; give -check, too"},
 		{"SASL unknown", []string{"-transport", "kafka", "-transport.kafka.sasl", "gssapi"}, nil, "", false, `-transport.kafka.sasl: "gssapi" is not allowed; give one of none, plain, scram-sha256, scram-sha512`},
 		{"CA without TLS", []string{"-transport", "kafka", "-transport.kafka.tls.ca", "x"}, nil, "", false, "-transport.kafka.tls.ca: connections have no TLS; give -transport.kafka.tls, or leave it out"},
 		{"insecure without TLS", []string{"-transport", "kafka", "-transport.kafka.tls.insecure"}, nil, "", false, "-transport.kafka.tls.insecure: connections have no TLS; give -transport.kafka.tls, or leave it out"},

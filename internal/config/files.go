@@ -55,6 +55,9 @@ func (p *parser) namedFiles(c *Config) (files []namedFile) {
 				files = append(files, namedFile{"the environment variable KUBECONFIG", name, ""})
 			}
 		}
+		if home := p.variables["HOME"]; home != "" && p.variables["KUBECONFIG"] == "" {
+			files = append(files, namedFile{"the cluster's usual configuration", filepath.Join(home, ".kube", "config"), ""})
+		}
 	}
 	return files
 }

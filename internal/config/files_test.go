@@ -96,6 +96,9 @@ func TestSameFile(t *testing.T) {
 	if _, err := Parse([]string{"-templates.file", "there"}, []string{"KUBECONFIG=other" + string(os.PathListSeparator) + "soft"}, false); err == nil || !strings.Contains(err.Error(), "KUBECONFIG") {
 		t.Error(err)
 	}
+	if _, err := Parse([]string{"-transport.file", "sub/.kube/config"}, []string{"HOME=" + in("link")}, false); err == nil || !strings.Contains(err.Error(), "usual configuration") {
+		t.Error(err)
+	}
 	if _, err := Parse([]string{"-kube.off", "-templates.file", "there"}, []string{"KUBECONFIG=soft"}, false); err != nil {
 		t.Error(err) // is not read
 	}

@@ -296,6 +296,11 @@ func programOptions() []option {
 			set:   boolean(func(c *Config) *bool { return &c.CheckOnly }),
 		},
 		{
+			name: "check.live", def: "false",
+			usage: "with `-check`: also contact the cluster and ask for rights, read the kernel's limit of receive buffers, try the ports and the outputs, and print a table. What would keep the program from working ends it with exit code 1",
+			set:   boolean(func(c *Config) *bool { return &c.CheckLive }),
+		},
+		{
 			name: "v", def: "false",
 			usage: "print the versions of the program, of goflow2 and of Go, and exit; also `-version`, or `version` alone, as `help` alone is `-h`",
 			set:   boolean(func(c *Config) *bool { return &c.ShowVersion }),

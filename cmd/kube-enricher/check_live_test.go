@@ -1,0 +1,69 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/netobserv/goflow2-kube-enricher/collector"
+	"github.com/netobserv/goflow2-kube-enricher/test/brokers"
+)
+
+// TestCheckLive tries ports and outputs, of which some cannot be had. test/e2e has the same with
+// an API server.
+func TestCheckLive(t *testing.T) {
+	c := brokers.New(t, kafkaTopic)
+	free, used := freeAddr(t), freeAddr(t)
+	conn, err := net.ListenPacket("udp", used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	l, err := net.Listen("tcp", used)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, tc := range []struct {
+		name string
+		args []string
+		code int
+		want []string // patterns of rows
+	}{
+		{"all is well", append(kafkaArgs(c.ListenAddrs()[0]), "-listen", "flow://"+free, "-addr", free), exitDone, []string{
+			`ports for flows +ok +flow://` + free, `ports for HTTP +ok +` + free + `\n`, `output kafka +ok +reached`,
+		}},
+		{"ports in use", []string{"-listen", "flow://" + used, "-addr", used}, exitFailed, []string{
+			`ports for flows +failed .*address already in use`, `ports for HTTP +failed .*address already in use`, `output file +ok`,
+		}},
+		{"no broker", append(kafkaArgs("127.0.0.1:1"), "-listen", "flow://"+free, "-addr", free), exitFailed, []string{
+			`ports for flows +ok`, `output kafka +failed .*connection refused`,
+		}},
+	} {
+		stdout, stderr, code := runProgram(t, append([]string{"-check", "-check.live", "-kube.off"}, tc.args...)...)
+		if code != tc.code {
+			t.Errorf("%s: exit code %d: %s", tc.name, code, stderr)
+		}
+		for _, want := range tc.want {
+			if !regexp.MustCompile(want).MatchString(stdout) {
+				t.Errorf("%s: no %s in\n%s", tc.name, want, stdout)
+			}
+		}
+	}
+}
+
+func TestCheckBuffers(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "rmem_max")
+	if err := os.WriteFile(file, []byte("212992\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int]string{212992: findingOK, 8 << 20: findingWarning} {
+		rows := checkBuffers([]collector.Listener{{ReceiveBuffer: 1000}, {ReceiveBuffer: size}}, file)
+		if len(rows) != 1 || rows[0].result != want || want == findingWarning && !strings.Contains(rows[0].detail, "sysctl -w net.core.rmem_max=8388608") {
+			t.Errorf("%d: %v", size, rows)
+		}
+	}
+}
