@@ -86,11 +86,11 @@ func (d *Decoder) addNames(n naming, t *templateBinding, record []byte, domain u
 		return
 	}
 	find := func(k nameKey, of nameSource) *namedEntry {
-		if !d.mayWork(workOfNamer) {
+		if d.peer.work < 0 && d.spareWork <= 0 {
 			return nil
 		}
 		e, passed := names.find(k, of)
-		d.peer.work -= max(passed-1, 0) * workOfNamer
+		d.work(passed * workOfNamer)
 		return e
 	}
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}

@@ -56,6 +56,15 @@ func (d *Decoder) mayWork(n int) bool {
 	return true
 }
 
+// work notes that work was done whose amount was not known before.
+func (d *Decoder) work(n int) {
+	if d.peer.work >= 0 {
+		d.peer.work -= n
+	} else {
+		d.spareWork -= n
+	}
+}
+
 // recentBindings has bindings of late, by a hash. Those that are not there are likely not in
 // the caches of the CPU: to use one takes as long as to read some records.
 type recentBindings [128]*templateBinding

@@ -16,6 +16,8 @@ const (
 	// soonReady is how long it usually takes a kubelet to announce an address, if no image is to be
 	// pulled. The tolerance covers it.
 	soonReady = 4 * second
+	// clockMargin is what clocks that are in step may differ by.
+	clockMargin = second / 4
 	// clocksDiffer is by how much a node's clock may be ahead of the API server's, as far as the start
 	// of a pod is concerned.
 	clocksDiffer = second
@@ -182,14 +184,15 @@ func (st *store) watchedStart(p *pod, o *object, now int64) start {
 		b.possible = min(now, max(p.seen-tolerance, p.lastEnd()))
 		return b
 	}
+	margin := second + clockMargin
 	if w.reportedLate(o.ready) {
-		b.from, b.announced = o.ready, o.ready
+		b.from, b.announced, margin = o.ready, o.ready, second
 	}
 	if o.ready != 0 {
-		b.certain = min(now, max(o.ready+second, o.created))
+		b.certain = min(now, max(o.ready+margin, o.created))
 	}
 	if !p.addressed && o.firstStart != 0 {
-		b.certain = min(b.certain, max(o.firstStart+second, o.created))
+		b.certain = min(b.certain, max(o.firstStart+margin, o.created))
 	}
 	announced := b.from
 	b.from = min(b.from, b.certain)
