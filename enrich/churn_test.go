@@ -554,6 +554,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) (scores [4]churnScore) {
 	type answer struct {
 		flow                            *churnFlow
 		naive, arrived, waited, settled flow.End
+		known                           string // what was known, if the name is wrong
 	}
 	answers := make([]answer, len(w.flows))
 	left := 0
@@ -578,7 +579,14 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) (scores [4]churnScore) {
 				stage.HandleFlow(r)
 			}},
 			churnEvent{f.export + w.pace.wait, func() { stage.Idle() }},
-			churnEvent{f.export + churnSettled, look(&a.settled)})
+			churnEvent{f.export + churnSettled, func() {
+				look(&a.settled)()
+				for _, end := range []flow.End{a.waited, a.settled} {
+					if a.known == "" && new(churnScore).add(w, f, end) {
+						a.known = e.describe(f.addr, f.from)
+					}
+				}
+			}})
 	}
 	slices.SortStableFunc(events, func(a, b churnEvent) int { return cmp.Compare(a.at, b.at) })
 	var swept time.Duration
@@ -597,7 +605,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) (scores [4]churnScore) {
 		a := &answers[i]
 		for k, end := range []flow.End{a.naive, a.arrived, a.waited, a.settled} {
 			if s := &scores[k]; s.add(w, a.flow, end) && len(s.examples) <= 8 {
-				s.examples[len(s.examples)-1] += e.describe(a.flow.addr, a.flow.from)
+				s.examples[len(s.examples)-1] += a.known
 			}
 		}
 		if o := a.settled.Object; o != nil && o.Workload != owners[o.Name].workload {

@@ -55,6 +55,12 @@ type Claimant struct {
 	// YieldsFrom is the time from which on the pod only claims what no other pod does: it was to be
 	// deleted by then, or may have ended unseen. It is missing if there is no such time.
 	YieldsFrom *time.Time `json:"yields_from,omitempty"`
+	// CertainFrom is the time from which on a pod owned the address for certain, if that is later
+	// than From. FromBy and ToBy are how From and To are known: event, ready, start_time, finished
+	// or migration.
+	CertainFrom *time.Time `json:"certain_from,omitempty"`
+	FromBy      string     `json:"from_by,omitempty"`
+	ToBy        string     `json:"to_by,omitempty"`
 	// As is what a Service, EgressIP, Node or EndpointSlice has the address for: see class.
 	As      string   `json:"as,omitempty"`
 	Ports   []string `json:"ports,omitempty"`   // of a Service
@@ -115,13 +121,7 @@ func (x *Explanation) explainTimeline(ix *index, found *entry, p port, t int64) 
 		x.Rule, x.Why = "overlap", "the pod owned the address when the watch was interrupted; another one may do so by now"
 	case ruleOverlap:
 		end = s.end
-		x.Rule, x.Why = "overlap", "the pod owned the address then"
-		switch {
-		case end.Status == flow.StatusAmbiguous && strings.HasPrefix(end.Object.Warn, interruptedWarning):
-			x.Why = "the pod may have owned the address then, or one that came and went while the watch was interrupted"
-		case end.Status == flow.StatusAmbiguous:
-			x.Why = "several pods claimed the address then; the one with the better known or the latest start is named"
-		}
+		x.Rule, x.Why = "overlap", explainOverlap(s, found.spans, t)
 	case ruleBefore:
 		end = s.end
 		x.Rule, x.Why = "before", fmt.Sprintf("nobody owned the address then; the pod did from %v on, within %v", clock(s.from), time.Duration(tolerance))
@@ -185,6 +185,7 @@ func (e *entry) claimants() []Claimant {
 		if s.yieldsFrom < s.to {
 			c.YieldsFrom = stamp(s.yieldsFrom)
 		}
+		c.explainTimes(s, e.spans, stamp)
 		if o.MAC != 0 {
 			c.MAC = string(flow.AppendMAC(nil, o.MAC))
 		}

@@ -55,9 +55,9 @@ func TestExplain(t *testing.T) {
 			}
 		}
 		text, err := json.Marshal(e.Explain(addr("10.0.0.1"), time.Unix(0, at(5))).Owners)
-		want := `[{"kind":"Pod","namespace":"ns","name":"a","uid":"uid-a","from":"2000-01-01T00:00:01Z","to":"2000-01-01T00:00:11Z","soft":false},` +
-			`{"kind":"Pod","namespace":"ns","name":"b","uid":"uid-b","from":"2000-01-01T00:00:21Z","soft":false},` +
-			`{"kind":"Pod","namespace":"ns","name":"c","uid":"uid-c","from":"2000-01-01T00:00:31Z","soft":false,"yields_from":"2000-01-01T00:00:40Z"}]`
+		want := `[{"kind":"Pod","namespace":"ns","name":"a","uid":"uid-a","from":"2000-01-01T00:00:01Z","to":"2000-01-01T00:00:11Z","soft":false,"from_by":"event","to_by":"event"},` +
+			`{"kind":"Pod","namespace":"ns","name":"b","uid":"uid-b","from":"2000-01-01T00:00:21Z","soft":false,"from_by":"event"},` +
+			`{"kind":"Pod","namespace":"ns","name":"c","uid":"uid-c","from":"2000-01-01T00:00:31Z","soft":false,"yields_from":"2000-01-01T00:00:40Z","from_by":"event"}]`
 		if err != nil || string(text) != want {
 			t.Errorf("%s, %v\nwant %s", text, err, want)
 		}
@@ -134,4 +134,46 @@ func TestExplainNetworks(t *testing.T) {
 	if x := e.Explain(addr("10.100.0.22"), time.Now()); !strings.HasSuffix(x.Why, "; in network red/net, which records of another network do not reach") {
 		t.Error(x.Why)
 	}
+}
+
+// What decided about a time is told: hand-overs, what is not certain, and how the times are known.
+func TestExplainTimes(t *testing.T) {
+	const spec = `{metadata: {name: %[1]s, namespace: ns, uid: %[1]s, creationTimestamp: T%[2]d%[3]s}, spec: {restartPolicy: Never}, status: {phase: %[4]s, startTime: T%[2]d, podIPs: [{ip: %[5]s}]%[6]s}}`
+	const ready = `, conditions: [{type: PodReadyToStartContainers, status: "True", lastTransitionTime: T%d}]`
+	const vm = `, ownerReferences: [{kind: VirtualMachineInstance, name: v, uid: v, controller: true}]`
+	synctest.Test(t, func(t *testing.T) {
+		e := watched(t)
+		update := func(seconds float64, name string, created int, meta, phase, ip, more string) {
+			time.Sleep(time.Until(time.Unix(0, at(seconds))))
+			e.store.update(lifeOf(t, fmt.Sprintf(spec, name, created, meta, phase, ip, more)))
+		}
+		update(10, "a", 8, "", "Running", "10.0.0.1", fmt.Sprintf(ready, 9))
+		update(10, "vm1", 8, vm, "Running", "10.0.0.2", "")
+		update(20, "vm2", 18, vm+", labels: {"+migrationJob+": j}, annotations: {"+migrationReady+": "+`"`+epoch.Add(30*time.Second).String()+`"}`, "Running", "10.0.0.2", "")
+		update(20.9, "a", 8, "", "Succeeded", "10.0.0.1", `, containerStatuses: [{state: {terminated: {finishedAt: T20}}}]`)
+		update(40, "b", 21, "", "Running", "10.0.0.1", "")
+		for _, c := range []struct {
+			addr string
+			at   float64
+			why  string // a part of it
+		}{
+			{"10.0.0.1", 15, "the pod owned the address then"},
+			{"10.0.0.1", 20.5, "the pod did within 2s"},
+			{"10.0.0.1", 21.5, "passed from pod to pod"},
+			{"10.0.0.1", 30, "before it was announced"},
+			{"10.0.0.2", 25, "had not migrated"},
+			{"10.0.0.2", 35, "it had migrated to the pod"},
+		} {
+			if x := e.Explain(addr(c.addr), time.Unix(0, at(c.at))); x.Rule != "overlap" || !strings.Contains(x.Why, c.why) {
+				t.Errorf("%s at %v: %s: %s, want %q", c.addr, c.at, x.Rule, x.Why, c.why)
+			}
+		}
+		got := ""
+		for _, o := range append(e.Explain(addr("10.0.0.1"), time.Now()).Owners, e.Explain(addr("10.0.0.2"), time.Now()).Owners...) {
+			got += fmt.Sprintf("%s %s %s %v; ", o.Name, o.FromBy, o.ToBy, o.CertainFrom != nil)
+		}
+		if want := "a event finished false; b start_time  true; vm1 event migration false; vm2 migration  false; "; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
 }

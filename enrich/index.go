@@ -237,7 +237,7 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 			break
 		}
 		overlap := min(to, s.to) - max(from, s.from)
-		if best == nil || best.uncertain && !s.uncertain || best.uncertain == s.uncertain && overlap >= most {
+		if best == nil || s.doubt() < best.doubt() || s.doubt() == best.doubt() && overlap >= most {
 			best, most = s, overlap
 		}
 	}
@@ -265,6 +265,18 @@ func (e *entry) bestSegment(from, to int64) (*segment, rule) {
 		return nil, ruleStaticNear
 	}
 	return best, rule
+}
+
+// doubt is higher for segments that others beat. What several pods may own is not settled by the
+// tolerance of one of them.
+func (s *segment) doubt() int {
+	switch {
+	case s.inTolerance && !s.uncertain:
+		return 2
+	case s.uncertain:
+		return 1
+	}
+	return 0
 }
 
 // segment returns the i-th segment in order of time; the entry's last comes after all of

@@ -51,8 +51,8 @@ func (o *object) readLife(p *corev1.Pod) {
 // and address stay (kubernetes/kubernetes, pkg/kubelet/container/helpers.go,
 // ShouldContainerBeRestarted, and pkg/kubelet/kubelet_pods.go, getPhase). So all containers must
 // have ended, and none may be restarted: because of its restart policy, or because the pod is being
-// deleted. In the latter case finishedAt is when the pod stopped only if it is not from before the
-// request: it may be that of a crash.
+// deleted. In the latter case finishedAt is when the pod stopped only if it is from after the second
+// of the request: else it may be that of a crash.
 func (o *object) readContainers(p *corev1.Pod) {
 	s := &p.Status
 	all, known, regular := true, true, 0
@@ -98,7 +98,7 @@ func (o *object) readContainers(p *corev1.Pod) {
 	}
 	all = all && regular > 0 && regular >= len(p.Spec.Containers)
 	phaseEnded := s.Phase == corev1.PodSucceeded || s.Phase == corev1.PodFailed
-	crash := o.restartable && o.lastExit < max(o.requested, o.disrupted)
+	crash := o.restartable && o.lastExit <= max(o.requested, o.disrupted)
 	o.stopped = phaseEnded || all && (!o.restartable || o.requested != 0 && !crash && known)
 	if o.exitUnknown = !known; o.stopped && all && known && !crash {
 		o.finished = o.lastExit

@@ -220,7 +220,7 @@ func TestLives(t *testing.T) {
 			{at: 5, pod: pod("a", 3, "10.0.0.1", never, "")},
 			{at: 20.9, pod: pod("a", 3, "10.0.0.1", never, ended(0, 20))},
 			{at: 21.5, pod: pod("b", 20, "10.0.0.1", "", fmt.Sprintf(running, 20))},
-		}, "10.0.0.1", map[float64]string{19.9: "a retained", 20.5: "b ambiguous", 21.1: "b live"}},
+		}, "10.0.0.1", map[float64]string{19.9: "a retained", 20.5: "b ambiguous", 21.3: "b live"}},
 		{"another address in place", []life{
 			{at: 10, pod: pod("a", 8, "10.0.0.1", "", fmt.Sprintf(running, 9))},
 			{at: 40, pod: pod("a", 8, "10.0.0.2", "", fmt.Sprintf(running, 35))},

@@ -177,10 +177,10 @@ func TestWaitForTheNextOne(t *testing.T) {
 			t.Errorf("%v left at once, want %v", out.numbers, want)
 		}
 		after(1)
-		gone := pod("a", "10.0.0.1", rfc(80)) // a second before the flow, as is known now
+		gone := pod("a", "10.0.0.1", rfc(79)) // two seconds before the flow, as is known now
 		st.remove(gone.object(t))
 		next := pod("b", "10.0.0.1", "")
-		next.ready = rfc(80)
+		next.ready = rfc(79)
 		st.update(next.object(t))
 		s.Idle()
 		after(1.1)

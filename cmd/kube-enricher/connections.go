@@ -16,13 +16,15 @@ const (
 	// maxScarce bounds the requests of one server that are answered at once and take
 	// memory: scrapes and the pages for debugging.
 	maxScarce = 8
+	// onItsWay is how long the request of a new connection may be on its way.
+	onItsWay = time.Second
 )
 
 // connections bounds the connections of one HTTP server. Where netutil.LimitListener
 // would make new ones wait for those that hang, it closes one of those: a probe is
 // answered however many hang. That one is of the client with most connections, and
-// among its own one that waits for a request, else the one that is open for longest. So
-// a client with many connections cannot take those of another one.
+// among its own one that has waited for a request for a while, else the one whose request
+// is the oldest. So a client with many connections cannot take those of another one.
 //
 // Any goroutine may call its methods.
 type connections struct {
@@ -36,8 +38,9 @@ type connection struct {
 	net.Conn
 	number uint64 // in the order in which they came
 	client netip.Addr
-	active bool // a request is being read or answered
-	scarce bool // that request is one of the few of maxScarce
+	active bool      // a request is being read or answered
+	since  time.Time // of that, or of the end of the last one
+	scarce bool      // that request is one of the few of maxScarce
 }
 
 func newConnections() *connections { return &connections{open: make(map[net.Conn]*connection)} }
@@ -57,11 +60,11 @@ func (c *connections) note(conn net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew:
 		c.last++
-		c.open[conn] = &connection{Conn: conn, number: c.last, client: clientOf(conn)}
+		c.open[conn] = &connection{Conn: conn, number: c.last, client: clientOf(conn), since: time.Now()}
 		c.evict(conn, maxConnections, func(*connection) bool { return true })
 	case http.StateActive, http.StateIdle:
 		if o := c.open[conn]; o != nil {
-			o.active = state == http.StateActive
+			o.active, o.since = state == http.StateActive, time.Now()
 		}
 	case http.StateHijacked, http.StateClosed:
 		delete(c.open, conn)
@@ -111,10 +114,22 @@ func (o *connection) goesBefore(v *connection, byClient map[netip.Addr]int) bool
 	if a, b := byClient[o.client], byClient[v.client]; a != b {
 		return a > b
 	}
-	if o.active != v.active {
-		return !o.active
+	if a, b := o.worth(), v.worth(); a != b {
+		return a < b
 	}
 	return o.number < v.number
+}
+
+// worth orders connections by what would be lost with them: nothing with one that waits
+// for a request, and most with one whose request is just on its way.
+func (o *connection) worth() int {
+	switch {
+	case o.active:
+		return 1
+	case time.Since(o.since) > onItsWay:
+		return 0
+	}
+	return 2
 }
 
 // scarce bounds how many requests to h are answered at once. A further one ends one of

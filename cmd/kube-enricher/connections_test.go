@@ -132,6 +132,42 @@ func TestHungConnections(t *testing.T) {
 	}
 }
 
+// TestRequestOnItsWay has clients whose requests hang before and after a connection whose
+// request is on its way for a moment.
+func TestRequestOnItsWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial := serveOverPipes(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/hang" {
+				<-r.Context().Done()
+			}
+			_, _ = io.WriteString(w, "ok")
+		}), newConnections())
+		hang := func() {
+			for range 2 * maxConnections {
+				request(t, dial("127.0.0.1"), "GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+				synctest.Wait()
+			}
+		}
+		hang()
+		conn := dial("127.0.0.1")
+		hang()
+		time.Sleep(onItsWay / 2)
+		request(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if code, body, err := answer(conn); code != http.StatusOK || body != "ok" || err != nil {
+			t.Errorf("%d %q %v", code, body, err)
+		}
+		// One that says nothing for longer goes before requests that hang.
+		silent, hung := dial("127.0.0.1"), dial("127.0.0.1")
+		request(t, hung, "GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
+		time.Sleep(2 * onItsWay)
+		dial("127.0.0.1")
+		synctest.Wait()
+		if _, err := silent.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the silent one is still open: %v", err)
+		}
+	})
+}
+
 // TestRequestWithBody wants a body to be refused, and its connection closed.
 func TestRequestWithBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
