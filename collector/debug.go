@@ -138,8 +138,14 @@ type exporterInfo struct {
 	SetsHeld     int64      `json:"setsHeld"`     // data sets that wait for a template
 	SequenceLost uint64     `json:"sequenceLost"` // records or datagrams, as its protocol counts
 	Sampling     []rateInfo `json:"sampling,omitempty"`
+}
 
-	exporter *exporter
+// info returns what /exporters shows of the exporter, which has lost so much.
+func (e *exporter) info(lost uint64) exporterInfo {
+	e.mu.RLock()
+	templates := e.countTemplates()
+	e.mu.RUnlock()
+	return exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), lost, e.sampling()}
 }
 
 // rateInfo is what /exporters shows of a sampling rate that options data announced.
@@ -171,22 +177,22 @@ func (e *exporter) sampling() []rateInfo {
 // WriteExporters writes the known exporters as a JSON array, the one that lost
 // most first. Any goroutine may call it.
 func (c *Collector) WriteExporters(w io.Writer) error {
-	infos := []exporterInfo{}
-	for _, e := range c.exporters.list() {
-		e.mu.Lock()
-		templates := e.countTemplates()
-		e.mu.Unlock()
-		infos = append(infos, exporterInfo{e.addr, time.UnixMilli(e.lastSeen.Load()).UTC(), templates, e.numHeld.Load(), e.sequenceLost.Load(), nil, e})
+	type ranked struct {
+		*exporter
+		lost uint64
 	}
-	slices.SortFunc(infos, func(a, b exporterInfo) int {
-		return cmp.Or(cmp.Compare(b.SequenceLost, a.SequenceLost), a.Exporter.Compare(b.Exporter))
+	var exporters []ranked
+	for _, e := range c.exporters.list() {
+		exporters = append(exporters, ranked{e, e.sequenceLost.Load()})
+	}
+	slices.SortFunc(exporters, func(a, b ranked) int {
+		return cmp.Or(cmp.Compare(b.lost, a.lost), a.addr.Compare(b.addr))
 	})
-	// One at a time: an exporter may have announced many rates.
+	// One at a time: there may be many, and one may have announced many rates.
 	out := bufio.NewWriterSize(w, 1<<16)
 	before := "[\n  "
-	for _, info := range infos {
-		info.Sampling = info.exporter.sampling()
-		b, err := json.MarshalIndent(info, "  ", "  ")
+	for _, e := range exporters {
+		b, err := json.MarshalIndent(e.info(e.lost), "  ", "  ")
 		if err == nil {
 			_, err = fmt.Fprintf(out, "%s%s", before, b)
 		}
@@ -196,7 +202,7 @@ func (c *Collector) WriteExporters(w io.Writer) error {
 		before = ",\n  "
 	}
 	end := "\n]\n"
-	if len(infos) == 0 {
+	if len(exporters) == 0 {
 		end = "[]\n"
 	}
 	_, _ = out.WriteString(end) // Flush returns its error

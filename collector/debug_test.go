@@ -128,3 +128,25 @@ var errWrite = fmt.Errorf("cannot be written")
 type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, errWrite }
+
+// TestWriteExportersStreams has as many exporters as a flood of forged ones makes.
+func TestWriteExportersStreams(t *testing.T) {
+	c, _ := newTestCollector(t)
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+	b := v5Message(1, v5Record(1))
+	const exporters = 50_000
+	for i := range exporters {
+		d.Datagram(forged(i), AnyFlow, b, testTime)
+	}
+	before := liveHeap()
+	w := heapWriter{every: 2 << 20}
+	if err := c.WriteExporters(&w); err != nil {
+		t.Fatal(err)
+	}
+	grown := int64(w.most) - int64(before)
+	t.Logf("%d bytes written, the heap has grown by %d", w.written, grown)
+	if w.written < 100*exporters || grown > 64*exporters {
+		t.Errorf("%d bytes written, the heap has grown by %d", w.written, grown)
+	}
+	runtime.KeepAlive(d)
+}

@@ -137,6 +137,9 @@ func churn(e *Enricher, perSecond int, stop <-chan struct{}) (created int) {
 	}
 }
 
+// web is the port of look-ups.
+const web = port(protoTCP<<16 | 443)
+
 func BenchmarkLookup(b *testing.B) {
 	for _, tc := range []struct {
 		churn int  // pods a second
@@ -163,7 +166,7 @@ func BenchmarkLookup(b *testing.B) {
 			b.ReportAllocs()
 			i, missed := 0, 0
 			for b.Loop() {
-				if e.Lookup(addrs[i], now, now).Object == nil {
+				if end, _ := e.store.index.lookup(addrs[i], now, now, 0, web); end.Object == nil {
 					missed++
 				}
 				if i++; i == len(addrs) {
@@ -177,6 +180,66 @@ func BenchmarkLookup(b *testing.B) {
 				b.Fatalf("%d addresses were not found", missed)
 			}
 		})
+	}
+}
+
+// BenchmarkLookupPorts looks up 10,000 Services that share load balancers' addresses, by their
+// ports, and node ports at 1,000 Nodes.
+func BenchmarkLookupPorts(b *testing.B) {
+	e, _, _ := newTest(b, Config{}, noSource{})
+	e.store.markStarted(kindPod)
+	e.store.replace(kindPod, nil)
+	type question struct {
+		addr netip.Addr
+		port port
+	}
+	var list []question
+	for i := range 1000 {
+		a := netip.AddrFrom4([4]byte{172, 18, byte(i / 250), byte(i%250 + 1)})
+		e.store.update(&object{kind: kindNode, name: fmt.Sprint("n", i), uid: fmt.Sprint("n", i), node: fmt.Sprint("n", i), addrs: []netip.Addr{a}, nodeAttrs: nodeAttrs{statusAddrs: 1}})
+		list = append(list, question{a, port(protoTCP<<16 | 30000 + i)})
+	}
+	for i := range 10000 {
+		a := netip.AddrFrom4([4]byte{198, 51, byte(i / 2500), byte(i / 10 % 250)})
+		p := port(protoTCP<<16 | 8000 + i%10)
+		s := &object{kind: kindService, namespace: "ns", name: fmt.Sprint("s", i), uid: fmt.Sprint("s", i), addrs: []netip.Addr{a}, ports: []port{p}}
+		if i < 1000 {
+			s.nodePorts = []port{port(protoTCP<<16 | 30000 + i)}
+		}
+		e.store.update(s)
+		list = append(list, question{a, p})
+	}
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(list), func(i, j int) { list[i], list[j] = list[j], list[i] })
+	now := time.Now().UnixNano()
+	for _, q := range list {
+		if end, _ := e.store.index.lookup(q.addr, now, now, 0, q.port); end.Status != flow.StatusService {
+			b.Fatalf("%v port %v: %s", q.addr, q.port, show(end))
+		}
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		e.store.index.lookup(list[i].addr, now, now, 0, list[i].port)
+		if i++; i == len(list) {
+			i = 0
+		}
+	}
+}
+
+// BenchmarkApplyEndpoints applies a first list of 10,000 EndpointSlices of 10 addresses each.
+func BenchmarkApplyEndpoints(b *testing.B) {
+	list := make([]*object, 10000)
+	for i := range list {
+		o := &object{kind: kindEndpointSlice, namespace: "ns", name: fmt.Sprint("s-", i), uid: fmt.Sprint("s", i), service: fmt.Sprint("s", i/2), ports: []port{web}}
+		for j := range 10 {
+			o.addrs = append(o.addrs, netip.AddrFrom4([4]byte{198, byte(18 + i/2500), byte(i / 10 % 250), byte(i%10*10 + j)}))
+		}
+		list[i] = o
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		e, _, _ := newTest(b, Config{}, noSource{})
+		e.store.replace(kindEndpointSlice, list)
 	}
 }
 

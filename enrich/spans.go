@@ -27,7 +27,7 @@ const (
 type ending struct {
 	at           int64 // never while one runs
 	certainUntil int64 // the pod had its addresses until then
-	grace        int64 // so long after at it may still have had them
+	grace        int32 // so long after at it may still have had them, in milliseconds
 	exact        bool  // it ended in the second that begins at that time
 }
 
@@ -48,7 +48,7 @@ func (st *store) findEnd(p *pod, o *object, now int64) ending {
 	case o.finished != 0 && !(o.restartable && o.finished <= p.crashed):
 		e := ending{at: o.finished, certainUntil: o.finished, exact: true}
 		if !f.listing { // or the node's clock is slow
-			e.grace = min(now-o.finished, maxEventLag)
+			e.grace = int32(min(now-o.finished, maxEventLag) / int64(time.Millisecond))
 		}
 		return e
 	case p.end.at != never:
@@ -121,7 +121,8 @@ func (st *store) updateSpans(p *pod, o *object, changed bool, now int64) {
 // setEnd ends a span with its pod. A pod that ended in the second in which it had begun had the
 // address in that second.
 func (s *span) setEnd(e ending) {
-	s.to, s.yieldsFrom, s.grace, s.exact = e.at, e.certainUntil, e.grace, e.exact
+	s.to, s.yieldsFrom, s.exact = e.at, e.certainUntil, e.exact
+	s.grace = int64(e.grace) * int64(time.Millisecond)
 	if s.exact && s.to <= s.from {
 		s.to += second
 		s.yieldsFrom, s.exact = s.to, false

@@ -458,6 +458,23 @@ func TestKafkaAwayAtStart(t *testing.T) {
 	}
 }
 
+// TestKafkaWakeUps looks at how records that need not wait get under way: when their
+// worker is idle, not by looking for them all the time.
+func TestKafkaWakeUps(t *testing.T) {
+	for frequency, atOnce := range map[time.Duration]bool{-1: true, time.Nanosecond: true, 20 * time.Millisecond: true, 5 * time.Second: false} {
+		b := newKafka(t, KafkaConfig{FlushFrequency: frequency}, lineEncoder{}, "127.0.0.1:1")
+		if b.flushEvery < flushEvery {
+			t.Errorf("%v: it wakes up every %v", frequency, b.flushEvery)
+		}
+		w := b.NewWriter()
+		w.HandleFlow(new(flow.Record))
+		w.Idle()
+		if queued := b.buf.head != nil; queued != atOnce {
+			t.Errorf("%v: queued at once: %v", frequency, queued)
+		}
+	}
+}
+
 // TestKafkaHangsUp has a broker that takes connections and closes them at once,
 // as a load balancer does whose brokers are away: before anything is known of
 // it, and once records were written. None is given up.

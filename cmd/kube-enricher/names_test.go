@@ -26,9 +26,6 @@ import (
 // exporters send have flows-capture.jsonl instead.
 const nameCases = "testdata/names"
 
-// notYet lists the cases that fail, by what is missing.
-var notYet = map[string]string{}
-
 // TestNameCases runs each case as lines of JSON, as goflow2's protobuf and as a
 // capture of IPFIX, with a filter and without one.
 func TestNameCases(t *testing.T) {
@@ -38,9 +35,6 @@ func TestNameCases(t *testing.T) {
 	}
 	for _, d := range dirs {
 		t.Run(d.Name(), func(t *testing.T) {
-			if why := notYet[d.Name()]; why != "" {
-				t.Skip("not yet: " + why)
-			}
 			runNameCase(t, filepath.Join(nameCases, d.Name()))
 		})
 	}

@@ -223,7 +223,7 @@ func TestTrafficOff(t *testing.T) {
 		"off":              {"-metrics.workloads", "0", "-kube.snapshot", demoSnapshot},
 		"no names":         {"-kube.off"},
 		"no address":       {"-addr", "", "-kube.snapshot", demoSnapshot},
-		"capture":          {"-kube.snapshot", demoSnapshot, "x.pcap"},
+		"capture":          {"-kube.snapshot", demoSnapshot, captureDir + "/ovs-ipfix.pcap"},
 		"standard input":   {"-addr", ":0", "-kube.snapshot", demoSnapshot, "-"},
 		"metrics and pods": {"-kube.snapshot", demoSnapshot},
 	} {

@@ -17,9 +17,13 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -32,6 +36,8 @@ const (
 	benchSets     = 20_000
 	benchServices = 10_000
 	benchNodes    = 1_000
+	benchSlices   = 10_000 // EndpointSlices without pods, of two addresses each
+	benchEgress   = 1_000
 
 	benchRuns = 3
 )
@@ -42,10 +48,14 @@ func TestBenchKube(t *testing.T) {
 	if os.Getenv("BENCH_KUBE") == "" {
 		t.Skip("needs BENCH_KUBE: make bench-kube")
 	}
-	config := kubeconfig(t, metav1.NamespaceDefault, account)
+	config := serviceAccount(t, testNamespace(t), []rbacv1.PolicyRule{
+		rule("", "pods", "services", "nodes"), rule("apps", "replicasets"), rule("batch", "jobs"),
+		rule("discovery.k8s.io", "endpointslices"), rule("k8s.ovn.org", "egressips"),
+	})
 	begin := time.Now()
 	loadBench(t)
-	t.Logf("%d pods, %d replicasets, %d services, %d nodes were stored in %.0f s", benchPods, benchSets, benchServices, benchNodes, time.Since(begin).Seconds())
+	t.Logf("%d pods, %d replicasets, %d services, %d nodes, %d endpointslices, %d egressips were stored in %.0f s",
+		benchPods, benchSets, benchServices, benchNodes, benchSlices, benchEgress, time.Since(begin).Seconds())
 
 	plain := filepath.Join(t.TempDir(), "informer")
 	if out, err := exec.Command("go", "build", "-o", plain, "./informer").CombinedOutput(); err != nil {
@@ -72,6 +82,11 @@ func TestBenchKube(t *testing.T) {
 		r := row{ready: time.Since(begin).Seconds(), cpu: cpuSeconds(t, e.Process)}
 		pause(t.Context(), 10*time.Second) // what the first list left behind is given back
 		r.settled, r.peak = memory(t, e.Process, "VmRSS"), memory(t, e.Process, "VmHWM")
+		for kind, want := range map[string]float64{"endpointslice": benchSlices, "egressip": benchEgress} {
+			if got := objectsOf(e.metrics(t), kind); got < want {
+				t.Errorf("%v of %s are known", got, kind)
+			}
+		}
 		r.heap = e.metrics(t)["go_memstats_heap_alloc_bytes"].GetMetric()[0].GetGauge().GetValue() / (1 << 20)
 		runs = append(runs, r)
 		e.terminate(t)
@@ -220,6 +235,16 @@ type lookup struct {
 	allocs         string
 }
 
+// objectsOf returns how many objects of a kind the program knows.
+func objectsOf(families map[string]*dto.MetricFamily, kind string) float64 {
+	for _, m := range families["kube_enricher_kube_objects"].GetMetric() {
+		if m.GetLabel()[0].GetValue() == kind {
+			return m.GetGauge().GetValue()
+		}
+	}
+	return 0
+}
+
 // loadBench fills the cluster with objects of the usual size.
 func loadBench(t *testing.T) {
 	t.Helper()
@@ -260,6 +285,7 @@ func loadBench(t *testing.T) {
 	condition := func(kind corev1.PodConditionType) corev1.PodCondition {
 		return corev1.PodCondition{Type: kind, Status: corev1.ConditionTrue, LastTransitionTime: now}
 	}
+	(&kindsCluster{kube, t}).define("k8s.ovn.org", "EgressIP", "Cluster")
 	for _, load := range []struct {
 		resource string
 		count    int
@@ -286,6 +312,25 @@ func loadBench(t *testing.T) {
 				SessionAffinity: corev1.ServiceAffinityNone, InternalTrafficPolicy: new(corev1.ServiceInternalTrafficPolicyCluster),
 			}
 			return o
+		}},
+		{"endpointslices", benchSlices, func(i int) runtime.Object {
+			o := &discoveryv1.EndpointSlice{TypeMeta: metav1.TypeMeta{APIVersion: "discovery.k8s.io/v1", Kind: "EndpointSlice"}, ObjectMeta: meta(fmt.Sprintf("app-%d-external", i), 6, i)}
+			o.Labels[discoveryv1.LabelServiceName], o.Labels[discoveryv1.LabelManagedBy] = fmt.Sprintf("app-%d", i), "staff"
+			o.AddressType = discoveryv1.AddressTypeIPv4
+			o.Ports = []discoveryv1.EndpointPort{{Name: new(""), Port: new(int32(443)), Protocol: new(corev1.ProtocolTCP)}}
+			for j := range 2 {
+				o.Endpoints = append(o.Endpoints, discoveryv1.Endpoint{Addresses: []string{fmt.Sprintf("198.18.%d.%d", i/125+80*j, i%125+1)}, Conditions: discoveryv1.EndpointConditions{Ready: new(true)}})
+			}
+			return o
+		}},
+		{"k8s.ovn.org/egressips", benchEgress, func(i int) runtime.Object {
+			ip := fmt.Sprintf("172.19.%d.%d", i/250, i%250+1)
+			return &unstructured.Unstructured{Object: map[string]any{
+				"apiVersion": "k8s.ovn.org/v1", "kind": "EgressIP",
+				"metadata": map[string]any{"name": fmt.Sprintf("egress-%d", i), "uid": fmt.Sprintf("70000000-0000-4000-8000-%012d", i), "creationTimestamp": now.UTC().Format(time.RFC3339)},
+				"spec":     map[string]any{"egressIPs": []any{ip}, "namespaceSelector": map[string]any{"matchLabels": map[string]any{"kubernetes.io/metadata.name": namespace(i)}}},
+				"status":   map[string]any{"items": []any{map[string]any{"node": fmt.Sprintf("bench-node-%d", i), "egressIP": ip}}},
+			}}
 		}},
 		{"pods", benchPods, func(i int) runtime.Object {
 			n := i * 2 / 5 // of 20,000 replicasets

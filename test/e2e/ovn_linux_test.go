@@ -165,9 +165,10 @@ func (c *ovnLab) managementPort(n *ovnHost) {
 	n.sw.Vsctl("add-port", "br-int", mgmtPort, "--", "set", "interface", mgmtPort, "type=internal", fmt.Sprintf("mtu_request=%d", podMTU),
 		`mac="`+mac(own)+`"`, "external-ids:iface-id=k8s-"+n.name())
 	ns := n.ns()
-	c.lab.IP(ns, "link", "set", mgmtPort, "address", mac(own), "up")
+	c.lab.IP(ns, "link", "set", mgmtPort, "address", mac(own))
 	c.plain(ns, mgmtPort)
-	n.wire = wireTaps{c.lab.TapSent(ns, mgmtPort), c.lab.Tap(ns, mgmtPort)}
+	n.wire = wireTaps{c.lab.TapSent(ns, mgmtPort), c.lab.Tap(ns, mgmtPort)} // before the first packet
+	c.lab.IP(ns, "link", "set", mgmtPort, "up")
 	c.lab.IP(ns, "addr", "add", own.String()+"/24", "dev", mgmtPort)
 	c.lab.IP(ns, "addr", "add", n.pod6(2).String()+"/64", "dev", mgmtPort, "nodad")
 	c.lab.IP(ns, "route", "add", "10.244.0.0/16", "via", n.pod4(1).String(), "dev", mgmtPort)

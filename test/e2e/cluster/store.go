@@ -3,12 +3,14 @@ package cluster
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"path"
 
 	etcd "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/client-go/kubernetes/scheme"
@@ -35,7 +37,13 @@ func (c *Cluster) Store(ctx context.Context, resource string, count int, object 
 			return fmt.Errorf("store %s: %T has no metadata", resource, o)
 		}
 		var b bytes.Buffer
-		if err := encoder.Encode(o, &b); err != nil {
+		var err error
+		if u, ok := o.(*unstructured.Unstructured); !ok {
+			err = encoder.Encode(o, &b)
+		} else { // of a kind that a definition made known
+			err = json.NewEncoder(&b).Encode(u.Object)
+		}
+		if err != nil {
 			return fmt.Errorf("store %s: %w", resource, err)
 		}
 		key := path.Join("/registry", resource, meta.GetNamespace(), meta.GetName())
