@@ -30,7 +30,7 @@ func cost(d *Decoder, load []datagram, rounds int) float64 {
 	for _, p := range d.peers {
 		p.work = min(p.work, 0)
 	}
-	d.spareWork = 0
+	d.spareWork = 0 // there is more at the start of a worker only
 	start, waited := steps.Count()
 	bytes := 0
 	for range rounds {

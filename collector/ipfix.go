@@ -278,7 +278,7 @@ func (d *Decoder) addTemplate(h *header, id uint16, scopes, fields []netflow.Fie
 	for range 3 {
 		e, port := d.peer.exporter, d.peer.source.Port()
 		changed, forgotten, ok := e.learnTemplate(t, port, d.received/1e9)
-		d.peer.work -= forgotten * workOfEviction
+		d.spend(forgotten * workOfEviction)
 		if ok {
 			d.used = true
 			if changed {

@@ -99,18 +99,23 @@ func (o *optionsData) bytesWith(k optionKey) int64 {
 }
 
 // set remembers a value, and reports whether it is another one than before.
-func (o *optionsData) set(k optionKey, v uint64, now uint32) (changed bool) {
+// known is the value until now, nil if there is none.
+func (o *optionsData) set(k optionKey, known *optionValue, v uint64, now uint32) (changed bool) {
 	p := o.ports.getOrPut(portNumber(k.port) + 1)
-	known := o.values.get(k)
-	sums := [2]*portValues{p, nil}
-	if k.kind != forDomain {
-		sums[1] = o.domains.getOrPut(k.ofDomain())
-		sums[1].announced = now
+	// What the values add up to changes by this, and their number by added.
+	var sum uint64
+	var added int32
+	switch {
+	case known == nil:
+		sum, added = hashValue(v), 1
+	case known.value != v:
+		sum = hashValue(v) - hashValue(known.value)
 	}
-	for _, sum := range sums {
-		if sum != nil {
-			sum.note(v, known)
-		}
+	p.note(v, sum, added)
+	if k.kind != forDomain {
+		domain := o.domains.getOrPut(k.ofDomain())
+		domain.announced = now
+		domain.note(v, sum, added)
 	}
 	switch {
 	case known == nil:
@@ -134,15 +139,11 @@ func (o *optionsData) set(k optionKey, v uint64, now uint32) (changed bool) {
 	return changed
 }
 
-// note adds a value in place of the one that was known, nil if there was none.
-func (p *portValues) note(v uint64, known *optionValue) {
-	if known == nil {
-		p.n++
-		p.sum += hashValue(v)
-	} else if known.value != v {
-		p.sum += hashValue(v) - hashValue(known.value)
-	}
+// note takes over a value that was announced, by which the sum and the number change.
+func (p *portValues) note(v, sum uint64, added int32) {
 	p.last = v
+	p.sum += sum
+	p.n += added
 }
 
 // forget takes a value away, and reports whether there is none left.
@@ -296,12 +297,13 @@ func (e *exporter) setValue(o *optionsData, k optionKey, v uint64, now int64, ha
 	if e.evicted.Load() {
 		return
 	}
-	if o.values.get(k) == nil {
+	known := o.values.get(k)
+	if known == nil {
 		for !hasRoom() && o.forgetOne(k) {
 		}
 	}
 	before := o.bytes()
-	changed := o.set(k, v, uint32(now))
+	changed := o.set(k, known, v, uint32(now))
 	if o.bytes() != before {
 		e.account()
 	}

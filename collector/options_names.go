@@ -86,11 +86,11 @@ func (d *Decoder) addNames(n naming, t *templateBinding, record []byte, domain u
 		return
 	}
 	find := func(k nameKey, of nameSource) *namedEntry {
-		if d.peer.work < 0 && d.spareWork <= 0 {
+		if d.owes() {
 			return nil
 		}
 		e, passed := names.find(k, of)
-		d.work(passed * workOfNamer)
+		d.spend(passed * workOfNamer)
 		return e
 	}
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}
@@ -258,7 +258,7 @@ func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) 
 	name, description = name[:min(len(name), maxNameLen)], description[:min(len(description), maxNameLen)]
 	of := nameSource{domain, d.peer.source.Port(), uint32(d.received / 1e9)}
 	passed := d.peer.exporter.learnName(announcedName{nameKey: k, nameSource: of, name: name, description: description})
-	d.peer.work -= passed * workOfNamer
+	d.spend(passed * workOfNamer)
 }
 
 // learnName remembers a name of an exporter's options data, and returns how many entries it

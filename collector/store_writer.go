@@ -373,8 +373,12 @@ func (e *exporter) markUnsaved(s *session) {
 	if s != nil {
 		s.unsaved = true
 	}
-	e.unsaved.Store(true)
-	e.all.unsaved.Store(true)
+	if !e.unsaved.Load() {
+		e.unsaved.Store(true)
+	}
+	if !e.all.unsaved.Load() {
+		e.all.unsaved.Store(true)
+	}
 }
 
 // noteSeen marks the sessions whose last datagram came so much later than the templates file

@@ -68,7 +68,7 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, result bi
 		return nil, tooShort
 	}
 	var rd *recordDecoder
-	if d.peer.work >= 0 && d.mayWork(workOfColdSet) {
+	if !d.owes() && d.mayWork(workOfColdSet) {
 		rd = d.recordDecoderOf(&t)
 	}
 	if rd == nil {
@@ -88,7 +88,7 @@ func (d *Decoder) bind(k templateKey, length int) (b *templateBinding, result bi
 	b.lastUsed = d.received
 	b.generation = generation
 	if b.askExporter(e, p.source.Port(), d.received/1e9) {
-		d.peer.work -= workOfQuestion
+		d.spend(workOfQuestion)
 	}
 	return b, bound
 }
@@ -134,7 +134,7 @@ func (d *Decoder) recordDecoderOf(t *template) *recordDecoder {
 	}
 	rd := newRecordDecoder(t)
 	if rd.reverse != nil {
-		d.peer.work -= fields * workOfField
+		d.spend(fields * workOfField)
 	}
 	rd.setNames(d.wantedNames)
 	rd.setElements(d.elements)

@@ -56,14 +56,19 @@ func (d *Decoder) mayWork(n int) bool {
 	return true
 }
 
-// work notes that work was done whose amount was not known before.
-func (d *Decoder) work(n int) {
+// spend notes that work was done whose amount was not known before: somebody may owe some
+// then.
+func (d *Decoder) spend(n int) {
 	if d.peer.work >= 0 {
 		d.peer.work -= n
 	} else {
 		d.spareWork -= n
 	}
 }
+
+// owes reports whether the peer of the datagram at hand owes work, and others have none to
+// spare. It may not spend more until it has earned that.
+func (d *Decoder) owes() bool { return d.peer.work < 0 && d.spareWork <= 0 }
 
 // recentBindings has bindings of late, by a hash. Those that are not there are likely not in
 // the caches of the CPU: to use one takes as long as to read some records.

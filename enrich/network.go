@@ -20,7 +20,7 @@ type network struct {
 }
 
 // clusterNetwork is the cluster's own network, which pods are in unless they ask for another one.
-var clusterNetwork = network{name: "default", primary: true}
+var clusterNetwork = network{name: flow.ClusterNetwork, primary: true}
 
 // attachment is the place of a span in a network other than the cluster's own. Its network and MAC
 // are immutable.

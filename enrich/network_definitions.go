@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"encoding/json"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -95,18 +96,21 @@ func (st *store) applyNetworkDefinition(o *object) {
 	old, known := list[key]
 	list[st.intern(key)] = networkDefinition{st.intern(o.config), st.listMark}
 	if !known || old.config != o.config {
-		st.networks.forget()
+		st.networks.forget(o.kind, key)
 	}
 }
 
 // removeNetworkDefinition removes one. Keys mean what they meant, for pods that were in the network.
 func (st *store) removeNetworkDefinition(k kind, key string) { delete(st.networks.definitions[k], key) }
 
-// forget makes all keys be resolved again, unless none has been.
-func (n *networkSet) forget() {
-	if len(n.resolved) > 0 {
-		clear(n.resolved)
-		n.changed = true
+// forget makes the keys be resolved again that a definition may tell of.
+func (n *networkSet) forget(k kind, key string) {
+	for id := range n.resolved {
+		_, name, _ := strings.Cut(id.id, "/")
+		if id.id == key || k == kindClusterUserNetwork && name == key {
+			delete(n.resolved, id)
+			n.changed = true
+		}
 	}
 }
 

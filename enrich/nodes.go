@@ -35,7 +35,7 @@ const (
 // pods' network or for pods: of OVN-Kubernetes, Cilium and Calico.
 var (
 	hostAnnotations = []string{
-		ovnPrefix + "node-primary-ifaddr", ovnPrefix + "host-cidrs", ovnPrefix + "host-addresses",
+		ovnPrefix + "node-primary-ifaddr", ovnPrefix + "host-cidrs", ovnPrefix + "host-addresses", ovnPrefix + "node-encap-ips",
 		"projectcalico.org/IPv4Address", "projectcalico.org/IPv6Address",
 	}
 	podNetworkAnnotations = []string{

@@ -70,6 +70,7 @@ func TestNodesThatShare(t *testing.T) {
 		}
 		e.store.update(objectOf(t, node("vip", `, annotations: {k8s.ovn.org/host-cidrs: '["192.0.2.7/24","192.0.2.9/24"]'}`, "192.0.2.6")))
 		e.store.update(objectOf(t, node("real", "", "192.0.2.7")))
+		e.store.update(objectOf(t, node("vip2", `, annotations: {k8s.ovn.org/host-cidrs: '["192.0.2.9/24"]'}`, "192.0.2.5")))
 		e.store.update(objectOf(t, made("old", rfc(-1000), "Unknown", "192.0.2.8")))
 		e.store.update(objectOf(t, made("new", rfc(-500), "True", "192.0.2.8")))
 		e.store.update(objectOf(t, made("older", rfc(-1000), "True", "192.0.2.10")))
@@ -79,8 +80,8 @@ func TestNodesThatShare(t *testing.T) {
 			at   float64
 			want string
 		}{
-			{"192.0.2.7", 2, "real node"}, {"192.0.2.9", 2, "vip node"}, {"192.0.2.8", 2, "new node"},
-			{"192.0.2.8", -700, "old node"}, {"192.0.2.10", 2, "newer ambiguous"}, {"192.0.2.10", -700, "older node"},
+			{"192.0.2.7", 2, "real node"}, {"192.0.2.9", 2, "vip ambiguous"}, {"192.0.2.8", 2, "new node"},
+			{"192.0.2.8", -700, "old node"}, {"192.0.2.10", 2, "newer node"}, {"192.0.2.10", -700, "older node"},
 		} {
 			if got := e.show(c.ip, c.at, c.at); got != c.want {
 				t.Errorf("%s at %v: %s, want %s", c.ip, c.at, got, c.want)

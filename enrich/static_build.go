@@ -152,12 +152,15 @@ func chooseService(services, nodes []*staticSpan) flow.End {
 	return flow.End{Object: obj, Status: flow.StatusService}
 }
 
-// chooseNode returns the first one of the Nodes. It is ambiguous if another one is as good, but for
-// its age.
+// chooseNode returns the first one of the Nodes. It is ambiguous if another one is as good. A newer
+// Node that has an older one's address in its status was given it after the older one had gone. An
+// address that annotations of both have may have moved to either.
 func chooseNode(nodes []*staticSpan) flow.End {
+	best := nodes[0]
 	rivals := nodes
 	for i, s := range nodes {
-		if s.class != nodes[0].class || compareNodes(s.owner, nodes[0].owner) != 0 {
+		newer := best.class == classNode && best.owner.created != s.owner.created && s.owner.created != 0
+		if s.class != best.class || compareNodes(s.owner, best.owner) != 0 || newer {
 			rivals = nodes[:i]
 			break
 		}

@@ -19,11 +19,13 @@ const (
 	numAttrs // those above are read from the Object
 	// AttrStatus is read from the End, not from the Object.
 	AttrStatus = numAttrs
-	// AttrName, AttrKind and AttrHost are in schema netobserv alone. AttrHost is the
-	// address of a pod's host, or of a node.
+	// These are in schema netobserv alone. AttrHost is the address of a pod's host, or
+	// of a node. AttrNetworkName calls the cluster's own network as NetObserv does.
 	AttrName = numAttrs + 1
 	AttrKind = numAttrs + 2
 	AttrHost = numAttrs + 3
+
+	AttrNetworkName = numAttrs + 4
 )
 
 // AttrInfo describes a generated field. It is a row of the table [Attrs].
@@ -83,14 +85,17 @@ var NetObservAttrs = func() []NetObservAttr {
 		if attr == AttrHostIP {
 			attr = AttrHost
 		}
+		if attr == AttrNetwork {
+			attr = AttrNetworkName
+		}
 		list = append(list, NetObservAttr{Attr: attr, Name: row.NetObserv, Default: row.NetObservDefault, Row: row})
 	}
 	return list
 }()
 
 // AttrNumber returns the number of a generated field in flow.proto, counted as
-// [AttrInfo].Number is. Labels share one number. It returns false for AttrName,
-// AttrKind and AttrHost, which flow.proto does not have.
+// [AttrInfo].Number is. Labels share one number. It returns false for
+// those that schema netobserv alone has.
 func AttrNumber(a Attr) (number int32, ok bool) {
 	if a >= AttrLabel {
 		return NumberLabels, true
@@ -143,6 +148,11 @@ func (e *End) attr(a Attr) string {
 			return o.UID
 		}
 	case AttrNetwork:
+		return o.Network
+	case AttrNetworkName:
+		if o.Network == ClusterNetwork {
+			return "primary"
+		}
 		return o.Network
 	case AttrStatus:
 		return e.Status.String()

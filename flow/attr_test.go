@@ -7,7 +7,7 @@ import (
 )
 
 func TestEndAttr(t *testing.T) {
-	pod := flow.NewObject(flow.Object{Kind: "Pod", Namespace: "ns", Name: "p", UID: "u", Workload: "w", WorkloadKind: "Deployment", HostIP: "h", Node: "n", Zone: "z", Warn: "!", Labels: "a\nb"})
+	pod := flow.NewObject(flow.Object{Kind: "Pod", Namespace: "ns", Name: "p", UID: "u", Workload: "w", WorkloadKind: "Deployment", HostIP: "h", Node: "n", Zone: "z", Warn: "!", Labels: "a\nb", Network: "default"})
 	service := flow.NewObject(flow.Object{Kind: "Service", Name: "s", UID: "u"})
 	for _, tc := range []struct {
 		end  flow.End
@@ -18,7 +18,7 @@ func TestEndAttr(t *testing.T) {
 		{flow.End{Object: pod, Status: flow.StatusLive}, map[flow.Attr]string{
 			flow.AttrPod: "p", flow.AttrNamespace: "ns", flow.AttrHostIP: "h", flow.AttrWorkload: "w", flow.AttrWorkloadKind: "Deployment",
 			flow.AttrWarn: "!", flow.AttrNode: "n", flow.AttrZone: "z", flow.AttrPodUID: "u", flow.AttrStatus: "live",
-			flow.AttrName: "p", flow.AttrKind: "Pod", flow.AttrHost: "h", flow.AttrLabel: "a", flow.AttrLabel + 1: "b",
+			flow.AttrName: "p", flow.AttrKind: "Pod", flow.AttrHost: "h", flow.AttrNetwork: "default", flow.AttrNetworkName: "primary", flow.AttrLabel: "a", flow.AttrLabel + 1: "b",
 		}},
 		// Only schema netobserv has the address of a node as its host's.
 		{flow.End{Object: flow.NewObject(flow.Object{Kind: "Node", Name: "n", HostIP: "h", Node: "n"}), Status: flow.StatusNode}, map[flow.Attr]string{
@@ -47,7 +47,7 @@ func TestAttrNumbers(t *testing.T) {
 	if n, ok := flow.AttrNumber(flow.AttrLabel + 3); n != flow.NumberLabels || !ok {
 		t.Errorf("labels have number %d", n)
 	}
-	for _, a := range []flow.Attr{flow.AttrName, flow.AttrKind, flow.AttrHost} {
+	for _, a := range []flow.Attr{flow.AttrName, flow.AttrKind, flow.AttrHost, flow.AttrNetworkName} {
 		if n, ok := flow.AttrNumber(a); ok {
 			t.Errorf("attribute %d has number %d", a, n)
 		}

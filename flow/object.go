@@ -34,6 +34,10 @@ type Object struct {
 	MAC     uint64
 }
 
+// ClusterNetwork is the name of the network that pods are in unless they ask for
+// another one.
+const ClusterNetwork = "default"
+
 // Workload names the workload that an object belongs to. Its strings are valid
 // UTF-8, as labels of metrics must be.
 type Workload struct {

@@ -155,12 +155,11 @@ func (f *File) openDestination(old *destination) (*destination, error) {
 	if old != nil && f.partialRecords == 0 && old.sameFile(d) {
 		return d, nil // has the whole messages that were written to it
 	}
-	log := f.log.WithField("file", f.cfg.Path)
 	switch n, err := cutTornEnd(d.file, d.size); {
 	case err != nil:
-		log.WithError(err).Warn("the file is not of whole messages")
+		f.log.WithError(err).Warn("the file is not of whole messages")
 	case n > 0:
-		log.WithField("bytes", n).Warn("the file ended within a message, left by a program that was killed; the part was cut off")
+		f.log.WithField("bytes", n).Warn("the file ended within a message, left by a program that was killed; the part was cut off")
 	}
 	return d, nil
 }

@@ -13,6 +13,9 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // pipeListener hands out the server's ends of pipes, which keep to the time of synctest.
@@ -285,6 +288,43 @@ func TestScarcePages(t *testing.T) {
 		request(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		if code, body, err := answer(conn); code != http.StatusOK || body != "ok" || err != nil {
 			t.Errorf("%d %q %v", code, body, err)
+		}
+	})
+}
+
+// TestMetricsOf gathers for one request at a time, and goes on after a gatherer that
+// panicked.
+func TestMetricsOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gathering, gathered := 0, 0
+		metrics := metricsOf(prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+			gathering++
+			if gathering > 1 {
+				t.Error("two gather at once")
+			}
+			time.Sleep(time.Second)
+			gathering--
+			if gathered++; gathered == 1 {
+				panic("of a collector")
+			}
+			return nil, nil
+		}))
+		dial := serveOverPipes(t, metrics, newConnections())
+		var conns []net.Conn
+		for range 5 {
+			conn := dial("127.0.0.1")
+			request(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			synctest.Wait()
+			conns = append(conns, conn)
+		}
+		_ = conns[4].Close() // is not gathered for
+		for i, conn := range conns[:4] {
+			if code, _, err := answer(conn); (code == http.StatusOK) != (i > 0) {
+				t.Errorf("request %d: %d %v", i, code, err)
+			}
+		}
+		if gathered != 4 {
+			t.Errorf("gathered %d times", gathered)
 		}
 	})
 }

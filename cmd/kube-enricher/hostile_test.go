@@ -470,7 +470,7 @@ func TestHostileFloodsTogether(t *testing.T) {
 	a.checkMemory("stopped")
 	// The templates file that the floods left behind can be read.
 	a = attack(t, 2, "-templates.file", templates)
-	if _, err := os.Stat(templates + ".bad"); err == nil || strings.Contains(a.stderr(), "level=warn") {
+	if _, err := os.Stat(templates + ".bad"); err == nil || strings.Contains(a.stderr(), "templates file") {
 		t.Errorf("the templates file was not read: %s", a.stderr())
 	}
 	if n := metric(a.scrape(), "kube_enricher_templates", ""); n < 1000 {

@@ -148,8 +148,10 @@ func metricsOf(g prometheus.Gatherer) http.Handler {
 		case <-r.Context().Done():
 			return // the client has gone
 		}
-		families, err := g.Gather()
-		<-gathering
+		families, err := func() ([]*dto.MetricFamily, error) {
+			defer func() { <-gathering }() // also after a panic
+			return g.Gather()
+		}()
 		gathered := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
 		promhttp.HandlerFor(gathered, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	})

@@ -224,7 +224,7 @@ func kubeOptions() []option {
 		},
 		{
 			name: "ovn.join-subnets", arg: "CIDR,...", def: "100.64.0.0/16,fd98::/64",
-			usage: "subnets in which OVN-Kubernetes' gateway routers have their addresses; the annotation `k8s.ovn.org/node-id` of a node is the host part",
+			usage: "subnets in which OVN-Kubernetes' gateway routers have their addresses, empty for none; the annotation `k8s.ovn.org/node-id` of a node is the host part",
 			set:   setJoinSubnets,
 		},
 		{

@@ -134,6 +134,9 @@ func setAllow(c *Config, v string) error {
 }
 
 func setJoinSubnets(c *Config, v string) error {
+	if v == "" {
+		return nil
+	}
 	for part := range strings.SplitSeq(v, ",") {
 		p, err := prefix(part)
 		if err != nil {
