@@ -23,7 +23,7 @@ const (
 )
 
 // sharing watches for addresses that several exporters share: their source addresses were
-// translated. Then records cannot be told apart by SamplerAddress, nodes have no names by
+// translated. Then records cannot be distinguished by SamplerAddress, nodes have no names by
 // it, and -allow admits all of them or none. One goroutine uses it.
 type sharing struct {
 	checked int64 // Unix nanoseconds

@@ -23,11 +23,11 @@ const (
 )
 
 // checkAccess asks the API server whether this program may use a verb on all objects of a kind in a
-// namespace, or in all if it is empty, by a SelfSubjectAccessReview (authorization.k8s.io/v1). The program does not try what is forbidden,
-// because refused requests look like an attack in the cluster's audit log. The error is the one
-// that the request would get. It is nil if access is allowed, and if the server gives no answer:
-// then the request itself shows whether it is. The ClusterRole system:basic-user lets everyone ask,
-// unless an administrator has changed it.
+// namespace, or in all if it is empty, by a SelfSubjectAccessReview (authorization.k8s.io/v1). The
+// program does not try what is forbidden, because refused requests look like an attack in the
+// cluster's audit log. The error is the one that the request would get. It is nil if access is
+// allowed, and if the server gives no answer: then the request itself shows whether it is. The
+// ClusterRole system:basic-user lets everyone ask, unless an administrator has changed it.
 func (c *Cluster) checkAccess(ctx context.Context, verb string, k kind, namespace string) error {
 	return c.checkAccessTo(ctx, verb, schema.GroupResource{Group: kinds[k].group, Resource: k.resource()}, namespace)
 }

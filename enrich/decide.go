@@ -297,8 +297,8 @@ type severalOwners struct {
 	end      flow.End
 }
 
-// ambiguous returns the first of d.objects, which is the best, with a warning that names them. That is made once for
-// the same ones, not for each record.
+// ambiguous returns the first of d.objects, which is the best, with a warning that names them. That
+// is made once for the same ones, not for each record.
 func (d *decider) ambiguous(s *side, sentence string) flow.End {
 	cache := &s.entry.past.several
 	if c := cache.Load(); c != nil && c.sentence == sentence && slices.Equal(c.objects, d.objects) {
@@ -337,8 +337,8 @@ func nodeOf(first *span) uint64 {
 	return nodeHash(node)
 }
 
-// inSeveralNetworks reports whether an address is, or was, in another network than the cluster's own. It may be
-// called for nil.
+// inSeveralNetworks reports whether an address is, or was, in another network than the cluster's
+// own. It may be called for nil.
 func (e *entry) inSeveralNetworks() bool {
 	return e != nil && e.last.end.Object == nil && e.past.networks != nil
 }

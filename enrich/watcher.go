@@ -176,9 +176,9 @@ var withoutKind = [numKinds]string{
 	kindReplicationController: "no right to list replicationcontrollers: they stand in for DeploymentConfigs; grant it to the service account",
 	kindEgressIP:              "no right to list egressips.k8s.ovn.org: egress IPs are not named; grant it to the service account",
 	kindEndpointSlice:         "no right to list endpointslices.discovery.k8s.io: endpoints of services that are no pods are not named; grant it to the service account",
-	kindNetworkAttachment:     "no right to list network-attachment-definitions.k8s.cni.cncf.io: networks are told apart by userdefinednetworks and clusteruserdefinednetworks, or by namespace and name; grant it to the service account",
-	kindUserNetwork:           "no right to list userdefinednetworks.k8s.ovn.org: networks are told apart by network-attachment-definitions, or by namespace and name; grant it to the service account",
-	kindClusterUserNetwork:    "no right to list clusteruserdefinednetworks.k8s.ovn.org: networks are told apart by network-attachment-definitions, or by namespace and name; grant it to the service account",
+	kindNetworkAttachment:     "no right to list network-attachment-definitions.k8s.cni.cncf.io: networks are distinguished by userdefinednetworks and clusteruserdefinednetworks, or by namespace and name; grant it to the service account",
+	kindUserNetwork:           "no right to list userdefinednetworks.k8s.ovn.org: networks are distinguished by network-attachment-definitions, or by namespace and name; grant it to the service account",
+	kindClusterUserNetwork:    "no right to list clusteruserdefinednetworks.k8s.ovn.org: networks are distinguished by network-attachment-definitions, or by namespace and name; grant it to the service account",
 }
 
 // isExpired reports whether the server cannot resume a watch, because it no longer has the changes

@@ -80,7 +80,8 @@ type Counters struct {
 	Listed bool
 }
 
-// Message tracks a message of a stream. The other arguments and the result are those of [Tracker.Message].
+// Message tracks a message of a stream. The other arguments and the result are those of
+// [Tracker.Message].
 func (c *Counters) Message(stream Stream, seq uint32, n RecordCount, counted bool, uptime uint32, now int64) (lost uint64) {
 	t := c.tracker(stream)
 	if c.shared == nil {

@@ -36,7 +36,7 @@ type TextConfig struct {
 
 // Text encodes a record as one line for people to read:
 //
-//	2021-08-08T10:04:05Z shop/cart:56144       → default/kubernetes:443  TCP   20.8 kB    400 p via node-1
+//	2021-08-08T10:04:05Z shop/cart:56144 → default/kubernetes:443 TCP   20.8 kB    400 p via node-1
 //
 // These are the time of receipt, the two ends (namespace and workload, or the
 // address where the owner is not known), protocol, bytes, packets and exporter, and the
