@@ -3,6 +3,7 @@ package enrich
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -392,7 +393,7 @@ func (st *store) publishForgetting(e *entry, until int64) {
 		st.publishInNetwork(e, until)
 	case e.past.networks != nil: // a static owner has changed
 		n := &entry{addr: e.addr, staticSpans: e.staticSpans, static: buildStatics(e.staticSpans)}
-		st.publishNetworks(n, e.past.networks)
+		st.publishNetworks(n, slices.Clone(e.past.networks)) // readers have the old list
 	case e.spans == nil && e.staticSpans == nil:
 		st.index.remove(e.addr)
 	default:
