@@ -3,8 +3,8 @@ package enrich
 import (
 	"errors"
 	"net/netip"
-	"slices"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"time"
