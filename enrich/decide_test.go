@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -342,4 +344,45 @@ func TestManagementPortsOfNetworks(t *testing.T) {
 			t.Errorf("%s: %s, want %s", exporter, got.names[0], want)
 		}
 	}
+}
+
+// Readers see whole lists of networks while pods, Nodes and definitions come and go.
+func TestNetworksChangeBesideReaders(t *testing.T) {
+	e, _, _ := newTest(t, Config{}, noSource{keep: true})
+	const ip = "10.150.0.30"
+	stays := tenantPod("t0", "stays", "n1", "10.244.0.1", "t0/net", ip, "primary")
+	e.store.update(stays)
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			s := e.NewStage(discard{})
+			s.ready = true
+			r := record(1, ip, "10.244.0.1")
+			r.Extra.HasDirection, r.Msg.SamplerAddress = true, addr("192.168.1.11").AsSlice()
+			for !stop.Load() {
+				s.HandleFlow(r)
+				if end, _ := e.store.index.lookup(addr(ip), int64(r.Msg.TimeReceivedNs), int64(r.Msg.TimeReceivedNs), ovnMAC(ip), 0); end.Object == nil {
+					t.Error("nobody has the address")
+					return
+				}
+			}
+		})
+	}
+	e.store.update(tenantNode("n1", "192.168.1.11"))
+	for i := range 60 {
+		ns := fmt.Sprint("t", 1+i%20)
+		pod := tenantPod(ns, "p", "n2", fmt.Sprint("10.244.1.", i%20), ns+"/net", ip, "primary")
+		e.store.update(pod)
+		lan := tenantNode("lan", ip) // the address is a Node's, too, for a while
+		e.store.update(lan)
+		e.store.update(networkObject(kindClusterUserNetwork, "", "net", ""))
+		e.store.remove(networkObject(kindClusterUserNetwork, "", "net", ""))
+		if i%2 == 0 {
+			e.store.remove(pod)
+		}
+		e.store.remove(lan)
+	}
+	stop.Store(true)
+	wg.Wait()
 }

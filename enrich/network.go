@@ -248,7 +248,7 @@ func findNetwork(list []networkEntry, n *network) (i int, found bool) {
 }
 
 // publishNetworks replaces the entry of an address by one that has a timeline for each network. One
-// that only the cluster's own network has is an entry like most others.
+// that only the cluster's own network has is an entry like most others. The list is kept.
 func (st *store) publishNetworks(parent *entry, list []networkEntry) {
 	switch {
 	case len(list) == 0 && parent.staticSpans == nil:

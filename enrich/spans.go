@@ -53,10 +53,15 @@ func (st *store) findEnd(p *pod, o *object, now int64) ending {
 		return e
 	case p.end.at != never:
 		return p.end
-	case !f.listing && f.watch.reportedLate(o.lastTransition):
-		return ending{at: min(now, o.lastTransition+second), certainUntil: min(o.lastTransition, goneAfter(o, f.watch.notBefore()))}
 	case !f.listing:
-		return ending{at: now, certainUntil: goneAfter(o, now)}
+		e := ending{at: now, certainUntil: goneAfter(o, now)}
+		if since, late := f.watch.lateSince(); late {
+			e.certainUntil = min(e.certainUntil, since)
+			if f.watch.reportedLate(o.notReady) {
+				e.at = min(now, o.notReady+second)
+			}
+		}
+		return e
 	}
 	at := o.notReady
 	switch {
@@ -79,10 +84,10 @@ func goneAfter(o *object, now int64) int64 {
 		return now
 	case o.deleted == 0:
 		return now - maxEventLag
-	case o.deleted > now:
+	case o.deleted > now: // with grace, or by a clock that is fast
 		return min(o.requested, now-tolerance)
 	}
-	return min(o.deleted, now-tolerance)
+	return o.deleted
 }
 
 // updateSpans brings the spans up to date that a pod has already. The argument changed reports

@@ -262,7 +262,7 @@ func (t *timelineBuilder) findSuperseded() {
 		if c.unshared {
 			continue
 		}
-		if o := t.nextCertain(c.yieldsFrom, rival); o != nil {
+		if o := t.nextCertain(max(c.yieldsFrom, c.certainFrom+1), rival); o != nil {
 			c.supersededAt = o.certainFrom
 			if !c.exact && c.grace > tolerance { // o's network is set up soon after its kubelet has seen it
 				c.possibleUntil = min(c.possibleUntil, max(c.to+tolerance, o.possibleFrom+readyLag))

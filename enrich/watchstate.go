@@ -155,6 +155,12 @@ func (w *watchState) notBefore() int64 {
 // then.
 func (w *watchState) reportedLate(t int64) bool { return t >= w.resumedFrom && t < w.resumedAt }
 
+// lateSince reports whether the events that arrive may be late, and since when what they report may
+// have happened.
+func (w *watchState) lateSince() (since int64, late bool) {
+	return w.resumedFrom, w.phase == resuming
+}
+
 // onListRequested begins a list. The list shows the cluster as it is now, however long it takes.
 func (w *watchState) onListRequested(now int64) { w.phase, w.listRequested = relisting, now }
 
