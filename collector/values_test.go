@@ -129,6 +129,8 @@ func TestICMPValues(t *testing.T) {
 		{name: "fprobe", record: v4(ports(0, 3)...), want: "IcmpType=0 IcmpCode=0 IcmpName= DstPort=3"},
 		{name: "bare type of ICMPv6", record: v6(ports(0, 135)...), want: "IcmpType=0 IcmpCode=0 IcmpName= DstPort=135"},
 		{name: "a source port", record: v4(ports(3, 0x0800)...), want: "IcmpType=0 IcmpCode=0 IcmpName= SrcPort=3 DstPort=2048"},
+		{name: "rare type", record: v4(ports(0, 0x2900)...), want: "IcmpType=41 IcmpCode=0 IcmpName=ICMP-messages-utilized-by-experimental-mobility-protocols-such-as-Seamoby"},
+		{name: "rare type of ICMPv6", record: v6(ports(0, 0x9c00)...), want: "IcmpType=156 IcmpCode=0 IcmpName=ILNPv6-Locator-Update-Message"},
 		{name: "unknown type", record: v4(ports(0, 0x7f00)...), want: "IcmpType=0 IcmpCode=0 IcmpName="},
 		{name: "ICMPv6 type in IPv4", record: v4(ports(0, 0x8700)...), want: "IcmpType=0 IcmpCode=0 IcmpName="},
 		{name: "no ICMP", record: []val{{4, uint8(17)}, {7, uint16(0)}, {11, uint16(0x0800)}}, want: "IcmpType=0 IcmpCode=0 IcmpName= DstPort=2048"},

@@ -139,6 +139,7 @@ var (
 		17: "Address Mask Request", 18: "Address Mask Reply", 30: "Traceroute", 31: "Datagram Conversion Error",
 		32: "Mobile Host Redirect", 33: "IPv6 Where-Are-You", 34: "IPv6 I-Am-Here", 35: "Mobile Registration Request",
 		36: "Mobile Registration Reply", 37: "Domain Name Request", 38: "Domain Name Reply", 39: "SKIP", 40: "Photuris",
+		41: "ICMP messages utilized by experimental mobility protocols such as Seamoby",
 		42: "Extended Echo Request", 43: "Extended Echo Reply",
 	}
 	icmp6Names = [256]string{
@@ -151,8 +152,9 @@ var (
 		143: "Version 2 Multicast Listener Report", 144: "Home Agent Address Discovery Request Message",
 		145: "Home Agent Address Discovery Reply Message", 146: "Mobile Prefix Solicitation", 147: "Mobile Prefix Advertisement",
 		148: "Certification Path Solicitation Message", 149: "Certification Path Advertisement Message",
+		150: "ICMP messages utilized by experimental mobility protocols such as Seamoby",
 		151: "Multicast Router Advertisement", 152: "Multicast Router Solicitation", 153: "Multicast Router Termination",
-		154: "FMIPv6 Messages", 155: "RPL Control Message", 157: "Duplicate Address Request", 158: "Duplicate Address Confirmation",
+		154: "FMIPv6 Messages", 155: "RPL Control Message", 156: "ILNPv6 Locator Update Message", 157: "Duplicate Address Request", 158: "Duplicate Address Confirmation",
 		159: "MPL Control Message", 160: "Extended Echo Request", 161: "Extended Echo Reply",
 	}
 )

@@ -80,6 +80,7 @@ func chartCases(t *testing.T) []*chartCase {
 		"templates.storage=none", "templates.storage=emptyDir", "templates.hostPath=/srv/flows", "templates.size=1Gi", "templates.pvc.existingClaim=claim", "templates.pvc.storageClass=fast", "templates.pvc.accessModes={ReadWriteOncePod}",
 		"kafka.topic=flows", "kafka.config.maxmsgbytes=2000000", "kafka.sasl.mechanism=scram-sha512,kafka.sasl.secret=kafka", "kafka.tls.caSecret=kafka-ca",
 		"kafka.tls.clientSecret=kafka-client",
+		"rbac.namespaces={default,kube-system}", "rbac.egressIPs=true", "rbac.egressIPs=false", "rbac.networks=true", "rbac.owners={virtualmachines.kubevirt.io,deployments.apps}",
 		"serviceAccount.name=other", "serviceAccount.create=false,serviceAccount.name=other", "serviceAccount.annotations.a=b",
 		"service.type=NodePort", "service.type=NodePort,service.externalTrafficPolicy=Cluster", "service.type=NodePort,service.nodePorts.netflow=30055,service.nodePorts.sflow=30343",
 		"service.type=LoadBalancer,service.loadBalancerClass=example.org/lb,service.loadBalancerSourceRanges={10.0.0.0/8}",
@@ -478,6 +479,30 @@ func checkContents(t *testing.T, cases []*chartCase) {
 		}},
 		{[]string{"rbac.create=false"}, "no role", func(x *chartCase) bool {
 			return find(x, "ClusterRole", "") == nil && find(x, "ClusterRoleBinding", "") == nil
+		}},
+		{[]string{"rbac.namespaces={default,kube-system}"}, "Roles in the namespaces alone", func(x *chartCase) bool {
+			var in []string
+			for _, o := range manifests(t, x.render) {
+				if o["kind"] == "Role" || o["kind"] == "RoleBinding" && o.at("roleRef", "kind") == "Role" {
+					in = append(in, fmt.Sprint(o.at("metadata", "namespace")))
+				}
+			}
+			return find(x, "ClusterRole", "") == nil && find(x, "ClusterRoleBinding", "") == nil && fmt.Sprint(slices.Sorted(slices.Values(in))) == "[default default kube-system kube-system]" &&
+				!strings.Contains(fmt.Sprint(find(x, "Role", "")), "nodes") && strings.Contains(x.render, "kube.namespaces")
+		}},
+		{[]string{"rbac.egressIPs=true"}, "a right to egress IPs", func(x *chartCase) bool {
+			return strings.Contains(fmt.Sprint(find(x, "ClusterRole", "")), "egressips")
+		}},
+		{[]string{"rbac.egressIPs=false"}, "no right to egress IPs", func(x *chartCase) bool {
+			return !strings.Contains(fmt.Sprint(find(x, "ClusterRole", "")), "egressips")
+		}},
+		{[]string{"rbac.networks=true"}, "a right to networks", func(x *chartCase) bool {
+			role := fmt.Sprint(find(x, "ClusterRole", ""))
+			return strings.Contains(role, "network-attachment-definitions") && strings.Contains(role, "clusteruserdefinednetworks")
+		}},
+		{[]string{"rbac.owners={virtualmachines.kubevirt.io,deployments.apps}"}, "rights to owners", func(x *chartCase) bool {
+			role := fmt.Sprint(find(x, "ClusterRole", ""))
+			return strings.Contains(role, "[kubevirt.io]") && strings.Contains(role, "[deployments]")
 		}},
 		{[]string{"service.enabled=false"}, "no Service", func(x *chartCase) bool { return find(x, "Service", chartName) == nil }},
 		{[]string{"test.enabled=false"}, "no test", func(x *chartCase) bool { return find(x, "Pod", "") == nil }},
