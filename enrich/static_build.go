@@ -101,7 +101,9 @@ func staticSegmentOf(active []*staticSpan) (g staticSegment) {
 			g.shared = sharedHairpin
 		}
 	}
-	g.ports = ownersByPort(byPort)
+	if len(byPort) != 1 || g.other.Object != byPort[0].obj { // else all ports have that owner
+		g.ports = ownersByPort(byPort)
+	}
 	return g
 }
 
