@@ -201,6 +201,26 @@ func setShapes() []hostileShape {
 			return templatesOf(templates, perMessage, fields), setsOf(templates, content)
 		}}
 	}
+	// Those of one address do not fill the cache of record decoders.
+	fromFour := func(s hostileShape) hostileShape {
+		return hostileShape{s.name + " from four addresses", func() (before, load []datagram) {
+			b, l := s.make()
+			for i := range 4 {
+				for _, g := range b {
+					// Each address has shapes of its own: the length of the last field differs.
+					g.payload = slices.Clone(g.payload)
+					g.payload[len(g.payload)-1] += byte(i)
+					g.source = forged(i)
+					before = append(before, g)
+				}
+				for _, g := range l {
+					g.source = forged(i)
+					load = append(load, g)
+				}
+			}
+			return before, load
+		}}
+	}
 	many := func(n int, more ...ie) func(i int) []ie {
 		return func(i int) []ie {
 			fields := append(numbered(1, n, 0), more...)
@@ -230,6 +250,8 @@ func setShapes() []hostileShape {
 		plans("plans of 100 elements", 1000, 3, ones(100), many(100)),
 		plans("plans of 340 elements", 400, 1, ones(340), many(340)),
 		plans("plans of 340 elements in both directions", 400, 1, ones(341), many(340, ie{1, 1, penReverse})),
+		fromFour(plans("plans of 340 elements", 400, 1, ones(344), many(340))),
+		fromFour(plans("plans of 341 elements, biflows", 400, 1, ones(345), many(340, ie{1, 1, penReverse}, ie{30_000, 1, 0}))),
 		plans("plans of many reverse elements", 400, 1, ones(180), func(i int) []ie { return append(numbered(1, 179, penReverse), ie{uint16(20000 + i), 1, 0}) }),
 		plans("plans of the same elements", 400, 1, ones(340), func(i int) []ie {
 			return append(slices.Repeat([]ie{{8, 1, 0}}, 339), ie{uint16(20000 + i), 1, 0})
@@ -421,6 +443,14 @@ func sourceShapes() []hostileShape {
 		sources("records of ports, rates of others", 60_000, fromPort, func(int) []byte {
 			return ipfixMessage(0, 1, set(2, templateRecord(256, ie{4, 1, 0})), set(256, []byte{6}))
 		}, func() []datagram { return otherPorts(tellRates(), tellNames()) }),
+		sources("new shapes of ports", 60_000, fromPort, func(i int) []byte {
+			return ipfixMessage(0, 1, set(2, templateRecord(256, ie{uint16(400 + i), 1, 0}), templateRecord(257, ie{uint16(400 + i), 2, 0})),
+				set(256, []byte{6}), set(257, []byte{6, 6}))
+		}, nil),
+		sources("new shapes of addresses", 100_000, forged, func(i int) []byte {
+			return ipfixMessage(0, 1, set(2, templateRecord(256, ie{uint16(400 + i%30_000), 1, 0})), set(256, []byte{6}))
+		}, nil),
+		sources("NetFlow v5 of addresses", 100_000, forged, func(int) []byte { return v5Message(1, v5Record(1)) }, nil),
 		sources("held sets of addresses", 100_000, forged, func(int) []byte { return ipfixMessage(0, 1, set(256, []byte{6})) }, nil),
 	}
 }

@@ -19,7 +19,7 @@ const (
 	// maxWork bounds what a peer saves up: for the record decoders of some hundred templates.
 	maxWork = 1 << 20
 
-	workOfDecoder  = 2000 // to make a record decoder ...
+	workOfDecoder  = 2200 // to make a record decoder ...
 	workOfField    = 110  // ... and for each of its fields
 	workOfColdSet  = 600  // to read a set whose template was not in use just now
 	workOfOption   = 100  // to change a sampling rate or a boot time

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/sirupsen/logrus"
 )
 
@@ -105,6 +106,9 @@ func TestClusterOptionalRights(t *testing.T) {
 		}
 		if len(said) != 2 {
 			t.Errorf("said: %q", said)
+		}
+		if s := r.store.stats(); s[kindEgressIP].started || s[kindEndpointSlice].started || testutil.ToFloat64(r.metrics.failures[kindEgressIP]) != 0 {
+			t.Error("metrics would raise an alert for what need not be read")
 		}
 	})
 }

@@ -85,7 +85,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 type feed struct {
 	started   bool
 	forbidden bool // it may not be listed: the first sync does not wait for it
-	absent    bool // the server does not have it
+	absent    bool // the server does not have it, or it need not be read: metrics leave it out
 	fetching  bool // its objects are fetched one by one instead: the first sync waits for that
 	listing   bool // a list is being applied, not a watch event
 	watch     *watchState
@@ -296,7 +296,8 @@ func (st *store) mustRelist(k kind) bool {
 }
 
 // setForbidden notes that a kind may not be listed, or that the server does not have it. The
-// argument fetching reports whether its objects are being fetched one by one instead.
+// argument fetching reports whether its objects are being fetched one by one instead, absent whether
+// metrics leave the kind out.
 func (st *store) setForbidden(k kind, fetching, absent bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

@@ -107,7 +107,7 @@ func (w *watcher) run(ctx context.Context) {
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		case noAccess(w.listErr) && w.kind.optional():
 			w.st.markUnreachable(w.kind, w.listErr)
-			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned, w.absent)
+			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned, w.kind.mayBeAbsent())
 			if !w.warned && !w.absent {
 				w.logMissing(log)
 				w.warned = true
@@ -207,13 +207,19 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	}
 	if err != nil {
 		w.listErr = err
-		if !w.absent {
-			w.st.metrics.failures[w.kind].Inc()
-		}
+		w.countFailure(err)
 		return nil, err
 	}
 	w.listErr, w.listAccess = nil, access{granted: true}
 	return l, nil
+}
+
+// countFailure counts a request that failed or was not made. Of what few clusters have, neither a
+// missing right nor its absence is a failure, and nobody is to be alarmed by it.
+func (w *watcher) countFailure(err error) {
+	if !w.kind.mayBeAbsent() || !noAccess(err) {
+		w.st.metrics.failures[w.kind].Inc()
+	}
 }
 
 // permit returns the error that a request would get because the right to it is missing, or the kind
@@ -296,9 +302,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
-	if !w.absent {
-		w.st.metrics.failures[w.kind].Inc()
-	}
+	w.countFailure(err)
 	if noAccess(err) {
 		return nil, err
 	}
