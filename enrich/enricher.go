@@ -2,8 +2,9 @@
 //
 // A [Source], which is a [Cluster] or a [Snapshot], feeds a store of objects (store.go). The store
 // derives an index of addresses by time (index.go, timeline.go). A [Stage] for each worker looks up
-// there who owned an address when the flow ran; it takes no lock and does not allocate. What is
-// known of the watches, and so of interruptions, is in watchstate.go.
+// there who owned an address when the flow ran; it takes no lock and does not allocate. Where
+// several networks have an address, the record decides (decide.go). What is known of the watches,
+// and so of interruptions, is in watchstate.go.
 package enrich
 
 import (

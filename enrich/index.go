@@ -77,7 +77,7 @@ type past struct {
 	// for each network that has it, in order of their numbers. The entry itself has none then, so
 	// that every look-up comes here.
 	networks []networkEntry
-	several  atomic.Pointer[severalOwners] // a cache of one: see ambiguousAmong
+	several  atomic.Pointer[severalOwners] // a cache of one: see [decider.ambiguous]
 	// forgottenUntil is the latest end of the pods that had the address and were dropped; 0: none.
 	forgottenUntil int64
 }
