@@ -202,6 +202,7 @@ func TestHonestPeersKeepState(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c, _ := newTestCollector(t)
 			d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+			d.peersBudget = 4 << 20 // takes little time to fill
 			send := func(i, sequence int, sets ...[]byte) {
 				d.Datagram(honest(i), AnyFlow, ipfixMessage(uint32(sequence), 1, sets...), testTime)
 			}
@@ -212,24 +213,33 @@ func TestHonestPeersKeepState(t *testing.T) {
 				}
 				send(i, 21, set(256, basicRecord(40000))) // that of number 20 is late
 			}
-			for i := range 200_000 {
+			for i := range 40_000 {
 				g := flood(i)
 				d.Datagram(g.source, AnyFlow, g.payload, g.received)
 			}
-			if d.peersBytes < peersBudget*3/4 {
+			if d.peersBytes < d.peersBudget*3/4 {
 				t.Errorf("the flood fills %d bytes only", d.peersBytes)
 			}
+			// Of a random few that which goes first is evicted: by chance all may be honest.
+			evicted := make(map[int]bool)
 			for i := range sources {
 				p := d.peers[honest(i)]
 				if p == nil || p.sequences.Len() == 0 || len(p.bindings) == 0 {
-					t.Fatalf("source %d was evicted", i)
+					evicted[i] = true
+					continue
 				}
 				send(i, 20, set(256, basicRecord(40000)))
 				send(i, 22, set(256, basicRecord(40000)))
 				send(i, 25, set(256, basicRecord(40000))) // 23 and 24 are lost
 			}
+			if len(evicted) > 2 {
+				t.Errorf("%d of %d honest sources were evicted", len(evicted), sources)
+			}
 			d.closeGaps(0, true)
 			for i := range sources {
+				if evicted[i] {
+					continue
+				}
 				if lost := d.peers[honest(i)].exporter.sequenceLost.Load(); lost != 2 {
 					t.Errorf("source %d lost %d records, want 2", i, lost)
 				}

@@ -153,7 +153,8 @@ func (d *Decoder) chargePeer(p *peer, bytes int) {
 }
 
 // evictPeers evicts peers, but not the exception, until the budget is kept: of a random
-// few the one that goes before the others, each time.
+// few the one that goes before the others, each time. If the exception should go before
+// that one, or takes much, it loses bindings of its own instead.
 func (d *Decoder) evictPeers(except *peer) {
 	for d.peersBytes > d.peersBudget {
 		others := func(yield func(netip.AddrPort, *peer) bool) {
@@ -164,10 +165,26 @@ func (d *Decoder) evictPeers(except *peer) {
 			}
 		}
 		_, p, ok := victim(others, func(a, b *peer) bool { return peerGoesBefore(a, b, d.received) })
-		if !ok {
+		switch {
+		case !ok:
 			return
+		case len(except.bindings) > 0 && (except.bytes > d.peersBudget/64 || except.worth() < p.worth()):
+			d.forgetBinding(except)
+		default:
+			d.forgetPeer(p)
 		}
-		d.forgetPeer(p)
+	}
+}
+
+// forgetBinding removes a random binding of a peer that has one.
+func (d *Decoder) forgetBinding(p *peer) {
+	for k := range p.bindings { // begins with a random one
+		delete(p.bindings, k)
+		break
+	}
+	if p.bytes > 0 {
+		p.bytes -= bindingBytes
+		d.peersBytes -= bindingBytes
 	}
 }
 

@@ -112,11 +112,7 @@ func (b *templateBinding) askExporter(e *exporter, port uint16, now int64) bool 
 // more.
 func (d *Decoder) makeRoomForBinding(p *peer) {
 	for (len(p.bindings)+1)*bindingBytes > peerBudget {
-		for k := range p.bindings { // begins with a random one
-			delete(p.bindings, k)
-			break
-		}
-		d.chargePeer(p, -bindingBytes)
+		d.forgetBinding(p)
 	}
 }
 
