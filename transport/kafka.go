@@ -368,13 +368,22 @@ func (h hooks) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn
 		return
 	}
 	h.k.stats.errors.Add(1)
+	if hungUp(err) {
+		// The client asks for the broker's versions as a part of connecting.
+		err = errHungUp
+	}
 	h.k.connectErr.Store(&err)
+}
+
+// hungUp reports whether an error is that the broker has closed the connection.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // OnBrokerE2E implements [kgo.HookBrokerE2E].
 func (h hooks) OnBrokerE2E(_ kgo.BrokerMetadata, key int16, e2e kgo.BrokerE2E) {
 	switch err := e2e.Err(); {
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case hungUp(err):
 		h.k.connectErr.Store(&errHungUp)
 	case err == nil && key != int16(kmsg.ApiVersions):
 		h.k.connectErr.Store(nil)

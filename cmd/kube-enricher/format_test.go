@@ -301,8 +301,6 @@ func TestLinesAsProtobuf(t *testing.T) {
 		code int
 	}{
 		{[]string{"-format", "pb", "-kube.off", "-"}, exitFailed},
-		{[]string{"-format", "text", "-kube.off", "-"}, exitFailed},
-		{[]string{"-format", "text", "-kube.off", "-input", "json", "-"}, exitUsage},
 		{[]string{"-format", "pb", "-kube.off", "-input", "json", "-"}, exitUsage},
 	} {
 		p := startWith(t, strings.NewReader(`{"SrcAddr":"192.0.2.1"}`+"\n"), nil, tc.args...)

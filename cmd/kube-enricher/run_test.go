@@ -303,7 +303,7 @@ func TestWrongUsage(t *testing.T) {
 		{[]string{"-kube.snapshot", broken}, []string{"-kube.snapshot", "line"}},
 		{[]string{"-kubeconfig", filepath.Join(dir, "none")}, []string{"-kubeconfig", "no such file"}},
 		{[]string{}, []string{"-kubeconfig", "-kube.snapshot", "-kube.off"}},
-		{[]string{"flows.csv"}, []string{"flows.csv", ".pcap"}},
+		{[]string{"flows.csv"}, []string{"flows.csv", "no such file"}},
 		{[]string{"-check", "-kube.off", "-transport.file", filepath.Join(dir, "none", "x")}, []string{"-transport.file"}},
 		{[]string{"-kube.off", "-transport", "kafka", "-transport.kafka.tls", "-transport.kafka.tls.ca", filepath.Join(dir, "none")}, []string{"-transport.kafka.tls.ca", "no such file"}},
 		{[]string{"-check", "-kube.off", "-transport", "kafka", "-transport.kafka.tls", "-transport.kafka.tls.ca", broken}, []string{"-transport.kafka.tls.ca", "no certificate in PEM"}},
@@ -319,7 +319,7 @@ func TestWrongUsage(t *testing.T) {
 			}
 		}
 	}
-	if stdout, stderr, code := runProgram(t, "-check", "-kube.snapshot", demoSnapshot); code != exitDone || stdout != "" {
+	if stdout, stderr, code := runProgram(t, "-check", "-kube.snapshot", demoSnapshot); code != exitDone || stdout != "ok: flags, snapshot, outputs file:json\n" {
 		t.Errorf("-check: exit code %d, %q, %q", code, stdout, stderr)
 	}
 	for retain, warned := range map[string]bool{"15m": true, "16m": false} {

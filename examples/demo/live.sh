@@ -22,4 +22,4 @@ replay=$!
 trap 'kill "$replay" 2>/dev/null || true' EXIT
 trap : INT TERM
 
-"$1" -listen "netflow://$flows?count=1" -addr "$http" -debug.addr "$debug" -kube.snapshot "$4" -format text -loglevel warning
+"$1" -listen "netflow://$flows?count=1" -addr "$http" -debug.addr "$debug" -kube.snapshot "$4" -format text -loglevel error
