@@ -403,6 +403,13 @@ func (b *buffer) full() bool {
 	return b.free == nil && b.allocated+b.chunkLen > b.limit
 }
 
+// fill returns how much of the room is taken, from 0 to 1.
+func (b *buffer) fill() float64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return min(float64(b.allocated-b.numFree*b.chunkLen)/float64(b.limit), 1)
+}
+
 // park reports whether no writer has a chunk and none is queued or under way. If
 // so, wake gets a value when a writer takes a chunk, and there is nothing to do
 // before.

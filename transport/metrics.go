@@ -64,6 +64,10 @@ func registerOutput(reg prometheus.Registerer, transport string, several bool, b
 			Namespace: namespace, Name: "output_buffered_bytes", ConstLabels: label,
 			Help: "Bytes encoded and not yet written, keys excluded.",
 		}, func() float64 { return float64(buf.ledger().buffered) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Namespace: namespace, Name: "output_buffer_fill_ratio", ConstLabels: label,
+			Help: "How much of the buffer's room is taken, from 0 to 1. When it is full, the newest records are dropped.",
+		}, buf.fill),
 		ledgerCollector{s},
 	} {
 		if err := reg.Register(c); err != nil {
