@@ -88,6 +88,12 @@ func TestEntryFits(t *testing.T) {
 	if size, hot := unsafe.Sizeof(e), unsafe.Offsetof(e.last)+unsafe.Sizeof(e.last); size != 128 || hot != 64 {
 		t.Errorf("%d bytes, of which the first %d are read", size, hot)
 	}
+	// The allocator has a class of sizes from 113 to 128 bytes.
+	for name, size := range map[string]uintptr{"span": unsafe.Sizeof(span{}), "pod": unsafe.Sizeof(pod{})} {
+		if size > 112 && size <= 128 {
+			t.Errorf("a %s of %d bytes lies among the entries", name, size)
+		}
+	}
 }
 
 // big returns an Enricher that knows so many pods, in an address range of their
