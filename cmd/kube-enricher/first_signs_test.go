@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,7 @@ func TestFirstSigns(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				reg := prometheus.NewRegistry()
+				var mu sync.Mutex // of gauges: events of one moment happen at once
 				gauges := make(map[string]*prometheus.GaugeVec)
 				labels := map[string]string{"datagrams_received_total": "protocol", "exporter_last_seen_timestamp_seconds": "exporter", "lookups_total": "result", "datagrams_dropped_total": "reason"}
 				log, hook := logtest.NewNullLogger()
@@ -57,6 +59,8 @@ func TestFirstSigns(t *testing.T) {
 				go func() { done <- f.run(ctx) }()
 				for _, e := range tc.events {
 					time.AfterFunc(e.after-time.Millisecond, func() {
+						mu.Lock()
+						defer mu.Unlock()
 						g := gauges[e.metric]
 						if g == nil {
 							label := labels[e.metric]
