@@ -62,7 +62,7 @@ test: $(GOTEST) ## vet, then all tests, and once more with the race detector (12
 	$(GOTEST) $(GO) test -tags steps -run 'TestHostileSteps|DearestByte' ./collector
 	@# The first run is not in vain: tests of allocations mean nothing under -race.
 	@if [ "$$(env -u CGO_ENABLED $(GO) env CGO_ENABLED)" = 1 ]; then \
-		echo '$(GO) test -race $(PKG)'; CGO_ENABLED=1 $(GOTEST) $(GO) test -race $(PKG); \
+		echo '$(GO) test -race $(PKG)'; CGO_ENABLED=1 $(GOTEST) $(GO) test -race -timeout 20m $(PKG); \
 	else \
 		echo 'no C compiler: tests were run without the race detector'; \
 	fi

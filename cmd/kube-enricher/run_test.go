@@ -61,8 +61,9 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), exe, args...)
-	// No cluster is to be found by accident.
-	cmd.Env = append(os.Environ(), asProgram+"=1", "HOME="+t.TempDir(), "KUBECONFIG="+os.Getenv("TEST_KUBECONFIG"), "KUBERNETES_SERVICE_HOST=")
+	// No cluster is to be found by accident. A program with the race detector would wait for a
+	// second when it ends.
+	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0", "HOME="+t.TempDir(), "KUBECONFIG="+os.Getenv("TEST_KUBECONFIG"), "KUBERNETES_SERVICE_HOST=")
 	return cmd
 }
 
