@@ -54,7 +54,7 @@ type Text struct {
 	samplerWidth int
 	// more encodes the fields that were asked for; nil if there are none.
 	more *JSON
-	// day is the last day that the head has named, as a number such as 20210808.
+	// day is the last day that the head has named, counted from 1970 on; 0 before the first.
 	day atomic.Int64
 }
 
@@ -76,7 +76,7 @@ const (
 	comfortWidth = 28
 	// least and most of what names get on a terminal.
 	leastEndWidth                      = 12
-	leastSamplerWidth, mostSampleWidth = 16, 30
+	leastSamplerWidth, mostSamplerWidth = 16, 30
 )
 
 // The escape sequences of colours.
@@ -150,7 +150,7 @@ func (e *Text) fit() int {
 	room := e.cfg.Width - fixedWidth
 	e.samplerWidth = 0
 	if spare := room - 2*comfortWidth - viaWidth - leastSamplerWidth; spare >= 0 {
-		e.samplerWidth = min(leastSamplerWidth+spare/6, mostSampleWidth)
+		e.samplerWidth = min(leastSamplerWidth+spare/6, mostSamplerWidth)
 		room -= viaWidth + e.samplerWidth
 	}
 	return max(room/2, leastEndWidth)
@@ -232,8 +232,8 @@ func (e *Text) AppendRecord(dst []byte, r *flow.Record) []byte {
 // appendHead appends the lines that stand over the columns: the date and zone when the
 // day has changed, and the columns' names before the first record.
 func (e *Text) appendHead(b []byte, t time.Time) []byte {
-	year, month, day := t.Date()
-	today := int64(year)*10_000 + int64(month)*100 + int64(day)
+	_, offset := t.Zone()
+	today := (t.Unix()+int64(offset))/(24*60*60) + 1
 	last := e.day.Load()
 	// Records of two workers may come in another order around midnight.
 	if today == last || today == last-1 || !e.day.CompareAndSwap(last, today) {

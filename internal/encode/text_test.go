@@ -158,9 +158,25 @@ TIME     SOURCE                                     DESTINATION                 
 // TestTextDays checks that the head names each day once, whatever workers do around
 // midnight.
 func TestTextDays(t *testing.T) {
-	e := newText(t, TextConfig{Mapping: textMapping, Location: time.UTC, Width: 100})
+	for _, tc := range []struct {
+		midnight time.Time
+		want     string
+	}{
+		{time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC), "2026-11-27 2026-11-28"},
+		{time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC), "2026-12-31 2027-01-01"},
+		{time.Date(2026, 12, 1, 0, 0, 0, 0, time.FixedZone("X", -7*60*60)), "2026-11-30 2026-12-01"},
+	} {
+		if got := daysOf(t, tc.midnight); got != tc.want {
+			t.Errorf("days %s, want %s", got, tc.want)
+		}
+	}
+}
+
+// daysOf returns the days that the head names for records around midnight.
+func daysOf(t *testing.T, midnight time.Time) string {
+	t.Helper()
+	e := newText(t, TextConfig{Mapping: textMapping, Location: midnight.Location(), Width: 100})
 	var days []string
-	midnight := time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC)
 	for _, seconds := range []int64{-2, -1, 1, -1, 2, 3} {
 		r := textReference()
 		r.Msg.TimeReceivedNs = uint64((midnight.Unix() + seconds) * 1e9)
@@ -170,9 +186,7 @@ func TestTextDays(t *testing.T) {
 			}
 		}
 	}
-	if got := strings.Join(days, " "); got != "2026-11-27 2026-11-28" {
-		t.Errorf("days %s", got)
-	}
+	return strings.Join(days, " ")
 }
 
 // TestTextMore checks fields that are asked for besides the columns.
