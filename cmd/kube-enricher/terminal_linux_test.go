@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -49,15 +50,8 @@ func TestSummarySessions(t *testing.T) {
 		}
 		outside, inside := terminal(t)
 		cmd.Stderr = inside
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		inside.Close()
-		text, _ := io.ReadAll(outside)
-		if err := cmd.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		return out.String(), strings.ReplaceAll(string(text), "\r\n", "\n")
+		stderr = shown(t, cmd, outside, inside)
+		return out.String(), stderr
 	}
 	capture := []string{"-kube.snapshot", demoSnapshot, namedCapture}
 	stdout, stderr := run("", true, capture...)
@@ -85,6 +79,12 @@ func session(t *testing.T, width int, env []string, args ...string) string {
 	cmd := command(t, args...)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout = inside
+	return shown(t, cmd, outside, inside)
+}
+
+// shown runs a program that has the inside of a terminal, and returns what is on the terminal.
+func shown(t *testing.T, cmd *exec.Cmd, outside, inside *os.File) string {
+	t.Helper()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -129,19 +129,8 @@ func TestTextTerminal(t *testing.T) {
 		{[]string{"TERM=xterm", "NO_COLOR=1"}, false},
 		{[]string{"TERM=dumb", "NO_COLOR="}, false},
 	} {
-		outside, inside := terminal(t)
-		cmd := command(t, "-format", "text", "-kube.snapshot", demoSnapshot, namedCapture)
-		cmd.Env = append(cmd.Env, tc.env...)
-		cmd.Stdout = inside
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		inside.Close()
-		out, _ := io.ReadAll(outside) // ends with an error when nobody has it open any more
-		if err := cmd.Wait(); err != nil {
-			t.Fatal(err)
-		}
-		if got := bytes.Contains(out, []byte("\x1b[")); got != tc.colors || !bytes.Contains(out, []byte(" → ")) {
+		out := session(t, 120, tc.env, "-format", "text", "-kube.snapshot", demoSnapshot, namedCapture)
+		if got := strings.Contains(out, "\x1b["); got != tc.colors || !strings.Contains(out, " → ") {
 			t.Errorf("%v: colours %v in %.300q", tc.env, got, out)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -96,7 +97,7 @@ func inputOptions() []option {
 		{
 			name: "allow", arg: "CIDR,...",
 			usage: "networks that may export to us, such as `10.244.0.0/16,fd00::/8`; empty for everyone. Datagrams of others are dropped and counted",
-			set:   setAllow,
+			set:   prefixes(func(c *Config) *[]netip.Prefix { return &c.Allow }),
 		},
 		{
 			name: "sampling", arg: "CIDR=RATE,...",
@@ -225,7 +226,7 @@ func kubeOptions() []option {
 		{
 			name: "ovn.join-subnets", arg: "CIDR,...", def: "100.64.0.0/16,fd98::/64",
 			usage: "subnets in which OVN-Kubernetes' gateway routers have their addresses, empty for none; the annotation `k8s.ovn.org/node-id` of a node is the host part",
-			set:   setJoinSubnets,
+			set:   prefixes(func(c *Config) *[]netip.Prefix { return &c.JoinSubnets }),
 		},
 		{
 			name: "kube.labels", arg: "LABEL=FIELD,...",

@@ -122,29 +122,21 @@ func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 	}
 }
 
-func setAllow(c *Config, v string) error {
-	for part := range strings.SplitSeq(v, ",") {
-		p, err := prefix(part)
-		if err != nil {
-			return err
+// prefixes takes a list of networks, or nothing.
+func prefixes(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if v == "" {
+			return nil
 		}
-		c.Allow = append(c.Allow, p)
-	}
-	return nil
-}
-
-func setJoinSubnets(c *Config, v string) error {
-	if v == "" {
+		for part := range strings.SplitSeq(v, ",") {
+			p, err := prefix(part)
+			if err != nil {
+				return err
+			}
+			*field(c) = append(*field(c), p)
+		}
 		return nil
 	}
-	for part := range strings.SplitSeq(v, ",") {
-		p, err := prefix(part)
-		if err != nil {
-			return err
-		}
-		c.JoinSubnets = append(c.JoinSubnets, p)
-	}
-	return nil
 }
 
 // setNamespaces takes names as Kubernetes has them: labels of RFC 1123.

@@ -75,7 +75,7 @@ const (
 	viaWidth     = len(" via ")
 	comfortWidth = 28
 	// least and most of what names get on a terminal.
-	leastEndWidth                      = 12
+	leastEndWidth                       = 12
 	leastSamplerWidth, mostSamplerWidth = 16, 30
 )
 
