@@ -304,61 +304,49 @@ func (o *optionsData) takeUnsaved(all bool) (values []savedOption[optionValue]) 
 // values writes sampling rates or boot times: of each its kind, the id that it is for, the
 // value, and when it was announced.
 func (w *storeWriter) values(e *exporter, values []savedOption[optionValue], key string) {
-	slices.SortFunc(values, compareOptions[optionValue])
-	for group := range groups(values, maxPerLine, sameGroup[optionValue]) {
-		b := appendGroup(w.line[:0], e.addr, group[0].port, group[0].version, group[0].domain, e.lastSeen.Load()/1e3)
-		b = append(b, `,"`+key+`":[`...)
-		for i := range group {
-			v := &group[i]
-			b = appendJSONNumbers(b, uint64(v.kind), v.id, v.value.value, uint64(v.value.announced))
-		}
-		b[len(b)-1] = ']' // in place of a comma
-		b = append(b, '}')
-		w.put(b)
-		w.line = b
-	}
+	writeOptions(w, e, values, maxPerLine, key, func(b []byte, v *savedOption[optionValue]) []byte {
+		return appendJSONNumbers(b, uint64(v.kind), v.id, v.value.value, uint64(v.value.announced))
+	})
 }
 
 // selectors writes what selection sequences are made of: of each the kind of its key, the
 // id, and the selectors.
 func (w *storeWriter) selectors(e *exporter, lists []savedOption[selectorList]) {
-	slices.SortFunc(lists, compareOptions[selectorList])
-	for group := range groups(lists, maxPerLine, sameGroup[selectorList]) {
-		b := appendGroup(w.line[:0], e.addr, group[0].port, group[0].version, group[0].domain, e.lastSeen.Load()/1e3)
-		b = append(b, `,"selectors":[`...)
-		for i := range group {
-			l := &group[i]
-			b = append(b, '[')
-			b = appendJSONNumbers(b, uint64(l.kind), l.id)
-			b = appendJSONNumbers(b, l.value.ids[:l.value.n]...)
-			b = append(b[:len(b)-1], ']', ',')
-		}
-		b[len(b)-1] = ']' // in place of a comma
-		b = append(b, '}')
-		w.put(b)
-		w.line = b
-	}
+	writeOptions(w, e, lists, maxPerLine, "selectors", func(b []byte, l *savedOption[selectorList]) []byte {
+		b = append(b, '[')
+		b = appendJSONNumbers(b, uint64(l.kind), l.id)
+		b = appendJSONNumbers(b, l.value.ids[:l.value.n]...)
+		return append(b[:len(b)-1], ']', ',')
+	})
 }
 
-// names writes names. They are bytes from the wire, so they are in base 64.
+// names writes names. They are bytes from the wire, so they are in base 64. They are of no
+// version of the protocol.
 func (w *storeWriter) names(e *exporter, names []savedOption[announcedName]) {
-	slices.SortFunc(names, compareOptions[announcedName])
-	for group := range groups(names, maxNamesPerLine, sameGroup[announcedName]) {
-		b := appendGroup(w.line[:0], e.addr, group[0].port, 0, group[0].domain, e.lastSeen.Load()/1e3)
-		b = append(b, `,"names":[`...)
+	writeOptions(w, e, names, maxNamesPerLine, "names", func(b []byte, n *savedOption[announcedName]) []byte {
+		b = append(b, `{"kind":`...)
+		b = strconv.AppendUint(b, uint64(n.kind), 10)
+		b = append(b, `,"id":`...)
+		b = strconv.AppendUint(b, n.id, 10)
+		b = append(b, `,"announced":`...)
+		b = strconv.AppendUint(b, uint64(n.value.at), 10)
+		b = append(b, `,"name":"`...)
+		b = base64.StdEncoding.AppendEncode(b, n.value.name)
+		b = append(b, `","description":"`...)
+		b = base64.StdEncoding.AppendEncode(b, n.value.description)
+		return append(b, `"},`...)
+	})
+}
+
+// writeOptions writes options data of one kind: a list under key in an object about their port
+// and domain, of at most so many values a line. appendValue appends one of them and a comma.
+func writeOptions[V any](w *storeWriter, e *exporter, all []savedOption[V], most int, key string, appendValue func(b []byte, o *savedOption[V]) []byte) {
+	slices.SortFunc(all, compareOptions[V])
+	for group := range groups(all, most, sameGroup[V]) {
+		b := appendGroup(w.line[:0], e.addr, group[0].port, group[0].version, group[0].domain, e.lastSeen.Load()/1e3)
+		b = append(b, `,"`+key+`":[`...)
 		for i := range group {
-			n := &group[i]
-			b = append(b, `{"kind":`...)
-			b = strconv.AppendUint(b, uint64(n.kind), 10)
-			b = append(b, `,"id":`...)
-			b = strconv.AppendUint(b, n.id, 10)
-			b = append(b, `,"announced":`...)
-			b = strconv.AppendUint(b, uint64(n.value.at), 10)
-			b = append(b, `,"name":"`...)
-			b = base64.StdEncoding.AppendEncode(b, n.value.name)
-			b = append(b, `","description":"`...)
-			b = base64.StdEncoding.AppendEncode(b, n.value.description)
-			b = append(b, `"},`...)
+			b = appendValue(b, &group[i])
 		}
 		b[len(b)-1] = ']' // in place of a comma
 		b = append(b, '}')
