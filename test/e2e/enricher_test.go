@@ -120,6 +120,15 @@ func startAs(t *testing.T, command func(t *testing.T, args ...string) *exec.Cmd,
 	cmd := command(t, append([]string{
 		"-listen", "netflow://" + e.netflow + "?count=4,sflow://" + e.sflow, "-addr", e.http, "-logfmt", "json",
 	}, args...)...)
+	e.launch(t, cmd)
+	e.exporter = dial(t, e.netflow)
+	return e
+}
+
+// launch starts the program of a command. It ends with the test, and its log is shown if the
+// test has failed. Where its output goes is set.
+func (e *enricher) launch(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
 	cmd.Stdout, cmd.Stderr = &e.stdout, &e.stderr
 	var err error
 	if e.Process, err = proc.Start(cmd); err != nil {
@@ -133,8 +142,6 @@ func startAs(t *testing.T, command func(t *testing.T, args ...string) *exec.Cmd,
 			t.Logf("%s said:\n%s", cmd, e.logText())
 		}
 	})
-	e.exporter = dial(t, e.netflow)
-	return e
 }
 
 func dial(t *testing.T, addr string) *exporter.Exporter {

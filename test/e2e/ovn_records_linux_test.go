@@ -109,18 +109,7 @@ func (c *ovnLab) collect(args ...string) *ovnCollector {
 		"-fields", "default,+PNode,+CountsOnce,+FlowDirection,+InIfName,+OutIfName,+TunnelType",
 	}, args...)...)
 	cmd.Env = command(t).Env
-	cmd.Stdout, cmd.Stderr = &e.stdout, &e.stderr
-	if e.Process, err = proc.Start(cmd); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Stop(os.Kill, soon); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("%s said:\n%s", cmd, e.logText())
-		}
-	})
+	e.launch(t, cmd)
 	e.waitReady(t)
 	return e
 }

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -393,19 +392,7 @@ func (c *ovsCluster) collect(p *ovsPod, args ...string) *ovsCollector {
 		"-fields", "default,+PNode,+FlowDirection",
 	}, args...)...)
 	cmd.Env = command(t).Env
-	cmd.Stdout, cmd.Stderr = &e.stdout, &e.stderr
-	var err error
-	if e.Process, err = proc.Start(cmd); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Stop(os.Kill, soon); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("%s said:\n%s", cmd, e.logText())
-		}
-	})
+	e.launch(t, cmd)
 	e.waitReady(t)
 	return e
 }
