@@ -41,7 +41,14 @@ const (
 	bitApplicationName            uint64 = 1 << 23
 	bitPostNATSrcAddr             uint64 = 1 << 24
 	bitPostNATDstAddr             uint64 = 1 << 25
-	bitElements                   uint64 = 1 << 26
+	bitVerdict                    uint64 = 1 << 26
+	bitPolicyKind                 uint64 = 1 << 27
+	bitPolicyNamespace            uint64 = 1 << 28
+	bitPolicyName                 uint64 = 1 << 29
+	bitPolicyDirection            uint64 = 1 << 30
+	bitPolicyRule                 uint64 = 1 << 31
+	bitPolicyWarn                 uint64 = 1 << 32
+	bitElements                   uint64 = 1 << 33
 )
 
 // putNumbers packs the numbers of r at b, which must have room for 442 bytes. It returns
@@ -604,6 +611,34 @@ func variable(r *flow.Record) (mask uint64, size int) {
 		mask |= bitPostNATDstAddr
 		size += maxUvarint + n
 	}
+	if n := len(r.Extra.Verdict); n > 0 {
+		mask |= bitVerdict
+		size += maxUvarint + n
+	}
+	if n := len(r.Extra.PolicyKind); n > 0 {
+		mask |= bitPolicyKind
+		size += maxUvarint + n
+	}
+	if n := len(r.Extra.PolicyNamespace); n > 0 {
+		mask |= bitPolicyNamespace
+		size += maxUvarint + n
+	}
+	if n := len(r.Extra.PolicyName); n > 0 {
+		mask |= bitPolicyName
+		size += maxUvarint + n
+	}
+	if n := len(r.Extra.PolicyDirection); n > 0 {
+		mask |= bitPolicyDirection
+		size += maxUvarint + n
+	}
+	if n := len(r.Extra.PolicyRule); n > 0 {
+		mask |= bitPolicyRule
+		size += maxUvarint + n
+	}
+	if n := len(r.Extra.PolicyWarn); n > 0 {
+		mask |= bitPolicyWarn
+		size += maxUvarint + n
+	}
 	if len(r.Extra.Elements) > 0 {
 		mask |= bitElements
 		size += elementsSize(r.Extra.Elements)
@@ -691,6 +726,27 @@ func appendVariable(b []byte, mask uint64, r *flow.Record) []byte {
 	if mask&bitPostNATDstAddr != 0 {
 		b = appendBytes(b, r.Extra.PostNATDstAddr)
 	}
+	if mask&bitVerdict != 0 {
+		b = appendBytes(b, r.Extra.Verdict)
+	}
+	if mask&bitPolicyKind != 0 {
+		b = appendBytes(b, r.Extra.PolicyKind)
+	}
+	if mask&bitPolicyNamespace != 0 {
+		b = appendBytes(b, r.Extra.PolicyNamespace)
+	}
+	if mask&bitPolicyName != 0 {
+		b = appendBytes(b, r.Extra.PolicyName)
+	}
+	if mask&bitPolicyDirection != 0 {
+		b = appendBytes(b, r.Extra.PolicyDirection)
+	}
+	if mask&bitPolicyRule != 0 {
+		b = appendBytes(b, r.Extra.PolicyRule)
+	}
+	if mask&bitPolicyWarn != 0 {
+		b = appendBytes(b, r.Extra.PolicyWarn)
+	}
 	if mask&bitElements != 0 {
 		b = appendElements(b, r.Extra.Elements)
 	}
@@ -777,6 +833,27 @@ func (u *unpacker) variable(b []byte, mask uint64, r *flow.Record) {
 	}
 	if mask&bitPostNATDstAddr != 0 {
 		r.Extra.PostNATDstAddr, b = takeBytes(b)
+	}
+	if mask&bitVerdict != 0 {
+		r.Extra.Verdict, b = takeBytes(b)
+	}
+	if mask&bitPolicyKind != 0 {
+		r.Extra.PolicyKind, b = takeBytes(b)
+	}
+	if mask&bitPolicyNamespace != 0 {
+		r.Extra.PolicyNamespace, b = takeBytes(b)
+	}
+	if mask&bitPolicyName != 0 {
+		r.Extra.PolicyName, b = takeBytes(b)
+	}
+	if mask&bitPolicyDirection != 0 {
+		r.Extra.PolicyDirection, b = takeBytes(b)
+	}
+	if mask&bitPolicyRule != 0 {
+		r.Extra.PolicyRule, b = takeBytes(b)
+	}
+	if mask&bitPolicyWarn != 0 {
+		r.Extra.PolicyWarn, b = takeBytes(b)
 	}
 	if mask&bitElements != 0 {
 		r.Extra.Elements = u.takeElements(b)
