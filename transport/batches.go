@@ -122,6 +122,9 @@ func (o *batchOutput) Run(ctx context.Context) error {
 
 // step implements [driver]. It sends what is due.
 func (o *batchOutput) step(finishing bool) (progress, error) {
+	if o.ctx.Err() != nil {
+		return progressIdle, errExpired // what was under way is given up, and not counted
+	}
 	more := o.fill()
 	for o.queue.size > 0 && o.inFlight.Load() < maxInFlight && (more || finishing || o.due()) {
 		o.start(o.queue.take(int(o.batchBytes.Load())))
