@@ -369,7 +369,7 @@ func TestParseErrors(t *testing.T) {
 		{"labels", []string{"-kube.labels", "app"}, nil, "", false, `-kube.labels: "app" is not LABEL=FIELD; an example is app.kubernetes.io/name=App`},
 		{"labels that collide", []string{"-kube.labels", "app=Addr"}, nil, "", false, "-kube.labels: two fields would have the name SrcAddr; choose another name"},
 		{"fields in text", []string{"-fields", "Bytes", "-format", "text"}, nil, "", false, `-fields: "Bytes": lines of text have columns of their own, to which +NAME adds a field; for fewer, give -format json`},
-		{"unknown field in text", []string{"-fields", "default,+Byte", "-format", "text"}, nil, "", false, begin + `-fields: no field is named "Byte"; possible are default, all, `},
+		{"unknown field in text", []string{"-fields", "default,+Byte", "-format", "text"}, nil, "", false, begin + `-fields: no field is named "Byte"; did you mean Bytes?`},
 		{"fields in protobuf", []string{"-fields", "IcmpName", "-format", "pb"}, nil, "", false, begin + `-fields: no field is named "IcmpName"; possible are `},
 		{"schema of protobuf", []string{"-schema", "v2", "-format", "pb"}, nil, "", false, `-schema: "v2" is for -format json; leave it out`},
 		{"lines as protobuf", []string{"-input", "json", "-format", "bin", "-"}, nil, "", false, "-input: lines of JSON on standard input can only be written as JSON or text; let goflow2 write protobuf (-format bin), or give -format json"},
