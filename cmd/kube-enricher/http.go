@@ -18,10 +18,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
-
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
@@ -135,24 +131,6 @@ func (h *httpServers) public(c *connections) http.Handler {
 		{"/livez", "", "200 while the process works", http.HandlerFunc(live)},
 		{"/readyz", "", "200 when records are taken in; says what is missing or degraded", http.HandlerFunc(h.ready)},
 		{"/metrics", "", "metrics for Prometheus", c.scarce(metricsOf(h.a.reg))},
-	})
-}
-
-// metricsOf answers with the metrics, which it gathers for one request at a time.
-func metricsOf(g prometheus.Gatherer) http.Handler {
-	gathering := make(chan struct{}, 1)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case gathering <- struct{}{}:
-		case <-r.Context().Done():
-			return // the client has gone
-		}
-		families, err := func() ([]*dto.MetricFamily, error) {
-			defer func() { <-gathering }() // also after a panic
-			return g.Gather()
-		}()
-		gathered := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
-		promhttp.HandlerFor(gathered, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	})
 }
 
