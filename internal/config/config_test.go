@@ -610,7 +610,7 @@ func TestCheck(t *testing.T) {
 		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
 		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
 		{"captures", Config{Files: []string{capture, zipped, os.DevNull}}, good, ""},
-		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
+		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE " + dir + "/x.pcap: no such file or directory"},
 		{"capture, directory", Config{Files: []string{dir}}, good, "FILE " + dir + " is a directory; give a capture in it"},
 		{"capture, empty", Config{Files: []string{write(t, "empty.pcap", "")}}, good, "/empty.pcap is empty; give a pcap or pcapng file, also compressed by gzip"},
 		{"capture, JSON", Config{Files: []string{write(t, "flows.pcap", "{}\n")}}, good, "/flows.pcap is no capture but looks like JSON; give records on standard input: kube-enricher - < "},
