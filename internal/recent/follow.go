@@ -51,7 +51,7 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 	}
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	w.room = float64(q.PerSecond) * followEvery.Seconds()
+	w.room = float64(q.PerSecond)
 	for {
 		if err := w.poll(ctx, f); err != nil {
 			return err
@@ -61,8 +61,8 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 			return ctx.Err()
 		case <-tick.C:
 		}
-		perPoll := float64(q.PerSecond) * followEvery.Seconds()
-		w.room = min(w.room+perPoll, max(2*perPoll, 1))
+		// Records come in bursts: what is for a second may be used at once.
+		w.room = min(w.room+float64(q.PerSecond)*followEvery.Seconds(), float64(q.PerSecond))
 	}
 }
 

@@ -81,7 +81,7 @@ func (s *Store) Series(ctx context.Context, q Query, by By, n, limit int) (*Seri
 	}
 	// Sums have buckets of their own, which the answer's must not be shorter than.
 	step := stepFor(until-since+1, n)
-	if q.Match == nil && s.gone.Load() >= since {
+	if q.Match == nil && s.sumsReach(since) {
 		step = max(step, s.longestStep(since, until))
 	}
 	for (until/step - since/step) >= uint64(n) {
@@ -117,7 +117,7 @@ func (c *chart) line(number int32) *Line {
 	if int(number) < len(c.of) {
 		return c.of[number]
 	}
-	label := c.label(c.table.list[number])
+	label := c.label(c.table.pair(number))
 	l := c.lines[label]
 	if l == nil {
 		l = c.other
