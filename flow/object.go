@@ -97,12 +97,11 @@ func (o *Object) Kept() bool {
 	return atomic.LoadUint32(&o.kept) != 0 || !atomic.CompareAndSwapUint32(&o.kept, 0, 1)
 }
 
-// Size returns how many bytes the object takes in memory at most, with its texts and its
-// workload, which other objects may share.
+// Size returns how many bytes the object takes in memory, with its texts, but without its
+// workload, which the pods of a workload share.
 func (o *Object) Size() int {
-	const handle = 160 // of package unique: the map's entry, and what allocations are rounded up by
-	n := int(unsafe.Sizeof(*o)) + len(o.Labels) + len(o.UID)
-	n += handle + int(unsafe.Sizeof(Workload{})) + len(o.Namespace) + len(o.Workload) + len(o.WorkloadKind)
+	const rounded = 32 // what allocations are rounded up by
+	n := int(unsafe.Sizeof(*o)) + len(o.Labels) + len(o.UID) + rounded
 	for _, s := range [...]string{o.HostIP, o.Namespace, o.Name, o.Workload, o.WorkloadKind, o.Warn} {
 		n += len(s)
 	}

@@ -125,7 +125,7 @@ func TestRoom(t *testing.T) {
 	s := newStore(t, room)
 	st := s.Stage(0, end{})
 	for i := range uint64(100_000) {
-		o := object("namespace", fmt.Sprint("workload-", i))
+		o := object("namespace", fmt.Sprint("workload-", i/100))
 		st.HandleFlow(numbered(i*1e6, o, o))
 		if i%1000 == 0 {
 			s.sums.mu.Lock()
@@ -138,6 +138,9 @@ func TestRoom(t *testing.T) {
 	}
 	if n := len(times(t, s, Query{})); n < 1000 {
 		t.Errorf("%d records are in memory", n)
+	}
+	if segmentSize%8192 != 0 && segmentSize%8192 < 8192-1024 {
+		t.Errorf("a segment of %d bytes wastes a part of its last page", segmentSize)
 	}
 	runtime.KeepAlive(s)
 }

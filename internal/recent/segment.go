@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// segmentBytes is the room for packed records in a segment. No record is longer: a
-	// datagram has 64 KiB at most, and texts from options data are short.
-	segmentBytes = 128 << 10
+	// segmentBytes is the room for packed records in a segment, some 128 KiB. No record is
+	// longer: a datagram has 64 KiB at most, and texts from options data are short. A
+	// segment takes whole pages of memory (8 KiB), and nothing of a further one.
+	segmentBytes = 128<<10 - 256
 	// segmentObjects is how many objects the records of a segment can have.
 	segmentObjects = 2 << 10
 	// segmentSize is what a segment takes in memory.
