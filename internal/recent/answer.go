@@ -25,10 +25,10 @@ type Pair struct {
 
 // Pairs is an answer about pairs, those with most bytes first.
 type Pairs struct {
-	Start time.Time `json:"start"`
-	End   time.Time `json:"end"`
-	Pairs []Pair    `json:"pairs"`
-	Other Others    `json:"other"`
+	Start *time.Time `json:"start"` // nil if there are no records
+	End   *time.Time `json:"end"`
+	Pairs []Pair     `json:"pairs"`
+	Other Others     `json:"other"`
 }
 
 // Others is what is not shown one by one.
@@ -179,7 +179,7 @@ func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 		return nil, err
 	}
 	_, until := q.bounds()
-	answer := &Pairs{Start: timeOf(max(from, oldest)), End: timeOf(min(until, newest)), Pairs: []Pair{}, Other: Others{Counts: other}}
+	answer := &Pairs{Start: known(max(from, oldest)), End: known(min(until, newest)), Pairs: []Pair{}, Other: Others{Counts: other}}
 	top := topSums(sums, limit)
 	for i := range sums {
 		answer.Other.Counts.add(sums[i].Counts)
@@ -220,6 +220,14 @@ func topSums(sums []sum, n int) []int32 {
 }
 
 const minSorted = 1024
+
+// known is like timeOf for JSON: nil for 0.
+func known(ns uint64) *time.Time {
+	if t := timeOf(ns); !t.IsZero() {
+		return &t
+	}
+	return nil
+}
 
 // timeOf returns a time of receipt in UTC, zero for 0.
 func timeOf(ns uint64) time.Time {

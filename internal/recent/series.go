@@ -22,10 +22,10 @@ const (
 
 // Series is an answer about traffic over time.
 type Series struct {
-	Start       time.Time `json:"start"`
-	StepSeconds float64   `json:"step_seconds"`
-	Series      []Line    `json:"series"`
-	Other       Line      `json:"other"`
+	Start       *time.Time `json:"start"` // nil if there are no records
+	StepSeconds float64    `json:"step_seconds"`
+	Series      []Line     `json:"series"`
+	Other       Line       `json:"other"`
 }
 
 // Line has the traffic of one label, by buckets.
@@ -154,7 +154,7 @@ func endName(h unique.Handle[flow.Workload]) string {
 
 // answer shows the lines with most bytes.
 func (c *chart) answer(start, step uint64, limit int) *Series {
-	a := &Series{Start: timeOf(start), StepSeconds: float64(step) / 1e9, Series: []Line{}}
+	a := &Series{Start: known(start), StepSeconds: float64(step) / 1e9, Series: []Line{}}
 	var lines []*Line
 	for _, l := range c.lines {
 		lines = append(lines, l)
