@@ -1,0 +1,4 @@
+package hubble
+import (
+ _ "github.com/cilium/cilium/pkg/hubble/filters"
+)
