@@ -322,10 +322,20 @@ type EnrichedFlow struct {
 	// what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update (IE 233, IE 40005)
 	FirewallEvent uint32 `protobuf:"varint,2127,opt,name=firewall_event,json=firewallEvent,proto3" json:"firewall_event,omitempty"`
 	// when the packet or event was observed, Unix nanoseconds (IE 322 to 325)
-	ObservationTimeNs uint64        `protobuf:"varint,2128,opt,name=observation_time_ns,json=observationTimeNs,proto3" json:"observation_time_ns,omitempty"`
-	Extra             []*ExtraField `protobuf:"bytes,2136,rep,name=extra,proto3" json:"extra,omitempty"` // the elements of -fields.elements
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	ObservationTimeNs uint64 `protobuf:"varint,2128,opt,name=observation_time_ns,json=observationTimeNs,proto3" json:"observation_time_ns,omitempty"`
+	// allowed or dropped, as the exporter's network policies decided; empty if they did not say
+	Verdict string `protobuf:"bytes,2129,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// kind of the policy that decided, such as NetworkPolicy or AdminNetworkPolicy
+	PolicyKind      string `protobuf:"bytes,2130,opt,name=policy_kind,json=policyKind,proto3" json:"policy_kind,omitempty"`
+	PolicyNamespace string `protobuf:"bytes,2131,opt,name=policy_namespace,json=policyNamespace,proto3" json:"policy_namespace,omitempty"` // namespace of the policy that decided
+	// name of the policy that decided, empty for a namespace's default deny
+	PolicyName      string        `protobuf:"bytes,2132,opt,name=policy_name,json=policyName,proto3" json:"policy_name,omitempty"`
+	PolicyDirection string        `protobuf:"bytes,2133,opt,name=policy_direction,json=policyDirection,proto3" json:"policy_direction,omitempty"` // Ingress or Egress: which of the policy's rules decided
+	PolicyRule      string        `protobuf:"bytes,2134,opt,name=policy_rule,json=policyRule,proto3" json:"policy_rule,omitempty"`                // index of the rule that decided
+	PolicyWarn      string        `protobuf:"bytes,2135,opt,name=policy_warn,json=policyWarn,proto3" json:"policy_warn,omitempty"`                // what is doubtful about the verdict or the policy
+	Extra           []*ExtraField `protobuf:"bytes,2136,rep,name=extra,proto3" json:"extra,omitempty"`                                            // the elements of -fields.elements
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EnrichedFlow) Reset() {
@@ -1093,6 +1103,55 @@ func (x *EnrichedFlow) GetObservationTimeNs() uint64 {
 	return 0
 }
 
+func (x *EnrichedFlow) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyKind() string {
+	if x != nil {
+		return x.PolicyKind
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyNamespace() string {
+	if x != nil {
+		return x.PolicyNamespace
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyName() string {
+	if x != nil {
+		return x.PolicyName
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyDirection() string {
+	if x != nil {
+		return x.PolicyDirection
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyRule() string {
+	if x != nil {
+		return x.PolicyRule
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyWarn() string {
+	if x != nil {
+		return x.PolicyWarn
+	}
+	return ""
+}
+
 func (x *EnrichedFlow) GetExtra() []*ExtraField {
 	if x != nil {
 		return x.Extra
@@ -1306,7 +1365,7 @@ var File_flow_flow_proto protoreflect.FileDescriptor
 
 const file_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\xac!\n" +
+	"\x0fflow/flow.proto\x12\x06flowpb\"\xa7#\n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1428,7 +1487,18 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x11post_nat_dst_port\x18\xcd\x10 \x01(\rR\x0epostNatDstPort\x12\x1c\n" +
 	"\tnat_event\x18\xce\x10 \x01(\rR\bnatEvent\x12&\n" +
 	"\x0efirewall_event\x18\xcf\x10 \x01(\rR\rfirewallEvent\x12/\n" +
-	"\x13observation_time_ns\x18\xd0\x10 \x01(\x04R\x11observationTimeNs\x12)\n" +
+	"\x13observation_time_ns\x18\xd0\x10 \x01(\x04R\x11observationTimeNs\x12\x19\n" +
+	"\averdict\x18\xd1\x10 \x01(\tR\averdict\x12 \n" +
+	"\vpolicy_kind\x18\xd2\x10 \x01(\tR\n" +
+	"policyKind\x12*\n" +
+	"\x10policy_namespace\x18\xd3\x10 \x01(\tR\x0fpolicyNamespace\x12 \n" +
+	"\vpolicy_name\x18\xd4\x10 \x01(\tR\n" +
+	"policyName\x12*\n" +
+	"\x10policy_direction\x18\xd5\x10 \x01(\tR\x0fpolicyDirection\x12 \n" +
+	"\vpolicy_rule\x18\xd6\x10 \x01(\tR\n" +
+	"policyRule\x12 \n" +
+	"\vpolicy_warn\x18\xd7\x10 \x01(\tR\n" +
+	"policyWarn\x12)\n" +
 	"\x05extra\x18\xd8\x10 \x03(\v2\x12.flowpb.ExtraFieldR\x05extra\x1a<\n" +
 	"\x0eSrcLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
