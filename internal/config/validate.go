@@ -43,6 +43,9 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if c.Addr != "" && c.Addr == c.DebugAddr && !strings.HasSuffix(c.Addr, ":0") {
 		return Usagef("%s: %s is the address of -addr too; give another port", p.given["debug.addr"].flag("debug.addr"), Quote(c.DebugAddr))
 	}
+	if err := p.checkHubble(c); err != nil {
+		return err
+	}
 	if c.CheckLive && !c.CheckOnly {
 		return Usagef("%s: is part of -check; give -check, too", p.given["check.live"].flag("check.live"))
 	}
@@ -139,6 +142,9 @@ func (c *Config) Check(snapshot func(file string) error) error {
 		if err := appendable(c.TemplatesFile); err != nil {
 			return Usagef("-templates.file: %v", err)
 		}
+	}
+	if err := c.Hubble.checkCertificates(); err != nil {
+		return err
 	}
 	return c.CheckCaptures()
 }

@@ -2,6 +2,7 @@ package hubble
 
 import (
 	flowpb "github.com/cilium/cilium/api/v1/flow"
+	goflowpb "github.com/netsampler/goflow2/v2/pb"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -124,7 +125,7 @@ const (
 
 // local returns the local end: the only pod on the exporter's Node, else the only pod. Of two
 // pods of one Node it is the source where packets enter the bridge, and the destination where
-// they leave it.
+// they leave it. Open vSwitch samples for sFlow where packets enter.
 func (v *view) local() side {
 	if !v.knowsSide {
 		v.side, v.knowsSide = v.findLocal(), true
@@ -134,21 +135,27 @@ func (v *view) local() side {
 
 func (v *view) findLocal() side {
 	src, dst := isPod(v.src.object), isPod(v.dst.object)
-	if src && dst {
-		onSrc, onDst := v.onExporter(v.src.object), v.onExporter(v.dst.object)
-		if onSrc != onDst {
-			src, dst = onSrc, onDst
-		}
+	if !src || !dst {
+		return onlySide(src, dst)
 	}
+	onSrc, onDst := v.onExporter(v.src.object), v.onExporter(v.dst.object)
+	switch {
+	case onSrc != onDst:
+		return onlySide(onSrc, onDst)
+	case v.egress():
+		return sideDestination
+	case v.r.Extra.HasDirection, onSrc && v.r.Msg.Type == goflowpb.FlowMessage_SFLOW_5:
+		return sideSource
+	}
+	return sideUnknown
+}
+
+func onlySide(src, dst bool) side {
 	switch {
 	case src && !dst:
 		return sideSource
 	case dst && !src:
 		return sideDestination
-	case src && v.r.Extra.HasDirection && v.egress():
-		return sideDestination
-	case src && v.r.Extra.HasDirection:
-		return sideSource
 	}
 	return sideUnknown
 }
@@ -157,8 +164,12 @@ func (v *view) findLocal() side {
 func (v *view) egress() bool { return v.r.Extra.HasDirection && v.r.Extra.FlowDirection == 1 }
 
 // direction returns the direction of the connection as the local pod sees it: answers have that
-// of what they answer. Where no end is a pod, it is that of the packets, as the exporter tells it.
+// of what they answer. It is that of the policy's rules where a policy decided, and that of the
+// packets, as the exporter tells it, where no end is a pod.
 func (v *view) direction() flowpb.TrafficDirection {
+	if d := v.policyDirection(); d != flowpb.TrafficDirection_TRAFFIC_DIRECTION_UNKNOWN {
+		return d
+	}
 	local, isReply := v.local(), v.isReply()
 	switch {
 	case local != sideUnknown && isReply != replyUnknown:

@@ -22,7 +22,7 @@ type Source interface {
 	Each(ctx context.Context, q Query, f func(*flow.Record) bool) error
 	// Follow calls f with each record that is received from now on, or from q.Since, in the order
 	// of receipt, until ctx ends or f returns an error, which Follow returns. If f is slower than
-	// records arrive, some are skipped: the next call says how many.
+	// records arrive, some are skipped: the next call says how many. Its record may be nil then.
 	Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error
 	// Stats returns how much there is.
 	Stats() Stats

@@ -47,6 +47,7 @@ func (v *view) flow(version string) *flowpb.Flow {
 		f.IsReply = wrapperspb.Bool(is == replyYes)
 		f.Reply = is == replyYes //nolint:staticcheck // older clients read it
 	}
+	v.setPolicy(f)
 	if eventType, subType, ok := v.event(); ok {
 		f.EventType = &flowpb.CiliumEventType{Type: eventType, SubType: subType}
 		if eventType == eventTrace {
@@ -210,6 +211,7 @@ func (v *view) uuid() string {
 		uint64(m.SrcPort)<<32 | uint64(m.DstPort), uint64(m.InIf)<<32 | uint64(m.OutIf),
 		uint64(m.TcpFlags)<<32 | uint64(m.IcmpType)<<16 | uint64(m.IcmpCode),
 		uint64(m.VlanId)<<32 | uint64(m.IpTos)<<16 | uint64(x.FlowDirection)<<8 | uint64(x.BiFlowDirection),
+		uint64(m.FragmentId)<<32 | uint64(m.FragmentOffset)<<16 | uint64(m.IpTtl),
 	} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}

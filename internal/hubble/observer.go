@@ -160,7 +160,7 @@ func (st *stream) run(ctx context.Context) error {
 
 func (st *stream) follow(ctx context.Context, from Query) error {
 	return st.s.source.Follow(ctx, from, func(r *flow.Record, skipped uint64) error {
-		if err := st.tellLost(skipped); err != nil {
+		if err := st.tellLost(skipped); err != nil || r == nil {
 			return err
 		}
 		return st.take(r)

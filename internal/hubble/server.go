@@ -77,10 +77,11 @@ type Server struct {
 	grpc     *grpc.Server
 	health   *health.Server
 
-	rate     rate
-	streams  chan struct{} // a place for each request for flows
-	scanning chan struct{}
-	running  sync.WaitGroup // goroutines that read for a client
+	rate       rate
+	nodes      *answer[*observerpb.GetNodesResponse]
+	namespaces *answer[*observerpb.GetNamespacesResponse]
+	streams    chan struct{}  // a place for each request for flows
+	running    sync.WaitGroup // goroutines that read for a client
 
 	skipped, cut prometheus.Counter
 }
@@ -88,24 +89,8 @@ type Server struct {
 // New returns a server that does nothing before [Server.Listen]. skipped counts the records that
 // clients were too slow for.
 func New(cfg Config, source Source, skipped prometheus.Counter, log logrus.FieldLogger, reg prometheus.Registerer) (*Server, error) {
-	s := &Server{
-		cfg: cfg, source: source, log: log, skipped: skipped, started: time.Now(),
-		names:   names{src: flow.MaxEnds, dst: flow.MaxEnds, labels: cfg.Labels, cluster: valid(cfg.Cluster), ids: newIdentities(), nodeOf: cfg.NodeOf},
-		health:  health.NewServer(),
-		streams: make(chan struct{}, maxStreams), scanning: make(chan struct{}, 1),
-		cut: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "kube_enricher_hubble_streams_cut_total",
-			Help: "Requests of Hubble's clients that were ended because the client read nothing for a minute.",
-		}),
-	}
-	for i, e := range cfg.Mapping {
-		switch e.Field {
-		case flow.FieldSrcAddr:
-			s.names.src = i
-		case flow.FieldDstAddr:
-			s.names.dst = i
-		}
-	}
+	s := newServer(cfg, source)
+	s.log, s.skipped = log, skipped
 	opts := []grpc.ServerOption{
 		grpc.MaxConcurrentStreams(maxCalls), grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(maxHeaders),
 		grpc.ConnectionTimeout(handshakeTimeout),
@@ -128,6 +113,32 @@ func New(cfg Config, source Source, skipped prometheus.Counter, log logrus.Field
 		s.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
 	return s, reg.Register(s.cut)
+}
+
+// newServer returns a server without a way for clients.
+func newServer(cfg Config, source Source) *Server {
+	s := &Server{
+		cfg: cfg, source: source, started: time.Now(),
+		names: names{
+			src: flow.MaxEnds, dst: flow.MaxEnds, labels: cfg.Labels, cluster: valid(cfg.Cluster), ids: newIdentities(), nodeOf: cfg.NodeOf,
+		},
+		health: health.NewServer(),
+		nodes:  newAnswer[*observerpb.GetNodesResponse](), namespaces: newAnswer[*observerpb.GetNamespacesResponse](),
+		streams: make(chan struct{}, maxStreams),
+		cut: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "kube_enricher_hubble_streams_cut_total",
+			Help: "requests of Hubble's clients that were ended because the client read nothing for a minute",
+		}),
+	}
+	for i, e := range cfg.Mapping {
+		switch e.Field {
+		case flow.FieldSrcAddr:
+			s.names.src = i
+		case flow.FieldDstAddr:
+			s.names.dst = i
+		}
+	}
+	return s
 }
 
 // Listen opens the address, so that a port in use is known at once. Clients are served once

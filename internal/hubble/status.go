@@ -10,9 +10,7 @@ import (
 
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	relaypb "github.com/cilium/cilium/api/v1/relay"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -72,7 +70,6 @@ func (s *Server) ServerStatus(context.Context, *observerpb.ServerStatusRequest) 
 	return &observerpb.ServerStatusResponse{
 		NumFlows: st.Records, MaxFlows: max(st.Capacity, st.Records), SeenFlows: st.Seen,
 		UptimeNs: uint64(time.Since(s.started)), Version: s.cfg.Version, FlowsRate: s.rate.perSecond(),
-		NumConnectedNodes: wrapperspb.UInt32(1), NumUnavailableNodes: wrapperspb.UInt32(0),
 	}, nil
 }
 
@@ -82,6 +79,10 @@ const recentNamespaces = time.Hour
 // GetNamespaces implements [observerpb.ObserverServer]: the namespaces of the flows of the last
 // hour, counted back from the newest one.
 func (s *Server) GetNamespaces(ctx context.Context, _ *observerpb.GetNamespacesRequest) (*observerpb.GetNamespacesResponse, error) {
+	return s.namespaces.get(ctx, s.findNamespaces)
+}
+
+func (s *Server) findNamespaces(ctx context.Context) (*observerpb.GetNamespacesResponse, error) {
 	found := make(map[string]bool)
 	var oldest int64
 	err := s.scan(ctx, func(v *view) bool {
@@ -104,7 +105,7 @@ func (s *Server) GetNamespaces(ctx context.Context, _ *observerpb.GetNamespacesR
 	}
 	resp := &observerpb.GetNamespacesResponse{}
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		resp.Namespaces = append(resp.Namespaces, &observerpb.Namespace{Cluster: s.cfg.Cluster, Namespace: valid(name)})
+		resp.Namespaces = append(resp.Namespaces, &observerpb.Namespace{Cluster: s.cluster, Namespace: valid(name)})
 	}
 	return resp, nil
 }
@@ -112,37 +113,43 @@ func (s *Server) GetNamespaces(ctx context.Context, _ *observerpb.GetNamespacesR
 // GetNodes implements [observerpb.ObserverServer]: the Nodes and other exporters that there are
 // flows of. Where there are none yet, it is this process.
 func (s *Server) GetNodes(ctx context.Context, _ *observerpb.GetNodesRequest) (*observerpb.GetNodesResponse, error) {
-	type node struct {
-		address string
-		flows   uint64
-	}
-	found := make(map[string]*node)
+	return s.nodes.get(ctx, s.findNodes)
+}
+
+// exporter is what the records of a Node, or of another exporter, tell of it.
+type exporter struct {
+	address string
+	flows   uint64
+}
+
+func (s *Server) findNodes(ctx context.Context) (*observerpb.GetNodesResponse, error) {
+	found := make(map[string]*exporter)
 	err := s.scan(ctx, func(v *view) bool {
 		name := v.nodeName()
-		n := found[name]
-		if n == nil {
+		e := found[name]
+		if e == nil {
 			if len(found) >= maxEndpoints {
 				return true
 			}
-			n = &node{address: addrText(v.r.Msg.SamplerAddress)}
-			found[name] = n
+			e = &exporter{address: addrText(v.r.Msg.SamplerAddress)}
+			found[name] = e
 		}
-		n.flows++
+		e.flows++
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	st := s.source.Stats()
 	if len(found) == 0 {
-		found[s.cfg.Name] = &node{address: s.Addr()}
+		found[s.cfg.Name] = &exporter{address: s.Addr()}
 	}
+	st, uptime := s.source.Stats(), uint64(time.Since(s.started))
 	resp := &observerpb.GetNodesResponse{}
-	for name, n := range found {
+	for name, e := range found {
 		resp.Nodes = append(resp.Nodes, &observerpb.Node{
-			Name: s.inCluster(valid(name)), Version: s.cfg.Version, Address: n.address, State: relaypb.NodeState_NODE_CONNECTED,
-			Tls: &observerpb.TLS{Enabled: s.cfg.Cert != ""}, UptimeNs: uint64(time.Since(s.started)),
-			NumFlows: n.flows, MaxFlows: max(st.Capacity, st.Records), SeenFlows: n.flows,
+			Name: s.inCluster(valid(name)), Version: s.cfg.Version, Address: e.address, State: relaypb.NodeState_NODE_CONNECTED,
+			Tls: &observerpb.TLS{Enabled: s.cfg.Cert != ""}, UptimeNs: uptime,
+			NumFlows: e.flows, MaxFlows: max(st.Capacity, st.Records), SeenFlows: e.flows,
 		})
 	}
 	slices.SortFunc(resp.Nodes, func(a, b *observerpb.Node) int { return cmp.Compare(a.GetName(), b.GetName()) })
@@ -156,22 +163,47 @@ func addrText(b []byte) string {
 	return ""
 }
 
-// scan calls f with a view of each record, the newest first, until it returns false. One
-// goroutine scans at a time, the others wait.
+// scan calls f with a view of each record, the newest first, until it returns false.
 func (s *Server) scan(ctx context.Context, f func(*view) bool) error {
-	select {
-	case s.scanning <- struct{}{}:
-		defer func() { <-s.scanning }()
-	case <-ctx.Done():
-		return status.FromContextError(ctx.Err()).Err()
-	}
 	v := newView(&s.names)
 	err := s.source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
 		v.set(r)
 		return f(v)
 	})
-	if err != nil && ctx.Err() == nil {
-		return status.Error(codes.Internal, err.Error())
-	}
 	return endOf(ctx, err)
+}
+
+// reuse is how many times as long as an answer took it is given again. Hubble UI asks every 5 s.
+const reuse = 20
+
+// answer is a message that takes a while to make. One goroutine makes it at a time, and the others
+// wait. None may change it.
+type answer[T any] struct {
+	making chan struct{} // a place for the one who makes it
+	last   T
+	until  time.Time // when it is too old
+}
+
+func newAnswer[T any]() *answer[T] { return &answer[T]{making: make(chan struct{}, 1)} }
+
+// get returns the answer that others were given, or makes a new one.
+func (a *answer[T]) get(ctx context.Context, create func(context.Context) (T, error)) (T, error) {
+	select {
+	case a.making <- struct{}{}:
+		defer func() { <-a.making }()
+	case <-ctx.Done():
+		var none T
+		return none, status.FromContextError(ctx.Err()).Err()
+	}
+	begun := time.Now()
+	if begun.Before(a.until) {
+		return a.last, nil
+	}
+	made, err := create(ctx)
+	if err != nil {
+		return made, err
+	}
+	now := time.Now()
+	a.last, a.until = made, now.Add(reuse*now.Sub(begun))
+	return made, nil
 }

@@ -36,6 +36,12 @@ func (v *view) summary() string {
 	if v.r.Extra.Duplicate {
 		b = append(b, ", also in another record"...)
 	}
+	if rule := v.r.Extra.PolicyRule; len(rule) > 0 {
+		b = append(append(b, "; rule "...), valid(string(rule))...)
+	}
+	if warn := v.r.Extra.PolicyWarn; len(warn) > 0 {
+		b = append(append(b, "; "...), valid(string(warn))...)
+	}
 	for _, o := range [...]*flow.Object{v.src.object, v.dst.object} {
 		if o != nil && o.Warn != "" {
 			b = append(append(b, "; "...), valid(o.Warn)...)

@@ -2,13 +2,16 @@ package hubble
 
 import (
 	flowpb "github.com/cilium/cilium/api/v1/flow"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // Types of Cilium's events (pkg/monitor/api/types.go of github.com/cilium/cilium), and the
 // points at which packets are traced.
 const (
-	eventDrop  = 1
-	eventTrace = 4
+	eventDrop          = 1
+	eventTrace         = 4
+	eventPolicyVerdict = 5
 
 	pointToEndpoint   = 0
 	pointFromEndpoint = 5
@@ -30,9 +33,16 @@ const (
 	statusPolicer = 138
 )
 
-// verdict returns what became of the packets, as far as the exporter tells: by a firewall event,
-// by the forwarding status, or by the interface that the packets left through.
+// verdict returns what became of the packets, as far as the exporter tells: by what a network
+// policy decided, by a firewall event, by the forwarding status, or by the interface that the
+// packets left through.
 func (v *view) verdict() flowpb.Verdict {
+	switch string(v.r.Extra.Verdict) {
+	case flow.VerdictAllowed:
+		return flowpb.Verdict_FORWARDED
+	case flow.VerdictDropped:
+		return flowpb.Verdict_DROPPED
+	}
 	if v.r.Extra.FirewallEvent == firewallDenied {
 		return flowpb.Verdict_DROPPED
 	}
@@ -53,7 +63,7 @@ func (v *view) dropReason() flowpb.DropReason {
 	if v.verdict() != flowpb.Verdict_DROPPED {
 		return flowpb.DropReason_DROP_REASON_UNKNOWN
 	}
-	if v.r.Extra.FirewallEvent == firewallDenied {
+	if v.decided() && len(v.r.Extra.PolicyKind) > 0 || v.r.Extra.FirewallEvent == firewallDenied {
 		return flowpb.DropReason_POLICY_DENIED
 	}
 	switch v.r.Msg.ForwardingStatus {
@@ -67,9 +77,16 @@ func (v *view) dropReason() flowpb.DropReason {
 	return flowpb.DropReason_DROP_REASON_UNKNOWN
 }
 
-// event returns Cilium's type and subtype of the event, and whether there is one: a drop, or a
-// trace at the interface of a pod, or else at that of an exporter which tells the direction.
+// decided reports whether the record tells what a network policy decided.
+func (v *view) decided() bool { return len(v.r.Extra.Verdict) > 0 }
+
+// event returns Cilium's type and subtype of the event, and whether there is one: what a policy
+// decided, a drop, or a trace at the interface of a pod, or else at that of an exporter which
+// tells the direction.
 func (v *view) event() (eventType, subType int32, ok bool) {
+	if v.decided() && len(v.r.Extra.PolicyKind) > 0 {
+		return eventPolicyVerdict, 0, true
+	}
 	if v.verdict() == flowpb.Verdict_DROPPED {
 		return eventDrop, int32(v.dropReason()), true
 	}
@@ -86,4 +103,42 @@ func (v *view) event() (eventType, subType int32, ok bool) {
 		return eventTrace, pointToNetwork, true
 	}
 	return eventTrace, pointFromNetwork, true
+}
+
+// policyDirection returns whose rules decided, those of the source or of the destination.
+func (v *view) policyDirection() flowpb.TrafficDirection {
+	switch string(v.r.Extra.PolicyDirection) {
+	case "Ingress":
+		return flowpb.TrafficDirection_INGRESS
+	case "Egress":
+		return flowpb.TrafficDirection_EGRESS
+	}
+	return flowpb.TrafficDirection_TRAFFIC_DIRECTION_UNKNOWN
+}
+
+// setPolicy adds the policy that decided to f.
+func (v *view) setPolicy(f *flowpb.Flow) {
+	x := &v.r.Extra
+	if !v.decided() || len(x.PolicyKind) == 0 {
+		return
+	}
+	policy := []*flowpb.Policy{{
+		Kind: valid(string(x.PolicyKind)), Namespace: valid(string(x.PolicyNamespace)), Name: valid(string(x.PolicyName)),
+	}}
+	dropped := f.GetVerdict() == flowpb.Verdict_DROPPED
+	switch v.policyDirection() {
+	case flowpb.TrafficDirection_INGRESS:
+		if dropped {
+			f.IngressDeniedBy = policy
+		} else {
+			f.IngressAllowedBy = policy
+		}
+	case flowpb.TrafficDirection_EGRESS:
+		if dropped {
+			f.EgressDeniedBy = policy
+		} else {
+			f.EgressAllowedBy = policy
+		}
+	default:
+	}
 }
