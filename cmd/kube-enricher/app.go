@@ -22,6 +22,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 )
@@ -125,6 +126,7 @@ type app struct {
 	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
+	recent    *recent.Store    // nil if nobody looks at the newest records
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
@@ -207,6 +209,11 @@ func (a *app) build() (err error) {
 	if a.countsTraffic() {
 		a.traffic, err = traffic.New(traffic.Config{Mapping: cfg.Mapping, MaxSeries: cfg.MetricsWorkloads}, a.reg)
 		if err != nil {
+			return err
+		}
+	}
+	if cfg.KeepsRecent() {
+		if a.recent, err = recent.New(recent.Config{Room: cfg.Recent, Mapping: cfg.Mapping}, a.reg); err != nil {
 			return err
 		}
 	}
@@ -295,9 +302,9 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, traffic metrics, filter, outputs.
-// Metrics come before the filter, so they count records that are not written, too.
-func (a *app) newChain(int) flow.Handler {
+// newChain makes a worker's chain: names, the newest records, traffic metrics, filter,
+// outputs. What comes before the filter has records that are not written, too.
+func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
 	var next flow.Handler = w
 	if a.cfg.Filter != nil {
@@ -307,11 +314,14 @@ func (a *app) newChain(int) flow.Handler {
 		a.summary = summary.NewStage(a.cfg.Mapping, a.cfg.Mode == config.Stdin, next)
 		next = a.summary
 	}
+	if a.traffic != nil {
+		next = a.traffic.NewStage(next)
+	}
+	if a.recent != nil {
+		next = a.recent.Stage(worker, next)
+	}
 	var c chain = withoutNames{next}
-	switch {
-	case a.traffic != nil:
-		c = a.enricher.NewStage(a.traffic.NewStage(next))
-	case a.enricher != nil:
+	if a.enricher != nil {
 		c = a.enricher.NewStage(next)
 	}
 	a.mu.Lock()

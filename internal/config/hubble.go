@@ -1,8 +1,6 @@
 package config
 
 import (
-	"strings"
-
 	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
 )
 
@@ -62,14 +60,8 @@ func (p *parser) checkHubble(c *Config) error {
 		return refuse("hubble.tls.key", "a key needs its certificate; give -hubble.tls.cert, too")
 	case h.ClientCA != "" && h.Cert == "":
 		return refuse("hubble.tls.client-ca", "clients show certificates by TLS only; give -hubble.tls.cert and -hubble.tls.key, too")
-	case strings.HasSuffix(h.Addr, ":0"):
-		return nil
-	case h.Addr == c.Addr:
-		return refuse("hubble.addr", Quote(h.Addr)+" is the address of -addr too; give another port")
-	case h.Addr == c.DebugAddr:
-		return refuse("hubble.addr", Quote(h.Addr)+" is the address of -debug.addr too; give another port")
 	}
-	return nil
+	return p.sameAddress(c, "hubble.addr", h.Addr)
 }
 
 // checkCertificates looks at the files of Hubble's API, for -check.
