@@ -65,26 +65,26 @@ func (a *app) run() (err error) {
 	signal.Ignore(syscall.SIGPIPE)
 	input, cancelInput := context.WithCancelCause(context.Background())
 	defer cancelInput(nil)
-	stopSignals := a.handleSignals(cancelInput)
+	signalled, tell := context.WithCancel(context.Background())
+	defer tell()
+	stopSignals := a.handleSignals(func(cause error) { cancelInput(cause); tell() })
 	defer stopSignals()
 
 	if err := a.openOutputs(); err != nil {
 		return err
 	}
-	http, err := a.listenHTTP()
+	collect := a.cfg.Mode == config.Collect
+	http, err := a.listen(input)
 	if err != nil {
 		return err
-	}
-	collect := a.cfg.Mode == config.Collect
-	if collect {
-		if err := a.collector.Open(input); err != nil {
-			http.close()
-			return err
-		}
 	}
 	a.logStarted(http)
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
+	if a.hubble != nil {
+		observer := start(a.hubble.Run)
+		defer func() { err = errors.Join(err, observer.stop()) }()
+	}
 
 	outputs := a.startOutputs(cancelInput)
 	var names *task
@@ -105,7 +105,10 @@ func (a *app) run() (err error) {
 	}
 	inputErr := a.read(input)
 
-	http.stopping()
+	stays := a.stays(input)
+	if !stays {
+		http.stopping()
+	}
 	a.drain()
 	if !collect && input.Err() == nil {
 		outputs.finish(input) // takes as long as the readers do, unless a signal comes
@@ -122,7 +125,39 @@ func (a *app) run() (err error) {
 	}
 	a.logDone(logrus.InfoLevel)
 	a.writeSummary()
-	return errors.Join(inputErr, outputErr, namesErr)
+	err = errors.Join(inputErr, outputErr, namesErr)
+	if stays && err == nil {
+		<-signalled.Done() // the input's context ends with the outputs
+		http.stopping()
+		a.stoppedBy.Store(0) // nothing was cut short
+	}
+	return err
+}
+
+// listen opens all addresses, so that one that is in use is known at once.
+func (a *app) listen(input context.Context) (*httpServers, error) {
+	http, err := a.listenHTTP()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listenHubble(); err != nil {
+		http.close()
+		return nil, err
+	}
+	if a.cfg.Mode == config.Collect {
+		if err := a.collector.Open(input); err != nil {
+			http.close()
+			a.closeHubble()
+			return nil, err
+		}
+	}
+	return http, nil
+}
+
+// stays reports whether the program stays after captures, so that people can look at them: until
+// a signal comes.
+func (a *app) stays(input context.Context) bool {
+	return a.cfg.Mode == config.Capture && a.recent != nil && input.Err() == nil
 }
 
 // useHugePages moves the heap into huge pages once the cluster is known, until

@@ -122,7 +122,7 @@ func wrongEnd(ip string, ep *flowpb.Endpoint, pod *corev1.Pod) string {
 	case strings.HasPrefix(ip, "169.254.169.") || strings.HasPrefix(ip, "fd69::"): // OVN's, in place of a pod's own
 	case ep.GetPodName() != "":
 		return "nobody has the address"
-	case ip == "" && labels != "reserved:unknown", ip != "" && labels == "":
+	case labels == "", (ip == "" || strings.HasPrefix(ip, "fe80:") || strings.HasPrefix(ip, "ff02:")) && labels != "reserved:unknown":
 		return "labels " + labels
 	}
 	return ""

@@ -56,7 +56,7 @@ func (l label) String() string {
 type endpointKey struct {
 	object *flow.Object
 	local  bool // of a Node: it is the exporter's
-	known  bool // there is an address
+	routed bool // there is an address, and more than one link knows it
 }
 
 // endpoint is an end as Hubble describes it. It is immutable, so flows share its slices.
@@ -73,7 +73,7 @@ func (n *names) newEndpoint(key endpointKey) *endpoint {
 	ep := &endpoint{}
 	o := key.object
 	switch {
-	case o == nil && key.known:
+	case o == nil && key.routed:
 		ep.reserve(identityWorld, "world")
 	case o == nil:
 		ep.reserve(identityUnknown, "unknown")

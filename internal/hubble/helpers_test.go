@@ -198,7 +198,7 @@ func serve(tb testing.TB, cfg Config, source Source) *testServer {
 		cfg.Mapping = mapping(tb)
 	}
 	if cfg.Name == "" {
-		cfg.Name, cfg.Version = "enricher-0", "kube-enricher v1"
+		cfg.Name, cfg.Version = "enricher-0", "v1"
 	}
 	skipped := prometheus.NewCounter(prometheus.CounterOpts{Name: "skipped"})
 	s, err := New(cfg, source, skipped, quiet(), prometheus.NewRegistry())

@@ -57,7 +57,7 @@ type Config struct {
 	Labels  []string
 	Cluster string // name of the cluster; empty if it has none
 	Name    string // of this process, such as its host's
-	Version string
+	Version string // of the program
 	// NodeOf returns the name of the Node that has an address at a time (Unix nanoseconds), empty
 	// if none has; nil if no Nodes are known.
 	NodeOf func(addr netip.Addr, at int64) string

@@ -69,9 +69,12 @@ func (s *Server) ServerStatus(context.Context, *observerpb.ServerStatusRequest) 
 	st := s.source.Stats()
 	return &observerpb.ServerStatusResponse{
 		NumFlows: st.Records, MaxFlows: max(st.Capacity, st.Records), SeenFlows: st.Seen,
-		UptimeNs: uint64(time.Since(s.started)), Version: s.cfg.Version, FlowsRate: s.rate.perSecond(),
+		UptimeNs: uint64(time.Since(s.started)), Version: s.versionText(), FlowsRate: s.rate.perSecond(),
 	}, nil
 }
+
+// versionText returns the program and its version, as clients show it.
+func (s *Server) versionText() string { return emitterName + " " + s.cfg.Version }
 
 // recentNamespaces is how long ago a namespace may have had its last flow, as in Cilium.
 const recentNamespaces = time.Hour
@@ -147,7 +150,7 @@ func (s *Server) findNodes(ctx context.Context) (*observerpb.GetNodesResponse, e
 	resp := &observerpb.GetNodesResponse{}
 	for name, e := range found {
 		resp.Nodes = append(resp.Nodes, &observerpb.Node{
-			Name: s.inCluster(valid(name)), Version: s.cfg.Version, Address: e.address, State: relaypb.NodeState_NODE_CONNECTED,
+			Name: s.inCluster(valid(name)), Version: s.versionText(), Address: e.address, State: relaypb.NodeState_NODE_CONNECTED,
 			Tls: &observerpb.TLS{Enabled: s.cfg.Cert != ""}, UptimeNs: uptime,
 			NumFlows: e.flows, MaxFlows: max(st.Capacity, st.Records), SeenFlows: e.flows,
 		})

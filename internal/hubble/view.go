@@ -93,7 +93,7 @@ func (v *view) endpoint(e *end) *endpoint {
 	if e.ep != nil {
 		return e.ep
 	}
-	key := endpointKey{object: e.object, known: e.addr.IsValid()}
+	key := endpointKey{object: e.object, routed: e.addr.IsGlobalUnicast()}
 	if e.object != nil && e.object.Kind == kindNode {
 		key.local = v.onExporter(e.object)
 	}
