@@ -402,7 +402,7 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
 	if cfg.StdinImplied {
-		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
+		a.log.Info("standard input is a pipe: reading goflow2's output or a capture from it; give -listen to collect on UDP instead")
 	}
 	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{
