@@ -3,7 +3,6 @@ package hubble
 import (
 	"context"
 	"io"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -238,17 +237,6 @@ func dial(tb testing.TB, addr string, opts ...grpc.DialOption) *grpc.ClientConn 
 func client(tb testing.TB, s *testServer) observerpb.ObserverClient {
 	tb.Helper()
 	return observerpb.NewObserverClient(dial(tb, s.Addr()))
-}
-
-// freePort is only the address of a listener that is closed.
-func freePort(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // getFlows returns all answers to a request, and how it ended.
