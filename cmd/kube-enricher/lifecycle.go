@@ -69,9 +69,7 @@ func (a *app) run() (err error) {
 	signal.Ignore(syscall.SIGPIPE)
 	input, cancelInput := context.WithCancelCause(context.Background())
 	defer cancelInput(nil)
-	signalled, tell := context.WithCancel(context.Background())
-	defer tell()
-	stopSignals := a.handleSignals(func(cause error) { cancelInput(cause); tell() })
+	stopSignals := a.handleSignals(cancelInput)
 	defer stopSignals()
 
 	if err := a.openOutputs(); err != nil {
@@ -90,6 +88,10 @@ func (a *app) run() (err error) {
 		defer func() { err = errors.Join(err, observer.stop()) }()
 	}
 
+	if a.recent != nil {
+		sums := start(a.recent.Run)
+		defer func() { _ = sums.stop() }()
+	}
 	outputs := a.startOutputs(cancelInput)
 	var names *task
 	if a.enricher != nil {
@@ -109,7 +111,7 @@ func (a *app) run() (err error) {
 	}
 	inputErr := a.read(input)
 
-	stays := a.stays(input)
+	stays := a.stays(inputErr)
 	if !stays {
 		http.stopping()
 	}
@@ -118,24 +120,20 @@ func (a *app) run() (err error) {
 		outputs.finish(input) // takes as long as the readers do, unless a signal comes
 	}
 	outputErr := outputs.stop()
+	level := logrus.InfoLevel
+	if errors.Is(outputErr, transport.ErrClosed) {
+		outputErr, inputErr, level = nil, nil, logrus.DebugLevel // the reader has read all it wanted
+	}
+	a.logDone(level)
+	a.writeSummary()
+	if stays && outputErr == nil && a.stoppedBy.Load() == 0 {
+		a.stay(http)
+	}
 	var namesErr error
 	if names != nil {
 		namesErr = names.stop()
 	}
-	if errors.Is(outputErr, transport.ErrClosed) {
-		a.logDone(logrus.DebugLevel)
-		a.writeSummary()
-		return nil // the reader has read all it wanted
-	}
-	a.logDone(logrus.InfoLevel)
-	a.writeSummary()
-	err = errors.Join(inputErr, outputErr, namesErr)
-	if stays && err == nil {
-		<-signalled.Done() // the input's context ends with the outputs
-		http.stopping()
-		a.stoppedBy.Store(0) // nothing was cut short
-	}
-	return err
+	return errors.Join(inputErr, outputErr, namesErr)
 }
 
 // listen opens all addresses, so that one that is in use is known at once.
@@ -158,10 +156,22 @@ func (a *app) listen(input context.Context) (*httpServers, error) {
 	return http, nil
 }
 
-// stays reports whether the program stays after captures, so that people can look at them: until
-// a signal comes.
-func (a *app) stays(input context.Context) bool {
-	return a.cfg.Mode == config.Capture && a.recent != nil && input.Err() == nil
+// stays reports whether the program stays after its captures, for those who look at their
+// records.
+func (a *app) stays(inputErr error) bool {
+	return a.cfg.Mode == config.Capture && a.recent != nil && inputErr == nil && a.stoppedBy.Load() == 0
+}
+
+// stay waits for a signal, which ends the program as planned.
+func (a *app) stay(http *httpServers) {
+	log := a.log.WithField("ui", http.address("-ui.addr"))
+	if a.hubble != nil {
+		log = log.WithField("hubble", a.hubble.Addr())
+	}
+	log.Info("all captures are read; the program stays for those who look at them until a signal (Ctrl-C)")
+	<-a.signalled
+	http.stopping()
+	a.stoppedBy.Store(0)
 }
 
 // useHugePages moves the heap into huge pages once the cluster is known, until
@@ -215,6 +225,7 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 					if n, ok := s.(syscall.Signal); ok {
 						a.stoppedBy.Store(int32(n))
 					}
+					close(a.signalled)
 					passOver(signals, twinWithin)
 					a.log.WithField("signal", s.String()).Info("stopping: writing out what was received; a second signal ends at once")
 					cancelInput(nil)

@@ -51,7 +51,7 @@ func TestParseDefaults(t *testing.T) {
 		Input: "auto", Schema: "v1", Fields: "default",
 		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
 		TemplatesHold: 15 * time.Minute, TemplatesHoldSize: 8 << 20, DrainTimeout: 10 * time.Second,
-		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
+		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", Recent: 64 << 20, MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
 		JoinSubnets: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/16"), netip.MustParsePrefix("fd98::/64")},
 		Summary:     true, HugePages: true,
 	}
@@ -162,6 +162,8 @@ func TestParseEverywhere(t *testing.T) {
 		"kube.sync-timeout":    {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
 		"addr":                 {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
 		"debug.addr":           {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
+		"ui.addr":              {"127.0.0.1:8082", nil, func(c *Config) bool { return c.UIAddr == "127.0.0.1:8082" && c.KeepsRecent() }},
+		"recent":               {"128MiB", nil, func(c *Config) bool { return c.Recent == 128<<20 }},
 		"hubble.addr":          {"127.0.0.1:4244", nil, func(c *Config) bool { return c.Hubble.Addr == "127.0.0.1:4244" && c.KeepsRecent() }},
 		"hubble.tls.cert":      {"/cert", nil, func(c *Config) bool { return c.Hubble.Cert == "/cert" }},
 		"hubble.tls.key":       {"/key", nil, func(c *Config) bool { return c.Hubble.Key == "/key" }},
@@ -468,6 +470,9 @@ func TestParseErrors(t *testing.T) {
 		{"off and snapshot", []string{"-kube.off", "-kube.snapshot", "x"}, nil, "", false, "-kube.off: cannot be used with -kube.snapshot; give one of the two"},
 		{"off and kubeconfig", []string{"-kube.off"}, []string{"KUBE_ENRICHER_KUBECONFIG=x"}, "", false, "-kube.off: cannot be used with -kubeconfig (from environment variable KUBE_ENRICHER_KUBECONFIG); give one of the two"},
 		{"snapshot and kubeconfig", []string{"-kube.snapshot=x", "-kubeconfig=y"}, nil, "", false, "-kube.snapshot: cannot be used with -kubeconfig; a snapshot is used in place of a cluster, give one of the two"},
+		{"the page's address twice", []string{"-ui.addr", ":8080"}, nil, "", false, `-ui.addr: ":8080" is the address of -addr too; give another port`},
+		{"a page of standard input", []string{"-ui.addr", ":8082", "-"}, nil, "", false, `-ui.addr: there is no page of records from standard input; leave it out`},
+		{"little room for records", []string{"-recent", "1KiB"}, nil, "", false, `-recent: "1KiB" is not allowed; give a size from 1048576 to 68719476736 bytes, plain or such as 8MiB`},
 		{"one address twice", []string{"-debug.addr", ":8080"}, nil, "", false, `-debug.addr: ":8080" is the address of -addr too; give another port`},
 		// Outputs.
 		{"format unknown in transport", []string{"-transport", "file:xml"}, nil, "", false, `-transport: "xml" is not allowed; give one of json, protobuf, text`},
