@@ -49,8 +49,10 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if err := p.sameAddress(c, "ui.addr", c.UIAddr); err != nil {
 		return err
 	}
-	if c.CheckLive && !c.CheckOnly {
-		return Usagef("%s: is part of -check; give -check, too", p.given["check.live"].flag("check.live"))
+	for name, given := range map[string]bool{"check.live": c.CheckLive, "check.ready": c.CheckReady != ""} {
+		if given && !c.CheckOnly {
+			return Usagef("%s: is part of -check; give -check, too", p.given[name].flag(name))
+		}
 	}
 	return p.oneCluster(c)
 }
