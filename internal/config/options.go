@@ -53,6 +53,7 @@ func options(types []outputType) []option {
 	return slices.Concat(table,
 		inGroup("Kubernetes", kubeOptions()),
 		inGroup("HTTP", httpOptions()),
+		inGroup("Hubble", hubbleOptions()),
 		inGroup("Program", programOptions()),
 	)
 }
