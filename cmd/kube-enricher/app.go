@@ -22,6 +22,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 )
@@ -125,6 +126,7 @@ type app struct {
 	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
+	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
@@ -209,6 +211,9 @@ func (a *app) build() (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	if err := a.buildPolicies(); err != nil {
+		return err
 	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
@@ -295,7 +300,7 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, traffic metrics, filter, outputs.
+// newChain makes a worker's chain: names, verdicts, traffic metrics, filter, outputs.
 // Metrics come before the filter, so they count records that are not written, too.
 func (a *app) newChain(int) flow.Handler {
 	w := a.newWriter()
@@ -307,11 +312,14 @@ func (a *app) newChain(int) flow.Handler {
 		a.summary = summary.NewStage(a.cfg.Mapping, a.cfg.Mode == config.Stdin, next)
 		next = a.summary
 	}
+	if a.traffic != nil {
+		next = a.traffic.NewStage(next)
+	}
+	if a.policies != nil {
+		next = a.policies.NewStage(next)
+	}
 	var c chain = withoutNames{next}
-	switch {
-	case a.traffic != nil:
-		c = a.enricher.NewStage(a.traffic.NewStage(next))
-	case a.enricher != nil:
+	if a.enricher != nil {
 		c = a.enricher.NewStage(next)
 	}
 	a.mu.Lock()
@@ -341,6 +349,9 @@ func (a *app) read(ctx context.Context) error {
 			return nil //nolint:nilerr // stopped while waiting
 		}
 	}
+	if a.policies != nil {
+		a.policies.WaitReady(ctx, policyWait)
+	}
 	c := a.newChain(0)
 	if a.cfg.Mode == config.Stdin {
 		return a.readStdin(ctx, c)
@@ -369,6 +380,9 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 	}
 	if a.enricher != nil {
 		fields = append(fields, enrich.Fields()...)
+	}
+	if a.policies != nil {
+		fields = append(fields, policy.Fields()...)
 	}
 	slices.Sort(fields)
 	return slices.Compact(fields), attrs

@@ -132,6 +132,8 @@ type Config struct {
 	Addr string
 	// DebugAddr is the TCP address of the debugging pages; empty for none.
 	DebugAddr string
+	// OVN says where verdicts and policies come from.
+	OVN OVN
 	// MetricsWorkloads bounds the pairs of workloads that have series of their
 	// own; 0 for no metrics of traffic.
 	MetricsWorkloads int

@@ -51,6 +51,7 @@ func options(types []outputType) []option {
 	}
 	return slices.Concat(table,
 		inGroup("Kubernetes", kubeOptions()),
+		inGroup("OVN", ovnOptions()),
 		inGroup("HTTP", httpOptions()),
 		inGroup("Program", programOptions()),
 	)

@@ -46,6 +46,9 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if c.CheckLive && !c.CheckOnly {
 		return Usagef("%s: is part of -check; give -check, too", p.given["check.live"].flag("check.live"))
 	}
+	if err := p.checkOVN(c); err != nil {
+		return err
+	}
 	return p.oneCluster(c)
 }
 
