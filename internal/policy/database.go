@@ -76,7 +76,7 @@ type database struct {
 	dropApp map[ovsdb.UUID]globals
 	flows   map[ovsdb.UUID]logicalFlow
 
-	byHint map[uint32][]ovsdb.UUID // rows of ACL, by the first 32 bits
+	byHint map[uint32][]ovsdb.UUID // rows of ACL, by the first 32 bits; nil without flows
 	hinted map[uint32][]uint32     // points of drops, by the hint
 
 	left       []*acl                  // rows of ACL that were deleted
@@ -96,7 +96,7 @@ func newDatabase(n *numbers) *database {
 		numbers: n,
 		acls:    make(map[ovsdb.UUID]*acl), samples: make(map[ovsdb.UUID]sample),
 		apps: make(map[ovsdb.UUID]app), dropApp: make(map[ovsdb.UUID]globals),
-		flows: make(map[ovsdb.UUID]logicalFlow), byHint: make(map[uint32][]ovsdb.UUID), hinted: make(map[uint32][]uint32),
+		flows: make(map[ovsdb.UUID]logicalFlow), hinted: make(map[uint32][]uint32),
 		dirty: make(map[ovsdb.UUID]struct{}), dirtyHints: make(map[uint32]struct{}),
 	}
 }
@@ -134,7 +134,9 @@ func (db *database) changeACL(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 		}
 		a.action, a.direction, a.name = unique.Make(""), unique.Make(""), unique.Make("")
 		db.acls[id] = a
-		db.byHint[id.Prefix()] = append(db.byHint[id.Prefix()], id)
+		if db.byHint != nil {
+			db.byHint[id.Prefix()] = append(db.byHint[id.Prefix()], id)
+		}
 	}
 	a.seen = db.view
 	return a.update(op, row)
@@ -268,6 +270,14 @@ func (db *database) changeGlobal(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) erro
 	return err
 }
 
+// indexHints finds rows of ACL by what logical flows have of them.
+func (db *database) indexHints() {
+	db.byHint = make(map[uint32][]ovsdb.UUID, len(db.acls))
+	for id := range db.acls {
+		db.byHint[id.Prefix()] = append(db.byHint[id.Prefix()], id)
+	}
+}
+
 // changeFlow keeps the flows that ACLs have made: "stage-hint" has the first 32 bits of the
 // row that a flow was made of (northd, ovn_lflow_add_at), which may be of another table.
 func (db *database) changeFlow(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
@@ -294,6 +304,9 @@ func (db *database) changeFlow(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error 
 	}
 	if hinted {
 		db.flows[id] = logicalFlow{uint32(hint), db.view}
+		if db.byHint == nil {
+			db.indexHints()
+		}
 		db.hinted[uint32(hint)] = append(db.hinted[uint32(hint)], id.Prefix())
 		db.dirtyHints[uint32(hint)] = struct{}{}
 	}

@@ -58,6 +58,9 @@ func deleteUnseen[V any](m map[ovsdb.UUID]V, seen func(V) bool) {
 func (db *database) deleteACL(id ovsdb.UUID, a *acl) {
 	delete(db.acls, id)
 	db.left = append(db.left, a)
+	if db.byHint == nil {
+		return
+	}
 	hint := id.Prefix()
 	if db.byHint[hint] = slices.DeleteFunc(db.byHint[hint], func(o ovsdb.UUID) bool { return o == id }); len(db.byHint[hint]) == 0 {
 		delete(db.byHint, hint)
@@ -97,8 +100,8 @@ func (db *database) settle(p period) {
 			db.list(a, db.keys(id, a), p)
 		}
 	}
-	clear(db.dirty)
-	clear(db.dirtyHints)
+	// New maps: those of a whole view stay as large as it was.
+	db.dirty, db.dirtyHints = make(map[ovsdb.UUID]struct{}), make(map[uint32]struct{})
 	db.dirtyAll = false
 	db.numbers.publish()
 }
