@@ -260,8 +260,8 @@ func TestClusterUnreachable(t *testing.T) {
 	}, func(t *testing.T, r *run) {
 		after(20)
 		err := r.Ready()
-		if err == nil || !strings.Contains(err.Error(), "pods not synced: ") || !strings.Contains(err.Error(), "connection refused") ||
-			!strings.Contains(err.Error(), "services not synced") {
+		if err == nil || !strings.Contains(err.Error(), "pods, services, ") || !strings.HasSuffix(err.Error(), " not synced: dial tcp: connection refused by test") ||
+			strings.Contains(err.Error(), "http") {
 			t.Errorf("Ready: %v", err)
 		}
 		after(41)
@@ -274,10 +274,22 @@ func TestClusterUnreachable(t *testing.T) {
 		if n := len(r.complaints()); n < 2 || n > 8 { // one each ten seconds
 			t.Errorf("%d complaints in a minute", n)
 		}
+		if c := r.complaints()[0]; !strings.Contains(c, "cannot reach the Kubernetes API (list ") || !strings.Contains(c, "; retrying") {
+			t.Errorf("complaint: %s", c)
+		}
 		r.api.interrupt(false)
 		after(50)
 		if got := r.show("10.0.0.1", 0, 0); got != "p live" {
 			t.Error(got)
+		}
+		again := 0
+		for _, e := range r.logs.AllEntries() {
+			if e.Message == "the Kubernetes API answers again" {
+				again++
+			}
+		}
+		if again != 1 {
+			t.Errorf("logged %d times that the API answers again", again)
 		}
 	})
 }

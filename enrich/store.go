@@ -333,16 +333,23 @@ func (st *store) missing() error {
 		return nil
 	}
 	var why []string
+	waiting := map[string][]string{} // resources by what is wrong
 	for k := range numKinds {
 		f := &st.feeds[k]
 		if f.done() {
 			continue
 		}
-		s := k.resource() + " not synced"
+		s := ""
 		if f.err != nil {
-			s += ": " + f.err.Error()
+			s = ": " + plain(f.err).Error()
 		}
-		why = append(why, s)
+		if len(waiting[s]) == 0 {
+			why = append(why, s)
+		}
+		waiting[s] = append(waiting[s], k.resource())
+	}
+	for i, s := range why {
+		why[i] = strings.Join(waiting[s], ", ") + " not synced" + s
 	}
 	if !st.chains.synced() {
 		why = append(why, "owners of -kube.owners not synced")

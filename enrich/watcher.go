@@ -102,7 +102,7 @@ func (w *watcher) run(ctx context.Context) {
 		next := wait.Jitter(delay, 0.5)
 		switch {
 		case w.listAccess.refusedTemporarily(w.listErr) || w.listErr == nil && w.watchAccess.refusedTemporarily(w.watchErr):
-			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
+			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before; retrying")
 			w.st.markUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		case noAccess(w.listErr) && w.kind.optional():
@@ -157,14 +157,26 @@ func (w *watcher) logFailure(log *logrus.Entry, err error) {
 		log.Debug("the watch has ended: listing again")
 		return
 	}
-	reason, message := "unreachable", "cannot keep up with the cluster: trying again"
+	verb := "list"
+	if w.listErr == nil && w.watchErr != nil {
+		verb = "watch"
+	}
+	reason, message := "unreachable", trouble(err, verb+" "+w.kind.resource())
 	if apierrors.IsForbidden(err) {
 		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
-		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
+		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names; retrying"
 	}
 	w.st.markUnreachable(w.kind, err)
 	if log := w.c.warnings.Logger(log, reason); log != nil {
-		log.WithError(err).Warn(message)
+		log.WithError(plain(err)).Warn(message)
+		w.c.troubled.Store(true)
+	}
+}
+
+// noteReached logs that the API server answers again, if it was logged that it does not.
+func (w *watcher) noteReached() {
+	if w.c.troubled.Swap(false) {
+		w.c.log.Info("the Kubernetes API answers again")
 	}
 }
 
@@ -288,6 +300,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	}
 	if err == nil {
 		w.watchErr, w.watchAccess = nil, access{granted: true}
+		w.noteReached()
 		if streaming {
 			w.listAccess = access{granted: true}
 		} else {

@@ -37,7 +37,7 @@ func newPostOutput(t *testing.T, block bool, send func(context.Context, []byte) 
 	p.ctx, p.cancel = context.WithCancel(t.Context())
 	p.init(runnerConfig{
 		transport: "post", name: "post", block: block, drainTimeout: 5 * time.Second, flushEvery: flushEvery,
-		stallAfter: stallAfter, stallText: "no batch was acknowledged",
+		stallAfter: stallAfter, stallText: "no batch was acknowledged for",
 	}, newBuffer(lineEncoder{}, minBuffer, block), log, "not connected yet")
 	p.buf.lazy = true
 	if err := p.register(prometheus.NewPedanticRegistry()); err != nil {
@@ -133,7 +133,7 @@ func TestRunner(t *testing.T) {
 					w.HandleFlow(new(flow.Record))
 				}
 				time.Sleep(time.Second)
-				if err := p.Problem(); tc.outage > 0 && (err == nil || err.Error() != "output: post: connection refused") {
+				if err := p.Problem(); tc.outage > 0 && (err == nil || err.Error() != "post: out of reach: connection refused") {
 					t.Errorf("ready during an outage: %v", err)
 				}
 				time.Sleep(stallAfter)

@@ -23,6 +23,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
+	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 )
@@ -127,6 +128,7 @@ type app struct {
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
 	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
+	recent    *recent.Store    // nil if nobody looks at the newest records
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
@@ -215,6 +217,11 @@ func (a *app) build() (err error) {
 	if err := a.buildPolicies(); err != nil {
 		return err
 	}
+	if cfg.KeepsRecent() {
+		if a.recent, err = recent.New(recent.Config{Room: cfg.Recent, Mapping: cfg.Mapping}, a.reg); err != nil {
+			return err
+		}
+	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
 		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, TemplatesHoldSize: cfg.TemplatesHoldSize, DrainTimeout: cfg.DrainTimeout / 2,
@@ -300,9 +307,9 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, verdicts, traffic metrics, filter, outputs.
-// Metrics come before the filter, so they count records that are not written, too.
-func (a *app) newChain(int) flow.Handler {
+// newChain makes a worker's chain: names, verdicts, the newest records, traffic metrics,
+// filter, outputs. What comes before the filter has records that are not written, too.
+func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
 	var next flow.Handler = w
 	if a.cfg.Filter != nil {
@@ -314,6 +321,9 @@ func (a *app) newChain(int) flow.Handler {
 	}
 	if a.traffic != nil {
 		next = a.traffic.NewStage(next)
+	}
+	if a.recent != nil {
+		next = a.recent.Stage(worker, next)
 	}
 	if a.policies != nil {
 		next = a.policies.NewStage(next)

@@ -130,13 +130,12 @@ func (h *httpServers) serve(ctx context.Context) error {
 func (h *httpServers) stopping() { h.draining.Store(true) }
 
 func (h *httpServers) public(c *connections) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "ok\n")
+	live := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
+	return handleAll([]route{
+		{"/livez", "", "200 while the process works", http.HandlerFunc(live)},
+		{"/readyz", "", "200 when records are taken in; says what is missing or degraded", http.HandlerFunc(h.ready)},
+		{"/metrics", "", "metrics for Prometheus", c.scarce(metricsOf(h.a.reg))},
 	})
-	mux.HandleFunc("GET /readyz", h.ready)
-	mux.Handle("GET /metrics", c.scarce(metricsOf(h.a.reg)))
-	return mux
 }
 
 // metricsOf answers with the metrics, which it gathers for one request at a time.
@@ -224,25 +223,24 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 const mutexSamples = 100
 
 func (h *httpServers) debug(c *connections) http.Handler {
-	mux := http.NewServeMux()
-	long := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, unhurried(f)) }
-	page := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, c.scarce(unhurried(f))) }
-	page("/templates", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = h.a.collector.WriteTemplates(w)
+	page := func(f http.HandlerFunc) http.Handler { return c.scarce(unhurried(f)) }
+	return handleAll([]route{
+		{"/templates", "", "the templates of each exporter, as goflow2 shows them", page(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = h.a.collector.WriteTemplates(w)
+		})},
+		{"/exporters", "", "each exporter: last seen, templates, losses, sampling", page(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = h.a.collector.WriteExporters(w)
+		})},
+		{"/explain", "?addr=IP", "who has or had an address, and why; also &time=2006-01-02T15:04:05Z &port=443&proto=tcp", page(h.explain)},
+		{"/debug/pprof/", "", "profiles of the Go runtime", page(pprof.Index)},
+		{"/debug/pprof/cmdline", "", "", page(pprof.Cmdline)},
+		{"/debug/pprof/symbol", "", "", page(pprof.Symbol)},
+		// Of these, the runtime has one at a time.
+		{"/debug/pprof/profile", "", "", unhurried(http.HandlerFunc(pprof.Profile))},
+		{"/debug/pprof/trace", "", "", unhurried(http.HandlerFunc(pprof.Trace))},
 	})
-	page("/exporters", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = h.a.collector.WriteExporters(w)
-	})
-	page("/explain", h.explain)
-	page("/debug/pprof/", pprof.Index)
-	page("/debug/pprof/cmdline", pprof.Cmdline)
-	page("/debug/pprof/symbol", pprof.Symbol)
-	// Of these, the runtime has one at a time.
-	long("/debug/pprof/profile", pprof.Profile)
-	long("/debug/pprof/trace", pprof.Trace)
-	return mux
 }
 
 // explain answers who owned an address at a time, and why.

@@ -20,6 +20,10 @@ import (
 // for its output, before the output is stopped, too.
 const unblockAfter = time.Second
 
+// twinWithin is how soon after the first signal another one counts as the same. timeout(1), make and
+// others send a signal to the program and to its process group, so that it comes twice.
+const twinWithin = 10 * time.Millisecond
+
 // task is a running part of the program. Each has a context of its own, so that
 // parts can be stopped one after another.
 type task struct {
@@ -180,6 +184,7 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 					if n, ok := s.(syscall.Signal); ok {
 						a.stoppedBy.Store(int32(n))
 					}
+					passOver(signals, twinWithin)
 					a.log.WithField("signal", s.String()).Info("stopping: writing out what was received; a second signal ends at once")
 					cancelInput(nil)
 				}
@@ -204,6 +209,17 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 		signal.Stop(signals)
 		close(done)
 		wg.Wait()
+	}
+}
+
+// passOver takes signals out of a channel for a time.
+func passOver(signals <-chan os.Signal, d time.Duration) {
+	for end := time.After(d); ; {
+		select {
+		case <-signals:
+		case <-end:
+			return
+		}
 	}
 }
 

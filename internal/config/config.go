@@ -134,6 +134,10 @@ type Config struct {
 	DebugAddr string
 	// OVN says where verdicts and policies come from.
 	OVN OVN
+	// UIAddr is the TCP address of the page; empty for none.
+	UIAddr string
+	// Recent is the room for the newest records, in bytes.
+	Recent int64
 	// MetricsWorkloads bounds the pairs of workloads that have series of their
 	// own; 0 for no metrics of traffic.
 	MetricsWorkloads int

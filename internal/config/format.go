@@ -102,6 +102,12 @@ func (c *Config) FieldsRead() (fields flow.FieldSet) {
 		fields.Add(e.Field)
 	}
 	fields.Add(c.Filter.Fields()...)
+	if c.KeepsRecent() {
+		// All of them are shown, and any of them may be asked for.
+		for i := range flow.Fields {
+			fields.Add(flow.Fields[i].ID)
+		}
+	}
 	return fields
 }
 

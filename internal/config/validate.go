@@ -43,6 +43,12 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if c.Addr != "" && c.Addr == c.DebugAddr && !strings.HasSuffix(c.Addr, ":0") {
 		return Usagef("%s: %s is the address of -addr too; give another port", p.given["debug.addr"].flag("debug.addr"), Quote(c.DebugAddr))
 	}
+	if c.Mode == Stdin && c.UIAddr != "" {
+		return Usagef("%s: there is no page of records from standard input; leave it out", p.given["ui.addr"].flag("ui.addr"))
+	}
+	if err := p.sameAddress(c, "ui.addr", c.UIAddr); err != nil {
+		return err
+	}
 	if c.CheckLive && !c.CheckOnly {
 		return Usagef("%s: is part of -check; give -check, too", p.given["check.live"].flag("check.live"))
 	}
@@ -51,6 +57,22 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	}
 	return p.oneCluster(c)
 }
+
+// sameAddress refuses an address that -addr or -debug.addr has, too.
+func (p *parser) sameAddress(c *Config, name, addr string) error {
+	if addr == "" || strings.HasSuffix(addr, ":0") {
+		return nil
+	}
+	for other, v := range map[string]string{"addr": c.Addr, "debug.addr": c.DebugAddr} {
+		if v == addr {
+			return Usagef("%s: %s is the address of -%s too; give another port", p.given[name].flag(name), Quote(addr), other)
+		}
+	}
+	return nil
+}
+
+// KeepsRecent reports whether somebody looks at the newest records.
+func (c *Config) KeepsRecent() bool { return c.UIAddr != "" }
 
 // setMode sets the mode by the FILEs and standard input.
 func (p *parser) setMode(c *Config, stdinIsPipe bool) error {

@@ -206,6 +206,9 @@ func prefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// maxRecent is the most room for the newest records, in bytes.
+const maxRecent = 64 << 30
+
 // maxMetricsWorkloads is the most pairs of workloads with series of their own. It
 // bounds the size of a scrape.
 const maxMetricsWorkloads = 100_000
