@@ -131,7 +131,7 @@ func TestRemotes(t *testing.T) {
 		"unix:/run/ovn/ovnnb_db.sock":       {{"unix", "/run/ovn/ovnnb_db.sock"}},
 		"tcp:10.0.0.1:6641":                 {{"tcp", "10.0.0.1:6641"}},
 		"ssl:[fd00::1]:6641,ssl:nb.ovn:641": {{"ssl", "[fd00::1]:6641"}, {"ssl", "nb.ovn:641"}},
-		"unix:": nil, "tcp:10.0.0.1": nil, "tcp::6641": nil, "ssl:fd00::1:6641": nil, "http://x": nil, "tcp:a:1,": nil,
+		"unix:":                             nil, "tcp:10.0.0.1": nil, "tcp::6641": nil, "ssl:fd00::1:6641": nil, "http://x": nil, "tcp:a:1,": nil,
 	} {
 		got, err := ParseRemotes(text)
 		if (err == nil) != (want != nil) || !slices.Equal(got, want) {

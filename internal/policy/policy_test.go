@@ -306,7 +306,9 @@ func writeACLs(tb testing.TB, n int) string {
 		tb.Fatal(err)
 	}
 	defer f.Close()
-	uuid := func(i int) string { return fmt.Sprintf(`["uuid","%08x-1111-4222-8333-%012x"]`, i*2654435761%(1<<32), i) }
+	uuid := func(i int) string {
+		return fmt.Sprintf(`["uuid","%08x-1111-4222-8333-%012x"]`, i*2654435761%(1<<32), i)
+	}
 	list := func(rows int, headings string, row func(i int)) {
 		fmt.Fprint(f, `{"data":[`)
 		for i := range rows {
