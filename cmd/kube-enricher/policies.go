@@ -18,6 +18,11 @@ func (a *app) buildPolicies() error {
 	if !cfg.OVN.On() {
 		return nil
 	}
+	if cfg.OVN.Keys.CA != "" {
+		if err := cfg.OVN.Keys.Check(); err != nil {
+			return config.Usagef("-ovn.tls: %v", err)
+		}
+	}
 	p, err := policy.New(policy.Config{
 		Northbound: cfg.OVN.Northbound, Southbound: cfg.OVN.Southbound, Keys: cfg.OVN.Keys, MaxSeries: cfg.MetricsWorkloads,
 	}, a.log, a.reg)

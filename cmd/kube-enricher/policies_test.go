@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,10 +97,11 @@ func checkDecided(t *testing.T, list []map[string]any) {
 	}
 	seen := make(map[string]int)
 	for _, r := range list {
-		var domain, point uint64
-		fmt.Sscan(either(r, [2]string{"ObservationDomainId", "observation_domain_id"}), &domain)
-		fmt.Sscan(either(r, [2]string{"ObservationPointId", "observation_point_id"}), &point)
-		number := fmt.Sprintf("%d/%d", domain>>24, point)
+		domain, err := strconv.ParseUint(either(r, [2]string{"ObservationDomainId", "observation_domain_id"}), 10, 32)
+		if err != nil {
+			t.Fatal(err)
+		}
+		number := fmt.Sprintf("%d/%s", domain>>24, either(r, [2]string{"ObservationPointId", "observation_point_id"}))
 		seen[number]++
 		var got []string
 		for _, f := range verdictFields {

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -80,7 +81,7 @@ func (c *Client) follow(ctx context.Context, remote Remote, to Receiver) error {
 	}
 	s := &session{cfg: &c.cfg, conn: conn, to: to}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	s.in = newDecoder(s)
 	if err := s.run(); err != nil {
@@ -214,7 +215,7 @@ func (s *session) call(method string, params ...any) (json.RawMessage, error) {
 	if params == nil {
 		params = []any{}
 	}
-	id := fmt.Sprint(s.last)
+	id := strconv.FormatUint(s.last, 10)
 	if err := s.send(map[string]any{"id": s.last, "method": method, "params": params}); err != nil {
 		return nil, err
 	}

@@ -261,7 +261,7 @@ func (db *database) changeGlobal(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) erro
 	case !ok:
 	case parseErr != nil:
 		err = fmt.Errorf("option debug_drop_domain_id %.20q: %w", text, parseErr)
-	case op == ovsdb.Modify && uint8(n) == g.drop: // a difference has what was removed, too
+	case op == ovsdb.Modify && n == uint64(g.drop): // a difference has what was removed, too
 		g.drop = 0
 	default:
 		g.drop = uint8(n)
@@ -293,7 +293,7 @@ func (db *database) changeFlow(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error 
 		hinted = true
 	}
 	old, known := db.flows[id]
-	if op == ovsdb.Modify && !row.Has("external_ids") || known && hinted && old.hint == uint32(hint) {
+	if op == ovsdb.Modify && !row.Has("external_ids") || known && hinted && uint64(old.hint) == hint {
 		if known {
 			db.flows[id] = logicalFlow{old.hint, db.view}
 		}

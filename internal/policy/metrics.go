@@ -60,7 +60,8 @@ func newMetrics(p *Policies) *metrics {
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "ovn_connection_failures_total", Help: "Connections to OVN's database that failed or ended.",
 		}, []string{"database"}),
-		totals: make(map[unique.Handle[Policy]]*total),
+		// What no policy is known for has a series from the start.
+		totals: map[unique.Handle[Policy]]*total{unique.Make(Policy{}): new(total)},
 	}
 }
 

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strconv"
@@ -86,9 +87,7 @@ func (n *numbers) current(k key) map[key]*timeline {
 	}
 	m := make(map[key]*timeline)
 	if old := n.shards[i].Load(); old != nil {
-		for k, t := range *old {
-			m[k] = t
-		}
+		maps.Copy(m, *old)
 	}
 	if n.fresh == nil {
 		n.fresh = make(map[uint8]map[key]*timeline)
