@@ -85,7 +85,6 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 type feed struct {
 	started   bool
 	forbidden bool // it may not be listed: the first sync does not wait for it
-	absent    bool // the server does not have it, or it need not be read: metrics leave it out
 	fetching  bool // its objects are fetched one by one instead: the first sync waits for that
 	listing   bool // a list is being applied, not a watch event
 	watch     *watchState
@@ -128,7 +127,7 @@ func (st *store) replace(k kind, list []*object) {
 		st.metrics.relists[k].Inc()
 	}
 	f.watch.onListApplied(now, now-st.retain)
-	f.forbidden, f.fetching, f.absent, f.err = false, false, false, nil
+	f.forbidden, f.fetching, f.err = false, false, nil
 	f.lastEvent = now
 	st.checkSync()
 	if k == kindPod && !st.synced {
@@ -296,12 +295,11 @@ func (st *store) mustRelist(k kind) bool {
 }
 
 // setForbidden notes that a kind may not be listed, or that the server does not have it. The
-// argument fetching reports whether its objects are being fetched one by one instead, absent whether
-// metrics leave the kind out.
-func (st *store) setForbidden(k kind, fetching, absent bool) {
+// argument fetching reports whether its objects are being fetched one by one instead.
+func (st *store) setForbidden(k kind, fetching bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].forbidden, st.feeds[k].fetching, st.feeds[k].absent = true, fetching, absent
+	st.feeds[k].forbidden, st.feeds[k].fetching = true, fetching
 	st.checkSync()
 }
 

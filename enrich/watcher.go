@@ -107,7 +107,7 @@ func (w *watcher) run(ctx context.Context) {
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		case noAccess(w.listErr) && w.kind.optional():
 			w.st.markUnreachable(w.kind, w.listErr)
-			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned, w.kind.mayBeAbsent())
+			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned)
 			if !w.warned && !w.absent {
 				w.logMissing(log)
 				w.warned = true
@@ -219,17 +219,18 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	}
 	if err != nil {
 		w.listErr = err
-		w.countFailure(err)
+		w.countFailure("list", err)
 		return nil, err
 	}
 	w.listErr, w.listAccess = nil, access{granted: true}
 	return l, nil
 }
 
-// countFailure counts a request that failed or was not made. Of what few clusters have, neither a
-// missing right nor its absence is a failure, and nobody is to be alarmed by it.
-func (w *watcher) countFailure(err error) {
-	if !w.kind.mayBeAbsent() || !noAccess(err) {
+// countFailure counts a request that failed or was not made. A right that is not granted is no
+// failure, and nobody is to be alarmed by it, if the program has been told to do without (a kind
+// that is optional) or lists instead (the right to watch).
+func (w *watcher) countFailure(verb string, err error) {
+	if !noAccess(err) || verb == "list" && !w.kind.optional() {
 		w.st.metrics.failures[w.kind].Inc()
 	}
 }
@@ -315,7 +316,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
-	w.countFailure(err)
+	w.countFailure("watch", err)
 	if noAccess(err) {
 		return nil, err
 	}

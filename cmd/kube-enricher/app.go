@@ -60,7 +60,7 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
 		cfg.Width = width
 	}
-	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry()}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry(), signalled: make(chan struct{})}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()
@@ -132,7 +132,8 @@ type app struct {
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
-	stoppedBy atomic.Int32 // the first signal that asked to stop
+	stoppedBy atomic.Int32  // the first signal that asked to stop
+	signalled chan struct{} // closed when it has come
 
 	mu     sync.Mutex
 	chains []chain
@@ -402,7 +403,7 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
 	if cfg.StdinImplied {
-		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
+		a.log.Info("standard input is a pipe: reading goflow2's output or a capture from it; give -listen to collect on UDP instead")
 	}
 	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{

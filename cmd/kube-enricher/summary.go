@@ -33,6 +33,7 @@ func (a *app) logStarted(h *httpServers) {
 		"listen":  strings.Join(listen, ","),
 		"addr":    h.address("-addr"),
 		"debug":   h.address("-debug.addr"),
+		"ui":      h.address("-ui.addr"),
 		"sockets": sockets,
 		"rcvbuf":  rcvbuf, // bytes that the kernel granted, in the smallest of the sockets
 		"names":   namesFrom(a.cfg),

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -130,6 +131,11 @@ func (p *parser) checkFormat(c *Config) error {
 	}
 	for _, o := range c.Outputs {
 		if _, err := c.NewEncoder(o); err != nil {
+			if unknown := (*encode.UnknownFieldError)(nil); errors.As(err, &unknown) {
+				if near := nearest(unknown.Name, unknown.Possible); near != "" {
+					return Usagef("%s: no field is named %s; did you mean %s?", p.given["fields"].flag("fields"), Quote(unknown.Name), near)
+				}
+			}
 			name, text, _ := strings.Cut(err.Error(), ": ")
 			if p.option(name) == nil {
 				name, text = "fields", err.Error()

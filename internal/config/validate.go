@@ -71,9 +71,6 @@ func (p *parser) sameAddress(c *Config, name, addr string) error {
 	return nil
 }
 
-// KeepsRecent reports whether somebody looks at the newest records.
-func (c *Config) KeepsRecent() bool { return c.UIAddr != "" }
-
 // setMode sets the mode by the FILEs and standard input.
 func (p *parser) setMode(c *Config, stdinIsPipe bool) error {
 	listen, listenGiven := p.given["listen"]
