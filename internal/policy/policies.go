@@ -74,6 +74,12 @@ func New(cfg Config, log logrus.FieldLogger, reg prometheus.Registerer) (*Polici
 	p.db = newDatabase(&p.numbers)
 	p.apps.Store(new(p.db.applications()))
 	p.metrics = newMetrics(p)
+	for _, s := range p.sources() {
+		if ovsdb.IsRemote(s.from) {
+			p.metrics.connected(s.database, false)
+			p.metrics.failures.WithLabelValues(s.database)
+		}
+	}
 	if err := reg.Register(p.metrics); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
