@@ -22,6 +22,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
 	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
@@ -129,6 +130,7 @@ type app struct {
 	traffic   *traffic.Counter // nil if traffic is not counted
 	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
 	recent    *recent.Store    // nil if nobody looks at the newest records
+	hubble    *hubble.Server   // nil without Hubble's API
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
@@ -223,6 +225,9 @@ func (a *app) build() (err error) {
 			return err
 		}
 	}
+	if err := a.buildHubble(); err != nil {
+		return err
+	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
 		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, TemplatesHoldSize: cfg.TemplatesHoldSize, DrainTimeout: cfg.DrainTimeout / 2,
@@ -287,11 +292,20 @@ func (a *app) owners() (*enrich.Owners, error) {
 	return owners, nil
 }
 
-// labels returns the names of the pod labels that are copied.
+// labels returns the names of the pod labels that are kept: those that are copied, and then
+// those that Hubble's clients group by.
 func (a *app) labels() []string {
 	var names []string
 	for _, l := range a.cfg.KubeLabels {
 		names = append(names, l.Name)
+	}
+	if a.cfg.Hubble.Addr == "" {
+		return names
+	}
+	for _, name := range hubble.GroupingLabels {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

@@ -138,6 +138,8 @@ type Config struct {
 	UIAddr string
 	// Recent is the room for the newest records, in bytes.
 	Recent int64
+	// Hubble has the settings of Hubble's API.
+	Hubble Hubble
 	// MetricsWorkloads bounds the pairs of workloads that have series of their
 	// own; 0 for no metrics of traffic.
 	MetricsWorkloads int

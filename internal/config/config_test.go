@@ -150,32 +150,36 @@ func TestParseEverywhere(t *testing.T) {
 			return kafkaOf(c).SASL == "scram-sha512" && kafkaOf(c).User == "u" && kafkaOf(c).Password == "p=1"
 		}},
 
-		"kubeconfig":        {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
-		"kube.snapshot":     {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
-		"kube.off":          {"true", nil, func(c *Config) bool { return c.KubeOff }},
-		"kube.retain":       {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
-		"kube.wait":         {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
-		"kube.namespaces":   {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
-		"kube.owners":       {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
-		"ovn.join-subnets":  {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
-		"ovn.nb":            {"unix:/run/ovn/ovnnb_db.sock", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Northbound == "unix:/run/ovn/ovnnb_db.sock" }},
-		"ovn.sb":            {"/flows.json", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Southbound == "/flows.json" }},
-		"ovn.tls.cert":      {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.Cert == "/cert" }},
-		"ovn.tls.key":       {"/key", nil, func(c *Config) bool { return c.OVN.Keys.Key == "/key" }},
-		"ovn.tls.ca":        {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.CA == "/cert" }},
-		"kube.labels":       {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
-		"kube.sync-timeout": {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
-		"addr":              {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
-		"debug.addr":        {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
-		"ui.addr":           {"127.0.0.1:8082", nil, func(c *Config) bool { return c.UIAddr == "127.0.0.1:8082" && c.KeepsRecent() }},
-		"recent":            {"128MiB", nil, func(c *Config) bool { return c.Recent == 128<<20 }},
-		"metrics.workloads": {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
-		"huge-pages":        {"false", nil, func(c *Config) bool { return !c.HugePages }},
-		"loglevel":          {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
-		"logfmt":            {"json", nil, func(c *Config) bool { return c.LogJSON }},
-		"check":             {"true", nil, func(c *Config) bool { return c.CheckOnly }},
-		"v":                 {"true", nil, func(c *Config) bool { return c.ShowVersion }},
-		"config":            {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
+		"kubeconfig":           {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
+		"kube.snapshot":        {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
+		"kube.off":             {"true", nil, func(c *Config) bool { return c.KubeOff }},
+		"kube.retain":          {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
+		"kube.wait":            {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
+		"kube.namespaces":      {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
+		"kube.owners":          {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
+		"ovn.join-subnets":     {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
+		"ovn.nb":               {"unix:/run/ovn/ovnnb_db.sock", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Northbound == "unix:/run/ovn/ovnnb_db.sock" }},
+		"ovn.sb":               {"/flows.json", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Southbound == "/flows.json" }},
+		"ovn.tls.cert":         {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.Cert == "/cert" }},
+		"ovn.tls.key":          {"/key", nil, func(c *Config) bool { return c.OVN.Keys.Key == "/key" }},
+		"ovn.tls.ca":           {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.CA == "/cert" }},
+		"kube.labels":          {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
+		"kube.sync-timeout":    {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
+		"addr":                 {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
+		"debug.addr":           {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
+		"ui.addr":              {"127.0.0.1:8082", nil, func(c *Config) bool { return c.UIAddr == "127.0.0.1:8082" && c.KeepsRecent() }},
+		"recent":               {"128MiB", nil, func(c *Config) bool { return c.Recent == 128<<20 }},
+		"hubble.addr":          {"127.0.0.1:4244", nil, func(c *Config) bool { return c.Hubble.Addr == "127.0.0.1:4244" && c.KeepsRecent() }},
+		"hubble.tls.cert":      {"/cert", nil, func(c *Config) bool { return c.Hubble.Cert == "/cert" }},
+		"hubble.tls.key":       {"/key", nil, func(c *Config) bool { return c.Hubble.Key == "/key" }},
+		"hubble.tls.client-ca": {"/ca", nil, func(c *Config) bool { return c.Hubble.ClientCA == "/ca" }},
+		"metrics.workloads":    {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
+		"huge-pages":           {"false", nil, func(c *Config) bool { return !c.HugePages }},
+		"loglevel":             {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
+		"logfmt":               {"json", nil, func(c *Config) bool { return c.LogJSON }},
+		"check":                {"true", nil, func(c *Config) bool { return c.CheckOnly }},
+		"v":                    {"true", nil, func(c *Config) bool { return c.ShowVersion }},
+		"config":               {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
 	}
 	for _, o := range options(outputTypes()) {
 		tt, ok := tests[o.name]
@@ -206,6 +210,12 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.key", "/key")
 		case "ovn.tls.key":
 			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.cert", "/cert")
+		case "hubble.tls.cert":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.key", "/key")
+		case "hubble.tls.key":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert")
+		case "hubble.tls.client-ca":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert", "-hubble.tls.key", "/key")
 		}
 		if name, ok := strings.CutPrefix(o.name, httpFlags); ok {
 			needed = append(needed, "-transport", "http")
@@ -358,6 +368,15 @@ func TestParseErrors(t *testing.T) {
 		want string // with begin, else all of it
 	}{
 		// Flags.
+		{"Hubble, standard input", []string{"-hubble.addr", ":4244", "-"}, nil, "", false, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, a pipe", []string{"-hubble.addr", ":4244"}, nil, "", true, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, no address", []string{"-hubble.tls.cert", "c", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.cert: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a key", nil, []string{"KUBE_ENRICHER_HUBBLE_TLS_KEY=k"}, "", false, "-hubble.tls.key (from environment variable KUBE_ENRICHER_HUBBLE_TLS_KEY): nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a CA", []string{"-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, no key", []string{"-hubble.addr", ":4244", "-hubble.tls.cert", "c"}, nil, "", false, "-hubble.tls.cert: a certificate needs its key; give -hubble.tls.key, too"},
+		{"Hubble, no certificate", []string{"-hubble.addr", ":4244", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.key: a key needs its certificate; give -hubble.tls.cert, too"},
+		{"Hubble, clients without TLS", []string{"-hubble.addr", ":4244", "-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: clients show certificates by TLS only; give -hubble.tls.cert and -hubble.tls.key, too"},
+		{"Hubble, the address of metrics", []string{"-hubble.addr", ":8080"}, nil, "", false, `-hubble.addr: ":8080" is the address of -addr too; give another port`},
 		{"unknown flag", []string{"-lisen", ":2055"}, nil, "", false, "unknown flag -lisen; did you mean -listen?"},
 		{"unknown flag, other case", []string{"-LogLevel=info"}, nil, "", false, "unknown flag -LogLevel; did you mean -loglevel?"},
 		{"unknown flag, dash", []string{"--kube-snapshot=x"}, nil, "", false, "unknown flag -kube-snapshot; did you mean -kube.snapshot?"},
@@ -669,6 +688,7 @@ func TestCheck(t *testing.T) {
 		{"output, no directory", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "no", "new")}}}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
 		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
 		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
+		{"Hubble, no certificate", Config{Hubble: Hubble{Addr: ":0", Cert: "x", Key: there}}, good, "-hubble.tls: certificate x with key " + there + ": open x: no such file or directory"},
 		{"captures", Config{Files: []string{capture, zipped, os.DevNull}}, good, ""},
 		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE " + dir + "/x.pcap: no such file or directory"},
 		{"capture, directory", Config{Files: []string{dir}}, good, "FILE " + dir + " is a directory; give a capture in it"},

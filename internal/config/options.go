@@ -54,6 +54,7 @@ func options(types []outputType) []option {
 		inGroup("Kubernetes", kubeOptions()),
 		inGroup("OVN", ovnOptions()),
 		inGroup("HTTP", httpOptions()),
+		inGroup("Hubble", hubbleOptions()),
 		inGroup("Program", programOptions()),
 	)
 }
