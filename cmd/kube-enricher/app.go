@@ -22,6 +22,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
@@ -59,7 +60,7 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
 		cfg.Width = width
 	}
-	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry()}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry(), signalled: make(chan struct{})}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()
@@ -127,10 +128,12 @@ type app struct {
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
 	recent    *recent.Store    // nil if nobody looks at the newest records
+	hubble    *hubble.Server   // nil without Hubble's API
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
-	stoppedBy atomic.Int32 // the first signal that asked to stop
+	stoppedBy atomic.Int32  // the first signal that asked to stop
+	signalled chan struct{} // closed when it has come
 
 	mu     sync.Mutex
 	chains []chain
@@ -147,10 +150,18 @@ func (a *app) check() error {
 	if err := a.build(); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil || !a.cfg.CheckLive {
+	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil {
 		return err
 	}
-	return a.checkLive(context.Background())
+	if a.cfg.CheckLive {
+		if err := a.checkLive(context.Background()); err != nil {
+			return err
+		}
+	}
+	if a.cfg.CheckReady != "" {
+		return checkReady(context.Background(), a.stdout, a.cfg.CheckReady)
+	}
+	return nil
 }
 
 // checked says what -check has looked at.
@@ -217,6 +228,9 @@ func (a *app) build() (err error) {
 			return err
 		}
 	}
+	if err := a.buildHubble(); err != nil {
+		return err
+	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
 		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, TemplatesHoldSize: cfg.TemplatesHoldSize, DrainTimeout: cfg.DrainTimeout / 2,
@@ -281,11 +295,20 @@ func (a *app) owners() (*enrich.Owners, error) {
 	return owners, nil
 }
 
-// labels returns the names of the pod labels that are copied.
+// labels returns the names of the pod labels that are kept: those that are copied, and then
+// those that Hubble's clients group by.
 func (a *app) labels() []string {
 	var names []string
 	for _, l := range a.cfg.KubeLabels {
 		names = append(names, l.Name)
+	}
+	if a.cfg.Hubble.Addr == "" {
+		return names
+	}
+	for _, name := range hubble.GroupingLabels {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }

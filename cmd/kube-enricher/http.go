@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/netobserv/goflow2-kube-enricher/internal/api"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
@@ -42,7 +43,15 @@ func (a *app) listenHTTP() (*httpServers, error) {
 	if a.cfg.DebugAddr != "" {
 		runtime.SetMutexProfileFraction(mutexSamples)
 	}
-	public, debug := newConnections(), newConnections()
+	public, debug, page := newConnections(maxConnections), newConnections(maxConnections), newConnections(maxPageConnections)
+	var pages http.Handler
+	var pageAPI *api.Server
+	if a.cfg.UIAddr != "" {
+		var err error
+		if pageAPI, pages, err = h.page(); err != nil {
+			return nil, err
+		}
+	}
 	for _, s := range []struct {
 		flag, addr  string
 		handler     http.Handler
@@ -50,6 +59,7 @@ func (a *app) listenHTTP() (*httpServers, error) {
 	}{
 		{"-addr", a.cfg.Addr, h.public(public), public},
 		{"-debug.addr", a.cfg.DebugAddr, h.debug(debug), debug},
+		{"-ui.addr", a.cfg.UIAddr, pages, page},
 	} {
 		if s.addr == "" {
 			continue
@@ -62,7 +72,11 @@ func (a *app) listenHTTP() (*httpServers, error) {
 			}
 			return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", s.addr, s.flag, err)
 		}
-		h.servers = append(h.servers, httpServer{newServer(s.handler, s.connections), s.flag, l})
+		server := newServer(s.handler, s.connections)
+		if s.flag == "-ui.addr" {
+			server.RegisterOnShutdown(pageAPI.Stop)
+		}
+		h.servers = append(h.servers, httpServer{server, s.flag, l})
 	}
 	return h, nil
 }
@@ -150,6 +164,16 @@ type readiness struct {
 }
 
 func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
+	body := h.readiness()
+	w.Header().Set("Content-Type", "application/json")
+	if !body.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// readiness returns what is ready and what is not.
+func (h *httpServers) readiness() *readiness {
 	missing := make(map[string]string)
 	note := func(part string, err error) {
 		if err != nil {
@@ -189,11 +213,7 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 			body.Stale = map[string]string{"kubernetes": s}
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if len(missing) > 0 {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	_ = json.NewEncoder(w).Encode(body)
+	return &body
 }
 
 // mutexSamples is the rate of the mutex profile: one in so many events of
@@ -223,10 +243,7 @@ func (h *httpServers) debug(c *connections) http.Handler {
 
 // explain answers who owned an address at a time, and why.
 func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
-	q, err := parseQuestion(r.URL.RawQuery)
-	if err == nil && h.a.enricher == nil {
-		err = errors.New("the program runs without names (-kube.off)")
-	}
+	explanation, err := h.explanation(r.URL.RawQuery)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -234,7 +251,19 @@ func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	_ = e.Encode(h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at))
+	_ = e.Encode(explanation)
+}
+
+// explanation returns what the query of /explain asks for.
+func (h *httpServers) explanation(query string) (any, error) {
+	q, err := parseQuestion(query)
+	if err == nil && h.a.enricher == nil {
+		err = errors.New("the program runs without names (-kube.off)")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at), nil
 }
 
 // question is what /explain is asked. Port and protocol are 0 if they are not given.

@@ -52,7 +52,7 @@ func TestParseDefaults(t *testing.T) {
 		Input: "auto", Schema: "v1", Fields: "default",
 		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
 		TemplatesHold: 15 * time.Minute, TemplatesHoldSize: 8 << 20, DrainTimeout: 10 * time.Second,
-		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
+		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", Recent: 64 << 20, MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
 		JoinSubnets: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/16"), netip.MustParsePrefix("fd98::/64")},
 		Summary:     true, HugePages: true,
 	}
@@ -107,6 +107,7 @@ func TestParseEverywhere(t *testing.T) {
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
 		"check.live":     {"true", nil, func(c *Config) bool { return c.CheckLive }},
+		"check.ready":    {"http://[::1]:8080", nil, func(c *Config) bool { return c.CheckReady == "http://[::1]:8080/readyz" }},
 		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
@@ -163,25 +164,31 @@ func TestParseEverywhere(t *testing.T) {
 			return kafkaOf(c).SASL == "scram-sha512" && kafkaOf(c).User == "u" && kafkaOf(c).Password == "p=1"
 		}},
 
-		"kubeconfig":        {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
-		"kube.snapshot":     {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
-		"kube.off":          {"true", nil, func(c *Config) bool { return c.KubeOff }},
-		"kube.retain":       {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
-		"kube.wait":         {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
-		"kube.namespaces":   {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
-		"kube.owners":       {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
-		"ovn.join-subnets":  {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
-		"kube.labels":       {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
-		"kube.sync-timeout": {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
-		"addr":              {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
-		"debug.addr":        {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
-		"metrics.workloads": {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
-		"huge-pages":        {"false", nil, func(c *Config) bool { return !c.HugePages }},
-		"loglevel":          {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
-		"logfmt":            {"json", nil, func(c *Config) bool { return c.LogJSON }},
-		"check":             {"true", nil, func(c *Config) bool { return c.CheckOnly }},
-		"v":                 {"true", nil, func(c *Config) bool { return c.ShowVersion }},
-		"config":            {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
+		"kubeconfig":           {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
+		"kube.snapshot":        {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
+		"kube.off":             {"true", nil, func(c *Config) bool { return c.KubeOff }},
+		"kube.retain":          {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
+		"kube.wait":            {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
+		"kube.namespaces":      {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
+		"kube.owners":          {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
+		"ovn.join-subnets":     {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
+		"kube.labels":          {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
+		"kube.sync-timeout":    {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
+		"addr":                 {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
+		"debug.addr":           {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
+		"ui.addr":              {"127.0.0.1:8082", nil, func(c *Config) bool { return c.UIAddr == "127.0.0.1:8082" && c.KeepsRecent() }},
+		"recent":               {"128MiB", nil, func(c *Config) bool { return c.Recent == 128<<20 }},
+		"hubble.addr":          {"127.0.0.1:4244", nil, func(c *Config) bool { return c.Hubble.Addr == "127.0.0.1:4244" && c.KeepsRecent() }},
+		"hubble.tls.cert":      {"/cert", nil, func(c *Config) bool { return c.Hubble.Cert == "/cert" }},
+		"hubble.tls.key":       {"/key", nil, func(c *Config) bool { return c.Hubble.Key == "/key" }},
+		"hubble.tls.client-ca": {"/ca", nil, func(c *Config) bool { return c.Hubble.ClientCA == "/ca" }},
+		"metrics.workloads":    {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
+		"huge-pages":           {"false", nil, func(c *Config) bool { return !c.HugePages }},
+		"loglevel":             {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
+		"logfmt":               {"json", nil, func(c *Config) bool { return c.LogJSON }},
+		"check":                {"true", nil, func(c *Config) bool { return c.CheckOnly }},
+		"v":                    {"true", nil, func(c *Config) bool { return c.ShowVersion }},
+		"config":               {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
 	}
 	for _, o := range options(outputTypes()) {
 		tt, ok := tests[o.name]
@@ -204,8 +211,14 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.client", "/cert")
 		case "tls.ca", "tls.insecure":
 			needed = append(needed, "-transport.kafka.tls")
-		case "check.live":
+		case "check.live", "check.ready":
 			needed = append(needed, "-check")
+		case "hubble.tls.cert":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.key", "/key")
+		case "hubble.tls.key":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert")
+		case "hubble.tls.client-ca":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert", "-hubble.tls.key", "/key")
 		}
 		if name, ok := strings.CutPrefix(o.name, otlpFlags); ok {
 			needed = append(needed, "-transport", "otlp")
@@ -371,6 +384,15 @@ func TestParseErrors(t *testing.T) {
 		want string // with begin, else all of it
 	}{
 		// Flags.
+		{"Hubble, standard input", []string{"-hubble.addr", ":4244", "-"}, nil, "", false, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, a pipe", []string{"-hubble.addr", ":4244"}, nil, "", true, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, no address", []string{"-hubble.tls.cert", "c", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.cert: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a key", nil, []string{"KUBE_ENRICHER_HUBBLE_TLS_KEY=k"}, "", false, "-hubble.tls.key (from environment variable KUBE_ENRICHER_HUBBLE_TLS_KEY): nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a CA", []string{"-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, no key", []string{"-hubble.addr", ":4244", "-hubble.tls.cert", "c"}, nil, "", false, "-hubble.tls.cert: a certificate needs its key; give -hubble.tls.key, too"},
+		{"Hubble, no certificate", []string{"-hubble.addr", ":4244", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.key: a key needs its certificate; give -hubble.tls.cert, too"},
+		{"Hubble, clients without TLS", []string{"-hubble.addr", ":4244", "-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: clients show certificates by TLS only; give -hubble.tls.cert and -hubble.tls.key, too"},
+		{"Hubble, the address of metrics", []string{"-hubble.addr", ":8080"}, nil, "", false, `-hubble.addr: ":8080" is the address of -addr too; give another port`},
 		{"unknown flag", []string{"-lisen", ":2055"}, nil, "", false, "unknown flag -lisen; did you mean -listen?"},
 		{"unknown flag, other case", []string{"-LogLevel=info"}, nil, "", false, "unknown flag -LogLevel; did you mean -loglevel?"},
 		{"unknown flag, dash", []string{"--kube-snapshot=x"}, nil, "", false, "unknown flag -kube-snapshot; did you mean -kube.snapshot?"},
@@ -475,6 +497,9 @@ func TestParseErrors(t *testing.T) {
 		{"off and snapshot", []string{"-kube.off", "-kube.snapshot", "x"}, nil, "", false, "-kube.off: cannot be used with -kube.snapshot; give one of the two"},
 		{"off and kubeconfig", []string{"-kube.off"}, []string{"KUBE_ENRICHER_KUBECONFIG=x"}, "", false, "-kube.off: cannot be used with -kubeconfig (from environment variable KUBE_ENRICHER_KUBECONFIG); give one of the two"},
 		{"snapshot and kubeconfig", []string{"-kube.snapshot=x", "-kubeconfig=y"}, nil, "", false, "-kube.snapshot: cannot be used with -kubeconfig; a snapshot is used in place of a cluster, give one of the two"},
+		{"the page's address twice", []string{"-ui.addr", ":8080"}, nil, "", false, `-ui.addr: ":8080" is the address of -addr too; give another port`},
+		{"a page of standard input", []string{"-ui.addr", ":8082", "-"}, nil, "", false, `-ui.addr: there is no page of records from standard input; leave it out`},
+		{"little room for records", []string{"-recent", "1KiB"}, nil, "", false, `-recent: "1KiB" is not allowed; give a size from 1048576 to 68719476736 bytes, plain or such as 8MiB`},
 		{"one address twice", []string{"-debug.addr", ":8080"}, nil, "", false, `-debug.addr: ":8080" is the address of -addr too; give another port`},
 		// Outputs.
 		{"format unknown in transport", []string{"-transport", "file:xml"}, nil, "", false, `-transport: "xml" is not allowed; give one of json, protobuf, text`},
@@ -667,6 +692,32 @@ func TestFlagsDoc(t *testing.T) {
 	}
 }
 
+// TestChartFlagsDoc: the chart refuses keys of its value config that the program would refuse.
+// With -update it writes the list of those that there are.
+func TestChartFlagsDoc(t *testing.T) {
+	const name = "../../charts/goflow2-kube-enricher/files/flags.txt"
+	var names []string
+	for _, o := range options(outputTypes()) {
+		if !o.commandLine && o.name != "config" {
+			names = append(names, o.name)
+		}
+	}
+	slices.Sort(names)
+	want := strings.Join(names, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("the chart's files/flags.txt is not what the flags are; run: go test ./internal/config -run TestChartFlagsDoc -update")
+	}
+}
+
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	there := filepath.Join(dir, "there")
@@ -693,6 +744,7 @@ func TestCheck(t *testing.T) {
 		{"output, no directory", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "no", "new")}}}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
 		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
 		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
+		{"Hubble, no certificate", Config{Hubble: Hubble{Addr: ":0", Cert: "x", Key: there}}, good, "-hubble.tls: certificate x with key " + there + ": open x: no such file or directory"},
 		{"captures", Config{Files: []string{capture, zipped, os.DevNull}}, good, ""},
 		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE " + dir + "/x.pcap: no such file or directory"},
 		{"capture, directory", Config{Files: []string{dir}}, good, "FILE " + dir + " is a directory; give a capture in it"},

@@ -137,7 +137,7 @@ func (m *merger) each(ctx context.Context, f func(*flow.Record) bool) error {
 			return nil
 		}
 		i := m.at(next)
-		next.page.unpack(&m.unpacker, &m.record, int(next.offsets[i]), m.s.ends)
+		next.page.unpack(&m.unpacker, &m.record, int(next.offsets[i]), m.s.mapped.n)
 		if !f(&m.record) {
 			return nil
 		}

@@ -58,8 +58,11 @@ type page struct {
 // pages has those that nobody uses.
 var pages = sync.Pool{New: func() any { return new(page) }}
 
+// clear forgets the objects, so that they need not stay in memory.
+func (p *page) clear() { clear(p.objects[:]) }
+
 func (p *page) free() {
-	clear(p.objects[:p.extent.objects])
+	p.clear()
 	pages.Put(p)
 }
 
@@ -74,10 +77,15 @@ func (l *glance) copyTo(p *page) bool {
 	if g.number != l.number {
 		return false
 	}
-	p.extent = l.extent
-	copy(p.bytes[:l.used], g.bytes[:l.used])
-	copy(p.objects[:l.extent.objects], g.objects[:l.extent.objects])
+	l.copyPinned(p)
 	return true
+}
+
+// copyPinned copies a segment that is pinned.
+func (l *glance) copyPinned(p *page) {
+	p.extent = l.extent
+	copy(p.bytes[:l.used], l.segment.bytes[:l.used])
+	copy(p.objects[:l.extent.objects], l.segment.objects[:l.extent.objects])
 }
 
 // lengthAt returns the length of the packed record at an offset.

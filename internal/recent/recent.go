@@ -32,12 +32,15 @@ type Config struct {
 
 // Store has the newest records of all workers. Any number of goroutines may use it.
 type Store struct {
-	cfg  Config
-	ends int // of a record that are kept
+	cfg    Config
+	mapped ends
 
-	next  atomic.Uint64 // number of the segment that comes next
-	slots []atomic.Pointer[segment]
-	lost  atomic.Uint64 // records that found no segment, or had no room in one
+	next   atomic.Uint64 // number of the segment that comes next
+	slots  []atomic.Pointer[segment]
+	lost   atomic.Uint64 // records that found no segment, or had no room in one
+	gone   atomic.Uint64 // time of receipt of the newest record that has left
+	missed missed
+	sums   *sums
 
 	skipped *prometheus.CounterVec // by client
 
@@ -56,9 +59,10 @@ func New(cfg Config, reg prometheus.Registerer) (*Store, error) {
 	if cfg.Room < MinRoom {
 		return nil, fmt.Errorf("%d bytes are not enough for the newest records; at least %d are", cfg.Room, MinRoom)
 	}
+	sumsRoom := cfg.Room / sumsShare
 	s := &Store{
-		cfg: cfg, ends: len(cfg.Mapping),
-		slots: make([]atomic.Pointer[segment], cfg.Room/segmentSize),
+		cfg: cfg, mapped: endsOf(cfg.Mapping), sums: newSums(sumsRoom),
+		slots: make([]atomic.Pointer[segment], (cfg.Room-sumsRoom)/segmentSize),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kube_enricher_recent_skipped_total",
 			Help: "records that those who follow the newest ones were not sent, since they were too slow or there were too many",
@@ -79,10 +83,43 @@ func (s *Store) Skipped(client string) prometheus.Counter {
 	return s.skipped.WithLabelValues(client)
 }
 
-// Run does the work that comes up as records do, until ctx ends.
+// sumsShare is the share of the room that sums have: one in so many bytes.
+const sumsShare = 8
+
+// endsOf finds source and destination among the mapped fields.
+func endsOf(mapping []flow.MapEntry) ends {
+	e := ends{src: flow.MaxEnds, dst: flow.MaxEnds, n: len(mapping)}
+	for i, m := range mapping {
+		switch m.Field {
+		case flow.FieldSrcAddr:
+			e.src = i
+		case flow.FieldDstAddr:
+			e.dst = i
+		}
+	}
+	return e
+}
+
+// foldEvery is how often records are added to the sums.
+const foldEvery = 250 * time.Millisecond
+
+// Run adds records to the sums, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
+	tick := time.NewTicker(foldEvery)
+	defer tick.Stop()
+	for last := uint64(0); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n := s.next.Load(); n != last { // a segment may be sealed
+			last = n
+			s.sums.mu.Lock()
+			s.fold()
+			s.sums.mu.Unlock()
+		}
+	}
 }
 
 // Stage keeps a worker's records and passes them on unchanged. It is a [flow.Handler],

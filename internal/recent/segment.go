@@ -29,6 +29,7 @@ type segment struct {
 	pins      atomic.Int64
 	published atomic.Uint64 // extent of what can be read
 	sealed    atomic.Bool
+	folded    atomic.Bool // the sums have its records
 
 	// The rest does not change while the segment is pinned.
 	number uint64 // in the order in which segments were begun
@@ -37,6 +38,7 @@ type segment struct {
 
 	// These are valid once the segment is sealed.
 	oldest, newest uint64 // times of receipt, Unix nanoseconds
+	counts         Counts
 
 	objects [segmentObjects]*flow.Object
 	bytes   [segmentBytes + slack]byte
@@ -96,7 +98,7 @@ func (st *Stage) keep(r *flow.Record) {
 	mask, size := variable(r)
 	size += maxFixed
 	g := st.open
-	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.ends > segmentObjects {
+	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.mapped.n > segmentObjects {
 		if g = st.rotate(); g == nil || size > segmentBytes {
 			st.s.lost.Add(1)
 			return
@@ -106,7 +108,7 @@ func (st *Stage) keep(r *flow.Record) {
 	binary.LittleEndian.PutUint64(b[offReceived:], r.Msg.TimeReceivedNs)
 	b[offFlags] = flagsOf(&r.Extra)
 	at := offEnds
-	for i := range st.s.ends {
+	for i := range st.s.mapped.n {
 		e := &r.Ends[i]
 		b[at] = byte(e.Status)
 		binary.LittleEndian.PutUint16(b[at+1:], st.idOf(g, e.Object))
@@ -120,6 +122,11 @@ func (st *Stage) keep(r *flow.Record) {
 	}
 	binary.LittleEndian.PutUint32(b, uint32(at))
 	g.oldest, g.newest = min(g.oldest, r.Msg.TimeReceivedNs), max(g.newest, r.Msg.TimeReceivedNs)
+	if r.CountsOnce() {
+		c := Counts{Flows: 1}
+		c.Bytes, c.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
+		g.counts.add(c)
+	}
 	st.has.used += at
 	st.has.count++
 	g.published.Store(st.has.pack())
@@ -131,7 +138,7 @@ func (st *Stage) idOf(g *segment, o *flow.Object) uint16 {
 	if o == nil {
 		return 0
 	}
-	k := &st.ids[uintptr(unsafe.Pointer(o))>>4*0x9e3779b97f4a7c15>>(64-idBits)]
+	k := &st.ids[addressOf(o)*0x9e3779b97f4a7c15>>(64-idBits)]
 	if k.object != o || k.number != g.number {
 		g.objects[st.has.objects] = o
 		st.has.objects++
@@ -166,6 +173,7 @@ func (st *Stage) rotate() *segment {
 		case !g.pins.CompareAndSwap(0, recycling):
 			continue // another worker's, or somebody reads it
 		}
+		s.left(g)
 		g.recycle(number, st.worker, st.total)
 		st.open = g
 		return g
@@ -173,12 +181,31 @@ func (st *Stage) rotate() *segment {
 	return nil
 }
 
+// left notes what leaves with a segment.
+func (s *Store) left(g *segment) {
+	e := extentOf(g.published.Load())
+	if e.count == 0 {
+		return
+	}
+	for was := s.gone.Load(); was < g.newest && !s.gone.CompareAndSwap(was, g.newest); {
+		was = s.gone.Load()
+	}
+	if !g.folded.Load() {
+		s.missed.add(e.count, g.counts)
+	}
+}
+
 // recycle makes a segment empty, and pins it for its worker.
 func (g *segment) recycle(number uint64, worker int, first uint64) {
 	clear(g.objects[:]) // what nobody else knows of them goes
 	g.published.Store(0)
 	g.sealed.Store(false)
+	g.folded.Store(false)
+	g.counts = Counts{}
 	g.number, g.worker, g.first = number, worker, first
 	g.oldest, g.newest = ^uint64(0), 0
 	g.pins.Store(1)
 }
+
+// addressOf returns a number for an object, to be hashed: its address. Objects do not move.
+func addressOf(o *flow.Object) uint64 { return uint64(uintptr(unsafe.Pointer(o))) >> 4 }

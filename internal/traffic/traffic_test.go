@@ -377,7 +377,7 @@ func TestHostile(t *testing.T) {
 	s.HandleFlow(record(named("\xfe", "x\x00\n\"", "K\xfd"), nil, 1, 1)) // looks the same
 	s.HandleFlow(record(new(flow.Object), nil, 8, 1))                    // not made by NewObject
 	expect(t, scrape(t, reg), map[string]float64{
-		"bytes_total ns/a/Deployment>ns/a/Deployment": maxValue + 1,
+		"bytes_total ns/a/Deployment>ns/a/Deployment": flow.MaxEstimate + 1,
 		"bytes_total " + others:                       7,
 		"bytes_total //none>//none":                   15,
 		"flows_total //none>//none":                   4,
@@ -385,7 +385,7 @@ func TestHostile(t *testing.T) {
 	})
 	var sum counts
 	for range 1 << 17 {
-		sum.add(&counts{maxValue, 1, 1})
+		sum.add(&counts{flow.MaxEstimate, 1, 1})
 	}
 	if sum[valueBytes] != math.MaxUint64 {
 		t.Errorf("a sum beyond the largest number is %d", sum[valueBytes])

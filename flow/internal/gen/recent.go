@@ -12,7 +12,7 @@ import (
 
 // packedFirst has the numbers that the sums of package recent read without the others,
 // in their order.
-var packedFirst = []string{"Bytes", "Packets", "SamplingRate"}
+var packedFirst = []string{"Bytes", "Packets", "SamplingRate", "Type"}
 
 // maxVariable is how many fields of package recent may have values of variable length,
 // the elements of the user's list being one of them: they are bits of a number.
