@@ -47,7 +47,7 @@ demo: ## show records enriched from a real Open vSwitch export; needs no cluster
 	@sh examples/demo/demo.sh $(BINARY) $(CAPTURE) $(SNAPSHOT)
 
 .PHONY: demo-live
-demo-live: ## the same flows, sent to a running collector over loopback until Ctrl-C
+demo-live: ## the same flows, sent to a running collector and its page over loopback until Ctrl-C
 	@[ -x $(BINARY) ] || echo 'building $(BINARY): some two minutes the first time, a few seconds later on'
 	@$(MAKE) --no-print-directory -s build
 	@$(GO) build -o bin/replay ./examples/demo/replay
