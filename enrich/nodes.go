@@ -48,9 +48,11 @@ var (
 	}
 )
 
-// nodeAttrs is what only Nodes have.
-type nodeAttrs struct {
-	isReady bool // the condition Ready is true
+// nodePart is what only Nodes have.
+type nodePart struct {
+	zone     string
+	podCIDRs []netip.Prefix
+	isReady  bool // the condition Ready is true
 	// So many of the addresses, the first, are of the status, and so many of the host. The others
 	// are in the pods' network.
 	statusAddrs, hostAddrs int
@@ -68,15 +70,11 @@ type sharedNodeAddr struct {
 // newNode returns the object of a Node.
 func newNode(n *corev1.Node) *object {
 	o := newObject(kindNode, n)
-	o.node = n.Name
 	o.zone = cmp.Or(n.Labels[corev1.LabelTopologyZone], n.Labels[corev1.LabelFailureDomainBetaZone])
 	for i := range n.Status.Addresses {
 		o.addAddr(n.Status.Addresses[i].Address) // host names are no addresses, and left out
 	}
 	o.statusAddrs = len(o.addrs)
-	if o.statusAddrs > 0 {
-		o.hostIP = o.addrs[0].String()
-	}
 	for i := range n.Status.Conditions {
 		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
 			o.isReady = c.Status == corev1.ConditionTrue

@@ -55,7 +55,7 @@ func (k kind) isStatic() bool {
 
 // claims returns the addresses and node ports of an object.
 func (o *object) claims() []staticClaim {
-	list := make([]staticClaim, 0, len(o.addrs)+len(o.nodePorts))
+	list := make([]staticClaim, 0, len(o.addrs))
 	for i, a := range o.addrs {
 		c := staticClaim{addr: a, class: o.classOf(i)}
 		switch c.class {
@@ -66,8 +66,10 @@ func (o *object) claims() []staticClaim {
 		}
 		list = append(list, c)
 	}
-	for _, p := range o.nodePorts {
-		list = append(list, staticClaim{port: p, class: classService})
+	if o.kind == kindService {
+		for _, p := range o.nodePorts {
+			list = append(list, staticClaim{port: p, class: classService})
+		}
 	}
 	return list
 }
@@ -99,11 +101,14 @@ func (o *object) classOf(i int) class {
 func (st *store) renderStatic(obj *object) flow.Object {
 	o := flow.Object{
 		Kind: obj.kind.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
-		Workload: obj.name, WorkloadKind: obj.kind.String(), Node: st.intern(obj.node), Zone: st.intern(obj.zone),
+		Workload: obj.name, WorkloadKind: obj.kind.String(),
 	}
 	switch obj.kind {
 	case kindNode:
-		o.HostIP = st.intern(obj.hostIP)
+		o.Node, o.Zone = st.intern(obj.name), st.intern(obj.zone)
+		if obj.statusAddrs > 0 {
+			o.HostIP = st.intern(obj.addrs[0].String())
+		}
 	case kindEndpointSlice: // records show the Service
 		o.Kind, o.WorkloadKind, o.UID = kindService.String(), kindService.String(), ""
 		o.Name, o.Workload = obj.service, obj.service
@@ -133,16 +138,27 @@ func (st *store) applyStaticOwner(obj *object, now int64) {
 		st.staticOwners[obj.kind][key] = s
 	}
 	s.mark = st.listMark
-	if !slices.Equal(s.podCIDRs, obj.podCIDRs) {
-		s.podCIDRs, st.podCIDRsChanged = obj.podCIDRs, true
+	changed := fresh || !sameStatic(s.obj, &o)
+	claims := obj.claims()
+	if obj.kind == kindNode {
+		changed = changed || s.ready != obj.isReady
+		claims = append(claims, obj.joinClaims(st.joinSubnets)...)
+		st.updateNode(s, obj)
 	}
-	changed := fresh || !sameStatic(s.obj, &o) || s.ready != obj.isReady
 	if changed {
 		s.obj = flow.NewObject(o)
 	}
-	s.created, s.ready = obj.created, obj.isReady
+	s.created = obj.created
+	st.updateStaticSpans(s, claims, changed, st.staticStart(obj, fresh, now), now)
+}
+
+// updateNode brings up to date what only Nodes have.
+func (st *store) updateNode(s *staticOwner, obj *object) {
+	s.ready = obj.isReady
+	if !slices.Equal(s.podCIDRs, obj.podCIDRs) {
+		s.podCIDRs, st.podCIDRsChanged = obj.podCIDRs, true
+	}
 	st.updateShared(s, obj.shared)
-	st.updateStaticSpans(s, append(obj.claims(), obj.joinClaims(st.joinSubnets)...), changed, st.staticStart(obj, fresh, now), now)
 }
 
 // sameStatic reports whether records show the same.
