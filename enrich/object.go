@@ -108,25 +108,26 @@ type object struct {
 
 // podPart is what only Pods have.
 type podPart struct {
-	node           string    // the Node that it runs on
-	hostIP         string    // the first address of that one
-	networks       []address // what annotations tell of addrs
-	labels         string    // as in flow.Object
-	started        int64     // status.startTime: when the kubelet of its node first saw it
-	ready          int64     // since when the condition PodReadyToStartContainers is true
-	firstStart     int64     // when the first of its containers started that is not waiting
-	notReady       int64     // since when it is false
-	lastTransition int64     // the latest of any condition
-	disrupted      int64     // when the condition DisruptionTarget became true: an eviction began
-	requested      int64     // when the deletion was requested
-	grace          int64     // how long its containers may take to stop, in nanoseconds
-	lastExit       int64     // the latest finishedAt of its containers, also of those that have run since
-	finished       int64     // when the last container ended, if the pod has stopped and that is known
-	stamped        int64     // the newest time that its kubelet noted
+	node           string       // the Node that it runs on
+	hostIP         string       // the first address of that one
+	moreHostIPs    []netip.Addr // the others
+	networks       []address    // what annotations tell of addrs
+	labels         string       // as in flow.Object
+	started        int64        // status.startTime: when the kubelet of its node first saw it
+	ready          int64        // since when the condition PodReadyToStartContainers is true
+	firstStart     int64        // when the first of its containers started that is not waiting
+	notReady       int64        // since when it is false
+	lastTransition int64        // the latest of any condition
+	disrupted      int64        // when the condition DisruptionTarget became true: an eviction began
+	requested      int64        // when the deletion was requested
+	lastExit       int64        // the latest finishedAt of its containers, also of those that have run since
+	finished       int64        // when the last container ended, if the pod has stopped and that is known
+	stamped        int64        // the newest time that its kubelet noted
 	migration      *migration
-	stopped        bool // the phase is terminal, or all containers have ended and none will be restarted
-	restartable    bool // they would have been restarted: only an order from outside ends the pod
-	exitUnknown    bool // a container has ended, and nothing says when
+	grace          int32 // how long its containers may take to stop, in seconds
+	stopped        bool  // the phase is terminal, or all containers have ended and none will be restarted
+	restartable    bool  // they would have been restarted: only an order from outside ends the pod
+	exitUnknown    bool  // a container has ended, and nothing says when
 }
 
 // servicePart is what only Services, EndpointSlices and EgressIPs have.
@@ -312,6 +313,11 @@ func newPod(p *corev1.Pod, labels ...string) *object {
 	o := newObject(kindPod, p)
 	s := &p.Status
 	o.hostIP, o.node = s.HostIP, p.Spec.NodeName
+	for i := range s.HostIPs {
+		if a, err := netip.ParseAddr(s.HostIPs[i].IP); err == nil && s.HostIPs[i].IP != s.HostIP {
+			o.moreHostIPs = append(o.moreHostIPs, a.Unmap().WithZone(""))
+		}
+	}
 	if !p.Spec.HostNetwork { // otherwise the addresses are the Node's
 		o.addAddr(s.PodIP)
 		for i := range s.PodIPs {

@@ -51,6 +51,7 @@ func (st *store) applyPod(o *object, now int64) {
 		}
 	}
 	p.mark = st.listMark
+	st.noteHost(o)
 	obj := st.renderPod(p, o)
 	changed := fresh || *obj != *p.obj
 	if changed {

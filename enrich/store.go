@@ -51,6 +51,8 @@ type store struct {
 	nodesWithNewZone map[string]bool                    // nodes whose pods show an old zone
 	podCIDRsChanged  bool                               // the index has old ones
 	observedCIDRs    map[netip.Prefix]bool              // guessed from pods' addresses
+	hosts            map[netip.Addr]*host               // Nodes by what pods say of them
+	hostsChanged     bool                               // the index has old ones
 	rootOwners       [numKinds]map[string]rootOwner     // by the key of the owner below
 	pendingOwners    [numKinds]map[string]*pendingOwner // by key
 	endedSpans       queue[*span]
@@ -68,7 +70,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
 		pods: map[string]*pod{}, zones: map[string]string{}, nodesWithNewZone: map[string]bool{},
 		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{}, networks: newNetworkSet(),
-		sharedAddrs: map[sharedNodeAddr]*sharedUse{},
+		sharedAddrs: map[sharedNodeAddr]*sharedUse{}, hosts: map[netip.Addr]*host{},
 	}
 	for k := range numKinds {
 		st.feeds[k].watch = newWatchState(fixed)
@@ -121,9 +123,7 @@ func (st *store) replace(k kind, list []*object) {
 		st.apply(o, now)
 	}
 	st.removeUnlisted(k, now)
-	st.refreshZones()
-	st.refreshPodCIDRs()
-	st.refreshNetworks()
+	st.refreshIndex()
 	if f.watch.relisted() {
 		st.metrics.relists[k].Inc()
 	}
@@ -176,9 +176,7 @@ func (st *store) update(o *object) {
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
 	st.apply(o, now)
-	st.refreshZones()
-	st.refreshPodCIDRs()
-	st.refreshNetworks()
+	st.refreshIndex()
 	f := &st.feeds[o.kind]
 	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
@@ -198,7 +196,7 @@ func (st *store) remove(o *object) {
 			if st.feeds[kindPod].watch.reportedLate(o.deleted) {
 				gone = min(now, o.deleted+second)
 			}
-			st.removePod(p, gone, goneAfter(o, gone), o.grace)
+			st.removePod(p, gone, goneAfter(o, gone), int64(o.grace)*second)
 		}
 	case o.kind.isStatic():
 		st.removeStaticOwner(o.kind, key, now)
@@ -207,8 +205,7 @@ func (st *store) remove(o *object) {
 	default:
 		st.removeOwner(o.kind, key, now)
 	}
-	st.refreshPodCIDRs()
-	st.refreshNetworks()
+	st.refreshIndex()
 	f := &st.feeds[o.kind]
 	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
@@ -351,6 +348,14 @@ func (st *store) missing() error {
 		return errors.New("not started")
 	}
 	return errors.New(strings.Join(why, "; "))
+}
+
+// refreshIndex brings up to date what depends on more than the object that has changed.
+func (st *store) refreshIndex() {
+	st.refreshZones()
+	st.refreshPodCIDRs()
+	st.refreshNetworks()
+	st.refreshHosts()
 }
 
 // entryToChange returns the entry of an address, to be changed and then published before the next
