@@ -543,7 +543,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) (scores [4]churnScore) {
 			churnEvent{c.from + w.upTo(time.Second), func() { e.store.markUnreachable(kindPod, errors.New("interrupted")) }},
 			churnEvent{c.to, func() {
 				items := w.listed(c.to)
-				e.store.replace(kindPod, items)
+				e.store.replace(kindPod, slices.Clone(items))
 				clear(peers)
 				for _, it := range items {
 					peers.update(it)

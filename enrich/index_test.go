@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -249,7 +250,7 @@ func BenchmarkApplyEndpoints(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		e, _, _ := newTest(b, Config{}, noSource{})
-		e.store.replace(kindEndpointSlice, list)
+		e.store.replace(kindEndpointSlice, slices.Clone(list))
 	}
 }
 

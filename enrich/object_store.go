@@ -12,9 +12,16 @@ type objectStore struct {
 	bookmark       func()
 }
 
+// listed is an object that a reflector keeps until its list is complete, and beyond: until Replace
+// has returned. Replace takes the object out, so that it can be freed as soon as the store has it.
+type listed struct{ obj *object }
+
 // Transformer implements [cache.TransformingStore].
 func (s *objectStore) Transformer() cache.TransformFunc {
-	return func(o any) (any, error) { return s.convert(o) }
+	return func(o any) (any, error) {
+		obj, err := s.convert(o)
+		return &listed{obj}, err
+	}
 }
 
 // Add implements [cache.ReflectorStore].
@@ -42,11 +49,15 @@ func (s *objectStore) Delete(o any) error {
 func (s *objectStore) Replace(list []any, _ string) error {
 	items := make([]*object, len(list))
 	for i, o := range list {
+		if l, ok := o.(*listed); ok {
+			items[i], l.obj = l.obj, nil
+			continue
+		}
 		obj, err := s.convert(o)
 		if err != nil {
 			return err
 		}
-		items[i] = obj
+		items[i], list[i] = obj, nil
 	}
 	s.replace(items)
 	return nil

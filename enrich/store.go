@@ -107,7 +107,8 @@ func (st *store) markStarted(k kind) {
 	st.feeds[k].started = true
 }
 
-// replace applies a full list of a kind.
+// replace applies a full list of a kind. It takes the objects out of the list one by one: what the
+// store has of an object is smaller, and the two together are the most that the program needs.
 func (st *store) replace(k kind, list []*object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -119,7 +120,8 @@ func (st *store) replace(k kind, list []*object) {
 	if k == kindPod {
 		st.index.reserve(st.index.used + len(list)*5/4)
 	}
-	for _, o := range list {
+	for i, o := range list {
+		list[i] = nil
 		st.apply(o, now)
 	}
 	st.removeUnlisted(k, now)
