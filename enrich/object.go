@@ -141,7 +141,8 @@ type servicePart struct {
 
 // definitionPart is what only objects that define networks have.
 type definitionPart struct {
-	config string // of a NetworkAttachmentDefinition: the network's name in its configuration
+	config    string // of a NetworkAttachmentDefinition: the network's name in its configuration
+	networkID uint64 // of one that OVN-Kubernetes made: the network's number; 0: none
 }
 
 // ownerRef is an entry of metadata.ownerReferences.

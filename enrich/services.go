@@ -11,14 +11,13 @@ import (
 // staticOwner is a Service, an EgressIP, a Node or an EndpointSlice. It owns its addresses where no
 // pod does. It is for the writer.
 type staticOwner struct {
-	kind     kind
-	obj      *flow.Object
-	created  int64
-	ready    bool           // of a Node
-	podCIDRs []netip.Prefix // of a Node
-	shared   []sharedNodeAddr
-	spans    []*staticSpan // those that have not ended
-	mark     uint32        // of the last list that had it
+	kind      kind
+	obj       *flow.Object
+	created   int64
+	shared    []sharedNodeAddr // those of updateShared
+	spans     []*staticSpan    // those that have not ended
+	mark      uint32           // of the last list that had it
+	*nodePart                  // of a Node, else nil
 }
 
 // staticSpan is the time over which a static owner has an address or a node port, in Unix
@@ -141,7 +140,7 @@ func (st *store) applyStaticOwner(obj *object, now int64) {
 	changed := fresh || !sameStatic(s.obj, &o)
 	claims := obj.claims()
 	if obj.kind == kindNode {
-		changed = changed || s.ready != obj.isReady
+		changed = changed || s.isReady != obj.isReady
 		claims = append(claims, obj.joinClaims(st.joinSubnets)...)
 		st.updateNode(s, obj)
 	}
@@ -154,11 +153,11 @@ func (st *store) applyStaticOwner(obj *object, now int64) {
 
 // updateNode brings up to date what only Nodes have.
 func (st *store) updateNode(s *staticOwner, obj *object) {
-	s.ready = obj.isReady
-	if !slices.Equal(s.podCIDRs, obj.podCIDRs) {
-		s.podCIDRs, st.podCIDRsChanged = obj.podCIDRs, true
+	if s.nodePart == nil || !slices.Equal(s.podCIDRs, obj.podCIDRs) {
+		st.podCIDRsChanged = true
 	}
-	st.updateShared(s, obj.shared)
+	s.nodePart = obj.nodePart
+	st.updateShared(s, s.sharedAddrs(st.networks.ids))
 }
 
 // sameStatic reports whether records show the same.
@@ -264,8 +263,8 @@ func (st *store) removeStaticOwner(k kind, key string, now int64) {
 		return
 	}
 	delete(st.staticOwners[k], key)
-	st.podCIDRsChanged = st.podCIDRsChanged || len(s.podCIDRs) > 0
 	if k == kindNode {
+		st.podCIDRsChanged = st.podCIDRsChanged || len(s.podCIDRs) > 0
 		delete(st.zones, s.obj.Name)
 	}
 	st.updateShared(s, nil)
@@ -298,7 +297,7 @@ func (st *store) updateShared(s *staticOwner, addrs []sharedNodeAddr) {
 			if a.hairpin {
 				c = classHairpin
 			}
-			u = &sharedUse{span: &staticSpan{owner: &staticOwner{kind: kindNode}, addr: a.addr, obj: noObject, class: c, from: always, to: never}}
+			u = &sharedUse{span: &staticSpan{owner: &staticOwner{kind: kindNode, nodePart: &nodePart{}}, addr: a.addr, obj: noObject, class: c, from: always, to: never}}
 			st.sharedAddrs[a] = u
 			e := st.entryToChange(a.addr)
 			u.span.next, e.staticSpans = e.staticSpans, u.span

@@ -357,6 +357,7 @@ func (st *store) refreshIndex() {
 	st.refreshZones()
 	st.refreshPodCIDRs()
 	st.refreshNetworks()
+	st.refreshMasquerade()
 	st.refreshHosts()
 }
 
