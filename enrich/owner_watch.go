@@ -218,7 +218,7 @@ func (w *ownerWatcher) run(ctx context.Context) {
 			w.c.warnNoWatch(w.log)
 			next = pollInterval
 		case err != nil:
-			w.log.WithError(err).Debug("cannot keep up with owners: trying again")
+			w.log.WithError(plain(err)).Debug(trouble(err, "follow owners"))
 		}
 		if !sleep(ctx, next) {
 			return

@@ -22,6 +22,8 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
+	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 )
@@ -58,7 +60,7 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
 		cfg.Width = width
 	}
-	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry()}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry(), signalled: make(chan struct{})}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()
@@ -125,10 +127,13 @@ type app struct {
 	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
+	recent    *recent.Store    // nil if nobody looks at the newest records
+	hubble    *hubble.Server   // nil without Hubble's API
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
-	stoppedBy atomic.Int32 // the first signal that asked to stop
+	stoppedBy atomic.Int32  // the first signal that asked to stop
+	signalled chan struct{} // closed when it has come
 
 	mu     sync.Mutex
 	chains []chain
@@ -210,6 +215,14 @@ func (a *app) build() (err error) {
 			return err
 		}
 	}
+	if cfg.KeepsRecent() {
+		if a.recent, err = recent.New(recent.Config{Room: cfg.Recent, Mapping: cfg.Mapping}, a.reg); err != nil {
+			return err
+		}
+	}
+	if err := a.buildHubble(); err != nil {
+		return err
+	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
 		TemplatesFile: cfg.TemplatesFile, TemplatesHold: cfg.TemplatesHold, TemplatesHoldSize: cfg.TemplatesHoldSize, DrainTimeout: cfg.DrainTimeout / 2,
@@ -274,11 +287,20 @@ func (a *app) owners() (*enrich.Owners, error) {
 	return owners, nil
 }
 
-// labels returns the names of the pod labels that are copied.
+// labels returns the names of the pod labels that are kept: those that are copied, and then
+// those that Hubble's clients group by.
 func (a *app) labels() []string {
 	var names []string
 	for _, l := range a.cfg.KubeLabels {
 		names = append(names, l.Name)
+	}
+	if a.cfg.Hubble.Addr == "" {
+		return names
+	}
+	for _, name := range hubble.GroupingLabels {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -295,9 +317,9 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, traffic metrics, filter, outputs.
-// Metrics come before the filter, so they count records that are not written, too.
-func (a *app) newChain(int) flow.Handler {
+// newChain makes a worker's chain: names, the newest records, traffic metrics, filter,
+// outputs. What comes before the filter has records that are not written, too.
+func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
 	var next flow.Handler = w
 	if a.cfg.Filter != nil {
@@ -307,11 +329,14 @@ func (a *app) newChain(int) flow.Handler {
 		a.summary = summary.NewStage(a.cfg.Mapping, a.cfg.Mode == config.Stdin, next)
 		next = a.summary
 	}
+	if a.traffic != nil {
+		next = a.traffic.NewStage(next)
+	}
+	if a.recent != nil {
+		next = a.recent.Stage(worker, next)
+	}
 	var c chain = withoutNames{next}
-	switch {
-	case a.traffic != nil:
-		c = a.enricher.NewStage(a.traffic.NewStage(next))
-	case a.enricher != nil:
+	if a.enricher != nil {
 		c = a.enricher.NewStage(next)
 	}
 	a.mu.Lock()
@@ -378,7 +403,7 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
 	if cfg.StdinImplied {
-		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
+		a.log.Info("standard input is a pipe: reading goflow2's output or a capture from it; give -listen to collect on UDP instead")
 	}
 	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{

@@ -132,6 +132,12 @@ type Config struct {
 	Addr string
 	// DebugAddr is the TCP address of the debugging pages; empty for none.
 	DebugAddr string
+	// UIAddr is the TCP address of the page; empty for none.
+	UIAddr string
+	// Recent is the room for the newest records, in bytes.
+	Recent int64
+	// Hubble has the settings of Hubble's API.
+	Hubble Hubble
 	// MetricsWorkloads bounds the pairs of workloads that have series of their
 	// own; 0 for no metrics of traffic.
 	MetricsWorkloads int

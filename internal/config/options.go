@@ -9,6 +9,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 )
 
 // option describes one flag.
@@ -52,6 +53,7 @@ func options(types []outputType) []option {
 	return slices.Concat(table,
 		inGroup("Kubernetes", kubeOptions()),
 		inGroup("HTTP", httpOptions()),
+		inGroup("Hubble", hubbleOptions()),
 		inGroup("Program", programOptions()),
 	)
 }
@@ -248,6 +250,17 @@ func httpOptions() []option {
 			name: "debug.addr", arg: "[HOST]:PORT",
 			usage: "HTTP address of `/explain?addr=IP&time=RFC3339` (who owned an address, and why), `/templates`, `/exporters` and `/debug/pprof`; empty for none. These pages reveal data of the cluster, so use a loopback address, such as `127.0.0.1:8081`",
 			set:   address(func(c *Config) *string { return &c.DebugAddr }),
+		},
+		{
+			name: "ui.addr", arg: "[HOST]:PORT",
+			usage: "HTTP address of the page that shows who talks to whom, and of its API (docs/api.md); empty for none. It asks nobody who they are, so use a loopback address, such as `127.0.0.1:8082`, or put a proxy in front that does. " +
+				"After captures, the program stays until a signal. Not for standard input",
+			set: address(func(c *Config) *string { return &c.UIAddr }),
+		},
+		{
+			name: "recent", arg: "SIZE", def: "64MiB",
+			usage: "room for the newest records, which the page and its API answer from, in bytes or with KiB, MiB or GiB; used only where one of them is on",
+			set:   size(func(c *Config) *int64 { return &c.Recent }, recent.MinRoom, maxRecent),
 		},
 		{
 			name: "metrics.workloads", arg: "N", def: "5000",

@@ -122,6 +122,16 @@ func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 	}
 }
 
+// positive takes a duration that is more than 0.
+func positive(field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if err := duration(field)(c, v); err != nil || *field(c) == 0 {
+			return fmt.Errorf("%s is not allowed; give a duration of more than 0, such as 10s", Quote(v))
+		}
+		return nil
+	}
+}
+
 // prefixes takes a list of networks, or nothing.
 func prefixes(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
 	return func(c *Config, v string) error {
@@ -205,6 +215,9 @@ func prefix(s string) (netip.Prefix, error) {
 	}
 	return p, nil
 }
+
+// maxRecent is the most room for the newest records, in bytes.
+const maxRecent = 64 << 30
 
 // maxMetricsWorkloads is the most pairs of workloads with series of their own. It
 // bounds the size of a scrape.
