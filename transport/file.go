@@ -110,9 +110,8 @@ func NewFile(cfg FileConfig, enc Encoder, log logrus.FieldLogger, reg prometheus
 		drainTimeout:   cfg.DrainTimeout,
 		flushEvery:     flushEvery,
 		stallAfter:     stallAfter,
-		stallText:      "stalled for",
+		stallText:      "stalled",
 		away:           func(error) string { return "cannot be opened" },
-		bufferBytes:    cfg.BufferBytes,
 	}, newBuffer(enc, cfg.BufferBytes, cfg.Block), log, "not opened yet")
 	f.buf.direct = f.writeDirectly
 	if err := f.register(reg); err != nil {

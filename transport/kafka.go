@@ -102,7 +102,7 @@ func NewKafka(cfg KafkaConfig, enc Encoder, log logrus.FieldLogger, reg promethe
 		drainTimeout: cfg.DrainTimeout,
 		flushEvery:   flushEvery,
 		stallAfter:   cfg.FlushFrequency + stallAfter,
-		stallText:    "no record was acknowledged for",
+		stallText:    "no record was acknowledged",
 		away:         brokersAway,
 		bufferBytes:  cfg.BufferBytes,
 	}, newBuffer(enc, cfg.BufferBytes-overhead, cfg.Block), log, "no broker was reached yet")

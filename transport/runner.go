@@ -100,13 +100,14 @@ type runnerConfig struct {
 	// flushEvery is how long a record may wait in a chunk that does not fill up.
 	flushEvery time.Duration
 	// stallAfter is how long records may be under way before the output is not
-	// ready, and stallText is what is wrong then, before how long that has been so.
+	// ready, and stallText is what is wrong then: "stalled" in "stalled for 5s".
 	stallAfter time.Duration
 	stallText  string
 	// away says in a few words what is wrong while the destination cannot be opened or
 	// reached, for the reason of err. Without it, that is "out of reach".
 	away func(err error) string
-	// bufferBytes is the room that the user has given the buffer.
+	// bufferBytes is the room that the user has given the buffer, if a part of it is not
+	// the buffer's.
 	bufferBytes int
 }
 
@@ -153,7 +154,10 @@ func (r *runner) init(cfg runnerConfig, buf *buffer, log logrus.FieldLogger, unr
 	r.finish = make(chan struct{})
 	r.expired = make(chan struct{})
 	r.epoch = time.Now()
-	r.report = report{log: r.log, buf: buf, name: cfg.name, bytes: cfg.bufferBytes}
+	if r.bufferBytes == 0 {
+		r.bufferBytes = buf.limit
+	}
+	r.report = report{log: r.log, buf: buf, name: cfg.name, bytes: r.bufferBytes}
 	r.setProblem(errors.New(unreachable), true)
 }
 
@@ -209,7 +213,7 @@ func (r *runner) trouble() (what string, err error) {
 		return r.away(err), err
 	}
 	if since := time.Duration(r.waitingSince.Load()); since != 0 && now-since > r.stallAfter {
-		return fmt.Sprintf("%s %v", r.stallText, (now - since).Round(time.Second)), nil
+		return fmt.Sprintf("%s for %v", r.stallText, (now - since).Round(time.Second)), nil
 	}
 	return "", nil
 }

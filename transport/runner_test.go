@@ -37,7 +37,7 @@ func newPostOutput(t *testing.T, block bool, send func(context.Context, []byte) 
 	p.ctx, p.cancel = context.WithCancel(t.Context())
 	p.init(runnerConfig{
 		transport: "post", name: "post", block: block, drainTimeout: 5 * time.Second, flushEvery: flushEvery,
-		stallAfter: stallAfter, stallText: "no batch was acknowledged for",
+		stallAfter: stallAfter, stallText: "no batch was acknowledged",
 	}, newBuffer(lineEncoder{}, minBuffer, block), log, "not connected yet")
 	p.buf.lazy = true
 	if err := p.register(prometheus.NewPedanticRegistry()); err != nil {

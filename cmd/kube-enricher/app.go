@@ -22,6 +22,8 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
+	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
@@ -126,7 +128,9 @@ type app struct {
 	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
+	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
 	recent    *recent.Store    // nil if nobody looks at the newest records
+	hubble    *hubble.Server   // nil without Hubble's API
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
@@ -148,10 +152,18 @@ func (a *app) check() error {
 	if err := a.build(); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil || !a.cfg.CheckLive {
+	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil {
 		return err
 	}
-	return a.checkLive(context.Background())
+	if a.cfg.CheckLive {
+		if err := a.checkLive(context.Background()); err != nil {
+			return err
+		}
+	}
+	if a.cfg.CheckReady != "" {
+		return checkReady(context.Background(), a.stdout, a.cfg.CheckReady)
+	}
+	return nil
 }
 
 // checked says what -check has looked at.
@@ -213,10 +225,16 @@ func (a *app) build() (err error) {
 			return err
 		}
 	}
+	if err := a.buildPolicies(); err != nil {
+		return err
+	}
 	if cfg.KeepsRecent() {
 		if a.recent, err = recent.New(recent.Config{Room: cfg.Recent, Mapping: cfg.Mapping}, a.reg); err != nil {
 			return err
 		}
+	}
+	if err := a.buildHubble(); err != nil {
+		return err
 	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
@@ -282,11 +300,20 @@ func (a *app) owners() (*enrich.Owners, error) {
 	return owners, nil
 }
 
-// labels returns the names of the pod labels that are copied.
+// labels returns the names of the pod labels that are kept: those that are copied, and then
+// those that Hubble's clients group by.
 func (a *app) labels() []string {
 	var names []string
 	for _, l := range a.cfg.KubeLabels {
 		names = append(names, l.Name)
+	}
+	if a.cfg.Hubble.Addr == "" {
+		return names
+	}
+	for _, name := range hubble.GroupingLabels {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -303,8 +330,8 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, the newest records, traffic metrics, filter,
-// outputs. What comes before the filter has records that are not written, too.
+// newChain makes a worker's chain: names, verdicts, the newest records, traffic metrics,
+// filter, outputs. What comes before the filter has records that are not written, too.
 func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
 	var next flow.Handler = w
@@ -320,6 +347,9 @@ func (a *app) newChain(worker int) flow.Handler {
 	}
 	if a.recent != nil {
 		next = a.recent.Stage(worker, next)
+	}
+	if a.policies != nil {
+		next = a.policies.NewStage(next)
 	}
 	var c chain = withoutNames{next}
 	if a.enricher != nil {
@@ -352,6 +382,9 @@ func (a *app) read(ctx context.Context) error {
 			return nil //nolint:nilerr // stopped while waiting
 		}
 	}
+	if a.policies != nil {
+		a.policies.WaitReady(ctx, policyWait)
+	}
 	c := a.newChain(0)
 	if a.cfg.Mode == config.Stdin {
 		return a.readStdin(ctx, c)
@@ -380,6 +413,9 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 	}
 	if a.enricher != nil {
 		fields = append(fields, enrich.Fields()...)
+	}
+	if a.policies != nil {
+		fields = append(fields, policy.Fields()...)
 	}
 	slices.Sort(fields)
 	return slices.Compact(fields), attrs

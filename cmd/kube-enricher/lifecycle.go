@@ -75,20 +75,18 @@ func (a *app) run() (err error) {
 	if err := a.openOutputs(); err != nil {
 		return err
 	}
-	http, err := a.listenHTTP()
+	collect := a.cfg.Mode == config.Collect
+	http, err := a.listen(input)
 	if err != nil {
 		return err
-	}
-	collect := a.cfg.Mode == config.Collect
-	if collect {
-		if err := a.collector.Open(input); err != nil {
-			http.close()
-			return err
-		}
 	}
 	a.logStarted(http)
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
+	if a.hubble != nil {
+		observer := start(a.hubble.Run)
+		defer func() { err = errors.Join(err, observer.stop()) }()
+	}
 
 	if a.recent != nil {
 		sums := start(a.recent.Run)
@@ -99,10 +97,16 @@ func (a *app) run() (err error) {
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
 	}
+	if a.policies != nil {
+		policies := start(a.policies.Run)
+		defer func() { _ = policies.stop() }()
+	}
 	if collect {
 		signs := start((&firstSigns{log: a.log, gather: a.reg.Gather, listen: a.collector.Bound(), names: a.enricher != nil}).run)
 		defer func() { _ = signs.stop() }()
 	}
+	often := start(a.collectOften)
+	defer func() { _ = often.stop() }()
 	huge := start(a.useHugePages)
 	defer func() { _ = huge.stop() }()
 	if !collect {
@@ -138,6 +142,26 @@ func (a *app) run() (err error) {
 	return errors.Join(inputErr, outputErr, namesErr)
 }
 
+// listen opens all addresses, so that one that is in use is known at once.
+func (a *app) listen(input context.Context) (*httpServers, error) {
+	http, err := a.listenHTTP()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listenHubble(); err != nil {
+		http.close()
+		return nil, err
+	}
+	if a.cfg.Mode == config.Collect {
+		if err := a.collector.Open(input); err != nil {
+			http.close()
+			a.closeHubble()
+			return nil, err
+		}
+	}
+	return http, nil
+}
+
 // stays reports whether the program stays after its captures, for those who look at their
 // records.
 func (a *app) stays(inputErr error) bool {
@@ -146,7 +170,11 @@ func (a *app) stays(inputErr error) bool {
 
 // stay waits for a signal, which ends the program as planned.
 func (a *app) stay(http *httpServers) {
-	a.log.WithField("ui", http.address("-ui.addr")).Info("all captures are read; the page stays until a signal (Ctrl-C)")
+	log := a.log.WithField("ui", http.address("-ui.addr"))
+	if a.hubble != nil {
+		log = log.WithField("hubble", a.hubble.Addr())
+	}
+	log.Info("all captures are read; the program stays for those who look at them until a signal (Ctrl-C)")
 	<-a.signalled
 	http.stopping()
 	a.stoppedBy.Store(0)
@@ -243,8 +271,9 @@ func passOver(signals <-chan os.Signal, d time.Duration) {
 	}
 }
 
-// reload reads the snapshot again, if there is one.
+// reload reads the snapshot and OVN's tables again, where they come from files.
 func (a *app) reload() {
+	a.reloadPolicies()
 	if a.enricher != nil && a.cfg.KubeSnapshot != "" {
 		if err := a.enricher.Reload(context.Background()); err != nil {
 			a.log.WithError(err).Error("the snapshot was not read again; the old one stays in use")

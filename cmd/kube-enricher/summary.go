@@ -27,7 +27,11 @@ func (a *app) logStarted(h *httpServers) {
 			rcvbuf = l.ReceiveBuffer
 		}
 	}
-	a.log.WithFields(logrus.Fields{
+	log := logrus.FieldLogger(a.log)
+	if a.hubble != nil {
+		log = log.WithField("hubble", a.hubble.Addr())
+	}
+	log.WithFields(logrus.Fields{
 		"version": version,
 		"mode":    a.cfg.Mode.String(),
 		"listen":  strings.Join(listen, ","),

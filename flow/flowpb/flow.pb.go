@@ -15,7 +15,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.21.12
-// source: flow/flow.proto
+// source: kube-enricher/flow/flow.proto
 
 package flowpb
 
@@ -79,11 +79,11 @@ func (x EnrichedFlow_FlowType) String() string {
 }
 
 func (EnrichedFlow_FlowType) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[0].Descriptor()
+	return file_kube_enricher_flow_flow_proto_enumTypes[0].Descriptor()
 }
 
 func (EnrichedFlow_FlowType) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[0]
+	return &file_kube_enricher_flow_flow_proto_enumTypes[0]
 }
 
 func (x EnrichedFlow_FlowType) Number() protoreflect.EnumNumber {
@@ -92,7 +92,7 @@ func (x EnrichedFlow_FlowType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EnrichedFlow_FlowType.Descriptor instead.
 func (EnrichedFlow_FlowType) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0, 0}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{0, 0}
 }
 
 type EnrichedFlow_LayerStack int32
@@ -164,11 +164,11 @@ func (x EnrichedFlow_LayerStack) String() string {
 }
 
 func (EnrichedFlow_LayerStack) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[1].Descriptor()
+	return file_kube_enricher_flow_flow_proto_enumTypes[1].Descriptor()
 }
 
 func (EnrichedFlow_LayerStack) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[1]
+	return &file_kube_enricher_flow_flow_proto_enumTypes[1]
 }
 
 func (x EnrichedFlow_LayerStack) Number() protoreflect.EnumNumber {
@@ -177,7 +177,7 @@ func (x EnrichedFlow_LayerStack) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EnrichedFlow_LayerStack.Descriptor instead.
 func (EnrichedFlow_LayerStack) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0, 1}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{0, 1}
 }
 
 type EnrichedFlow struct {
@@ -340,7 +340,7 @@ type EnrichedFlow struct {
 
 func (x *EnrichedFlow) Reset() {
 	*x = EnrichedFlow{}
-	mi := &file_flow_flow_proto_msgTypes[0]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -352,7 +352,7 @@ func (x *EnrichedFlow) String() string {
 func (*EnrichedFlow) ProtoMessage() {}
 
 func (x *EnrichedFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[0]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -365,7 +365,7 @@ func (x *EnrichedFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrichedFlow.ProtoReflect.Descriptor instead.
 func (*EnrichedFlow) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *EnrichedFlow) GetType() EnrichedFlow_FlowType {
@@ -1170,7 +1170,7 @@ type ExtraField struct {
 
 func (x *ExtraField) Reset() {
 	*x = ExtraField{}
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1182,7 @@ func (x *ExtraField) String() string {
 func (*ExtraField) ProtoMessage() {}
 
 func (x *ExtraField) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1195,7 @@ func (x *ExtraField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
 func (*ExtraField) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{1}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ExtraField) GetName() string {
@@ -1242,7 +1242,7 @@ type KubeObject struct {
 
 func (x *KubeObject) Reset() {
 	*x = KubeObject{}
-	mi := &file_flow_flow_proto_msgTypes[2]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1254,7 +1254,7 @@ func (x *KubeObject) String() string {
 func (*KubeObject) ProtoMessage() {}
 
 func (x *KubeObject) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[2]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1267,7 +1267,7 @@ func (x *KubeObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeObject.ProtoReflect.Descriptor instead.
 func (*KubeObject) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{2}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *KubeObject) GetPrefix() string {
@@ -1361,11 +1361,11 @@ func (x *KubeObject) GetNetwork() string {
 	return ""
 }
 
-var File_flow_flow_proto protoreflect.FileDescriptor
+var File_kube_enricher_flow_flow_proto protoreflect.FileDescriptor
 
-const file_flow_flow_proto_rawDesc = "" +
+const file_kube_enricher_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\xa7#\n" +
+	"\x1dkube-enricher/flow/flow.proto\x12\x06flowpb\"\xa7#\n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1566,20 +1566,20 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B?Z=github.com/netobserv/goflow2-kube-enricher/flow/flowpb;flowpbb\x06proto3"
 
 var (
-	file_flow_flow_proto_rawDescOnce sync.Once
-	file_flow_flow_proto_rawDescData []byte
+	file_kube_enricher_flow_flow_proto_rawDescOnce sync.Once
+	file_kube_enricher_flow_flow_proto_rawDescData []byte
 )
 
-func file_flow_flow_proto_rawDescGZIP() []byte {
-	file_flow_flow_proto_rawDescOnce.Do(func() {
-		file_flow_flow_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_flow_flow_proto_rawDesc), len(file_flow_flow_proto_rawDesc)))
+func file_kube_enricher_flow_flow_proto_rawDescGZIP() []byte {
+	file_kube_enricher_flow_flow_proto_rawDescOnce.Do(func() {
+		file_kube_enricher_flow_flow_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_kube_enricher_flow_flow_proto_rawDesc), len(file_kube_enricher_flow_flow_proto_rawDesc)))
 	})
-	return file_flow_flow_proto_rawDescData
+	return file_kube_enricher_flow_flow_proto_rawDescData
 }
 
-var file_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
-var file_flow_flow_proto_goTypes = []any{
+var file_kube_enricher_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_kube_enricher_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_kube_enricher_flow_flow_proto_goTypes = []any{
 	(EnrichedFlow_FlowType)(0),   // 0: flowpb.EnrichedFlow.FlowType
 	(EnrichedFlow_LayerStack)(0), // 1: flowpb.EnrichedFlow.LayerStack
 	(*EnrichedFlow)(nil),         // 2: flowpb.EnrichedFlow
@@ -1589,7 +1589,7 @@ var file_flow_flow_proto_goTypes = []any{
 	nil,                          // 6: flowpb.EnrichedFlow.DstLabelsEntry
 	nil,                          // 7: flowpb.KubeObject.LabelsEntry
 }
-var file_flow_flow_proto_depIdxs = []int32{
+var file_kube_enricher_flow_flow_proto_depIdxs = []int32{
 	0, // 0: flowpb.EnrichedFlow.type:type_name -> flowpb.EnrichedFlow.FlowType
 	1, // 1: flowpb.EnrichedFlow.layer_stack:type_name -> flowpb.EnrichedFlow.LayerStack
 	5, // 2: flowpb.EnrichedFlow.src_labels:type_name -> flowpb.EnrichedFlow.SrcLabelsEntry
@@ -1604,28 +1604,28 @@ var file_flow_flow_proto_depIdxs = []int32{
 	0, // [0:7] is the sub-list for field type_name
 }
 
-func init() { file_flow_flow_proto_init() }
-func file_flow_flow_proto_init() {
-	if File_flow_flow_proto != nil {
+func init() { file_kube_enricher_flow_flow_proto_init() }
+func file_kube_enricher_flow_flow_proto_init() {
+	if File_kube_enricher_flow_flow_proto != nil {
 		return
 	}
-	file_flow_flow_proto_msgTypes[0].OneofWrappers = []any{}
+	file_kube_enricher_flow_flow_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flow_flow_proto_rawDesc), len(file_flow_flow_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kube_enricher_flow_flow_proto_rawDesc), len(file_kube_enricher_flow_flow_proto_rawDesc)),
 			NumEnums:      2,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_flow_flow_proto_goTypes,
-		DependencyIndexes: file_flow_flow_proto_depIdxs,
-		EnumInfos:         file_flow_flow_proto_enumTypes,
-		MessageInfos:      file_flow_flow_proto_msgTypes,
+		GoTypes:           file_kube_enricher_flow_flow_proto_goTypes,
+		DependencyIndexes: file_kube_enricher_flow_flow_proto_depIdxs,
+		EnumInfos:         file_kube_enricher_flow_flow_proto_enumTypes,
+		MessageInfos:      file_kube_enricher_flow_flow_proto_msgTypes,
 	}.Build()
-	File_flow_flow_proto = out.File
-	file_flow_flow_proto_goTypes = nil
-	file_flow_flow_proto_depIdxs = nil
+	File_kube_enricher_flow_flow_proto = out.File
+	file_kube_enricher_flow_flow_proto_goTypes = nil
+	file_kube_enricher_flow_flow_proto_depIdxs = nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
 var update = flag.Bool("update", false, "write generated documentation anew")
@@ -64,6 +65,7 @@ func TestParseDefaults(t *testing.T) {
 func kafkaOf(c *Config) *kafkaOutput { return outputOf[*kafkaOutput](c) }
 func fileOf(c *Config) *fileOutput   { return outputOf[*fileOutput](c) }
 func httpOf(c *Config) *httpOutput   { return outputOf[*httpOutput](c) }
+func otlpOf(c *Config) *otlpOutput   { return outputOf[*otlpOutput](c) }
 
 func outputOf[T outputType](c *Config) (o T) {
 	for _, t := range c.types {
@@ -105,6 +107,7 @@ func TestParseEverywhere(t *testing.T) {
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
 		"check.live":     {"true", nil, func(c *Config) bool { return c.CheckLive }},
+		"check.ready":    {"http://[::1]:8080", nil, func(c *Config) bool { return c.CheckReady == "http://[::1]:8080/readyz" }},
 		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
@@ -129,6 +132,17 @@ func TestParseEverywhere(t *testing.T) {
 		"transport.http.tls.cert":     {"/cert", nil, func(c *Config) bool { return httpOf(c).TLS.Cert == "/cert" }},
 		"transport.http.tls.key":      {"/key", nil, func(c *Config) bool { return httpOf(c).TLS.Key == "/key" }},
 		"transport.http.tls.insecure": {"true", nil, func(c *Config) bool { return httpOf(c).TLS.Insecure }},
+		"transport.otlp.endpoint":     {"c:4317", nil, func(c *Config) bool { return otlpOf(c).Address == "c:4317" }},
+		"transport.otlp.protocol":     {"http", nil, func(c *Config) bool { return otlpOf(c).URL.String() == "https://localhost:4318/v1/logs" }},
+		"transport.otlp.headers":      {"X-Scope-OrgID=a,Authorization=Bearer ${KAFKA_SASL_PASS}", nil, func(c *Config) bool { return len(otlpOf(c).Headers) == 2 }},
+		"transport.otlp.compression":  {"gzip", nil, func(c *Config) bool { return otlpOf(c).Compression == "gzip" }},
+		"transport.otlp.timeout":      {"3s", nil, func(c *Config) bool { return otlpOf(c).Timeout == 3*time.Second }},
+		"transport.otlp.buffer":       {"1GiB", nil, func(c *Config) bool { return otlpOf(c).BufferBytes == 1<<30 }},
+		"transport.otlp.tls":          {"true", nil, func(c *Config) bool { return otlpOf(c).UseTLS }},
+		"transport.otlp.tls.ca":       {"/ca", nil, func(c *Config) bool { return otlpOf(c).TLS.CA == "/ca" }},
+		"transport.otlp.tls.cert":     {"/cert", nil, func(c *Config) bool { return otlpOf(c).TLS.Cert == "/cert" }},
+		"transport.otlp.tls.key":      {"/key", nil, func(c *Config) bool { return otlpOf(c).TLS.Key == "/key" }},
+		"transport.otlp.tls.insecure": {"true", nil, func(c *Config) bool { return otlpOf(c).TLS.Insecure }},
 		"transport.kafka.brokers": {"kafka-0,kafka-1:9093, [fd00::1]:9094", nil, func(c *Config) bool {
 			return fmt.Sprint(kafkaOf(c).Brokers) == "[kafka-0:9092 kafka-1:9093 [fd00::1]:9094]"
 		}},
@@ -150,27 +164,36 @@ func TestParseEverywhere(t *testing.T) {
 			return kafkaOf(c).SASL == "scram-sha512" && kafkaOf(c).User == "u" && kafkaOf(c).Password == "p=1"
 		}},
 
-		"kubeconfig":        {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
-		"kube.snapshot":     {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
-		"kube.off":          {"true", nil, func(c *Config) bool { return c.KubeOff }},
-		"kube.retain":       {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
-		"kube.wait":         {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
-		"kube.namespaces":   {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
-		"kube.owners":       {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
-		"ovn.join-subnets":  {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
-		"kube.labels":       {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
-		"kube.sync-timeout": {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
-		"addr":              {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
-		"debug.addr":        {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
-		"ui.addr":           {"127.0.0.1:8082", nil, func(c *Config) bool { return c.UIAddr == "127.0.0.1:8082" && c.KeepsRecent() }},
-		"recent":            {"128MiB", nil, func(c *Config) bool { return c.Recent == 128<<20 }},
-		"metrics.workloads": {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
-		"huge-pages":        {"false", nil, func(c *Config) bool { return !c.HugePages }},
-		"loglevel":          {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
-		"logfmt":            {"json", nil, func(c *Config) bool { return c.LogJSON }},
-		"check":             {"true", nil, func(c *Config) bool { return c.CheckOnly }},
-		"v":                 {"true", nil, func(c *Config) bool { return c.ShowVersion }},
-		"config":            {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
+		"kubeconfig":           {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
+		"kube.snapshot":        {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
+		"kube.off":             {"true", nil, func(c *Config) bool { return c.KubeOff }},
+		"kube.retain":          {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
+		"kube.wait":            {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
+		"kube.namespaces":      {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
+		"kube.owners":          {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
+		"ovn.join-subnets":     {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
+		"ovn.nb":               {"unix:/run/ovn/ovnnb_db.sock", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Northbound == "unix:/run/ovn/ovnnb_db.sock" }},
+		"ovn.sb":               {"/flows.json", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Southbound == "/flows.json" }},
+		"ovn.tls.cert":         {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.Cert == "/cert" }},
+		"ovn.tls.key":          {"/key", nil, func(c *Config) bool { return c.OVN.Keys.Key == "/key" }},
+		"ovn.tls.ca":           {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.CA == "/cert" }},
+		"kube.labels":          {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
+		"kube.sync-timeout":    {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
+		"addr":                 {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
+		"debug.addr":           {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
+		"ui.addr":              {"127.0.0.1:8082", nil, func(c *Config) bool { return c.UIAddr == "127.0.0.1:8082" && c.KeepsRecent() }},
+		"recent":               {"128MiB", nil, func(c *Config) bool { return c.Recent == 128<<20 }},
+		"hubble.addr":          {"127.0.0.1:4244", nil, func(c *Config) bool { return c.Hubble.Addr == "127.0.0.1:4244" && c.KeepsRecent() }},
+		"hubble.tls.cert":      {"/cert", nil, func(c *Config) bool { return c.Hubble.Cert == "/cert" }},
+		"hubble.tls.key":       {"/key", nil, func(c *Config) bool { return c.Hubble.Key == "/key" }},
+		"hubble.tls.client-ca": {"/ca", nil, func(c *Config) bool { return c.Hubble.ClientCA == "/ca" }},
+		"metrics.workloads":    {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
+		"huge-pages":           {"false", nil, func(c *Config) bool { return !c.HugePages }},
+		"loglevel":             {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
+		"logfmt":               {"json", nil, func(c *Config) bool { return c.LogJSON }},
+		"check":                {"true", nil, func(c *Config) bool { return c.CheckOnly }},
+		"v":                    {"true", nil, func(c *Config) bool { return c.ShowVersion }},
+		"config":               {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
 	}
 	for _, o := range options(outputTypes()) {
 		tt, ok := tests[o.name]
@@ -193,8 +216,33 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.client", "/cert")
 		case "tls.ca", "tls.insecure":
 			needed = append(needed, "-transport.kafka.tls")
-		case "check.live":
+		case "check.live", "check.ready":
 			needed = append(needed, "-check")
+		case "ovn.tls.ca":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641")
+		case "ovn.tls.cert":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.key", "/key")
+		case "ovn.tls.key":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.cert", "/cert")
+		case "hubble.tls.cert":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.key", "/key")
+		case "hubble.tls.key":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert")
+		case "hubble.tls.client-ca":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert", "-hubble.tls.key", "/key")
+		}
+		if name, ok := strings.CutPrefix(o.name, otlpFlags); ok {
+			needed = append(needed, "-transport", "otlp")
+			switch name {
+			case "protocol":
+				needed = append(needed, "-transport.otlp.endpoint", "https://localhost:4318/v1/logs")
+			case "tls.ca", "tls.insecure":
+				needed = append(needed, "-transport.otlp.tls")
+			case "tls.cert":
+				needed = append(needed, "-transport.otlp.tls", "-transport.otlp.tls.key", "/key")
+			case "tls.key":
+				needed = append(needed, "-transport.otlp.tls", "-transport.otlp.tls.cert", "/cert")
+			}
 		}
 		if name, ok := strings.CutPrefix(o.name, httpFlags); ok {
 			needed = append(needed, "-transport", "http")
@@ -347,6 +395,15 @@ func TestParseErrors(t *testing.T) {
 		want string // with begin, else all of it
 	}{
 		// Flags.
+		{"Hubble, standard input", []string{"-hubble.addr", ":4244", "-"}, nil, "", false, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, a pipe", []string{"-hubble.addr", ":4244"}, nil, "", true, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, no address", []string{"-hubble.tls.cert", "c", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.cert: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a key", nil, []string{"KUBE_ENRICHER_HUBBLE_TLS_KEY=k"}, "", false, "-hubble.tls.key (from environment variable KUBE_ENRICHER_HUBBLE_TLS_KEY): nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a CA", []string{"-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, no key", []string{"-hubble.addr", ":4244", "-hubble.tls.cert", "c"}, nil, "", false, "-hubble.tls.cert: a certificate needs its key; give -hubble.tls.key, too"},
+		{"Hubble, no certificate", []string{"-hubble.addr", ":4244", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.key: a key needs its certificate; give -hubble.tls.cert, too"},
+		{"Hubble, clients without TLS", []string{"-hubble.addr", ":4244", "-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: clients show certificates by TLS only; give -hubble.tls.cert and -hubble.tls.key, too"},
+		{"Hubble, the address of metrics", []string{"-hubble.addr", ":8080"}, nil, "", false, `-hubble.addr: ":8080" is the address of -addr too; give another port`},
 		{"unknown flag", []string{"-lisen", ":2055"}, nil, "", false, "unknown flag -lisen; did you mean -listen?"},
 		{"unknown flag, other case", []string{"-LogLevel=info"}, nil, "", false, "unknown flag -LogLevel; did you mean -loglevel?"},
 		{"unknown flag, dash", []string{"--kube-snapshot=x"}, nil, "", false, "unknown flag -kube-snapshot; did you mean -kube.snapshot?"},
@@ -367,7 +424,7 @@ func TestParseErrors(t *testing.T) {
 		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf, capture`},
 		{"schema", []string{"-schema", "v3"}, nil, "", false, `-schema: "v3" is not allowed; give one of v1, v2, netobserv`},
 		{"format", []string{"-format", "xml"}, nil, "", false, `-format: "xml" is not allowed; give one of json, protobuf, text`},
-		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, http, or several such as file:json,kafka:protobuf`},
+		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, http, otlp, or several such as file:json,kafka:protobuf`},
 		{"switch", []string{"-kube.off=maybe"}, nil, "", false, `-kube.off: "maybe" is not allowed; give true or false`},
 		{"switch in environment", nil, []string{"KUBE_ENRICHER_CHECK="}, "", false, `-check (from environment variable KUBE_ENRICHER_CHECK): "" is not allowed; give true or false`},
 		{"allow without network", []string{"-allow", "10.0.0.0/8,everyone"}, nil, "", false, `-allow: "everyone" is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses`},
@@ -458,7 +515,7 @@ func TestParseErrors(t *testing.T) {
 		// Outputs.
 		{"format unknown in transport", []string{"-transport", "file:xml"}, nil, "", false, `-transport: "xml" is not allowed; give one of json, protobuf, text`},
 		{"transport twice", []string{"-transport", "file:json,file:text"}, nil, "", false, "-transport: file is named twice; give it once"},
-		{"no transport", []string{"-transport", "file,"}, nil, "", false, `-transport: "" is not allowed; give one of file, kafka, http, or several such as file:json,kafka:protobuf`},
+		{"no transport", []string{"-transport", "file,"}, nil, "", false, `-transport: "" is not allowed; give one of file, kafka, http, otlp, or several such as file:json,kafka:protobuf`},
 		{"two formats", []string{"-transport", "file,kafka", "-format", "json,text"}, nil, "", false, `-format: "json" is not allowed; give one format, or TRANSPORT:FORMAT,... such as file:json,kafka:protobuf`},
 		{"format for transport twice", []string{"-format", "file:json,file:json"}, nil, "", false, "-format: file is named twice; give it once"},
 		{"format in both places", []string{"-transport", "file:json,kafka", "-format", "text"}, nil, "", false, `-format: "text" is not the format that -transport gives file, "json"; give it in one place`},
@@ -480,6 +537,20 @@ func TestParseErrors(t *testing.T) {
 		{"content type", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.content-type", "json"}, nil, "", false, `-transport.http.content-type: "json" is not allowed; give a media type such as application/json`},
 		{"HTTP's CA without TLS", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.tls.ca", "x"}, nil, "", false, "-transport.http.tls.ca: connections have no TLS; give a URL that begins with https, or leave it out"},
 		{"HTTP's certificate without key", []string{"-transport", "http", "-transport.http.url", "https://h/", "-transport.http.tls.cert", "x"}, nil, "", false, "-transport.http.tls.cert: the key is missing; give -transport.http.tls.key, too"},
+		{"OTLP's flag without OTLP", []string{"-transport.otlp.tls"}, nil, "", false, "-transport.otlp.tls: records don't go to a receiver of OTLP; give -transport otlp, or leave it out"},
+		{"OTLP with a format", []string{"-transport", "otlp:json"}, nil, "", false, "-transport: otlp has a format of its own; leave its format out"},
+		{"OTLP with a format, apart", []string{"-transport", "file,otlp", "-format", "otlp:json"}, nil, "", false, "-transport: otlp has a format of its own; leave its format out"},
+		{"OTLP alone with a format", []string{"-transport", "otlp", "-format", "protobuf"}, nil, "", false, "-format: otlp has a format of its own; leave it out"},
+		{"OTLP of lines", []string{"-transport", "otlp", "-input", "json", "-"}, nil, "", false, begin + "-input: lines of JSON on standard input can only be written as JSON or text, not by OTLP"},
+		{"OTLP's address", []string{"-transport", "otlp", "-transport.otlp.endpoint", "collector"}, nil, "", false, "-transport.otlp.endpoint: this is no address for gRPC; give HOST:PORT such as collector:4317"},
+		{"OTLP's URL for gRPC", []string{"-transport", "otlp", "-transport.otlp.endpoint", "http://c:4317/v1/logs"}, nil, "", false, "-transport.otlp.endpoint: this is no address for gRPC; give HOST:PORT, or a URL without a path such as https://collector:4317"},
+		{"OTLP's URL", []string{"-transport", "otlp", "-transport.otlp.protocol", "http", "-transport.otlp.endpoint", "ftp://c"}, nil, "", false, "-transport.otlp.endpoint: the URL does not begin with http:// or https://"},
+		{"OTLP's protocol", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, "", false, `environment variable OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" is not allowed; give grpc or http/protobuf`},
+		{"OTLP's timeout", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_TIMEOUT=10s"}, "", false, `environment variable OTEL_EXPORTER_OTLP_TIMEOUT: "10s" is not allowed; give milliseconds, such as 10000`},
+		{"OTLP's endpoint, variable", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=hunter2"}, "", false, "environment variable OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: this is no address for gRPC; give HOST:PORT such as collector:4317"},
+		{"OTLP's CA without TLS", []string{"-transport", "otlp", "-transport.otlp.tls.ca", "x"}, nil, "", false, "-transport.otlp.tls.ca: connections have no TLS; give -transport.otlp.tls or an endpoint that begins with https://, or leave it out"},
+		{"OTLP's TLS without TLS", []string{"-transport", "otlp", "-transport.otlp.protocol", "http", "-transport.otlp.endpoint", "http://c", "-transport.otlp.tls"}, nil, "", false, "-transport.otlp.tls: the endpoint begins with http://; give one that begins with https://"},
+		{"OTLP's resource", []string{"-transport", "otlp"}, []string{"OTEL_RESOURCE_ATTRIBUTES=a"}, "", false, `environment variable OTEL_RESOURCE_ATTRIBUTES: "a" is not allowed; give NAME=VALUE,...`},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
 		{"live without check", []string{"-check.live"}, nil, "", false, "-check.live: is part of -check; give -check, too"},
 		{"SASL unknown", []string{"-transport", "kafka", "-transport.kafka.sasl", "gssapi"}, nil, "", false, `-transport.kafka.sasl: "gssapi" is not allowed; give one of none, plain, scram-sha256, scram-sha512`},
@@ -632,6 +703,32 @@ func TestFlagsDoc(t *testing.T) {
 	}
 }
 
+// TestChartFlagsDoc: the chart refuses keys of its value config that the program would refuse.
+// With -update it writes the list of those that there are.
+func TestChartFlagsDoc(t *testing.T) {
+	const name = "../../charts/goflow2-kube-enricher/files/flags.txt"
+	var names []string
+	for _, o := range options(outputTypes()) {
+		if !o.commandLine && o.name != "config" {
+			names = append(names, o.name)
+		}
+	}
+	slices.Sort(names)
+	want := strings.Join(names, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("the chart's files/flags.txt is not what the flags are; run: go test ./internal/config -run TestChartFlagsDoc -update")
+	}
+}
+
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	there := filepath.Join(dir, "there")
@@ -658,6 +755,7 @@ func TestCheck(t *testing.T) {
 		{"output, no directory", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "no", "new")}}}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
 		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
 		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
+		{"Hubble, no certificate", Config{Hubble: Hubble{Addr: ":0", Cert: "x", Key: there}}, good, "-hubble.tls: certificate x with key " + there + ": open x: no such file or directory"},
 		{"captures", Config{Files: []string{capture, zipped, os.DevNull}}, good, ""},
 		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE " + dir + "/x.pcap: no such file or directory"},
 		{"capture, directory", Config{Files: []string{dir}}, good, "FILE " + dir + " is a directory; give a capture in it"},
@@ -764,5 +862,48 @@ func TestFieldsRead(t *testing.T) {
 		if strings.Join(got, " ") != tc.want {
 			t.Errorf("%s: got %q, want %s", tc.args, got, tc.want)
 		}
+	}
+}
+
+// TestOpenTelemetryVariables reads those variables of OpenTelemetry's that stand for
+// flags.
+func TestOpenTelemetryVariables(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args, env []string
+		got       func(o *otlpOutput) bool
+	}{
+		"none": {nil, nil, func(o *otlpOutput) bool {
+			return o.Address == "localhost:4317" && !o.UseTLS && fmt.Sprint(o.Resource) == "[[service.name kube-enricher]]"
+		}},
+		"HTTP": {[]string{"-transport.otlp.protocol=http"}, nil, func(o *otlpOutput) bool { return o.URL.String() == "http://localhost:4318/v1/logs" }},
+		"all": {nil, []string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT=https://c", "OTEL_EXPORTER_OTLP_HEADERS=api-key=a%20b", "OTEL_EXPORTER_OTLP_COMPRESSION=gzip", "OTEL_EXPORTER_OTLP_TIMEOUT=1500",
+			"OTEL_EXPORTER_OTLP_CERTIFICATE=/ca", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=/cert", "OTEL_EXPORTER_OTLP_CLIENT_KEY=/key",
+		}, func(o *otlpOutput) bool {
+			return o.Address == "c:4317" && o.UseTLS && len(o.Headers) == 1 && o.Compression == "gzip" && o.Timeout == 1500*time.Millisecond && o.TLS == transport.TLSFiles{CA: "/ca", Cert: "/cert", Key: "/key"}
+		}},
+		"those for logs come first": {nil, []string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=http://b:2/x", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http/protobuf",
+		}, func(o *otlpOutput) bool { return o.URL.String() == "http://b:2/x" }},
+		"the general endpoint gets a path": {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1/base/", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1/base/v1/logs"
+		}},
+		"flags come first": {[]string{"-transport.otlp.endpoint=f:1", "-transport.otlp.timeout=2s"}, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1", "OTEL_EXPORTER_OTLP_TIMEOUT=5"}, func(o *otlpOutput) bool {
+			return o.Address == "f:1" && o.Timeout == 2*time.Second
+		}},
+		"resource": {[]string{"-cluster=east"}, []string{"OTEL_RESOURCE_ATTRIBUTES=service.name=x, deployment.environment.name=a%2Cb", "OTEL_SERVICE_NAME=flows"}, func(o *otlpOutput) bool {
+			return fmt.Sprint(o.Resource) == "[[service.name flows] [deployment.environment.name a,b] [k8s.cluster.name east]]"
+		}},
+	} {
+		c, err := Parse(append([]string{"-transport", "otlp"}, tt.args...), tt.env, false)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if o := otlpOf(c); !tt.got(o) {
+			t.Errorf("%s: %+v", name, o.OTLPConfig)
+		}
+	}
+	// Without -transport otlp they are somebody else's.
+	if _, err := Parse(nil, []string{"OTEL_EXPORTER_OTLP_TIMEOUT=nonsense"}, false); err != nil {
+		t.Error(err)
 	}
 }

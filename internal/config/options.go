@@ -52,7 +52,9 @@ func options(types []outputType) []option {
 	}
 	return slices.Concat(table,
 		inGroup("Kubernetes", kubeOptions()),
+		inGroup("OVN", ovnOptions()),
 		inGroup("HTTP", httpOptions()),
+		inGroup("Hubble", hubbleOptions()),
 		inGroup("Program", programOptions()),
 	)
 }
@@ -312,6 +314,11 @@ func programOptions() []option {
 			name: "check.live", def: "false",
 			usage: "with `-check`: also contact the cluster and ask for rights, read the kernel's limit of receive buffers, try the ports and the outputs, and print a table. What would keep the program from working ends it with exit code 1",
 			set:   boolean(func(c *Config) *bool { return &c.CheckLive }),
+		},
+		{
+			name: "check.ready", arg: "URL",
+			usage: "with `-check`: also ask a program that runs whether it is ready, by its `/readyz`, for up to 30 s. Exit code 1 if it is not",
+			set:   setCheckReady,
 		},
 		{
 			name: "v", def: "false",

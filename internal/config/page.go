@@ -11,7 +11,7 @@ import (
 )
 
 // KeepsRecent reports whether somebody looks at the newest records.
-func (c *Config) KeepsRecent() bool { return c.UIAddr != "" }
+func (c *Config) KeepsRecent() bool { return c.UIAddr != "" || c.Hubble.Addr != "" }
 
 // NewPageEncoder makes the encoder of the records that the page shows: JSON with all fields,
 // in schema v1 whatever the outputs have.

@@ -35,7 +35,9 @@ type chartCase struct {
 var needs = map[string][]string{
 	"kafka":               {"kafka.enabled=true", "kafka.brokers={kafka-0.kafka:9092,[fd00::9]:9093}"},
 	"kafka.tls":           {"kafka.tls.enabled=true"},
+	"hubble":              {"hubble.enabled=true"},
 	"templates.pvc":       {"templates.storage=pvc"},
+	"ui":                  {"ui.enabled=true"},
 	"networkPolicy":       {"networkPolicy.enabled=true"},
 	"podDisruptionBudget": {"podDisruptionBudget.enabled=true"},
 }
@@ -75,7 +77,7 @@ func chartCases(t *testing.T) []*chartCase {
 		"fullnameOverride=other", "nameOverride=enricher", "replicas=3", "replicas=0", "terminationGracePeriodSeconds=5",
 		"strategy.type=RollingUpdate",
 		"image.tag=v1.2.3", "image.digest=sha256:" + strings.Repeat("0a", 32), "image.pullPolicy=Always", "imagePullSecrets[0].name=pull",
-		"listen.netflow=0", "listen.sflow=0", "listen.netflow=4739", "listen.sockets=2", "listen.allow={10.0.0.0/8,fd00::/8}", "httpPort=9090",
+		"listen.netflow=0", "listen.sflow=0", "listen.netflow=4739", "listen.sockets=2", "listen.allow={10.0.0.0/8,fd00::/8}", "httpPort=9090", "httpAddress=0.0.0.0", "httpAddress=::",
 		"cluster=east", "config.kube.retain=1h", "config.fields={default,+SrcNode}", "extraArgs={-loglevel=debug}",
 		"templates.storage=none", "templates.storage=emptyDir", "templates.hostPath=/srv/flows", "templates.size=1Gi", "templates.pvc.existingClaim=claim", "templates.pvc.storageClass=fast", "templates.pvc.accessModes={ReadWriteOncePod}",
 		"kafka.topic=flows", "kafka.config.maxmsgbytes=2000000", "kafka.sasl.mechanism=scram-sha512,kafka.sasl.secret=kafka", "kafka.tls.caSecret=kafka-ca",
@@ -101,7 +103,11 @@ func chartCases(t *testing.T) []*chartCase {
 		"networkPolicy.exporters[0].ipBlock.cidr=10.0.0.0/24,networkPolicy.metrics[0].podSelector.matchLabels.a=b,networkPolicy.apiServerCIDRs={10.96.0.1/32,fd00:96::1/128}",
 		"networkPolicy.enabled=true,kafka.enabled=true",
 		"networkPolicy.extraIngress[0].ports[0].port=1,networkPolicy.extraEgress[0].ports[0].port=1",
+		"ui.address=,ui.port=8083", "hubble.address=::,hubble.port=4245", "hubble.address=,hubble.tls.secret=hubble-tls", "hubble.tls.secret=hubble-tls,hubble.tls.caKey=",
+		"ui.enabled=true,hubble.enabled=true,networkPolicy.enabled=true,networkPolicy.ui[0].podSelector.matchLabels.a=b,networkPolicy.hubble[0].ipBlock.cidr=10.0.0.0/24",
 		"podDisruptionBudget.minAvailable=50%", "podDisruptionBudget.maxUnavailable=0", "podDisruptionBudget.minAvailable=0",
+		"podDisruptionBudget.enabled=false,replicas=3",
+		"httpAddress=127.0.0.1", "httpAddress=::1,metricsService.targetPort=https,serviceMonitor.enabled=true,serviceMonitor.endpoint.scheme=https",
 	} {
 		variants = append(variants, []string{v})
 	}
@@ -119,8 +125,9 @@ func chartCases(t *testing.T) []*chartCase {
 				values = append(values, "podMonitor.enabled=true")
 			}
 			joined := strings.Join(values, ",")
-			if kind == "DaemonSet" && strings.Contains(joined, "templates.storage=pvc") {
-				continue
+			if kind == "DaemonSet" && strings.Contains(joined, "templates.storage=pvc") ||
+				kind == "Deployment" && (strings.Contains(joined, "httpAddress=127.") || strings.Contains(joined, "httpAddress=::1")) {
+				continue // refused
 			}
 			cases = append(cases, &chartCase{name: fmt.Sprintf("%s-%03d", strings.ToLower(kind), i), values: values})
 		}
@@ -299,13 +306,17 @@ func (c *chartCluster) dryRun(t *testing.T, dir string) {
 func checkSettings(t *testing.T, cases []*chartCase) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, sub := range []string{"/data", "/kafka/ca", "/kafka/client", "/templates"} {
+	for _, sub := range []string{"/data", "/kafka/ca", "/kafka/client", "/templates", "/hubble/tls"} {
 		if err := os.MkdirAll(dir+sub, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	writeCertificate(t, dir+"/kafka/ca/ca.crt", dir+"/kafka/client/tls.key")
 	if err := os.Link(dir+"/kafka/ca/ca.crt", dir+"/kafka/client/tls.crt"); err != nil {
+		t.Fatal(err)
+	}
+	writeCertificate(t, dir+"/hubble/tls/tls.crt", dir+"/hubble/tls/tls.key")
+	if err := os.Link(dir+"/hubble/tls/tls.crt", dir+"/hubble/tls/ca.crt"); err != nil {
 		t.Fatal(err)
 	}
 	kubeconfig := unreachable(t)
@@ -330,6 +341,9 @@ func checkSettings(t *testing.T, cases []*chartCase) {
 		}
 		var args []string
 		for _, a := range object(pod["containers"].([]any)[0].(map[string]any)).at("args").([]any) {
+			if strings.HasPrefix(a.(string), "-check.ready=") {
+				continue // nothing runs here: TestCheckReady of the program has one that does
+			}
 			args = append(args, strings.Replace(a.(string), configDir, dir, 1))
 		}
 		config := collectorConfig(t, objects)
@@ -338,7 +352,7 @@ func checkSettings(t *testing.T, cases []*chartCase) {
 			continue
 		}
 		checked[key] = true
-		config = strings.NewReplacer("/etc/kafka/", dir+"/kafka/", "/var/lib/kube-enricher/", dir+"/templates/", "/data/", dir+"/data/").Replace(config)
+		config = strings.NewReplacer("/etc/kafka/", dir+"/kafka/", "/etc/hubble/", dir+"/hubble/", "/var/lib/kube-enricher/", dir+"/templates/", "/data/", dir+"/data/").Replace(config)
 		file := filepath.Join(dir, "config.yaml")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			t.Fatal(err)
@@ -430,11 +444,41 @@ func checkContents(t *testing.T, cases []*chartCase) {
 		{[]string{"kind=Deployment"}, "the pods' network", func(x *chartCase) bool {
 			return find(x, "Deployment", "").at("spec", "template", "spec", "hostNetwork") == nil && find(x, "DaemonSet", "") == nil
 		}},
+		{[]string{"ui.enabled=true", "hubble.enabled=true"}, "page and Hubble's API on loopback, with Services, and an Ingress nowhere", func(x *chartCase) bool {
+			policy := fmt.Sprint(find(x, "NetworkPolicy", "").at("spec", "ingress"))
+			return strings.Contains(x.render, "ui.addr: 127.0.0.1:8082\n") && strings.Contains(x.render, "hubble.addr: 127.0.0.1:4244\n") &&
+				find(x, "Service", chartName+"-ui") != nil && find(x, "Service", chartName+"-hubble") != nil && find(x, "Ingress", "") == nil &&
+				(has(x, "kind=DaemonSet") || strings.Contains(policy, "port:8082") && strings.Contains(policy, "port:4244"))
+		}},
 		{[]string{"kind=Deployment", "replicas=3"}, "affinity", func(x *chartCase) bool {
 			return find(x, "Service", chartName).at("spec", "sessionAffinity") == "ClientIP"
 		}},
 		{[]string{"kind=DaemonSet", "replicas=3"}, "no affinity", func(x *chartCase) bool {
 			return find(x, "Service", chartName).at("spec", "sessionAffinity") == nil
+		}},
+		{[]string{"kind=Deployment", "replicas=3"}, "spread, with a budget", func(x *chartCase) bool {
+			spread := fmt.Sprint(find(x, "Deployment", "").at("spec", "template", "spec", "topologySpreadConstraints"))
+			return strings.Contains(spread, "topology.kubernetes.io/zone") && strings.Contains(spread, "kubernetes.io/hostname") && strings.Count(spread, "component:collector") == 2 &&
+				(find(x, "PodDisruptionBudget", "") != nil || has(x, "podDisruptionBudget.enabled=false"))
+		}},
+		{[]string{"podDisruptionBudget.enabled=false"}, "without a budget", func(x *chartCase) bool { return find(x, "PodDisruptionBudget", "") == nil }},
+		{[]string{"kind=Deployment", "httpPort=8080"}, "one replica without a budget, not spread", func(x *chartCase) bool {
+			return find(x, "PodDisruptionBudget", "") == nil && find(x, "Deployment", "").at("spec", "template", "spec", "topologySpreadConstraints") == nil
+		}},
+		{[]string{"httpPort=8080"}, "a test of readiness by the Service", func(x *chartCase) bool {
+			return strings.Contains(x.render, "- -check.ready=http://"+chartName+"-metrics."+map[bool]string{true: restricted, false: open}[has(x, "kind=Deployment")]+".svc:8080/readyz\n")
+		}},
+		{[]string{"httpAddress=127.0.0.1"}, "HTTP on the node's loopback, and nowhere else", func(x *chartCase) bool {
+			pod := find(x, "DaemonSet", "").at("spec", "template", "spec").(map[string]any)
+			container := object(pod["containers"].([]any)[0].(map[string]any))
+			return strings.Contains(x.render, "addr: 127.0.0.1:8080\n") && container.at("livenessProbe", "httpGet", "host") == "127.0.0.1" &&
+				container.at("readinessProbe", "httpGet", "host") == "127.0.0.1" && find(x, "Service", chartName+"-metrics") == nil &&
+				find(x, "Pod", "").at("spec", "hostNetwork") == true && strings.Contains(x.render, "- -check.ready=http://127.0.0.1:8080/readyz\n")
+		}},
+		{[]string{"httpAddress=::1"}, "a proxy between Prometheus and the loopback", func(x *chartCase) bool {
+			ports, _ := find(x, "Service", chartName+"-metrics").at("spec", "ports").([]any)
+			return strings.Contains(x.render, "addr: '[::1]:8080'\n") && len(ports) == 1 && ports[0].(map[string]any)["targetPort"] == "https" &&
+				strings.Contains(fmt.Sprint(find(x, "ServiceMonitor", "").at("spec", "endpoints")), "scheme:https")
 		}},
 		{[]string{"service.type=NodePort", "service.nodePorts.netflow=30055"}, "the exporter's address", func(x *chartCase) bool {
 			return find(x, "Service", chartName).at("spec", "externalTrafficPolicy") == "Local"
