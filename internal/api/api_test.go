@@ -67,7 +67,7 @@ func newFixture(t *testing.T) *fixture {
 		},
 		Explain: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"addr":"10.0.0.1"}`) },
 		Ready:   func() any { return map[string]any{"ready": true} },
-		Version: "v1", Mode: "collect", Started: time.Now(), Fields: []Field{{"Bytes", "number"}},
+		Version: "v1", Mode: "collect", Listen: []string{"flow://:2055"}, Started: time.Now(), Fields: []Field{{"Bytes", "number"}},
 	})
 	f.http = httptest.NewServer(Guard("page.example:8082", f.Handler()))
 	t.Cleanup(f.http.Close)

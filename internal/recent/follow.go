@@ -2,6 +2,7 @@ package recent
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -52,6 +53,9 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	w.room = float64(q.PerSecond)
+	if !q.Since.IsZero() {
+		w.room = math.Inf(1) // what there is already was asked for
+	}
 	for {
 		if err := w.poll(ctx, f); err != nil {
 			return err

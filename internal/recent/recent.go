@@ -167,6 +167,6 @@ type Query struct {
 	// Match reports whether a record is wanted; nil for all. One goroutine calls it.
 	Match func(*flow.Record) bool
 	// PerSecond bounds how many records [Store.Follow] hands on, 0 for no bound. Those
-	// beyond it are skipped, and not looked at.
+	// beyond it are skipped, and not looked at. Those that were there before are not bounded.
 	PerSecond int
 }
