@@ -59,9 +59,9 @@ type exporter struct {
 	// large reports whether the exporter is in exporters.large.
 	large bool
 
-	// held are the data sets that wait, by the template that they wait for, oldest
-	// first. heldDomains are the domains of those of IPFIX.
-	held        map[portKey][]*heldSet
+	// held are the data sets that wait, by the template that they wait for.
+	// heldDomains are the domains of those of IPFIX.
+	held        map[portKey]*heldTemplate
 	heldDomains map[portID][]uint32
 	heldPorts   map[uint16]*heldPort
 	heldBytes   int64
