@@ -47,7 +47,7 @@ demo: ## show records enriched from a real Open vSwitch export; needs no cluster
 	@sh examples/demo/demo.sh $(BINARY) $(CAPTURE) $(SNAPSHOT)
 
 .PHONY: demo-live
-demo-live: ## the same flows, sent to a running collector over loopback until Ctrl-C
+demo-live: ## the same flows, sent to a running collector and its page over loopback until Ctrl-C
 	@[ -x $(BINARY) ] || echo 'building $(BINARY): some two minutes the first time, a few seconds later on'
 	@$(MAKE) --no-print-directory -s build
 	@$(GO) build -o bin/replay ./examples/demo/replay
@@ -88,7 +88,7 @@ $(LINTER): tools/go.mod tools/go.sum
 	$(GO) -C tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
-$(GOTEST): test/gotest/main.go
+$(GOTEST): test/gotest/main.go test/gotest/broken.go
 	$(GO) build -o $@ ./test/gotest
 
 $(SBOM): tools/sbom/go.mod tools/sbom/go.sum

@@ -292,6 +292,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	maintenance.Go(func() { c.runMaintenance(drained) })
 	for i, s := range sockets {
 		w := &worker{socket: s, decoder: c.NewDecoder(c.newHandler(i)), log: c.log, giveUp: c.giveUp, stopped: ctx.Done()}
+		w.decoder.port = s.listener.Port
 		wg.Go(w.run)
 	}
 	stop := context.AfterFunc(ctx, func() {

@@ -133,10 +133,10 @@ func (o *objectWriter) end() {
 // exporterInfo is what /exporters shows of one exporter.
 type exporterInfo struct {
 	Exporter     netip.Addr `json:"exporter"`
-	LastSeen     time.Time  `json:"lastSeen"`
+	LastSeen     time.Time  `json:"last_seen"`
 	Templates    int        `json:"templates"`
-	SetsHeld     int64      `json:"setsHeld"`     // data sets that wait for a template
-	SequenceLost uint64     `json:"sequenceLost"` // records or datagrams, as its protocol counts
+	SetsHeld     int64      `json:"sets_held"`     // data sets that wait for a template
+	SequenceLost uint64     `json:"sequence_lost"` // records or datagrams, as its protocol counts
 	Sampling     []rateInfo `json:"sampling,omitempty"`
 }
 

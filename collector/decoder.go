@@ -37,6 +37,7 @@ type Decoder struct {
 	// packed and unpacked are buffers for data sets that wait.
 	packed, unpacked []byte
 
+	port    uint16   // that the datagram came to, for the log
 	addrs   [12]byte // of a record of NetFlow v1, v5 or v7
 	headers headerReader
 	peers   map[netip.AddrPort]*peer
@@ -109,7 +110,8 @@ func (d *Decoder) datagram(source netip.AddrPort, allowed Protocols, b []byte, r
 	switch proto := protocolOf(b); {
 	case proto == protoUnknown, proto == protoSFlow && allowed&SFlow == 0, proto != protoSFlow && allowed&NetFlow == 0:
 		d.metrics.received(protoUnknown, len(b))
-		d.drop(dropUnknownProtocol, source, b)
+		d.metrics.drop(dropUnknownProtocol)
+		d.errors.reportUnknown(proto, allowed, d.port, source, b, received)
 	default:
 		d.metrics.received(proto, len(b))
 		d.peer, d.used, d.exported = d.peerOf(source), false, 0

@@ -2,6 +2,7 @@ package collector
 
 import (
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 
 	"github.com/sirupsen/logrus"
@@ -20,7 +21,7 @@ var errorTexts = [numLogReasons]string{
 	dropNotAllowed:         "datagram dropped: its source is not allowed to export to us",
 	dropTruncated:          "datagram dropped: it is truncated",
 	dropMalformed:          "datagram dropped: malformed",
-	dropUnknownProtocol:    "datagram dropped: neither NetFlow v1, v5, v7, v9, IPFIX nor sFlow v5, or not what its port is for",
+	dropUnknownProtocol:    "datagram dropped: neither NetFlow v1, v5, v7, v9, IPFIX nor sFlow v5",
 	dropPanic:              "datagram dropped: decoding it failed by a fault of this program; please report it",
 	dropMalformedSet:       "a set in a datagram is malformed; the others are used",
 	dropTruncatedSet:       "the snap length of the capture has cut off the end of a datagram; what is whole is used",
@@ -34,6 +35,28 @@ var errorTexts = [numLogReasons]string{
 // nanoseconds), unless the same was logged just before. b is the datagram, or nil
 // where its bytes do not help.
 func (l *errorLog) report(reason dropReason, source netip.AddrPort, b []byte, now int64) {
+	l.reportText(reason, errorTexts[reason], source, b, now)
+}
+
+// protocolTexts are the protocols as people write them.
+var protocolTexts = [numProtocols]string{"", "sFlow", "NetFlow v1", "NetFlow v5", "NetFlow v7", "NetFlow v9", "IPFIX"}
+
+// reportUnknown logs that a datagram is of no known protocol, or of one that its port is not for.
+func (l *errorLog) reportUnknown(p protocol, allowed Protocols, port uint16, source netip.AddrPort, b []byte, now int64) {
+	if p == protoUnknown {
+		l.report(dropUnknownProtocol, source, b, now)
+		return
+	}
+	others, scheme := "sFlow", "netflow"
+	if allowed == NetFlow {
+		others, scheme = "NetFlow and IPFIX", "sflow"
+	}
+	l.reportText(dropUnknownProtocol, fmt.Sprintf("datagram dropped: it is %s, and port %d is for %s; send it to a port of %s:// in -listen, or give -listen flow://:%[2]d for any protocol",
+		protocolTexts[p], port, others, scheme), source, b, now)
+}
+
+// reportText is report with a text.
+func (l *errorLog) reportText(reason dropReason, text string, source netip.AddrPort, b []byte, now int64) {
 	suppressed, ok := l.limiters[reason].Allow(now)
 	if !ok {
 		return
@@ -41,12 +64,6 @@ func (l *errorLog) report(reason dropReason, source netip.AddrPort, b []byte, no
 	fields := logrus.Fields{"exporter": source.String()}
 	if suppressed > 0 {
 		fields[ratelog.Suppressed] = suppressed
-	}
-	text := errorTexts[reason]
-	if reason == dropUnknownProtocol {
-		if p := protocolOf(b); p != protoUnknown {
-			text = "datagram dropped: it is " + protocolNames[p] + ", which its port is not for; send it to another port, or give -listen flow://... for any protocol"
-		}
 	}
 	if b != nil {
 		fields["length"] = len(b)

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
@@ -130,6 +132,39 @@ func TestStore(t *testing.T) {
 			t.Errorf("files %v", files)
 		}
 	}
+}
+
+// TestSilentBeforeRestart: an exporter that has sent nothing since a restart has the time of its last
+// datagram before it, so that an alert can tell how long it has been silent.
+func TestSilentBeforeRestart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "templates")
+	now := time.Unix(0, testTime)
+	c, f, _, err := openTemplatesFile(t, path, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.NewDecoder(&sink{f: func(*flow.Record) {}}).Datagram(testSource, AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), testTime)
+	if err := f.save(c.exporters, now, true); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+	c, _, _, err = openTemplatesFile(t, path, now.Add(3*time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch := make(chan prometheus.Metric, 1000)
+	newMetrics(c).Collect(ch)
+	close(ch)
+	for m := range ch {
+		var d dto.Metric
+		if strings.Contains(m.Desc().String(), "exporter_last_seen_timestamp_seconds") && m.Write(&d) == nil {
+			if got := d.GetGauge().GetValue(); got != float64(testTime/int64(1e9)) || d.GetLabel()[0].GetValue() != testSource.Addr().String() {
+				t.Errorf("seen at %v: %v", got, d.GetLabel())
+			}
+			return
+		}
+	}
+	t.Error("the exporter has no series")
 }
 
 // TestRestored decodes data by what was read back.

@@ -79,6 +79,7 @@ func (c *Collector) replay(ctx context.Context, path string, h flow.Handler, rea
 		last = now
 		exports++
 		d.cut = g.Truncated
+		d.port = g.Dst.Port()
 		d.Datagram(g.Src, allowed, g.Payload, now)
 		d.cut = false
 	})

@@ -35,6 +35,7 @@ type Cluster struct {
 	warnings   ratelog.Set
 
 	warnedNoWatch atomic.Bool // missing permissions to watch were logged
+	troubled      atomic.Bool // it was logged that requests fail, and not yet that they succeed again
 }
 
 // NewCluster returns a source for the cluster of a REST configuration, which it copies. It sends

@@ -72,7 +72,7 @@ func TestClusterAbsentKind(t *testing.T) {
 		if n := r.api.asked("list egressips") + r.api.asked("watch egressips") + r.api.asked("list endpointslices") + r.api.asked("watch endpointslices"); n != 0 {
 			t.Errorf("%d requests for what is not there", n)
 		}
-		if s := r.store.stats(); s[kindEgressIP].started || s[kindEndpointSlice].started {
+		if s := r.store.stats(); s[kindEgressIP].read || s[kindEndpointSlice].read {
 			t.Error("metrics have what is not there")
 		}
 		r.api.set(func(a *api) { a.absent = map[string]bool{} })
@@ -107,7 +107,7 @@ func TestClusterOptionalRights(t *testing.T) {
 		if len(said) != 2 {
 			t.Errorf("said: %q", said)
 		}
-		if s := r.store.stats(); s[kindEgressIP].started || s[kindEndpointSlice].started || testutil.ToFloat64(r.metrics.failures[kindEgressIP]) != 0 {
+		if s := r.store.stats(); s[kindEgressIP].read || s[kindEndpointSlice].read || testutil.ToFloat64(r.metrics.failures[kindEgressIP]) != 0 {
 			t.Error("metrics would raise an alert for what need not be read")
 		}
 	})

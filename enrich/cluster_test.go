@@ -162,6 +162,28 @@ func eitherWay(t *testing.T, prepare func(*api), test func(*testing.T, *run)) {
 	}
 }
 
+// quietFor fails the test unless the kinds that are given have no series that an alert is about, and
+// all others have been listed, without an error.
+func (r *run) quietFor(t *testing.T, kinds ...kind) {
+	t.Helper()
+	for _, metric := range []string{"kube_enricher_kube_synced", "kube_enricher_kube_watch_errors_total"} {
+		text, err := gathered(r.reg, metric)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k := range numKinds {
+			value, found := strings.CutPrefix(text[max(0, strings.Index(text, metric+`{kind="`+k.label()+`"}`)):], metric+`{kind="`+k.label()+`"} `)
+			good := map[string]string{"kube_enricher_kube_synced": "1\n", "kube_enricher_kube_watch_errors_total": "0\n"}[metric]
+			if slices.Contains(kinds, k) && found || found && !strings.HasPrefix(value, good) {
+				t.Errorf("%s of %s is %.2q", metric, k, value)
+			}
+		}
+		if !strings.Contains(text, `{kind="pod"}`) || !strings.Contains(text, `{kind="service"}`) {
+			t.Errorf("pods and services are missing:\n%s", text)
+		}
+	}
+}
+
 func TestClusterWithoutOptionalRights(t *testing.T) {
 	eitherWay(t, func(a *api) {
 		for _, k := range []string{"nodes", "replicasets", "jobs"} {
@@ -187,9 +209,14 @@ func TestClusterWithoutOptionalRights(t *testing.T) {
 		if n := r.api.asked("list nodes"); r.api.noReviews && n < 3 || n > 60 {
 			t.Errorf("asked %d times in three hours for what is forbidden", n)
 		}
+		r.quietFor(t, kindNode, kindReplicaSet, kindJob)
 		r.api.allow("list nodes")
 		r.api.allow("watch nodes")
 		after(400)
+		r.quietFor(t, kindReplicaSet, kindJob)
+		if text, err := gathered(r.reg, "kube_enricher_kube_synced"); err != nil || !strings.Contains(text, `kube_enricher_kube_synced{kind="node"} 1`) {
+			t.Errorf("nodes have no series after the right was granted: %v\n%s", err, text)
+		}
 		if o := r.Lookup(addr("10.0.0.1"), at(0), at(0)).Object; o.Zone != "z1" {
 			t.Errorf("after the right was granted: %+v", o)
 		}
@@ -250,6 +277,7 @@ func TestClusterWithOldRights(t *testing.T) {
 		if got := testutil.ToFloat64(r.metrics.relists[kindPod]); got < 115 {
 			t.Errorf("%v relists counted", got)
 		}
+		r.quietFor(t, kindNode, kindReplicaSet)
 	})
 }
 
@@ -260,8 +288,8 @@ func TestClusterUnreachable(t *testing.T) {
 	}, func(t *testing.T, r *run) {
 		after(20)
 		err := r.Ready()
-		if err == nil || !strings.Contains(err.Error(), "pods not synced: ") || !strings.Contains(err.Error(), "connection refused") ||
-			!strings.Contains(err.Error(), "services not synced") {
+		if err == nil || !strings.Contains(err.Error(), "pods, services, ") || !strings.HasSuffix(err.Error(), " not synced: dial tcp: connection refused by test") ||
+			strings.Contains(err.Error(), "http") {
 			t.Errorf("Ready: %v", err)
 		}
 		after(41)
@@ -274,10 +302,22 @@ func TestClusterUnreachable(t *testing.T) {
 		if n := len(r.complaints()); n < 2 || n > 8 { // one each ten seconds
 			t.Errorf("%d complaints in a minute", n)
 		}
+		if c := r.complaints()[0]; !strings.Contains(c, "cannot reach the Kubernetes API (list ") || !strings.Contains(c, "; retrying") {
+			t.Errorf("complaint: %s", c)
+		}
 		r.api.interrupt(false)
 		after(50)
 		if got := r.show("10.0.0.1", 0, 0); got != "p live" {
 			t.Error(got)
+		}
+		again := 0
+		for _, e := range r.logs.AllEntries() {
+			if e.Message == "the Kubernetes API answers again" {
+				again++
+			}
+		}
+		if again != 1 {
+			t.Errorf("logged %d times that the API answers again", again)
 		}
 	})
 }
@@ -289,6 +329,10 @@ func TestClusterRequiredRights(t *testing.T) {
 		after(5)
 		if err := r.Ready(); err == nil || !strings.Contains(err.Error(), "grant the verbs get, list and watch on pods") {
 			t.Errorf("Ready: %v", err)
+		}
+		if text, err := gathered(r.reg, "kube_enricher_kube_synced"); err != nil || !strings.Contains(text, `kube_enricher_kube_synced{kind="pod"} 0`) ||
+			testutil.ToFloat64(r.metrics.failures[kindPod]) == 0 {
+			t.Errorf("no alarm without pods: %v\n%s", err, text)
 		}
 		r.api.allow("list pods")
 		r.api.allow("watch pods")

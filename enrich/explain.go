@@ -233,7 +233,7 @@ func (e *Enricher) Stale() string {
 		}
 		s := fmt.Sprintf("%s not up to date since %s", k.resource(), time.Unix(0, since).UTC().Format(time.RFC3339))
 		if f.err != nil {
-			s += ": " + f.err.Error()
+			s += ": " + plain(f.err).Error()
 		}
 		kinds = append(kinds, s)
 	}

@@ -32,14 +32,14 @@ func (*klogSink) Enabled(level int) bool { return level == 0 }
 // Info implements [logr.LogSink].
 func (k *klogSink) Info(_ int, msg string, values ...any) {
 	if log := k.limited.Logger(k.log, msg); log != nil {
-		log.WithFields(fields(values)).Debug(msg)
+		log.WithFields(fields(values)).Debug("Kubernetes client: " + msg)
 	}
 }
 
 // Error implements [logr.LogSink].
 func (k *klogSink) Error(err error, msg string, values ...any) {
 	if log := k.limited.Logger(k.log, msg); log != nil {
-		log.WithFields(fields(values)).WithError(err).Warn(msg)
+		log.WithFields(fields(values)).WithError(err).Warn("Kubernetes client: " + msg)
 	}
 }
 

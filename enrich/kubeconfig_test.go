@@ -113,10 +113,10 @@ func TestRouteKlog(t *testing.T) {
 	if len(entries) != 2 {
 		t.Fatalf("%d lines, want 2", len(entries))
 	}
-	if e := entries[0]; e.Level != logrus.WarnLevel || e.Message != "cannot do" || e.Data["what"] != 1 {
+	if e := entries[0]; e.Level != logrus.WarnLevel || e.Message != "Kubernetes client: cannot do" || e.Data["what"] != 1 {
 		t.Errorf("%v %q %v", e.Level, e.Message, e.Data)
 	}
-	if e := entries[1]; e.Level != logrus.DebugLevel || e.Message != "done" {
+	if e := entries[1]; e.Level != logrus.DebugLevel || e.Message != "Kubernetes client: done" {
 		t.Errorf("%v %q", e.Level, e.Message)
 	}
 }

@@ -44,7 +44,7 @@ func newMetrics(e *Enricher) *metrics {
 		e:       e,
 		lookups: prometheus.NewDesc(prefix+"lookups_total", "Addresses looked up, by what they were found to be.", []string{"result"}, nil),
 		objects: prometheus.NewDesc(prefix+"kube_objects", "Kubernetes objects known.", byKind, nil),
-		synced:  prometheus.NewDesc(prefix+"kube_synced", "1 if the objects of this kind have been listed.", byKind, nil),
+		synced:  prometheus.NewDesc(prefix+"kube_synced", "1 if the objects of this kind have been listed. A kind that is optional and may not be listed has no series.", byKind, nil),
 		age:     prometheus.NewDesc(prefix+"kube_event_age_seconds", "Time since the newest watch event or list of this kind arrived.", byKind, nil),
 		lags: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: prefix + "kube_event_lag_seconds", Help: "Time from a change in the cluster to its arrival here, as far as objects tell it (in whole seconds).",
@@ -54,7 +54,7 @@ func newMetrics(e *Enricher) *metrics {
 			Name: prefix + "kube_relists_total", Help: "Full lists after the first one.",
 		}, byKind),
 		failuresVec: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: prefix + "kube_watch_errors_total", Help: "Requests to list or watch that failed, or were not made because the right to is missing.",
+			Name: prefix + "kube_watch_errors_total", Help: "Requests to list or watch that failed, or were not made because the right to list is missing. A kind that is optional and may not be listed has no series.",
 		}, byKind),
 	}
 	for k := range numKinds {
@@ -66,7 +66,7 @@ func newMetrics(e *Enricher) *metrics {
 }
 
 func (m *metrics) register(reg prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{m, heldCollector{m}, m.lags, m.relistsVec, m.failuresVec} {
+	for _, c := range []prometheus.Collector{m, heldCollector{m}, m.lags} {
 		if err := reg.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -97,6 +97,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	ch <- m.objects
 	ch <- m.synced
 	ch <- m.age
+	m.relistsVec.Describe(ch)
+	m.failuresVec.Describe(ch)
 }
 
 // Collect implements [prometheus.Collector].
@@ -113,10 +115,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(m.lookups, prometheus.CounterValue, float64(n), results[i])
 	}
 	for k, s := range m.e.store.stats() {
-		if !s.started {
+		if !s.read && s.objects == 0 {
 			continue
 		}
 		ch <- prometheus.MustNewConstMetric(m.objects, prometheus.GaugeValue, float64(s.objects), kind(k).label())
+		if !s.read {
+			continue // its objects are fetched one by one
+		}
+		ch <- m.relists[k]
+		ch <- m.failures[k]
 		synced := 0.0
 		if s.synced {
 			synced = 1
@@ -130,9 +137,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 
 // stats is the state of a kind as metrics show it.
 type stats struct {
-	objects         int
-	started, synced bool
-	event           int64
+	objects int
+	read    bool // it is asked for, and may be listed: otherwise nobody is to be alarmed
+	synced  bool
+	event   int64
 }
 
 // stats returns the state of each kind.
@@ -140,7 +148,7 @@ func (st *store) stats() (s [numKinds]stats) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for k := range numKinds {
-		s[k].started, s[k].synced = st.feeds[k].started && !st.feeds[k].absent, st.feeds[k].watch.Listed()
+		s[k].read, s[k].synced = st.feeds[k].started && !st.feeds[k].forbidden, st.feeds[k].watch.Listed()
 		s[k].event = st.feeds[k].lastEvent
 		switch {
 		case k == kindPod:

@@ -206,7 +206,7 @@ func (w *ownerWatcher) run(ctx context.Context) {
 			}
 			warned = true
 		} else if err != nil {
-			w.log.WithError(err).Debug("cannot keep up with owners: trying again")
+			w.log.WithError(plain(err)).Debug(trouble(err, "follow owners"))
 		}
 		if !sleep(ctx, wait.Jitter(next, 0.5)) {
 			return

@@ -33,7 +33,7 @@ func (c *Cluster) Probe(ctx context.Context) (serverVersion string, rights []Rig
 	defer cancel()
 	b, err := c.core.Get().AbsPath("/version").SetHeader("Accept", "application/json").DoRaw(ctx)
 	if err != nil && !apierrors.IsForbidden(err) {
-		return "", nil, fmt.Errorf("reach the Kubernetes API: %w", err)
+		return "", nil, fmt.Errorf("reach the Kubernetes API: %w", plain(err))
 	}
 	var v version.Info
 	if err == nil {

@@ -85,7 +85,6 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 type feed struct {
 	started   bool
 	forbidden bool // it may not be listed: the first sync does not wait for it
-	absent    bool // the server does not have it, or it need not be read: metrics leave it out
 	fetching  bool // its objects are fetched one by one instead: the first sync waits for that
 	listing   bool // a list is being applied, not a watch event
 	watch     *watchState
@@ -128,7 +127,7 @@ func (st *store) replace(k kind, list []*object) {
 		st.metrics.relists[k].Inc()
 	}
 	f.watch.onListApplied(now, now-st.retain)
-	f.forbidden, f.fetching, f.absent, f.err = false, false, false, nil
+	f.forbidden, f.fetching, f.err = false, false, nil
 	f.lastEvent = now
 	st.checkSync()
 	if k == kindPod && !st.synced {
@@ -296,12 +295,11 @@ func (st *store) mustRelist(k kind) bool {
 }
 
 // setForbidden notes that a kind may not be listed, or that the server does not have it. The
-// argument fetching reports whether its objects are being fetched one by one instead, absent whether
-// metrics leave the kind out.
-func (st *store) setForbidden(k kind, fetching, absent bool) {
+// argument fetching reports whether its objects are being fetched one by one instead.
+func (st *store) setForbidden(k kind, fetching bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.feeds[k].forbidden, st.feeds[k].fetching, st.feeds[k].absent = true, fetching, absent
+	st.feeds[k].forbidden, st.feeds[k].fetching = true, fetching
 	st.checkSync()
 }
 
@@ -333,16 +331,23 @@ func (st *store) missing() error {
 		return nil
 	}
 	var why []string
+	waiting := map[string][]string{} // resources by what is wrong
 	for k := range numKinds {
 		f := &st.feeds[k]
 		if f.done() {
 			continue
 		}
-		s := k.resource() + " not synced"
+		s := ""
 		if f.err != nil {
-			s += ": " + f.err.Error()
+			s = ": " + plain(f.err).Error()
 		}
-		why = append(why, s)
+		if len(waiting[s]) == 0 {
+			why = append(why, s)
+		}
+		waiting[s] = append(waiting[s], k.resource())
+	}
+	for i, s := range why {
+		why[i] = strings.Join(waiting[s], ", ") + " not synced" + s
 	}
 	if !st.chains.synced() {
 		why = append(why, "owners of -kube.owners not synced")

@@ -102,12 +102,12 @@ func (w *watcher) run(ctx context.Context) {
 		next := wait.Jitter(delay, 0.5)
 		switch {
 		case w.listAccess.refusedTemporarily(w.listErr) || w.listErr == nil && w.watchAccess.refusedTemporarily(w.watchErr):
-			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before: trying again")
+			log.WithError(cmp.Or(w.listErr, w.watchErr)).Debug("refused what was granted before; retrying")
 			w.st.markUnreachable(w.kind, cmp.Or(w.listErr, w.watchErr))
 			delay = min(time.Duration(float64(delay)*retryGrowth), maxRetry)
 		case noAccess(w.listErr) && w.kind.optional():
 			w.st.markUnreachable(w.kind, w.listErr)
-			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned, w.kind.mayBeAbsent())
+			w.st.setForbidden(w.kind, w.onForbidden != nil && !w.warned)
 			if !w.warned && !w.absent {
 				w.logMissing(log)
 				w.warned = true
@@ -157,14 +157,26 @@ func (w *watcher) logFailure(log *logrus.Entry, err error) {
 		log.Debug("the watch has ended: listing again")
 		return
 	}
-	reason, message := "unreachable", "cannot keep up with the cluster: trying again"
+	verb := "list"
+	if w.listErr == nil && w.watchErr != nil {
+		verb = "watch"
+	}
+	reason, message := "unreachable", trouble(err, verb+" "+w.kind.resource())
 	if apierrors.IsForbidden(err) {
 		err = fmt.Errorf("grant the verbs get, list and watch on %s: %w", w.kind.resource(), err)
-		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names: trying again"
+		reason, message = w.kind.resource(), "no right to "+w.kind.resource()+", without which there are no names; retrying"
 	}
 	w.st.markUnreachable(w.kind, err)
 	if log := w.c.warnings.Logger(log, reason); log != nil {
-		log.WithError(err).Warn(message)
+		log.WithError(plain(err)).Warn(message)
+		w.c.troubled.Store(true)
+	}
+}
+
+// noteReached logs that the API server answers again, if it was logged that it does not.
+func (w *watcher) noteReached() {
+	if w.c.troubled.Swap(false) {
+		w.c.log.Info("the Kubernetes API answers again")
 	}
 }
 
@@ -207,17 +219,18 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 	}
 	if err != nil {
 		w.listErr = err
-		w.countFailure(err)
+		w.countFailure("list", err)
 		return nil, err
 	}
 	w.listErr, w.listAccess = nil, access{granted: true}
 	return l, nil
 }
 
-// countFailure counts a request that failed or was not made. Of what few clusters have, neither a
-// missing right nor its absence is a failure, and nobody is to be alarmed by it.
-func (w *watcher) countFailure(err error) {
-	if !w.kind.mayBeAbsent() || !noAccess(err) {
+// countFailure counts a request that failed or was not made. A right that is not granted is no
+// failure, and nobody is to be alarmed by it, if the program has been told to do without (a kind
+// that is optional) or lists instead (the right to watch).
+func (w *watcher) countFailure(verb string, err error) {
+	if !noAccess(err) || verb == "list" && !w.kind.optional() {
 		w.st.metrics.failures[w.kind].Inc()
 	}
 }
@@ -288,6 +301,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 	}
 	if err == nil {
 		w.watchErr, w.watchAccess = nil, access{granted: true}
+		w.noteReached()
 		if streaming {
 			w.listAccess = access{granted: true}
 		} else {
@@ -302,7 +316,7 @@ func (w *watcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Int
 		return nil, err // an older server: the reflector will list
 	}
 	w.watchErr = err
-	w.countFailure(err)
+	w.countFailure("watch", err)
 	if noAccess(err) {
 		return nil, err
 	}

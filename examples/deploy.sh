@@ -162,7 +162,7 @@ cno)
 	if ! run $KUBECTL patch $networks "$@"; then
 		case $target in
 		\[*)
-			complain "OpenShift's API may take IPv4 addresses only. docs/openshift.md has another way:"
+			complain "OpenShift's API may take IPv4 addresses only. Another way is on https://github.com/netobserv/goflow2-kube-enricher/blob/main/docs/openshift.md:"
 			complain "$KUBECTL create configmap ovs-flows-config -n openshift-network-operator --from-literal=sharedTarget=$target"
 			;;
 		esac

@@ -75,6 +75,12 @@ const (
 	FieldObservationTimeNs
 	FieldOutIfDescription
 	FieldOutIfName
+	FieldPolicyDirection
+	FieldPolicyKind
+	FieldPolicyName
+	FieldPolicyNamespace
+	FieldPolicyRule
+	FieldPolicyWarn
 	FieldPostNATDstAddr
 	FieldPostNATDstPort
 	FieldPostNATSrcAddr
@@ -89,6 +95,7 @@ const (
 	FieldTunnelSrcAddr
 	FieldTunnelSrcPort
 	FieldTunnelType
+	FieldVerdict
 )
 
 // OwnFields holds the fields that goflow2's message lacks, by their number in
@@ -123,6 +130,13 @@ type OwnFields struct {
 	NatEvent          uint8  // what a NAT did: 1 created a translation, 2 deleted it, 3 ran out of addresses; others in IANA's registry of NAT event types (IE 230)
 	FirewallEvent     uint8  // what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update (IE 233, IE 40005)
 	ObservationTimeNs uint64 // when the packet or event was observed, Unix nanoseconds (IE 322 to 325)
+	Verdict           []byte // allowed or dropped, as the exporter's network policies decided; empty if they did not say
+	PolicyKind        []byte // kind of the policy that decided, such as NetworkPolicy or AdminNetworkPolicy
+	PolicyNamespace   []byte // namespace of the policy that decided
+	PolicyName        []byte // name of the policy that decided, empty for a namespace's default deny
+	PolicyDirection   []byte // Ingress or Egress: which of the policy's rules decided
+	PolicyRule        []byte // index of the rule that decided
+	PolicyWarn        []byte // what is doubtful about the verdict or the policy
 }
 
 // clone makes the slices copies of their own.
@@ -140,6 +154,13 @@ func (x *OwnFields) clone() {
 	x.ApplicationName = clone(x.ApplicationName)
 	x.PostNATSrcAddr = clone(x.PostNATSrcAddr)
 	x.PostNATDstAddr = clone(x.PostNATDstAddr)
+	x.Verdict = clone(x.Verdict)
+	x.PolicyKind = clone(x.PolicyKind)
+	x.PolicyNamespace = clone(x.PolicyNamespace)
+	x.PolicyName = clone(x.PolicyName)
+	x.PolicyDirection = clone(x.PolicyDirection)
+	x.PolicyRule = clone(x.PolicyRule)
+	x.PolicyWarn = clone(x.PolicyWarn)
 }
 
 // Size returns how many bytes the slices hold.
@@ -156,7 +177,14 @@ func (x *OwnFields) Size() int {
 		len(x.ApplicationID) +
 		len(x.ApplicationName) +
 		len(x.PostNATSrcAddr) +
-		len(x.PostNATDstAddr)
+		len(x.PostNATDstAddr) +
+		len(x.Verdict) +
+		len(x.PolicyKind) +
+		len(x.PolicyNamespace) +
+		len(x.PolicyName) +
+		len(x.PolicyDirection) +
+		len(x.PolicyRule) +
+		len(x.PolicyWarn)
 }
 
 // Uint returns the value of a field of kind KindUint or KindMAC, 0 for others.
@@ -409,6 +437,18 @@ func (r *Record) Bytes(id FieldID) []byte {
 		return r.Extra.OutIfDescription
 	case FieldOutIfName:
 		return r.Extra.OutIfName
+	case FieldPolicyDirection:
+		return r.Extra.PolicyDirection
+	case FieldPolicyKind:
+		return r.Extra.PolicyKind
+	case FieldPolicyName:
+		return r.Extra.PolicyName
+	case FieldPolicyNamespace:
+		return r.Extra.PolicyNamespace
+	case FieldPolicyRule:
+		return r.Extra.PolicyRule
+	case FieldPolicyWarn:
+		return r.Extra.PolicyWarn
 	case FieldPostNATDstAddr:
 		return r.Extra.PostNATDstAddr
 	case FieldPostNATSrcAddr:
@@ -417,6 +457,8 @@ func (r *Record) Bytes(id FieldID) []byte {
 		return r.Extra.TunnelDstAddr
 	case FieldTunnelSrcAddr:
 		return r.Extra.TunnelSrcAddr
+	case FieldVerdict:
+		return r.Extra.Verdict
 	}
 	return nil
 }
@@ -453,6 +495,18 @@ func (r *Record) BytesAt(id FieldID) *[]byte {
 		return &r.Extra.OutIfDescription
 	case FieldOutIfName:
 		return &r.Extra.OutIfName
+	case FieldPolicyDirection:
+		return &r.Extra.PolicyDirection
+	case FieldPolicyKind:
+		return &r.Extra.PolicyKind
+	case FieldPolicyName:
+		return &r.Extra.PolicyName
+	case FieldPolicyNamespace:
+		return &r.Extra.PolicyNamespace
+	case FieldPolicyRule:
+		return &r.Extra.PolicyRule
+	case FieldPolicyWarn:
+		return &r.Extra.PolicyWarn
 	case FieldPostNATDstAddr:
 		return &r.Extra.PostNATDstAddr
 	case FieldPostNATSrcAddr:
@@ -461,6 +515,8 @@ func (r *Record) BytesAt(id FieldID) *[]byte {
 		return &r.Extra.TunnelDstAddr
 	case FieldTunnelSrcAddr:
 		return &r.Extra.TunnelSrcAddr
+	case FieldVerdict:
+		return &r.Extra.Verdict
 	}
 	return nil
 }

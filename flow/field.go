@@ -234,6 +234,12 @@ var table = [...]Field{
 	{Name: "ObservationTimeNs", Kind: KindUint, Bits: 64, Number: 2128, Doc: "when the packet or event was observed, Unix nanoseconds (IE 322 to 325)"},
 	{Name: "OutIfDescription", Kind: KindText, Number: 2117, Doc: "description of the egress interface (IE 83, also in options data)"},
 	{Name: "OutIfName", Kind: KindText, Number: 2106, Doc: "name of the egress interface (IE 82, also in options data)"},
+	{Name: "PolicyDirection", Kind: KindText, Number: 2133, Doc: "Ingress or Egress: which of the policy's rules decided"},
+	{Name: "PolicyKind", Kind: KindText, Number: 2130, Doc: "kind of the policy that decided, such as NetworkPolicy or AdminNetworkPolicy"},
+	{Name: "PolicyName", Kind: KindText, Number: 2132, Doc: "name of the policy that decided, empty for a namespace's default deny"},
+	{Name: "PolicyNamespace", Kind: KindText, Number: 2131, Doc: "namespace of the policy that decided"},
+	{Name: "PolicyRule", Kind: KindText, Number: 2134, Doc: "index of the rule that decided"},
+	{Name: "PolicyWarn", Kind: KindText, Number: 2135, Doc: "what is doubtful about the verdict or the policy"},
 	{Name: "PostNATDstAddr", Kind: KindAddr, Number: 2123, Snake: "post_nat_dst_addr", Elements: []Element{{0, 226}, {0, 282}, {0, 40002}}, Doc: "destination address behind a NAT"},
 	{Name: "PostNATDstPort", Kind: KindUint, Bits: 16, Number: 2125, Snake: "post_nat_dst_port", Elements: []Element{{0, 228}, {0, 40004}}, Doc: "destination port behind a NAT"},
 	{Name: "PostNATSrcAddr", Kind: KindAddr, Number: 2122, Snake: "post_nat_src_addr", Elements: []Element{{0, 225}, {0, 281}, {0, 40001}}, Doc: "source address behind a NAT"},
@@ -248,6 +254,7 @@ var table = [...]Field{
 	{Name: "TunnelSrcAddr", Kind: KindAddr, Number: 2109, Elements: []Element{{PENVMware, 893}}, Doc: "outer source address of a tunnel"},
 	{Name: "TunnelSrcPort", Kind: KindUint, Bits: 16, Number: 2112, Elements: []Element{{PENVMware, 896}}, Doc: "outer source port of a tunnel"},
 	{Name: "TunnelType", Kind: KindUint, Bits: 8, Number: 2107, Elements: []Element{{PENVMware, 891}}, Doc: "Open vSwitch tunnel type: 1 VXLAN, 2 GRE, 7 Geneve"},
+	{Name: "Verdict", Kind: KindText, Number: 2129, Doc: "allowed or dropped, as the exporter's network policies decided; empty if they did not say"},
 }
 
 // The functions below read fields that are derived from goflow2's message. The
@@ -288,6 +295,30 @@ func (r *Record) CountsOnce() bool {
 // Lines of JSON have theirs as text, and are taken to have one.
 func (r *Record) HasAddress() bool {
 	return r.Line != nil || len(r.Msg.SrcAddr)+len(r.Msg.DstAddr) > 0
+}
+
+// VerdictFields are the fields of what OVN decided. A record that was read as text
+// gets them, too.
+var VerdictFields = [...]FieldID{
+	FieldVerdict, FieldPolicyKind, FieldPolicyNamespace, FieldPolicyName, FieldPolicyDirection, FieldPolicyRule, FieldPolicyWarn,
+}
+
+// The values of the field Verdict.
+const (
+	VerdictAllowed = "allowed"
+	VerdictDropped = "dropped"
+)
+
+// DirectionName returns "ingress" or "egress", and "" if the exporter did not say where it
+// saw the flow (RFC 7270, flowDirection). Only a template tells an ingress from a 0.
+func (r *Record) DirectionName() string {
+	switch {
+	case r.Extra.FlowDirection == 1:
+		return "egress"
+	case r.Extra.FlowDirection == 0 && r.Extra.HasDirection:
+		return "ingress"
+	}
+	return ""
 }
 
 func (r *Record) startNs() uint64 {

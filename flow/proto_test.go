@@ -140,7 +140,7 @@ func TestProtoGenerated(t *testing.T) {
 func TestProtoc(t *testing.T) {
 	protoc := needs.Program(t, "protoc")
 	out := filepath.Join(t.TempDir(), "set")
-	cmd := exec.CommandContext(t.Context(), protoc, "--descriptor_set_out="+out, "flow/flow.proto")
+	cmd := exec.CommandContext(t.Context(), protoc, "-Ikube-enricher=.", "--descriptor_set_out="+out, "kube-enricher/flow/flow.proto")
 	cmd.Dir = ".."
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, text)

@@ -51,6 +51,9 @@ type chunk struct {
 	// writtenBytes is how much of buf was written, and writtenRecords is the number
 	// of whole records in it. These are completed.
 	writtenBytes, writtenRecords int
+	// left is the number of records that are not completed, for outputs that complete
+	// parts of a chunk on several goroutines. It is used atomically.
+	left int32
 }
 
 // memory returns the bytes that a chunk takes. The ends are left out: their room

@@ -111,6 +111,7 @@ func NewFile(cfg FileConfig, enc Encoder, log logrus.FieldLogger, reg prometheus
 		flushEvery:     flushEvery,
 		stallAfter:     stallAfter,
 		stallText:      "stalled",
+		away:           func(error) string { return "cannot be opened" },
 	}, newBuffer(enc, cfg.BufferBytes, cfg.Block), log, "not opened yet")
 	f.buf.direct = f.writeDirectly
 	if err := f.register(reg); err != nil {

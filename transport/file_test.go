@@ -327,7 +327,7 @@ func TestFileStuckWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		out := make(stuck)
 		b := newBench(t, FileConfig{Stdout: out, DrainTimeout: 10 * time.Second}, lineEncoder{})
-		if err := b.Problem(); err == nil || err.Error() != "output: not opened yet" {
+		if err := b.Problem(); err == nil || err.Error() != "not opened yet" {
 			t.Errorf("ready before it is open: %v", err)
 		}
 		b.start()
@@ -337,7 +337,7 @@ func TestFileStuckWrite(t *testing.T) {
 		synctest.Wait()
 		b.noError(b.Problem())
 		time.Sleep(12 * time.Second)
-		if err := b.Problem(); err == nil || err.Error() != "output: stdout: stalled for 12s" {
+		if err := b.Problem(); err == nil || err.Error() != "stdout: stalled for 12s" {
 			t.Errorf("a stalled output is ready: %v", err)
 		}
 		b.hand(wr, 2, 0)
@@ -503,7 +503,7 @@ func TestFileFull(t *testing.T) {
 		} else if err == nil || err.Error() != "output: 5000 records could not be written: write /dev/full: no space left on device" {
 			t.Errorf("error %v", err)
 		}
-		if err := b.Problem(); err == nil || err.Error() != "output: write /dev/full: no space left on device" {
+		if err := b.Problem(); err == nil || err.Error() != "write /dev/full: no space left on device" {
 			t.Errorf("ready: %v", err)
 		}
 		if n := len(b.log.AllEntries()); n != 1 {
@@ -530,7 +530,7 @@ func TestFileFailing(t *testing.T) {
 		if n := len(b.log.AllEntries()); n < 3 || n > 4 {
 			t.Errorf("%d lines in the log in %d seconds", n, seconds)
 		}
-		if e := b.log.LastEntry(); e.Level != logrus.WarnLevel || e.Data["dropped"] == nil || e.Data[logrus.ErrorKey] == nil {
+		if e := b.log.LastEntry(); e.Level != logrus.WarnLevel || e.Data["dropped"] == nil || e.Data[logrus.ErrorKey] == nil || e.Message != "stdout: records were dropped" {
 			t.Errorf("the log says %v: %s", e.Data, e.Message)
 		}
 		if b.Problem() == nil {
@@ -543,7 +543,7 @@ func TestFileFailing(t *testing.T) {
 		b.hand(w, 0, 0)
 		time.Sleep(2 * ratelog.Interval)
 		b.expect(1, 0, seconds*10, 0, 0)
-		if e := b.log.LastEntry(); e.Level != logrus.InfoLevel {
+		if e := b.log.LastEntry(); e.Level != logrus.InfoLevel || e.Message != "stdout: works again" {
 			t.Errorf("the log says %s", e.Message)
 		}
 		b.noError(b.stop())

@@ -103,6 +103,8 @@ func NewKafka(cfg KafkaConfig, enc Encoder, log logrus.FieldLogger, reg promethe
 		flushEvery:   flushEvery,
 		stallAfter:   cfg.FlushFrequency + stallAfter,
 		stallText:    "no record was acknowledged",
+		away:         brokersAway,
+		bufferBytes:  cfg.BufferBytes,
 	}, newBuffer(enc, cfg.BufferBytes-overhead, cfg.Block), log, "no broker was reached yet")
 	// Records that need not wait are handed over when their worker has nothing else to do.
 	// To look for them often instead would wake the program up a thousand times a second.
@@ -368,11 +370,23 @@ func (h hooks) OnBrokerConnect(_ kgo.BrokerMetadata, _ time.Duration, _ net.Conn
 		return
 	}
 	h.k.stats.errors.Add(1)
-	if hungUp(err) {
+	op := (*net.OpError)(nil)
+	switch {
+	case hungUp(err):
 		// The client asks for the broker's versions as a part of connecting.
 		err = errHungUp
+	case errors.As(err, &op):
+		err = op // without the client's own words
 	}
 	h.k.connectErr.Store(&err)
+}
+
+// brokersAway says in a few words what is wrong while nothing can be written.
+func brokersAway(err error) string {
+	if refused := (*kerr.Error)(nil); errors.As(err, &refused) {
+		return "refused by the brokers"
+	}
+	return "brokers unreachable"
 }
 
 // hungUp reports whether an error is that the broker has closed the connection.

@@ -3,12 +3,10 @@ package transport
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -197,39 +195,9 @@ func (c *KafkaConfig) dial(ctx context.Context, network, addr string) (net.Conn,
 
 // tlsConfig reads the files, and returns a [FileError] if one cannot be used.
 func (c *KafkaConfig) tlsConfig() (*tls.Config, error) {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: c.Insecure} //nolint:gosec // the user has asked for it
-	if c.CA != "" {
-		pem, err := os.ReadFile(c.CA)
-		if err != nil {
-			return nil, &FileError{c.CA, err}
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, &FileError{c.CA, fmt.Errorf("%s has no certificate in PEM", c.CA)}
-		}
-	}
-	if c.ClientCert != "" {
-		cert, err := tls.LoadX509KeyPair(c.ClientCert, c.ClientKey)
-		if err != nil {
-			return nil, &FileError{c.ClientCert, fmt.Errorf("certificate %s with key %s: %w", c.ClientCert, c.ClientKey, err)}
-		}
-		cfg.Certificates = []tls.Certificate{cert}
-	}
-	return cfg, nil
+	files := TLSFiles{Cert: c.ClientCert, Key: c.ClientKey, CA: c.CA, Insecure: c.Insecure}
+	return files.config()
 }
-
-// FileError is returned by [NewKafka] if a file that the configuration names cannot
-// be used.
-type FileError struct {
-	Name string // of the file
-	Err  error  // names the file, too
-}
-
-// Error implements error.
-func (e *FileError) Error() string { return e.Err.Error() }
-
-// Unwrap returns the cause.
-func (e *FileError) Unwrap() error { return e.Err }
 
 // backoff returns how long the client waits before its attempt number n.
 func backoff(n int) time.Duration {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -442,9 +444,13 @@ func TestKafkaAwayAtStart(t *testing.T) {
 	}
 	until(t, "it says what is wrong", func() bool {
 		err := b.Problem()
-		return err != nil && strings.Contains(err.Error(), "connection refused")
+		return err != nil && strings.HasPrefix(err.Error(), "kafka: brokers unreachable: dial tcp 127.0.0.1:") && strings.HasSuffix(err.Error(), "connection refused")
 	})
 	until(t, "it is logged", func() bool { return len(b.log.AllEntries()) > 0 })
+	e := b.log.AllEntries()[0]
+	if ok, _ := regexp.MatchString(`^kafka: brokers unreachable; buffering [0-9.]+ of 64 MiB$`, e.Message); !ok || e.Data[logrus.ErrorKey] == nil {
+		t.Errorf("logged: %s %v", e.Message, e.Data)
+	}
 	b.expect(0, 0, 0, 0, 1000)
 	g.Open(t)
 	until(t, "all is written", func() bool { return b.scrape()["records_written_total kafka"] == 1000 })

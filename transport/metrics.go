@@ -41,7 +41,7 @@ func registerOutput(reg prometheus.Registerer, transport string, several bool, b
 	s.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Namespace:   namespace,
 		Name:        "output_write_seconds",
-		Help:        "Time of single writes; for Kafka, from a request to its answer.",
+		Help:        "Time of single writes; for networks, from a request to its answer.",
 		ConstLabels: prometheus.Labels{"transport": transport},
 		Buckets:     []float64{1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1, 10},
 	})
@@ -50,15 +50,15 @@ func registerOutput(reg prometheus.Registerer, transport string, several bool, b
 		s.seconds,
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: namespace, Name: "output_batches_total", ConstLabels: label,
-			Help: "Writes of any number of records; for Kafka, batches that were acknowledged.",
+			Help: "Writes of any number of records; for networks, batches that were acknowledged.",
 		}, func() float64 { return float64(s.batches.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: namespace, Name: "output_bytes_total", ConstLabels: label,
-			Help: "Bytes written; for Kafka, of acknowledged batches after compression.",
+			Help: "Bytes written; for networks, of acknowledged batches after compression.",
 		}, func() float64 { return float64(s.bytes.Load()) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: namespace, Name: "output_errors_total", ConstLabels: label,
-			Help: "Writes that failed, failed attempts to open the output or to connect, and records that Kafka refused.",
+			Help: "Writes and requests that failed, failed attempts to open the output or to connect, and records that Kafka refused.",
 		}, func() float64 { return float64(s.errors.Load()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "output_buffered_bytes", ConstLabels: label,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -98,9 +100,15 @@ type runnerConfig struct {
 	// flushEvery is how long a record may wait in a chunk that does not fill up.
 	flushEvery time.Duration
 	// stallAfter is how long records may be under way before the output is not
-	// ready, and stallText is what is wrong then.
+	// ready, and stallText is what is wrong then: "stalled" in "stalled for 5s".
 	stallAfter time.Duration
 	stallText  string
+	// away says in a few words what is wrong while the destination cannot be opened or
+	// reached, for the reason of err. Without it, that is "out of reach".
+	away func(err error) string
+	// bufferBytes is the room that the user has given the buffer, if a part of it is not
+	// the buffer's.
+	bufferBytes int
 }
 
 // runner is what all outputs have in common. It implements [Output] for the types
@@ -146,7 +154,10 @@ func (r *runner) init(cfg runnerConfig, buf *buffer, log logrus.FieldLogger, unr
 	r.finish = make(chan struct{})
 	r.expired = make(chan struct{})
 	r.epoch = time.Now()
-	r.report = report{log: r.log, buf: buf}
+	if r.bufferBytes == 0 {
+		r.bufferBytes = buf.limit
+	}
+	r.report = report{log: r.log, buf: buf, name: cfg.name, bytes: r.bufferBytes}
 	r.setProblem(errors.New(unreachable), true)
 }
 
@@ -172,18 +183,39 @@ func (r *runner) Finish() {
 
 // Problem implements [Output].
 func (r *runner) Problem() error {
+	switch what, err := r.trouble(); {
+	case what == "":
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s: %s", r.name, what)
+	case r.errorsHaveName:
+		return err
+	default:
+		return fmt.Errorf("%s: %s: %w", r.name, what, err)
+	}
+}
+
+// trouble returns in a few words why records are not written, and the error behind that, which
+// may be nil. The words are empty if nothing is known to be wrong.
+func (r *runner) trouble() (what string, err error) {
 	now := r.now()
 	if p := r.problem.Load(); p != nil && (p.unreachable || now-p.at < forgetAfter) {
-		err := p.err
-		if e := r.connectErr.Load(); p.unreachable && e != nil {
+		if !p.unreachable {
+			return "records cannot be written", p.err
+		}
+		err = p.err
+		if e := r.connectErr.Load(); e != nil {
 			err = *e
 		}
-		return r.wrap(err)
+		if r.away == nil {
+			return "out of reach", err
+		}
+		return r.away(err), err
 	}
 	if since := time.Duration(r.waitingSince.Load()); since != 0 && now-since > r.stallAfter {
-		return fmt.Errorf("output: %s: %s for %v", r.name, r.stallText, (now - since).Round(time.Second))
+		return fmt.Sprintf("%s for %v", r.stallText, (now - since).Round(time.Second)), nil
 	}
-	return nil
+	return "", nil
 }
 
 // Full implements [Output].
@@ -250,7 +282,7 @@ func (r *runner) run(ctx context.Context, d driver) error {
 			// The step goes on. What it still writes is counted as dropped.
 			return r.conclude(errExpired)
 		case <-watch.C:
-			r.report.watch(r.Problem(), false)
+			r.report.watch(r, false)
 		}
 	}
 }
@@ -323,7 +355,7 @@ func (r *runner) conclude(err error) error {
 	}
 	l := r.buf.ledger()
 	if l.accepted > 0 { // else the destination was not needed
-		r.report.watch(r.Problem(), true)
+		r.report.watch(r, true)
 	}
 	failed := r.firstErr.Load()
 	switch {
@@ -345,21 +377,26 @@ func (r *runner) conclude(err error) error {
 // difference to what it logged last, so nothing is lost while it waits, and the
 // number of dropped records in a line is exact.
 type report struct {
-	log logrus.FieldLogger
-	buf *buffer
+	log   logrus.FieldLogger
+	buf   *buffer
+	name  string // of the destination
+	bytes int    // that the buffer may have
 
 	// The state that was logged last.
 	logged  time.Time
 	drops   uint64
+	full    uint64 // of drops, those for want of room
 	problem bool
 }
 
-// watch logs a line if the state has changed, at most every [ratelog.Interval]
-// unless it is the last. The error is why the output is not ready, nil if it is.
-func (r *report) watch(err error, last bool) {
+// watch logs a line if the state of the runner has changed, at most every
+// [ratelog.Interval] unless it is the last.
+func (r *report) watch(of *runner, last bool) {
+	what, err := of.trouble()
 	l := r.buf.ledger()
-	drops := l.dropped[dropOutputFull] + l.dropped[dropOutputError] + l.dropped[dropShutdown]
-	if drops == r.drops && (err != nil) == r.problem {
+	full := l.dropped[dropOutputFull]
+	drops := full + l.dropped[dropOutputError] + l.dropped[dropShutdown]
+	if drops == r.drops && (what != "") == r.problem {
 		return
 	}
 	if !last && !r.logged.IsZero() && time.Since(r.logged) < ratelog.Interval {
@@ -369,14 +406,26 @@ func (r *report) watch(err error, last bool) {
 	switch {
 	case drops > r.drops:
 		log = log.WithField("dropped", drops-r.drops)
+		if problem := of.Problem(); problem != nil {
+			log = log.WithError(problem)
+		}
+		why := ""
+		if full > r.full {
+			why = fmt.Sprintf(": the buffer of %s MiB is full", mebibytes(r.bytes))
+		}
+		log.Warnf("%s: records were dropped%s", r.name, why)
+	case what != "":
 		if err != nil {
 			log = log.WithError(err)
 		}
-		log.Warn("records were dropped by the output")
-	case err != nil:
-		log.WithError(err).Warn("the output takes no records")
+		log.Warnf("%s: %s; buffering %s of %s MiB", r.name, what, mebibytes(int(r.buf.fill()*float64(r.bytes))), mebibytes(r.bytes))
 	default:
-		log.Info("the output works again")
+		log.Infof("%s: works again", r.name)
 	}
-	r.logged, r.drops, r.problem = time.Now(), drops, err != nil
+	r.logged, r.drops, r.full, r.problem = time.Now(), drops, full, what != ""
+}
+
+// mebibytes returns a number of bytes in MiB, with one decimal unless that is 0.
+func mebibytes(n int) string {
+	return strconv.FormatFloat(math.Round(float64(n)/(1<<20)*10)/10, 'f', -1, 64)
 }

@@ -133,7 +133,7 @@ func TestRunner(t *testing.T) {
 					w.HandleFlow(new(flow.Record))
 				}
 				time.Sleep(time.Second)
-				if err := p.Problem(); tc.outage > 0 && (err == nil || err.Error() != "output: post: connection refused") {
+				if err := p.Problem(); tc.outage > 0 && (err == nil || err.Error() != "post: out of reach: connection refused") {
 					t.Errorf("ready during an outage: %v", err)
 				}
 				time.Sleep(stallAfter)

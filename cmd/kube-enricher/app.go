@@ -22,6 +22,9 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
+	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
+	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
 )
@@ -58,7 +61,7 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
 		cfg.Width = width
 	}
-	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry()}
+	a := &app{cfg: cfg, log: log, stdin: stdin, stdout: stdout, stderr: stderr, reg: prometheus.NewRegistry(), signalled: make(chan struct{})}
 	switch {
 	case cfg.CheckOnly:
 		err = a.check()
@@ -125,10 +128,14 @@ type app struct {
 	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
+	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
+	recent    *recent.Store    // nil if nobody looks at the newest records
+	hubble    *hubble.Server   // nil without Hubble's API
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
-	stoppedBy atomic.Int32 // the first signal that asked to stop
+	stoppedBy atomic.Int32  // the first signal that asked to stop
+	signalled chan struct{} // closed when it has come
 
 	mu     sync.Mutex
 	chains []chain
@@ -145,10 +152,18 @@ func (a *app) check() error {
 	if err := a.build(); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil || !a.cfg.CheckLive {
+	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil {
 		return err
 	}
-	return a.checkLive(context.Background())
+	if a.cfg.CheckLive {
+		if err := a.checkLive(context.Background()); err != nil {
+			return err
+		}
+	}
+	if a.cfg.CheckReady != "" {
+		return checkReady(context.Background(), a.stdout, a.cfg.CheckReady)
+	}
+	return nil
 }
 
 // checked says what -check has looked at.
@@ -209,6 +224,17 @@ func (a *app) build() (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	if err := a.buildPolicies(); err != nil {
+		return err
+	}
+	if cfg.KeepsRecent() {
+		if a.recent, err = recent.New(recent.Config{Room: cfg.Recent, Mapping: cfg.Mapping}, a.reg); err != nil {
+			return err
+		}
+	}
+	if err := a.buildHubble(); err != nil {
+		return err
 	}
 	a.collector, err = collector.New(collector.Config{
 		Listeners: cfg.Listen, Allow: cfg.Allow, Sampling: cfg.Sampling,
@@ -274,11 +300,20 @@ func (a *app) owners() (*enrich.Owners, error) {
 	return owners, nil
 }
 
-// labels returns the names of the pod labels that are copied.
+// labels returns the names of the pod labels that are kept: those that are copied, and then
+// those that Hubble's clients group by.
 func (a *app) labels() []string {
 	var names []string
 	for _, l := range a.cfg.KubeLabels {
 		names = append(names, l.Name)
+	}
+	if a.cfg.Hubble.Addr == "" {
+		return names
+	}
+	for _, name := range hubble.GroupingLabels {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names
 }
@@ -295,9 +330,9 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, traffic metrics, filter, outputs.
-// Metrics come before the filter, so they count records that are not written, too.
-func (a *app) newChain(int) flow.Handler {
+// newChain makes a worker's chain: names, verdicts, the newest records, traffic metrics,
+// filter, outputs. What comes before the filter has records that are not written, too.
+func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
 	var next flow.Handler = w
 	if a.cfg.Filter != nil {
@@ -307,11 +342,17 @@ func (a *app) newChain(int) flow.Handler {
 		a.summary = summary.NewStage(a.cfg.Mapping, a.cfg.Mode == config.Stdin, next)
 		next = a.summary
 	}
+	if a.traffic != nil {
+		next = a.traffic.NewStage(next)
+	}
+	if a.recent != nil {
+		next = a.recent.Stage(worker, next)
+	}
+	if a.policies != nil {
+		next = a.policies.NewStage(next)
+	}
 	var c chain = withoutNames{next}
-	switch {
-	case a.traffic != nil:
-		c = a.enricher.NewStage(a.traffic.NewStage(next))
-	case a.enricher != nil:
+	if a.enricher != nil {
 		c = a.enricher.NewStage(next)
 	}
 	a.mu.Lock()
@@ -340,6 +381,9 @@ func (a *app) read(ctx context.Context) error {
 		if err := a.enricher.WaitSynced(ctx); err != nil {
 			return nil //nolint:nilerr // stopped while waiting
 		}
+	}
+	if a.policies != nil {
+		a.policies.WaitReady(ctx, policyWait)
 	}
 	c := a.newChain(0)
 	if a.cfg.Mode == config.Stdin {
@@ -370,6 +414,9 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 	if a.enricher != nil {
 		fields = append(fields, enrich.Fields()...)
 	}
+	if a.policies != nil {
+		fields = append(fields, policy.Fields()...)
+	}
 	slices.Sort(fields)
 	return slices.Compact(fields), attrs
 }
@@ -378,7 +425,7 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 	cfg := a.cfg
 	if cfg.StdinImplied {
-		a.log.Info("standard input is a pipe: reading goflow2's output from it; give -listen to collect on UDP instead")
+		a.log.Info("standard input is a pipe: reading goflow2's output or a capture from it; give -listen to collect on UDP instead")
 	}
 	fields, attrs := a.readOfLines()
 	r, err := pipe.New(pipe.Config{

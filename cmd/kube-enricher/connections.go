@@ -13,6 +13,9 @@ const (
 	// maxConnections bounds the connections of one HTTP server. It leaves room for the
 	// sockets and files of the program where a process may have 256 descriptors.
 	maxConnections = 64
+	// maxPageConnections is the same for the page, whose clients have several each: one that
+	// follows, and those that ask.
+	maxPageConnections = 160
 	// maxScarce bounds the requests of one server that are answered at once and take
 	// memory: scrapes and the pages for debugging.
 	maxScarce = 8
@@ -28,6 +31,8 @@ const (
 //
 // Any goroutine may call its methods.
 type connections struct {
+	most int // at once
+
 	mu   sync.Mutex
 	last uint64 // number of the connection that came last
 	open map[net.Conn]*connection
@@ -43,7 +48,9 @@ type connection struct {
 	scarce bool      // that request is one of the few of maxScarce
 }
 
-func newConnections() *connections { return &connections{open: make(map[net.Conn]*connection)} }
+func newConnections(most int) *connections {
+	return &connections{most: most, open: make(map[net.Conn]*connection)}
+}
 
 // connKey is the key of the connection in a request's context.
 type connKey struct{}
@@ -61,7 +68,7 @@ func (c *connections) note(conn net.Conn, state http.ConnState) {
 	case http.StateNew:
 		c.last++
 		c.open[conn] = &connection{Conn: conn, number: c.last, client: clientOf(conn), since: time.Now()}
-		c.evict(conn, maxConnections, func(*connection) bool { return true })
+		c.evict(conn, c.most, func(*connection) bool { return true })
 	case http.StateActive, http.StateIdle:
 		if o := c.open[conn]; o != nil {
 			o.active, o.since = state == http.StateActive, time.Now()

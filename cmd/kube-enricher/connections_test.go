@@ -100,7 +100,7 @@ func TestHungConnections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
-				c := newConnections()
+				c := newConnections(maxConnections)
 				dial := serveOverPipes(t, okHandler, c)
 				// A client of its own keeps its connection, whatever others do.
 				other := dial("192.0.2.1")
@@ -144,7 +144,7 @@ func TestRequestOnItsWay(t *testing.T) {
 				<-r.Context().Done()
 			}
 			_, _ = io.WriteString(w, "ok")
-		}), newConnections())
+		}), newConnections(maxConnections))
 		hang := func() {
 			for range 2 * maxConnections {
 				request(t, dial("127.0.0.1"), "GET /hang HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -174,7 +174,7 @@ func TestRequestOnItsWay(t *testing.T) {
 // TestRequestWithBody wants a body to be refused, and its connection closed.
 func TestRequestWithBody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dial := serveOverPipes(t, okHandler, newConnections())
+		dial := serveOverPipes(t, okHandler, newConnections(maxConnections))
 		conn := dial("127.0.0.1")
 		start := time.Now()
 		request(t, conn, "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n")
@@ -224,7 +224,7 @@ func TestLongAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newConnections()
+				c := newConnections(maxConnections)
 				conn := serveOverPipes(t, c.scarce(unhurried(tc.page)), c)("127.0.0.1")
 				request(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 				if !tc.reads {
@@ -249,7 +249,7 @@ func TestLongAnswers(t *testing.T) {
 // oldest end, the newest is answered.
 func TestScarcePages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newConnections()
+		c := newConnections(maxConnections)
 		var mu sync.Mutex
 		running, most := 0, 0
 		page := c.scarce(unhurried(func(w http.ResponseWriter, r *http.Request) {
@@ -309,7 +309,7 @@ func TestMetricsOf(t *testing.T) {
 			}
 			return nil, nil
 		}))
-		dial := serveOverPipes(t, metrics, newConnections())
+		dial := serveOverPipes(t, metrics, newConnections(maxConnections))
 		var conns []net.Conn
 		for range 5 {
 			conn := dial("127.0.0.1")

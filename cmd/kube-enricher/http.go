@@ -18,10 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
-
+	"github.com/netobserv/goflow2-kube-enricher/internal/api"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
@@ -46,7 +43,15 @@ func (a *app) listenHTTP() (*httpServers, error) {
 	if a.cfg.DebugAddr != "" {
 		runtime.SetMutexProfileFraction(mutexSamples)
 	}
-	public, debug := newConnections(), newConnections()
+	public, debug, page := newConnections(maxConnections), newConnections(maxConnections), newConnections(maxPageConnections)
+	var pages http.Handler
+	var pageAPI *api.Server
+	if a.cfg.UIAddr != "" {
+		var err error
+		if pageAPI, pages, err = h.page(); err != nil {
+			return nil, err
+		}
+	}
 	for _, s := range []struct {
 		flag, addr  string
 		handler     http.Handler
@@ -54,6 +59,7 @@ func (a *app) listenHTTP() (*httpServers, error) {
 	}{
 		{"-addr", a.cfg.Addr, h.public(public), public},
 		{"-debug.addr", a.cfg.DebugAddr, h.debug(debug), debug},
+		{"-ui.addr", a.cfg.UIAddr, pages, page},
 	} {
 		if s.addr == "" {
 			continue
@@ -66,7 +72,11 @@ func (a *app) listenHTTP() (*httpServers, error) {
 			}
 			return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", s.addr, s.flag, err)
 		}
-		h.servers = append(h.servers, httpServer{newServer(s.handler, s.connections), s.flag, l})
+		server := newServer(s.handler, s.connections)
+		if s.flag == "-ui.addr" {
+			server.RegisterOnShutdown(pageAPI.Stop)
+		}
+		h.servers = append(h.servers, httpServer{server, s.flag, l})
 	}
 	return h, nil
 }
@@ -130,30 +140,11 @@ func (h *httpServers) serve(ctx context.Context) error {
 func (h *httpServers) stopping() { h.draining.Store(true) }
 
 func (h *httpServers) public(c *connections) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
-		_, _ = io.WriteString(w, "ok\n")
-	})
-	mux.HandleFunc("GET /readyz", h.ready)
-	mux.Handle("GET /metrics", c.scarce(metricsOf(h.a.reg)))
-	return mux
-}
-
-// metricsOf answers with the metrics, which it gathers for one request at a time.
-func metricsOf(g prometheus.Gatherer) http.Handler {
-	gathering := make(chan struct{}, 1)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case gathering <- struct{}{}:
-		case <-r.Context().Done():
-			return // the client has gone
-		}
-		families, err := func() ([]*dto.MetricFamily, error) {
-			defer func() { <-gathering }() // also after a panic
-			return g.Gather()
-		}()
-		gathered := prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) { return families, err })
-		promhttp.HandlerFor(gathered, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+	live := func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") }
+	return handleAll([]route{
+		{"/livez", "", "200 while the process works", http.HandlerFunc(live)},
+		{"/readyz", "", "200 when records are taken in; says what is missing or degraded", http.HandlerFunc(h.ready)},
+		{"/metrics", "", "metrics for Prometheus", c.scarce(metricsOf(h.a.reg))},
 	})
 }
 
@@ -173,6 +164,16 @@ type readiness struct {
 }
 
 func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
+	body := h.readiness()
+	w.Header().Set("Content-Type", "application/json")
+	if !body.Ready {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+	_ = json.NewEncoder(w).Encode(body)
+}
+
+// readiness returns what is ready and what is not.
+func (h *httpServers) readiness() *readiness {
 	missing := make(map[string]string)
 	note := func(part string, err error) {
 		if err != nil {
@@ -212,11 +213,7 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 			body.Stale = map[string]string{"kubernetes": s}
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	if len(missing) > 0 {
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}
-	_ = json.NewEncoder(w).Encode(body)
+	return &body
 }
 
 // mutexSamples is the rate of the mutex profile: one in so many events of
@@ -224,33 +221,29 @@ func (h *httpServers) ready(w http.ResponseWriter, _ *http.Request) {
 const mutexSamples = 100
 
 func (h *httpServers) debug(c *connections) http.Handler {
-	mux := http.NewServeMux()
-	long := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, unhurried(f)) }
-	page := func(pattern string, f http.HandlerFunc) { mux.Handle("GET "+pattern, c.scarce(unhurried(f))) }
-	page("/templates", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = h.a.collector.WriteTemplates(w)
+	page := func(f http.HandlerFunc) http.Handler { return c.scarce(unhurried(f)) }
+	return handleAll([]route{
+		{"/templates", "", "the templates of each exporter, as goflow2 shows them", page(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = h.a.collector.WriteTemplates(w)
+		})},
+		{"/exporters", "", "each exporter: last seen, templates, losses, sampling", page(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_ = h.a.collector.WriteExporters(w)
+		})},
+		{"/explain", "?addr=IP", "who has or had an address, and why; also &time=2006-01-02T15:04:05Z &port=443&proto=tcp", page(h.explain)},
+		{"/debug/pprof/", "", "profiles of the Go runtime", page(pprof.Index)},
+		{"/debug/pprof/cmdline", "", "", page(pprof.Cmdline)},
+		{"/debug/pprof/symbol", "", "", page(pprof.Symbol)},
+		// Of these, the runtime has one at a time.
+		{"/debug/pprof/profile", "", "", unhurried(http.HandlerFunc(pprof.Profile))},
+		{"/debug/pprof/trace", "", "", unhurried(http.HandlerFunc(pprof.Trace))},
 	})
-	page("/exporters", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = h.a.collector.WriteExporters(w)
-	})
-	page("/explain", h.explain)
-	page("/debug/pprof/", pprof.Index)
-	page("/debug/pprof/cmdline", pprof.Cmdline)
-	page("/debug/pprof/symbol", pprof.Symbol)
-	// Of these, the runtime has one at a time.
-	long("/debug/pprof/profile", pprof.Profile)
-	long("/debug/pprof/trace", pprof.Trace)
-	return mux
 }
 
 // explain answers who owned an address at a time, and why.
 func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
-	q, err := parseQuestion(r.URL.RawQuery)
-	if err == nil && h.a.enricher == nil {
-		err = errors.New("the program runs without names (-kube.off)")
-	}
+	explanation, err := h.explanation(r.URL.RawQuery)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -258,7 +251,19 @@ func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	_ = e.Encode(h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at))
+	_ = e.Encode(explanation)
+}
+
+// explanation returns what the query of /explain asks for.
+func (h *httpServers) explanation(query string) (any, error) {
+	q, err := parseQuestion(query)
+	if err == nil && h.a.enricher == nil {
+		err = errors.New("the program runs without names (-kube.off)")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at), nil
 }
 
 // question is what /explain is asked. Port and protocol are 0 if they are not given.

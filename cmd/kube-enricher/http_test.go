@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -62,5 +63,43 @@ func TestExplainOverHTTP(t *testing.T) {
 	}
 	if _, code := get(t, "http://"+addr+"/explain?addr=10.244.0.5"); code != http.StatusNotFound {
 		t.Error("/explain is on -addr")
+	}
+}
+
+// TestIndex reads what / lists on both addresses, and asks for each page of it. Names in JSON are
+// of one style, but for those of /templates, which are goflow2's.
+func TestIndex(t *testing.T) {
+	flows, addr, debugAddr := freeAddr(t), freeAddr(t), freeAddr(t)
+	p := startProgram(t, "-listen", "flow://"+flows, "-addr", addr, "-debug.addr", debugAddr, "-kube.snapshot", demoSnapshot)
+	p.eventually("ready", func() bool { _, code := get(t, "http://"+addr+"/readyz"); return code == http.StatusOK })
+	sendCapture(t, flows, "ovs-ipfix")
+	p.eventually("received", func() bool {
+		text, _ := get(t, "http://"+addr+"/metrics")
+		return metric(text, "kube_enricher_records_received_total", "") > 0
+	})
+	for _, tc := range []struct{ addr, paths string }{
+		{addr, "/livez /readyz /metrics"},
+		{debugAddr, "/templates /exporters /explain?addr=IP /debug/pprof/"},
+	} {
+		text, code := get(t, "http://"+tc.addr+"/")
+		var paths []string
+		for _, m := range regexp.MustCompile(`(?m)^(/\S+)  +\S`).FindAllStringSubmatch(text, -1) {
+			paths = append(paths, m[1])
+		}
+		if code != http.StatusOK || strings.Join(paths, " ") != tc.paths || !strings.Contains(text, "/docs/http.md") {
+			t.Errorf("%d %s", code, text)
+		}
+		for _, path := range paths {
+			body, code := get(t, "http://"+tc.addr+strings.Replace(path, "IP", "10.244.0.5", 1))
+			if code != http.StatusOK || body == "" {
+				t.Errorf("%s: %d %s", path, code, body)
+			}
+			if bad := regexp.MustCompile(`"[a-z_]*[A-Z]\w*":`).FindString(body); bad != "" && path != "/templates" {
+				t.Errorf("%s: %s", path, bad)
+			}
+		}
+		if body, code := get(t, "http://"+tc.addr+"/nothing"); code != http.StatusNotFound || !strings.Contains(body, "/ lists what there is") {
+			t.Errorf("%d %s", code, body)
+		}
 	}
 }

@@ -103,8 +103,9 @@ func TestNoCapture(t *testing.T) {
 	}
 }
 
-// TestNoExport reads a capture of DNS, made by gopacket.
-func TestNoExport(t *testing.T) {
+// dnsCapture returns a capture of DNS, made by gopacket.
+func dnsCapture(t *testing.T) []byte {
+	t.Helper()
 	var b bytes.Buffer
 	w := pcapgo.NewWriter(&b)
 	if err := w.WriteFileHeader(65536, layers.LinkTypeEthernet); err != nil {
@@ -129,8 +130,13 @@ func TestNoExport(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return b.Bytes()
+}
+
+// TestNoExport reads a capture without exports.
+func TestNoExport(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "dns.cap")
-	if err := os.WriteFile(file, b.Bytes(), 0o600); err != nil {
+	if err := os.WriteFile(file, dnsCapture(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	stdout, stderr, code := runProgram(t, "-kube.off", file)
@@ -143,14 +149,15 @@ func TestNoExport(t *testing.T) {
 // it is, and the way out.
 func TestWrongPort(t *testing.T) {
 	for _, tc := range []struct{ scheme, capture, want string }{
-		{"sflow", "ovs-ipfix", "it is ipfix, which its port is not for; send it to another port, or give -listen flow://"},
-		{"netflow", "ovs-sflow", "it is sflow_5, which its port is not for"},
+		{"sflow", "ovs-ipfix", "it is IPFIX, and port PORT is for sFlow; send it to a port of netflow:// in -listen, or give -listen flow://:PORT for any"},
+		{"netflow", "ovs-sflow", "it is sFlow, and port PORT is for NetFlow and IPFIX; send it to a port of sflow:// in -listen, or give -listen flow://:PORT for any"},
 	} {
 		flows := freeAddr(t)
 		p := startProgram(t, "-listen", tc.scheme+"://"+flows, "-addr", "", "-kube.off")
 		p.eventually("started", func() bool { return strings.Contains(p.stderr(), "msg=started") })
 		sendCapture(t, flows, tc.capture)
-		p.eventually("the log says so", func() bool { return strings.Contains(p.stderr(), tc.want) })
+		_, port, _ := net.SplitHostPort(flows)
+		p.eventually("the log says so", func() bool { return strings.Contains(p.stderr(), strings.ReplaceAll(tc.want, "PORT", port)) })
 		p.signal(syscall.SIGTERM)
 		if code := p.wait(); code != exitDone {
 			t.Errorf("exit code %d: %s", code, p.stderr())

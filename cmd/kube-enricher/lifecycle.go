@@ -20,6 +20,10 @@ import (
 // for its output, before the output is stopped, too.
 const unblockAfter = time.Second
 
+// twinWithin is how soon after the first signal another one counts as the same. timeout(1), make and
+// others send a signal to the program and to its process group, so that it comes twice.
+const twinWithin = 10 * time.Millisecond
+
 // task is a running part of the program. Each has a context of its own, so that
 // parts can be stopped one after another.
 type task struct {
@@ -71,25 +75,31 @@ func (a *app) run() (err error) {
 	if err := a.openOutputs(); err != nil {
 		return err
 	}
-	http, err := a.listenHTTP()
+	collect := a.cfg.Mode == config.Collect
+	http, err := a.listen(input)
 	if err != nil {
 		return err
-	}
-	collect := a.cfg.Mode == config.Collect
-	if collect {
-		if err := a.collector.Open(input); err != nil {
-			http.close()
-			return err
-		}
 	}
 	a.logStarted(http)
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
+	if a.hubble != nil {
+		observer := start(a.hubble.Run)
+		defer func() { err = errors.Join(err, observer.stop()) }()
+	}
 
+	if a.recent != nil {
+		sums := start(a.recent.Run)
+		defer func() { _ = sums.stop() }()
+	}
 	outputs := a.startOutputs(cancelInput)
 	var names *task
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
+	}
+	if a.policies != nil {
+		policies := start(a.policies.Run)
+		defer func() { _ = policies.stop() }()
 	}
 	if collect {
 		signs := start((&firstSigns{log: a.log, gather: a.reg.Gather, listen: a.collector.Bound(), names: a.enricher != nil}).run)
@@ -105,24 +115,67 @@ func (a *app) run() (err error) {
 	}
 	inputErr := a.read(input)
 
-	http.stopping()
+	stays := a.stays(inputErr)
+	if !stays {
+		http.stopping()
+	}
 	a.drain()
 	if !collect && input.Err() == nil {
 		outputs.finish(input) // takes as long as the readers do, unless a signal comes
 	}
 	outputErr := outputs.stop()
+	level := logrus.InfoLevel
+	if errors.Is(outputErr, transport.ErrClosed) {
+		outputErr, inputErr, level = nil, nil, logrus.DebugLevel // the reader has read all it wanted
+	}
+	a.logDone(level)
+	a.writeSummary()
+	if stays && outputErr == nil && a.stoppedBy.Load() == 0 {
+		a.stay(http)
+	}
 	var namesErr error
 	if names != nil {
 		namesErr = names.stop()
 	}
-	if errors.Is(outputErr, transport.ErrClosed) {
-		a.logDone(logrus.DebugLevel)
-		a.writeSummary()
-		return nil // the reader has read all it wanted
-	}
-	a.logDone(logrus.InfoLevel)
-	a.writeSummary()
 	return errors.Join(inputErr, outputErr, namesErr)
+}
+
+// listen opens all addresses, so that one that is in use is known at once.
+func (a *app) listen(input context.Context) (*httpServers, error) {
+	http, err := a.listenHTTP()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listenHubble(); err != nil {
+		http.close()
+		return nil, err
+	}
+	if a.cfg.Mode == config.Collect {
+		if err := a.collector.Open(input); err != nil {
+			http.close()
+			a.closeHubble()
+			return nil, err
+		}
+	}
+	return http, nil
+}
+
+// stays reports whether the program stays after its captures, for those who look at their
+// records.
+func (a *app) stays(inputErr error) bool {
+	return a.cfg.Mode == config.Capture && a.recent != nil && inputErr == nil && a.stoppedBy.Load() == 0
+}
+
+// stay waits for a signal, which ends the program as planned.
+func (a *app) stay(http *httpServers) {
+	log := a.log.WithField("ui", http.address("-ui.addr"))
+	if a.hubble != nil {
+		log = log.WithField("hubble", a.hubble.Addr())
+	}
+	log.Info("all captures are read; the program stays for those who look at them until a signal (Ctrl-C)")
+	<-a.signalled
+	http.stopping()
+	a.stoppedBy.Store(0)
 }
 
 // useHugePages moves the heap into huge pages once the cluster is known, until
@@ -176,6 +229,8 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 					if n, ok := s.(syscall.Signal); ok {
 						a.stoppedBy.Store(int32(n))
 					}
+					close(a.signalled)
+					passOver(signals, twinWithin)
 					a.log.WithField("signal", s.String()).Info("stopping: writing out what was received; a second signal ends at once")
 					cancelInput(nil)
 				}
@@ -203,8 +258,20 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 	}
 }
 
-// reload reads the snapshot again, if there is one.
+// passOver takes signals out of a channel for a time.
+func passOver(signals <-chan os.Signal, d time.Duration) {
+	for end := time.After(d); ; {
+		select {
+		case <-signals:
+		case <-end:
+			return
+		}
+	}
+}
+
+// reload reads the snapshot and OVN's tables again, where they come from files.
 func (a *app) reload() {
+	a.reloadPolicies()
 	if a.enricher != nil && a.cfg.KubeSnapshot != "" {
 		if err := a.enricher.Reload(context.Background()); err != nil {
 			a.log.WithError(err).Error("the snapshot was not read again; the old one stays in use")

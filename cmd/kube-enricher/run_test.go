@@ -536,17 +536,23 @@ func TestDemo(t *testing.T) {
 // exporter sends the datagrams of a capture to a running program.
 func sendCapture(t *testing.T, to, name string) (datagrams int) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(captureDir, name+".pcap"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	c, err := net.Dial("udp", to)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
+	return sendBy(t, c, name, 1<<30)
+}
+
+// sendBy sends the first datagrams of a capture by a connection.
+func sendBy(t *testing.T, c net.Conn, name string, most int) (datagrams int) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(captureDir, name+".pcap"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	le := binary.LittleEndian
-	for b = b[24:]; len(b) >= 16; {
+	for b = b[24:]; len(b) >= 16 && datagrams < most; {
 		n := int(le.Uint32(b[8:]))
 		packet := b[16 : 16+n]
 		b = b[16+n:]
@@ -594,7 +600,7 @@ func TestCollect(t *testing.T) {
 	if body, code := get(t, "http://"+debugAddr+"/templates"); code != http.StatusOK || !strings.Contains(body, `"template-id": 1024`) {
 		t.Errorf("/templates: %d %q", code, body)
 	}
-	if body, code := get(t, "http://"+debugAddr+"/exporters"); code != http.StatusOK || !strings.Contains(body, `"exporter": "127.0.0.1"`) || !strings.Contains(body, `"sequenceLost": 0`) {
+	if body, code := get(t, "http://"+debugAddr+"/exporters"); code != http.StatusOK || !strings.Contains(body, `"exporter": "127.0.0.1"`) || !strings.Contains(body, `"sequence_lost": 0`) {
 		t.Errorf("/exporters: %d %q", code, body)
 	}
 	if _, code := get(t, base+"/templates"); code != http.StatusNotFound {
@@ -792,6 +798,18 @@ func TestSecondSignal(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitFailed || time.Since(start) > 5*time.Second {
 		t.Errorf("exit code %d after %s: %s", code, time.Since(start), p.stderr())
+	}
+}
+
+// TestTwinSignals signals twice at once, as timeout(1) does: that is one signal.
+func TestTwinSignals(t *testing.T) {
+	addr := freeAddr(t)
+	p := startProgram(t, "-listen", "flow://127.0.0.1:0", "-addr", addr, "-kube.off")
+	p.eventually("ready", func() bool { _, code := get(t, "http://"+addr+"/readyz"); return code == http.StatusOK })
+	p.signal(syscall.SIGTERM)
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(); code != exitDone || !strings.Contains(p.stderr(), "msg=done") {
+		t.Errorf("exit code %d: %s", code, p.stderr())
 	}
 }
 

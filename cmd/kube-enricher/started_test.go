@@ -17,7 +17,7 @@ import (
 )
 
 // startedKeys are the keys of the line that the program logs when it starts.
-var startedKeys = []string{"addr", "debug", "listen", "mode", "names", "outputs", "rcvbuf", "sockets", "version"}
+var startedKeys = []string{"addr", "debug", "listen", "mode", "names", "outputs", "rcvbuf", "sockets", "ui", "version"}
 
 // started returns that line of a program with -logfmt json.
 func started(t *testing.T, stderr string) map[string]any {
@@ -47,7 +47,7 @@ func started(t *testing.T, stderr string) map[string]any {
 
 // TestStarted compares the line of the start in each mode.
 func TestStarted(t *testing.T) {
-	idle := map[string]any{"listen": "", "addr": "", "debug": "", "sockets": 0.0, "rcvbuf": 0.0}
+	idle := map[string]any{"listen": "", "addr": "", "debug": "", "ui": "", "sockets": 0.0, "rcvbuf": 0.0}
 	capture := filepath.Join(captureDir, "pmacctd-v10.pcap")
 	for _, tc := range []struct {
 		name, stdin string

@@ -27,12 +27,17 @@ func (a *app) logStarted(h *httpServers) {
 			rcvbuf = l.ReceiveBuffer
 		}
 	}
-	a.log.WithFields(logrus.Fields{
+	log := logrus.FieldLogger(a.log)
+	if a.hubble != nil {
+		log = log.WithField("hubble", a.hubble.Addr())
+	}
+	log.WithFields(logrus.Fields{
 		"version": version,
 		"mode":    a.cfg.Mode.String(),
 		"listen":  strings.Join(listen, ","),
 		"addr":    h.address("-addr"),
 		"debug":   h.address("-debug.addr"),
+		"ui":      h.address("-ui.addr"),
 		"sockets": sockets,
 		"rcvbuf":  rcvbuf, // bytes that the kernel granted, in the smallest of the sockets
 		"names":   namesFrom(a.cfg),

@@ -38,7 +38,10 @@ var magics = [][]byte{
 // into files: to read from a named pipe would take what is in it.
 func Check(path string) error {
 	info, err := os.Stat(path)
+	missing := (*os.PathError)(nil)
 	switch {
+	case errors.As(err, &missing):
+		return fmt.Errorf("%s: %w", path, missing.Err)
 	case err != nil:
 		return err
 	case info.IsDir():

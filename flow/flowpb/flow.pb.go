@@ -15,7 +15,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.21.12
-// source: flow/flow.proto
+// source: kube-enricher/flow/flow.proto
 
 package flowpb
 
@@ -79,11 +79,11 @@ func (x EnrichedFlow_FlowType) String() string {
 }
 
 func (EnrichedFlow_FlowType) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[0].Descriptor()
+	return file_kube_enricher_flow_flow_proto_enumTypes[0].Descriptor()
 }
 
 func (EnrichedFlow_FlowType) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[0]
+	return &file_kube_enricher_flow_flow_proto_enumTypes[0]
 }
 
 func (x EnrichedFlow_FlowType) Number() protoreflect.EnumNumber {
@@ -92,7 +92,7 @@ func (x EnrichedFlow_FlowType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EnrichedFlow_FlowType.Descriptor instead.
 func (EnrichedFlow_FlowType) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0, 0}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{0, 0}
 }
 
 type EnrichedFlow_LayerStack int32
@@ -164,11 +164,11 @@ func (x EnrichedFlow_LayerStack) String() string {
 }
 
 func (EnrichedFlow_LayerStack) Descriptor() protoreflect.EnumDescriptor {
-	return file_flow_flow_proto_enumTypes[1].Descriptor()
+	return file_kube_enricher_flow_flow_proto_enumTypes[1].Descriptor()
 }
 
 func (EnrichedFlow_LayerStack) Type() protoreflect.EnumType {
-	return &file_flow_flow_proto_enumTypes[1]
+	return &file_kube_enricher_flow_flow_proto_enumTypes[1]
 }
 
 func (x EnrichedFlow_LayerStack) Number() protoreflect.EnumNumber {
@@ -177,7 +177,7 @@ func (x EnrichedFlow_LayerStack) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EnrichedFlow_LayerStack.Descriptor instead.
 func (EnrichedFlow_LayerStack) EnumDescriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0, 1}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{0, 1}
 }
 
 type EnrichedFlow struct {
@@ -322,15 +322,25 @@ type EnrichedFlow struct {
 	// what a firewall did: 1 created, 2 deleted, 3 denied, 4 alert, 5 update (IE 233, IE 40005)
 	FirewallEvent uint32 `protobuf:"varint,2127,opt,name=firewall_event,json=firewallEvent,proto3" json:"firewall_event,omitempty"`
 	// when the packet or event was observed, Unix nanoseconds (IE 322 to 325)
-	ObservationTimeNs uint64        `protobuf:"varint,2128,opt,name=observation_time_ns,json=observationTimeNs,proto3" json:"observation_time_ns,omitempty"`
-	Extra             []*ExtraField `protobuf:"bytes,2136,rep,name=extra,proto3" json:"extra,omitempty"` // the elements of -fields.elements
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	ObservationTimeNs uint64 `protobuf:"varint,2128,opt,name=observation_time_ns,json=observationTimeNs,proto3" json:"observation_time_ns,omitempty"`
+	// allowed or dropped, as the exporter's network policies decided; empty if they did not say
+	Verdict string `protobuf:"bytes,2129,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// kind of the policy that decided, such as NetworkPolicy or AdminNetworkPolicy
+	PolicyKind      string `protobuf:"bytes,2130,opt,name=policy_kind,json=policyKind,proto3" json:"policy_kind,omitempty"`
+	PolicyNamespace string `protobuf:"bytes,2131,opt,name=policy_namespace,json=policyNamespace,proto3" json:"policy_namespace,omitempty"` // namespace of the policy that decided
+	// name of the policy that decided, empty for a namespace's default deny
+	PolicyName      string        `protobuf:"bytes,2132,opt,name=policy_name,json=policyName,proto3" json:"policy_name,omitempty"`
+	PolicyDirection string        `protobuf:"bytes,2133,opt,name=policy_direction,json=policyDirection,proto3" json:"policy_direction,omitempty"` // Ingress or Egress: which of the policy's rules decided
+	PolicyRule      string        `protobuf:"bytes,2134,opt,name=policy_rule,json=policyRule,proto3" json:"policy_rule,omitempty"`                // index of the rule that decided
+	PolicyWarn      string        `protobuf:"bytes,2135,opt,name=policy_warn,json=policyWarn,proto3" json:"policy_warn,omitempty"`                // what is doubtful about the verdict or the policy
+	Extra           []*ExtraField `protobuf:"bytes,2136,rep,name=extra,proto3" json:"extra,omitempty"`                                            // the elements of -fields.elements
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EnrichedFlow) Reset() {
 	*x = EnrichedFlow{}
-	mi := &file_flow_flow_proto_msgTypes[0]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +352,7 @@ func (x *EnrichedFlow) String() string {
 func (*EnrichedFlow) ProtoMessage() {}
 
 func (x *EnrichedFlow) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[0]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +365,7 @@ func (x *EnrichedFlow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EnrichedFlow.ProtoReflect.Descriptor instead.
 func (*EnrichedFlow) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{0}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *EnrichedFlow) GetType() EnrichedFlow_FlowType {
@@ -1093,6 +1103,55 @@ func (x *EnrichedFlow) GetObservationTimeNs() uint64 {
 	return 0
 }
 
+func (x *EnrichedFlow) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyKind() string {
+	if x != nil {
+		return x.PolicyKind
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyNamespace() string {
+	if x != nil {
+		return x.PolicyNamespace
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyName() string {
+	if x != nil {
+		return x.PolicyName
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyDirection() string {
+	if x != nil {
+		return x.PolicyDirection
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyRule() string {
+	if x != nil {
+		return x.PolicyRule
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetPolicyWarn() string {
+	if x != nil {
+		return x.PolicyWarn
+	}
+	return ""
+}
+
 func (x *EnrichedFlow) GetExtra() []*ExtraField {
 	if x != nil {
 		return x.Extra
@@ -1111,7 +1170,7 @@ type ExtraField struct {
 
 func (x *ExtraField) Reset() {
 	*x = ExtraField{}
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1182,7 @@ func (x *ExtraField) String() string {
 func (*ExtraField) ProtoMessage() {}
 
 func (x *ExtraField) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[1]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1195,7 @@ func (x *ExtraField) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtraField.ProtoReflect.Descriptor instead.
 func (*ExtraField) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{1}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ExtraField) GetName() string {
@@ -1183,7 +1242,7 @@ type KubeObject struct {
 
 func (x *KubeObject) Reset() {
 	*x = KubeObject{}
-	mi := &file_flow_flow_proto_msgTypes[2]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1195,7 +1254,7 @@ func (x *KubeObject) String() string {
 func (*KubeObject) ProtoMessage() {}
 
 func (x *KubeObject) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_flow_proto_msgTypes[2]
+	mi := &file_kube_enricher_flow_flow_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1208,7 +1267,7 @@ func (x *KubeObject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KubeObject.ProtoReflect.Descriptor instead.
 func (*KubeObject) Descriptor() ([]byte, []int) {
-	return file_flow_flow_proto_rawDescGZIP(), []int{2}
+	return file_kube_enricher_flow_flow_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *KubeObject) GetPrefix() string {
@@ -1302,11 +1361,11 @@ func (x *KubeObject) GetNetwork() string {
 	return ""
 }
 
-var File_flow_flow_proto protoreflect.FileDescriptor
+var File_kube_enricher_flow_flow_proto protoreflect.FileDescriptor
 
-const file_flow_flow_proto_rawDesc = "" +
+const file_kube_enricher_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x0fflow/flow.proto\x12\x06flowpb\"\xac!\n" +
+	"\x1dkube-enricher/flow/flow.proto\x12\x06flowpb\"\xa7#\n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1428,7 +1487,18 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x11post_nat_dst_port\x18\xcd\x10 \x01(\rR\x0epostNatDstPort\x12\x1c\n" +
 	"\tnat_event\x18\xce\x10 \x01(\rR\bnatEvent\x12&\n" +
 	"\x0efirewall_event\x18\xcf\x10 \x01(\rR\rfirewallEvent\x12/\n" +
-	"\x13observation_time_ns\x18\xd0\x10 \x01(\x04R\x11observationTimeNs\x12)\n" +
+	"\x13observation_time_ns\x18\xd0\x10 \x01(\x04R\x11observationTimeNs\x12\x19\n" +
+	"\averdict\x18\xd1\x10 \x01(\tR\averdict\x12 \n" +
+	"\vpolicy_kind\x18\xd2\x10 \x01(\tR\n" +
+	"policyKind\x12*\n" +
+	"\x10policy_namespace\x18\xd3\x10 \x01(\tR\x0fpolicyNamespace\x12 \n" +
+	"\vpolicy_name\x18\xd4\x10 \x01(\tR\n" +
+	"policyName\x12*\n" +
+	"\x10policy_direction\x18\xd5\x10 \x01(\tR\x0fpolicyDirection\x12 \n" +
+	"\vpolicy_rule\x18\xd6\x10 \x01(\tR\n" +
+	"policyRule\x12 \n" +
+	"\vpolicy_warn\x18\xd7\x10 \x01(\tR\n" +
+	"policyWarn\x12)\n" +
 	"\x05extra\x18\xd8\x10 \x03(\v2\x12.flowpb.ExtraFieldR\x05extra\x1a<\n" +
 	"\x0eSrcLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1496,20 +1566,20 @@ const file_flow_flow_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B?Z=github.com/netobserv/goflow2-kube-enricher/flow/flowpb;flowpbb\x06proto3"
 
 var (
-	file_flow_flow_proto_rawDescOnce sync.Once
-	file_flow_flow_proto_rawDescData []byte
+	file_kube_enricher_flow_flow_proto_rawDescOnce sync.Once
+	file_kube_enricher_flow_flow_proto_rawDescData []byte
 )
 
-func file_flow_flow_proto_rawDescGZIP() []byte {
-	file_flow_flow_proto_rawDescOnce.Do(func() {
-		file_flow_flow_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_flow_flow_proto_rawDesc), len(file_flow_flow_proto_rawDesc)))
+func file_kube_enricher_flow_flow_proto_rawDescGZIP() []byte {
+	file_kube_enricher_flow_flow_proto_rawDescOnce.Do(func() {
+		file_kube_enricher_flow_flow_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_kube_enricher_flow_flow_proto_rawDesc), len(file_kube_enricher_flow_flow_proto_rawDesc)))
 	})
-	return file_flow_flow_proto_rawDescData
+	return file_kube_enricher_flow_flow_proto_rawDescData
 }
 
-var file_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
-var file_flow_flow_proto_goTypes = []any{
+var file_kube_enricher_flow_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_kube_enricher_flow_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_kube_enricher_flow_flow_proto_goTypes = []any{
 	(EnrichedFlow_FlowType)(0),   // 0: flowpb.EnrichedFlow.FlowType
 	(EnrichedFlow_LayerStack)(0), // 1: flowpb.EnrichedFlow.LayerStack
 	(*EnrichedFlow)(nil),         // 2: flowpb.EnrichedFlow
@@ -1519,7 +1589,7 @@ var file_flow_flow_proto_goTypes = []any{
 	nil,                          // 6: flowpb.EnrichedFlow.DstLabelsEntry
 	nil,                          // 7: flowpb.KubeObject.LabelsEntry
 }
-var file_flow_flow_proto_depIdxs = []int32{
+var file_kube_enricher_flow_flow_proto_depIdxs = []int32{
 	0, // 0: flowpb.EnrichedFlow.type:type_name -> flowpb.EnrichedFlow.FlowType
 	1, // 1: flowpb.EnrichedFlow.layer_stack:type_name -> flowpb.EnrichedFlow.LayerStack
 	5, // 2: flowpb.EnrichedFlow.src_labels:type_name -> flowpb.EnrichedFlow.SrcLabelsEntry
@@ -1534,28 +1604,28 @@ var file_flow_flow_proto_depIdxs = []int32{
 	0, // [0:7] is the sub-list for field type_name
 }
 
-func init() { file_flow_flow_proto_init() }
-func file_flow_flow_proto_init() {
-	if File_flow_flow_proto != nil {
+func init() { file_kube_enricher_flow_flow_proto_init() }
+func file_kube_enricher_flow_flow_proto_init() {
+	if File_kube_enricher_flow_flow_proto != nil {
 		return
 	}
-	file_flow_flow_proto_msgTypes[0].OneofWrappers = []any{}
+	file_kube_enricher_flow_flow_proto_msgTypes[0].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flow_flow_proto_rawDesc), len(file_flow_flow_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_kube_enricher_flow_flow_proto_rawDesc), len(file_kube_enricher_flow_flow_proto_rawDesc)),
 			NumEnums:      2,
 			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_flow_flow_proto_goTypes,
-		DependencyIndexes: file_flow_flow_proto_depIdxs,
-		EnumInfos:         file_flow_flow_proto_enumTypes,
-		MessageInfos:      file_flow_flow_proto_msgTypes,
+		GoTypes:           file_kube_enricher_flow_flow_proto_goTypes,
+		DependencyIndexes: file_kube_enricher_flow_flow_proto_depIdxs,
+		EnumInfos:         file_kube_enricher_flow_flow_proto_enumTypes,
+		MessageInfos:      file_kube_enricher_flow_flow_proto_msgTypes,
 	}.Build()
-	File_flow_flow_proto = out.File
-	file_flow_flow_proto_goTypes = nil
-	file_flow_flow_proto_depIdxs = nil
+	File_kube_enricher_flow_flow_proto = out.File
+	file_kube_enricher_flow_flow_proto_goTypes = nil
+	file_kube_enricher_flow_flow_proto_depIdxs = nil
 }

@@ -132,6 +132,14 @@ type Config struct {
 	Addr string
 	// DebugAddr is the TCP address of the debugging pages; empty for none.
 	DebugAddr string
+	// OVN says where verdicts and policies come from.
+	OVN OVN
+	// UIAddr is the TCP address of the page; empty for none.
+	UIAddr string
+	// Recent is the room for the newest records, in bytes.
+	Recent int64
+	// Hubble has the settings of Hubble's API.
+	Hubble Hubble
 	// MetricsWorkloads bounds the pairs of workloads that have series of their
 	// own; 0 for no metrics of traffic.
 	MetricsWorkloads int
@@ -153,6 +161,8 @@ type Config struct {
 	CheckOnly bool
 	// CheckLive reports whether that also looks at the cluster, ports and outputs.
 	CheckLive bool
+	// CheckReady is the URL of a running program's /readyz that is asked, too; empty for none.
+	CheckReady string
 	// ShowVersion reports whether the program prints its version and exits. The
 	// other fields are not set then.
 	ShowVersion bool

@@ -51,7 +51,7 @@ func TestParseDefaults(t *testing.T) {
 		Input: "auto", Schema: "v1", Fields: "default",
 		transports: []Output{{"file", ""}}, formats: []Output{{"", "json"}}, Outputs: []Output{{"file", "json"}},
 		TemplatesHold: 15 * time.Minute, TemplatesHoldSize: 8 << 20, DrainTimeout: 10 * time.Second,
-		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
+		KubeSyncTimeout: time.Minute, KubeRetain: 20 * time.Minute, KubeWait: 2 * time.Second, Addr: ":8080", Recent: 64 << 20, MetricsWorkloads: 5000, LogLevel: logrus.InfoLevel,
 		JoinSubnets: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/16"), netip.MustParsePrefix("fd98::/64")},
 		Summary:     true, HugePages: true,
 	}
@@ -63,6 +63,7 @@ func TestParseDefaults(t *testing.T) {
 // kafkaOf and fileOf return the settings of an output.
 func kafkaOf(c *Config) *kafkaOutput { return outputOf[*kafkaOutput](c) }
 func fileOf(c *Config) *fileOutput   { return outputOf[*fileOutput](c) }
+func httpOf(c *Config) *httpOutput   { return outputOf[*httpOutput](c) }
 
 func outputOf[T outputType](c *Config) (o T) {
 	for _, t := range c.types {
@@ -104,6 +105,7 @@ func TestParseEverywhere(t *testing.T) {
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
 		"check.live":     {"true", nil, func(c *Config) bool { return c.CheckLive }},
+		"check.ready":    {"http://[::1]:8080", nil, func(c *Config) bool { return c.CheckReady == "http://[::1]:8080/readyz" }},
 		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
@@ -113,6 +115,21 @@ func TestParseEverywhere(t *testing.T) {
 		"transport":      {"kafka:pb,file", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{kafka protobuf} {file json}]" }},
 		"transport.file": {"/tmp/out.json", nil, func(c *Config) bool { return fileOf(c).path == "/tmp/out.json" }},
 
+		"transport.http.url": {"https://u:p@db:8443/?query=INSERT%20INTO%20t", nil, func(c *Config) bool {
+			return httpOf(c).URL.Host == "db:8443" && httpOf(c).URL.RawQuery == "query=INSERT%20INTO%20t"
+		}},
+		"transport.http.headers":      {"X-Scope-OrgID=a,Authorization=Bearer ${KAFKA_SASL_PASS}", nil, func(c *Config) bool { return len(httpOf(c).Headers) == 2 }},
+		"transport.http.content-type": {"text/plain", nil, func(c *Config) bool { return httpOf(c).ContentType == "text/plain" }},
+		"transport.http.compression":  {"zstd", nil, func(c *Config) bool { return httpOf(c).Compression == "zstd" }},
+		"transport.http.batch":        {"2MiB", nil, func(c *Config) bool { return httpOf(c).BatchBytes == 2<<20 }},
+		"transport.http.flush":        {"200ms", nil, func(c *Config) bool { return httpOf(c).Flush == 200*time.Millisecond }},
+		"transport.http.timeout":      {"3s", nil, func(c *Config) bool { return httpOf(c).Timeout == 3*time.Second }},
+		"transport.http.retry":        {"true", nil, func(c *Config) bool { return httpOf(c).Retry }},
+		"transport.http.buffer":       {"1GiB", nil, func(c *Config) bool { return httpOf(c).BufferBytes == 1<<30 }},
+		"transport.http.tls.ca":       {"/ca", nil, func(c *Config) bool { return httpOf(c).TLS.CA == "/ca" }},
+		"transport.http.tls.cert":     {"/cert", nil, func(c *Config) bool { return httpOf(c).TLS.Cert == "/cert" }},
+		"transport.http.tls.key":      {"/key", nil, func(c *Config) bool { return httpOf(c).TLS.Key == "/key" }},
+		"transport.http.tls.insecure": {"true", nil, func(c *Config) bool { return httpOf(c).TLS.Insecure }},
 		"transport.kafka.brokers": {"kafka-0,kafka-1:9093, [fd00::1]:9094", nil, func(c *Config) bool {
 			return fmt.Sprint(kafkaOf(c).Brokers) == "[kafka-0:9092 kafka-1:9093 [fd00::1]:9094]"
 		}},
@@ -134,25 +151,36 @@ func TestParseEverywhere(t *testing.T) {
 			return kafkaOf(c).SASL == "scram-sha512" && kafkaOf(c).User == "u" && kafkaOf(c).Password == "p=1"
 		}},
 
-		"kubeconfig":        {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
-		"kube.snapshot":     {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
-		"kube.off":          {"true", nil, func(c *Config) bool { return c.KubeOff }},
-		"kube.retain":       {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
-		"kube.wait":         {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
-		"kube.namespaces":   {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
-		"kube.owners":       {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
-		"ovn.join-subnets":  {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
-		"kube.labels":       {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
-		"kube.sync-timeout": {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
-		"addr":              {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
-		"debug.addr":        {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
-		"metrics.workloads": {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
-		"huge-pages":        {"false", nil, func(c *Config) bool { return !c.HugePages }},
-		"loglevel":          {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
-		"logfmt":            {"json", nil, func(c *Config) bool { return c.LogJSON }},
-		"check":             {"true", nil, func(c *Config) bool { return c.CheckOnly }},
-		"v":                 {"true", nil, func(c *Config) bool { return c.ShowVersion }},
-		"config":            {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
+		"kubeconfig":           {"/k", nil, func(c *Config) bool { return c.Kubeconfig == "/k" }},
+		"kube.snapshot":        {"/s", nil, func(c *Config) bool { return c.KubeSnapshot == "/s" }},
+		"kube.off":             {"true", nil, func(c *Config) bool { return c.KubeOff }},
+		"kube.retain":          {"1h", nil, func(c *Config) bool { return c.KubeRetain == time.Hour }},
+		"kube.wait":            {"500ms", nil, func(c *Config) bool { return c.KubeWait == 500*time.Millisecond }},
+		"kube.namespaces":      {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
+		"kube.owners":          {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
+		"ovn.join-subnets":     {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
+		"ovn.nb":               {"unix:/run/ovn/ovnnb_db.sock", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Northbound == "unix:/run/ovn/ovnnb_db.sock" }},
+		"ovn.sb":               {"/flows.json", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Southbound == "/flows.json" }},
+		"ovn.tls.cert":         {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.Cert == "/cert" }},
+		"ovn.tls.key":          {"/key", nil, func(c *Config) bool { return c.OVN.Keys.Key == "/key" }},
+		"ovn.tls.ca":           {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.CA == "/cert" }},
+		"kube.labels":          {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
+		"kube.sync-timeout":    {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
+		"addr":                 {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
+		"debug.addr":           {"127.0.0.1:8081", nil, func(c *Config) bool { return c.DebugAddr == "127.0.0.1:8081" }},
+		"ui.addr":              {"127.0.0.1:8082", nil, func(c *Config) bool { return c.UIAddr == "127.0.0.1:8082" && c.KeepsRecent() }},
+		"recent":               {"128MiB", nil, func(c *Config) bool { return c.Recent == 128<<20 }},
+		"hubble.addr":          {"127.0.0.1:4244", nil, func(c *Config) bool { return c.Hubble.Addr == "127.0.0.1:4244" && c.KeepsRecent() }},
+		"hubble.tls.cert":      {"/cert", nil, func(c *Config) bool { return c.Hubble.Cert == "/cert" }},
+		"hubble.tls.key":       {"/key", nil, func(c *Config) bool { return c.Hubble.Key == "/key" }},
+		"hubble.tls.client-ca": {"/ca", nil, func(c *Config) bool { return c.Hubble.ClientCA == "/ca" }},
+		"metrics.workloads":    {"20000", nil, func(c *Config) bool { return c.MetricsWorkloads == 20000 }},
+		"huge-pages":           {"false", nil, func(c *Config) bool { return !c.HugePages }},
+		"loglevel":             {"Trace", nil, func(c *Config) bool { return c.LogLevel == logrus.TraceLevel }},
+		"logfmt":               {"json", nil, func(c *Config) bool { return c.LogJSON }},
+		"check":                {"true", nil, func(c *Config) bool { return c.CheckOnly }},
+		"v":                    {"true", nil, func(c *Config) bool { return c.ShowVersion }},
+		"config":               {"", nil, func(c *Config) bool { return c.ConfigFile == "" }},
 	}
 	for _, o := range options(outputTypes()) {
 		tt, ok := tests[o.name]
@@ -175,8 +203,32 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.client", "/cert")
 		case "tls.ca", "tls.insecure":
 			needed = append(needed, "-transport.kafka.tls")
-		case "check.live":
+		case "check.live", "check.ready":
 			needed = append(needed, "-check")
+		case "ovn.tls.ca":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641")
+		case "ovn.tls.cert":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.key", "/key")
+		case "ovn.tls.key":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.cert", "/cert")
+		case "hubble.tls.cert":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.key", "/key")
+		case "hubble.tls.key":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert")
+		case "hubble.tls.client-ca":
+			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert", "-hubble.tls.key", "/key")
+		}
+		if name, ok := strings.CutPrefix(o.name, httpFlags); ok {
+			needed = append(needed, "-transport", "http")
+			if name != "url" {
+				needed = append(needed, "-transport.http.url", "https://h/")
+			}
+			switch name {
+			case "tls.cert":
+				needed = append(needed, "-transport.http.tls.key", "/key")
+			case "tls.key":
+				needed = append(needed, "-transport.http.tls.cert", "/cert")
+			}
 		}
 		check := func(where string, args, env []string) {
 			t.Helper()
@@ -317,6 +369,15 @@ func TestParseErrors(t *testing.T) {
 		want string // with begin, else all of it
 	}{
 		// Flags.
+		{"Hubble, standard input", []string{"-hubble.addr", ":4244", "-"}, nil, "", false, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, a pipe", []string{"-hubble.addr", ":4244"}, nil, "", true, "-hubble.addr: Hubble has no records from standard input; leave it out"},
+		{"Hubble, no address", []string{"-hubble.tls.cert", "c", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.cert: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a key", nil, []string{"KUBE_ENRICHER_HUBBLE_TLS_KEY=k"}, "", false, "-hubble.tls.key (from environment variable KUBE_ENRICHER_HUBBLE_TLS_KEY): nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, only a CA", []string{"-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: nobody connects without -hubble.addr; give it, too"},
+		{"Hubble, no key", []string{"-hubble.addr", ":4244", "-hubble.tls.cert", "c"}, nil, "", false, "-hubble.tls.cert: a certificate needs its key; give -hubble.tls.key, too"},
+		{"Hubble, no certificate", []string{"-hubble.addr", ":4244", "-hubble.tls.key", "k"}, nil, "", false, "-hubble.tls.key: a key needs its certificate; give -hubble.tls.cert, too"},
+		{"Hubble, clients without TLS", []string{"-hubble.addr", ":4244", "-hubble.tls.client-ca", "c"}, nil, "", false, "-hubble.tls.client-ca: clients show certificates by TLS only; give -hubble.tls.cert and -hubble.tls.key, too"},
+		{"Hubble, the address of metrics", []string{"-hubble.addr", ":8080"}, nil, "", false, `-hubble.addr: ":8080" is the address of -addr too; give another port`},
 		{"unknown flag", []string{"-lisen", ":2055"}, nil, "", false, "unknown flag -lisen; did you mean -listen?"},
 		{"unknown flag, other case", []string{"-LogLevel=info"}, nil, "", false, "unknown flag -LogLevel; did you mean -loglevel?"},
 		{"unknown flag, dash", []string{"--kube-snapshot=x"}, nil, "", false, "unknown flag -kube-snapshot; did you mean -kube.snapshot?"},
@@ -337,7 +398,7 @@ func TestParseErrors(t *testing.T) {
 		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf, capture`},
 		{"schema", []string{"-schema", "v3"}, nil, "", false, `-schema: "v3" is not allowed; give one of v1, v2, netobserv`},
 		{"format", []string{"-format", "xml"}, nil, "", false, `-format: "xml" is not allowed; give one of json, protobuf, text`},
-		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, or several such as file:json,kafka:protobuf`},
+		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, http, or several such as file:json,kafka:protobuf`},
 		{"switch", []string{"-kube.off=maybe"}, nil, "", false, `-kube.off: "maybe" is not allowed; give true or false`},
 		{"switch in environment", nil, []string{"KUBE_ENRICHER_CHECK="}, "", false, `-check (from environment variable KUBE_ENRICHER_CHECK): "" is not allowed; give true or false`},
 		{"allow without network", []string{"-allow", "10.0.0.0/8,everyone"}, nil, "", false, `-allow: "everyone" is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses`},
@@ -369,7 +430,7 @@ func TestParseErrors(t *testing.T) {
 		{"labels", []string{"-kube.labels", "app"}, nil, "", false, `-kube.labels: "app" is not LABEL=FIELD; an example is app.kubernetes.io/name=App`},
 		{"labels that collide", []string{"-kube.labels", "app=Addr"}, nil, "", false, "-kube.labels: two fields would have the name SrcAddr; choose another name"},
 		{"fields in text", []string{"-fields", "Bytes", "-format", "text"}, nil, "", false, `-fields: "Bytes": lines of text have columns of their own, to which +NAME adds a field; for fewer, give -format json`},
-		{"unknown field in text", []string{"-fields", "default,+Byte", "-format", "text"}, nil, "", false, begin + `-fields: no field is named "Byte"; possible are default, all, `},
+		{"unknown field in text", []string{"-fields", "default,+Byte", "-format", "text"}, nil, "", false, begin + `-fields: no field is named "Byte"; did you mean Bytes?`},
 		{"fields in protobuf", []string{"-fields", "IcmpName", "-format", "pb"}, nil, "", false, begin + `-fields: no field is named "IcmpName"; possible are `},
 		{"schema of protobuf", []string{"-schema", "v2", "-format", "pb"}, nil, "", false, `-schema: "v2" is for -format json; leave it out`},
 		{"lines as protobuf", []string{"-input", "json", "-format", "bin", "-"}, nil, "", false, "-input: lines of JSON on standard input can only be written as JSON or text; let goflow2 write protobuf (-format bin), or give -format json"},
@@ -421,11 +482,14 @@ func TestParseErrors(t *testing.T) {
 		{"off and snapshot", []string{"-kube.off", "-kube.snapshot", "x"}, nil, "", false, "-kube.off: cannot be used with -kube.snapshot; give one of the two"},
 		{"off and kubeconfig", []string{"-kube.off"}, []string{"KUBE_ENRICHER_KUBECONFIG=x"}, "", false, "-kube.off: cannot be used with -kubeconfig (from environment variable KUBE_ENRICHER_KUBECONFIG); give one of the two"},
 		{"snapshot and kubeconfig", []string{"-kube.snapshot=x", "-kubeconfig=y"}, nil, "", false, "-kube.snapshot: cannot be used with -kubeconfig; a snapshot is used in place of a cluster, give one of the two"},
+		{"the page's address twice", []string{"-ui.addr", ":8080"}, nil, "", false, `-ui.addr: ":8080" is the address of -addr too; give another port`},
+		{"a page of standard input", []string{"-ui.addr", ":8082", "-"}, nil, "", false, `-ui.addr: there is no page of records from standard input; leave it out`},
+		{"little room for records", []string{"-recent", "1KiB"}, nil, "", false, `-recent: "1KiB" is not allowed; give a size from 1048576 to 68719476736 bytes, plain or such as 8MiB`},
 		{"one address twice", []string{"-debug.addr", ":8080"}, nil, "", false, `-debug.addr: ":8080" is the address of -addr too; give another port`},
 		// Outputs.
 		{"format unknown in transport", []string{"-transport", "file:xml"}, nil, "", false, `-transport: "xml" is not allowed; give one of json, protobuf, text`},
 		{"transport twice", []string{"-transport", "file:json,file:text"}, nil, "", false, "-transport: file is named twice; give it once"},
-		{"no transport", []string{"-transport", "file,"}, nil, "", false, `-transport: "" is not allowed; give one of file, kafka, or several such as file:json,kafka:protobuf`},
+		{"no transport", []string{"-transport", "file,"}, nil, "", false, `-transport: "" is not allowed; give one of file, kafka, http, or several such as file:json,kafka:protobuf`},
 		{"two formats", []string{"-transport", "file,kafka", "-format", "json,text"}, nil, "", false, `-format: "json" is not allowed; give one format, or TRANSPORT:FORMAT,... such as file:json,kafka:protobuf`},
 		{"format for transport twice", []string{"-format", "file:json,file:json"}, nil, "", false, "-format: file is named twice; give it once"},
 		{"format in both places", []string{"-transport", "file:json,kafka", "-format", "text"}, nil, "", false, `-format: "text" is not the format that -transport gives file, "json"; give it in one place`},
@@ -435,6 +499,18 @@ func TestParseErrors(t *testing.T) {
 		{"JSON lines for protobuf", []string{"-transport", "file:json,kafka:protobuf", "-input", "json", "-"}, nil, "", false, begin + "-input: lines of JSON on standard input can only be written as JSON or text"},
 		{"Kafka's flag without Kafka", []string{"-transport.kafka.topic", "x"}, nil, "", false, "-transport.kafka.topic: records don't go to Kafka; give -transport kafka, or leave it out"},
 		{"Kafka's flag without Kafka, environment", nil, []string{"KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA=x"}, "", false, "-transport.kafka.tls.ca (from environment variable KUBE_ENRICHER_TRANSPORT_KAFKA_TLS_CA): records don't go to Kafka; give -transport kafka, or leave it out"},
+		{"HTTP's flag without HTTP", []string{"-transport.http.url", "http://h/"}, nil, "", false, "-transport.http.url: records don't go to an HTTP server; give -transport http, or leave it out"},
+		{"HTTP without URL", []string{"-transport", "http"}, nil, "", false, "-transport.http.url: is missing; give where records are sent"},
+		{"no URL", []string{"-transport", "http", "-transport.http.url", "db:8123/hunter2"}, nil, "", false, "-transport.http.url: the URL does not begin with http:// or https://"},
+		{"HTTP as text", []string{"-transport", "http:text", "-transport.http.url", "http://h/"}, nil, "", false, "-format: text is for people and files; give -format http:json or http:protobuf"},
+		{"header", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.headers", "hunter2"}, nil, "", false, "-transport.http.headers: header 1 is not NAME=VALUE; a comma within a value is %2C"},
+		{"header's variable", []string{"-transport", "http", "-transport.http.url", "http://h/"}, []string{"KUBE_ENRICHER_TRANSPORT_HTTP_HEADERS=A=${NONE}"}, "", false, "-transport.http.headers (from environment variable KUBE_ENRICHER_TRANSPORT_HTTP_HEADERS): header A: there is no environment variable NONE"},
+		{"HTTP's compression", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.compression", "lz4"}, nil, "", false, `-transport.http.compression: "lz4" is not allowed; give one of none, gzip, zstd`},
+		{"HTTP's timeout", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.timeout", "0s"}, nil, "", false, `-transport.http.timeout: "0s" is not allowed; give a duration of more than 0, such as 10s`},
+		{"HTTP's batch", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.batch", "64MiB"}, nil, "", false, "-transport.http.batch: a batch of 67108864 bytes is more than half of the buffer, 67108864; give a smaller one, or a larger -transport.http.buffer"},
+		{"content type", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.content-type", "json"}, nil, "", false, `-transport.http.content-type: "json" is not allowed; give a media type such as application/json`},
+		{"HTTP's CA without TLS", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.tls.ca", "x"}, nil, "", false, "-transport.http.tls.ca: connections have no TLS; give a URL that begins with https, or leave it out"},
+		{"HTTP's certificate without key", []string{"-transport", "http", "-transport.http.url", "https://h/", "-transport.http.tls.cert", "x"}, nil, "", false, "-transport.http.tls.cert: the key is missing; give -transport.http.tls.key, too"},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
 		{"live without check", []string{"-check.live"}, nil, "", false, "-check.live: is part of -check; give -check, too"},
 		{"SASL unknown", []string{"-transport", "kafka", "-transport.kafka.sasl", "gssapi"}, nil, "", false, `-transport.kafka.sasl: "gssapi" is not allowed; give one of none, plain, scram-sha256, scram-sha512`},
@@ -550,7 +626,11 @@ func TestOutputTypes(t *testing.T) {
 				t.Errorf("-%s is not in the table", opt.name)
 			}
 		}
-		c, err := Parse([]string{"-transport", o.name()}, nil, false)
+		args := []string{"-transport", o.name()}
+		if o.name() == "http" {
+			args = append(args, "-transport.http.url", "http://h/") // has no default
+		}
+		c, err := Parse(args, nil, false)
 		if err != nil || len(c.Outputs) != 1 || c.Outputs[0].Transport != o.name() {
 			t.Errorf("-transport %s: %v", o.name(), err)
 			continue
@@ -583,6 +663,32 @@ func TestFlagsDoc(t *testing.T) {
 	}
 }
 
+// TestChartFlagsDoc: the chart refuses keys of its value config that the program would refuse.
+// With -update it writes the list of those that there are.
+func TestChartFlagsDoc(t *testing.T) {
+	const name = "../../charts/goflow2-kube-enricher/files/flags.txt"
+	var names []string
+	for _, o := range options(outputTypes()) {
+		if !o.commandLine && o.name != "config" {
+			names = append(names, o.name)
+		}
+	}
+	slices.Sort(names)
+	want := strings.Join(names, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("the chart's files/flags.txt is not what the flags are; run: go test ./internal/config -run TestChartFlagsDoc -update")
+	}
+}
+
 func TestCheck(t *testing.T) {
 	dir := t.TempDir()
 	there := filepath.Join(dir, "there")
@@ -609,8 +715,9 @@ func TestCheck(t *testing.T) {
 		{"output, no directory", Config{types: []outputType{&fileOutput{path: filepath.Join(dir, "no", "new")}}}, good, `-transport.file: directory of "` + dir + `/no/new": stat ` + dir + `/no: no such file or directory`},
 		{"output, is a directory", Config{types: []outputType{&fileOutput{path: dir}}}, good, `-transport.file: "` + dir + `" is a directory; give a file in it`},
 		{"output, in a file", Config{types: []outputType{&fileOutput{path: there + "/new"}}}, good, `-transport.file: stat ` + there + `/new: not a directory`},
+		{"Hubble, no certificate", Config{Hubble: Hubble{Addr: ":0", Cert: "x", Key: there}}, good, "-hubble.tls: certificate x with key " + there + ": open x: no such file or directory"},
 		{"captures", Config{Files: []string{capture, zipped, os.DevNull}}, good, ""},
-		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE stat " + dir + "/x.pcap: no such file or directory"},
+		{"no capture", Config{Files: []string{capture, filepath.Join(dir, "x.pcap")}}, good, "FILE " + dir + "/x.pcap: no such file or directory"},
 		{"capture, directory", Config{Files: []string{dir}}, good, "FILE " + dir + " is a directory; give a capture in it"},
 		{"capture, empty", Config{Files: []string{write(t, "empty.pcap", "")}}, good, "/empty.pcap is empty; give a pcap or pcapng file, also compressed by gzip"},
 		{"capture, JSON", Config{Files: []string{write(t, "flows.pcap", "{}\n")}}, good, "/flows.pcap is no capture but looks like JSON; give records on standard input: kube-enricher - < "},

@@ -75,9 +75,13 @@ func TestSameFile(t *testing.T) {
 			if strings.HasPrefix(o.name, "transport.kafka.tls") {
 				args = append(args, "-transport.kafka.tls")
 			}
-			for _, pair := range [][2]string{{"tls.client", "tls.key"}, {"tls.key", "tls.client"}} {
-				if o.name == "transport.kafka."+pair[0] {
-					args = append(args, "-transport.kafka."+pair[1], "other")
+			if strings.HasPrefix(o.name, httpFlags) {
+				args[1] += ",http"
+				args = append(args, "-transport.http.url", "https://h/")
+			}
+			for _, pair := range [][2]string{{"kafka.tls.client", "kafka.tls.key"}, {"kafka.tls.key", "kafka.tls.client"}, {"http.tls.cert", "http.tls.key"}, {"http.tls.key", "http.tls.cert"}} {
+				if o.name == "transport."+pair[0] {
+					args = append(args, "-transport."+pair[1], "other")
 				}
 			}
 			if !slices.Contains([]string{"kubeconfig", "kube.snapshot"}, o.name) {

@@ -44,10 +44,7 @@ func (p *parser) compileFilter(c *Config) error {
 	var err error
 	c.Filter, err = filter.Compile(c.FilterText, cfg)
 	if mistake := (*filter.Error)(nil); errors.As(err, &mistake) && mistake.Unknown != "" {
-		if near := nearest(mistake.Unknown, cfg.Names()); near != "" {
-			return Usagef("%s: %v; did you mean %s?", name, err, near)
-		}
-		return Usagef("%s: %v; text goes in quotes (%q), and %sfields.md lists the fields", name, err, mistake.Unknown, pages)
+		return Usagef("%s: %v%s", name, err, hint(mistake.Unknown, &cfg))
 	}
 	if err != nil {
 		return Usagef("%s: %v", name, err)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -102,6 +103,12 @@ func (c *Config) FieldsRead() (fields flow.FieldSet) {
 		fields.Add(e.Field)
 	}
 	fields.Add(c.Filter.Fields()...)
+	if c.KeepsRecent() {
+		// All of them are shown, and any of them may be asked for.
+		for i := range flow.Fields {
+			fields.Add(flow.Fields[i].ID)
+		}
+	}
 	return fields
 }
 
@@ -124,6 +131,11 @@ func (p *parser) checkFormat(c *Config) error {
 	}
 	for _, o := range c.Outputs {
 		if _, err := c.NewEncoder(o); err != nil {
+			if unknown := (*encode.UnknownFieldError)(nil); errors.As(err, &unknown) {
+				if near := nearest(unknown.Name, unknown.Possible); near != "" {
+					return Usagef("%s: no field is named %s; did you mean %s?", p.given["fields"].flag("fields"), Quote(unknown.Name), near)
+				}
+			}
 			name, text, _ := strings.Cut(err.Error(), ": ")
 			if p.option(name) == nil {
 				name, text = "fields", err.Error()

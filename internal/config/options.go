@@ -9,6 +9,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 )
 
 // option describes one flag.
@@ -51,7 +52,9 @@ func options(types []outputType) []option {
 	}
 	return slices.Concat(table,
 		inGroup("Kubernetes", kubeOptions()),
+		inGroup("OVN", ovnOptions()),
 		inGroup("HTTP", httpOptions()),
+		inGroup("Hubble", hubbleOptions()),
 		inGroup("Program", programOptions()),
 	)
 }
@@ -250,6 +253,17 @@ func httpOptions() []option {
 			set:   address(func(c *Config) *string { return &c.DebugAddr }),
 		},
 		{
+			name: "ui.addr", arg: "[HOST]:PORT",
+			usage: "HTTP address of the page that shows who talks to whom, and of its API (docs/api.md); empty for none. It asks nobody who they are, so use a loopback address, such as `127.0.0.1:8082`, or put a proxy in front that does. " +
+				"After captures, the program stays until a signal. Not for standard input",
+			set: address(func(c *Config) *string { return &c.UIAddr }),
+		},
+		{
+			name: "recent", arg: "SIZE", def: "64MiB",
+			usage: "room for the newest records, which the page and its API answer from, in bytes or with KiB, MiB or GiB; used only where one of them is on",
+			set:   size(func(c *Config) *int64 { return &c.Recent }, recent.MinRoom, maxRecent),
+		},
+		{
 			name: "metrics.workloads", arg: "N", def: "5000",
 			usage: "how many pairs of workloads have series of their own in the traffic metrics (`kube_enricher_workload_bytes_total` and others); pairs with less traffic share one series. " +
 				"`0` for no such metrics. They need `-addr` and names, and don't count records from standard input. docs/traffic-metrics.md describes them",
@@ -300,6 +314,11 @@ func programOptions() []option {
 			name: "check.live", def: "false",
 			usage: "with `-check`: also contact the cluster and ask for rights, read the kernel's limit of receive buffers, try the ports and the outputs, and print a table. What would keep the program from working ends it with exit code 1",
 			set:   boolean(func(c *Config) *bool { return &c.CheckLive }),
+		},
+		{
+			name: "check.ready", arg: "URL",
+			usage: "with `-check`: also ask a program that runs whether it is ready, by its `/readyz`, for up to 30 s. Exit code 1 if it is not",
+			set:   setCheckReady,
 		},
 		{
 			name: "v", def: "false",

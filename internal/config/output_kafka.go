@@ -74,7 +74,7 @@ func (k *kafkaOutput) topicOptions() []option {
 		{
 			name: kafkaFlags + "key", arg: "FIELD,...", def: encode.DefaultKey,
 			usage: "fields that a record's key is made of; empty for no key. If a field of the source and the same field of the destination are both named, the lesser value comes first, " +
-				"so both directions of a conversation have one key. docs/kafka.md describes it",
+				"so both directions of a conversation have one key. docs/outputs.md describes it",
 			set: func(_ *Config, v string) error { k.key = v; return nil }, // checked by finish, with the mapping
 		},
 		{

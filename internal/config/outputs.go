@@ -40,6 +40,7 @@ func outputTypes() []outputType {
 	return []outputType{
 		new(fileOutput),
 		new(kafkaOutput),
+		new(httpOutput),
 	}
 }
 

@@ -43,10 +43,37 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if c.Addr != "" && c.Addr == c.DebugAddr && !strings.HasSuffix(c.Addr, ":0") {
 		return Usagef("%s: %s is the address of -addr too; give another port", p.given["debug.addr"].flag("debug.addr"), Quote(c.DebugAddr))
 	}
-	if c.CheckLive && !c.CheckOnly {
-		return Usagef("%s: is part of -check; give -check, too", p.given["check.live"].flag("check.live"))
+	if c.Mode == Stdin && c.UIAddr != "" {
+		return Usagef("%s: there is no page of records from standard input; leave it out", p.given["ui.addr"].flag("ui.addr"))
+	}
+	if err := p.sameAddress(c, "ui.addr", c.UIAddr); err != nil {
+		return err
+	}
+	if err := p.checkHubble(c); err != nil {
+		return err
+	}
+	for name, given := range map[string]bool{"check.live": c.CheckLive, "check.ready": c.CheckReady != ""} {
+		if given && !c.CheckOnly {
+			return Usagef("%s: is part of -check; give -check, too", p.given[name].flag(name))
+		}
+	}
+	if err := p.checkOVN(c); err != nil {
+		return err
 	}
 	return p.oneCluster(c)
+}
+
+// sameAddress refuses an address that another flag has, too.
+func (p *parser) sameAddress(c *Config, name, addr string) error {
+	if addr == "" || strings.HasSuffix(addr, ":0") {
+		return nil
+	}
+	for other, v := range map[string]string{"addr": c.Addr, "debug.addr": c.DebugAddr, "ui.addr": c.UIAddr} {
+		if v == addr && other != name {
+			return Usagef("%s: %s is the address of -%s too; give another port", p.given[name].flag(name), Quote(addr), other)
+		}
+	}
+	return nil
 }
 
 // setMode sets the mode by the FILEs and standard input.
@@ -139,6 +166,9 @@ func (c *Config) Check(snapshot func(file string) error) error {
 		if err := appendable(c.TemplatesFile); err != nil {
 			return Usagef("-templates.file: %v", err)
 		}
+	}
+	if err := c.Hubble.checkCertificates(); err != nil {
+		return err
 	}
 	return c.CheckCaptures()
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,6 +123,16 @@ func duration(field func(*Config) *time.Duration) func(*Config, string) error {
 	}
 }
 
+// positive takes a duration that is more than 0.
+func positive(field func(*Config) *time.Duration) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if err := duration(field)(c, v); err != nil || *field(c) == 0 {
+			return fmt.Errorf("%s is not allowed; give a duration of more than 0, such as 10s", Quote(v))
+		}
+		return nil
+	}
+}
+
 // prefixes takes a list of networks, or nothing.
 func prefixes(field func(*Config) *[]netip.Prefix) func(*Config, string) error {
 	return func(c *Config, v string) error {
@@ -206,6 +217,9 @@ func prefix(s string) (netip.Prefix, error) {
 	return p, nil
 }
 
+// maxRecent is the most room for the newest records, in bytes.
+const maxRecent = 64 << 30
+
 // maxMetricsWorkloads is the most pairs of workloads with series of their own. It
 // bounds the size of a scrape.
 const maxMetricsWorkloads = 100_000
@@ -265,4 +279,17 @@ func integer(field func(*Config) *int, least, most int) func(*Config, string) er
 		*field(c) = n
 		return nil
 	}
+}
+
+// setCheckReady sets the URL of -check.ready. Without a path it gets that of the probe.
+func setCheckReady(c *Config, v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("%s is no URL; give one such as http://127.0.0.1:8080/readyz", Quote(v))
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/readyz"
+	}
+	c.CheckReady = u.String()
+	return nil
 }

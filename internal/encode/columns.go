@@ -234,7 +234,7 @@ func selectColumns(d dialect, list string, mapping []flow.MapEntry, elements []f
 		}
 		first = false
 		if !set(cols, on, name, add) {
-			return nil, fmt.Errorf("fields: no field is named %q; possible are default, all, %s", name, possible(cols))
+			return nil, &UnknownFieldError{name, possible(cols)}
 		}
 	}
 	if first {
@@ -303,7 +303,19 @@ func set(cols []column, on []bool, name string, value bool) bool {
 	return found
 }
 
-func possible(cols []column) string {
+// UnknownFieldError is the error for a list of fields that has a name of none.
+type UnknownFieldError struct {
+	Name     string
+	Possible []string
+}
+
+// Error implements error.
+func (e *UnknownFieldError) Error() string {
+	return fmt.Sprintf("fields: no field is named %q; possible are default, all, %s (P: any prefix of -mapping)", e.Name, strings.Join(e.Possible, ", "))
+}
+
+// possible returns the names of fields, those that are generated with P for their prefix.
+func possible(cols []column) []string {
 	var names, suffixes []string
 	for _, c := range cols {
 		if c.kind != generated {
@@ -312,5 +324,5 @@ func possible(cols []column) string {
 			suffixes = append(suffixes, name)
 		}
 	}
-	return strings.Join(append(names, suffixes...), ", ") + " (P: any prefix of -mapping)"
+	return append(names, suffixes...)
 }

@@ -335,5 +335,40 @@ func (e *Protobuf) putOwn(b []byte, n int, r *flow.Record) ([]byte, int) {
 	if v := x.ObservationTimeNs; v != 0 && on[flow.FieldObservationTimeNs] {
 		n = putNumber(b, n, 2128, v)
 	}
+	if v := x.Verdict; len(v) != 0 && on[flow.FieldVerdict] {
+		b = appendString(protowire.AppendTag(b[:n], 2129, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.PolicyKind; len(v) != 0 && on[flow.FieldPolicyKind] {
+		b = appendString(protowire.AppendTag(b[:n], 2130, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.PolicyNamespace; len(v) != 0 && on[flow.FieldPolicyNamespace] {
+		b = appendString(protowire.AppendTag(b[:n], 2131, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.PolicyName; len(v) != 0 && on[flow.FieldPolicyName] {
+		b = appendString(protowire.AppendTag(b[:n], 2132, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.PolicyDirection; len(v) != 0 && on[flow.FieldPolicyDirection] {
+		b = appendString(protowire.AppendTag(b[:n], 2133, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.PolicyRule; len(v) != 0 && on[flow.FieldPolicyRule] {
+		b = appendString(protowire.AppendTag(b[:n], 2134, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
+	if v := x.PolicyWarn; len(v) != 0 && on[flow.FieldPolicyWarn] {
+		b = appendString(protowire.AppendTag(b[:n], 2135, protowire.BytesType), v)
+		n = len(b)
+		b = reserve(b, n, e.room)
+	}
 	return b, n
 }

@@ -39,8 +39,8 @@ type TextConfig struct {
 //	2021-08-08T10:04:05Z shop/cart:56144 → default/kubernetes:443 TCP   20.8 kB    400 p via node-1
 //
 // These are the time of receipt, the two ends (namespace and workload, or the
-// address where the owner is not known), protocol, bytes, packets and exporter, and the
-// fields that were asked for besides. Without a terminal, the columns of the ends are as
+// address where the owner is not known), protocol, bytes, packets and exporter, direction
+// and verdict where they are known, and the fields that were asked for besides. Without a terminal, the columns of the ends are as
 // wide as the widest name so far, up to a bound.
 //
 // Any number of goroutines may use an encoder.
@@ -52,6 +52,8 @@ type Text struct {
 	widths [2]atomic.Int32
 	// samplerWidth is the room for the exporter, 0 for none; endless without a terminal.
 	samplerWidth int
+	// state reports whether there is room for direction and verdict.
+	state bool
 	// more encodes the fields that were asked for; nil if there are none.
 	more *JSON
 	// day is the last day that the head has named, counted from 1970 on; 0 before the first.
@@ -104,7 +106,7 @@ func NewText(cfg TextConfig) (*Text, error) {
 		}
 		return -1
 	}
-	e := &Text{cfg: cfg, src: end(flow.FieldSrcAddr), dst: end(flow.FieldDstAddr), sampler: end(flow.FieldSamplerAddress), samplerWidth: endless}
+	e := &Text{cfg: cfg, src: end(flow.FieldSrcAddr), dst: end(flow.FieldDstAddr), sampler: end(flow.FieldSamplerAddress), samplerWidth: endless, state: true}
 	width := minEndWidth
 	if cfg.Width > 0 {
 		width = e.fit()
@@ -145,13 +147,18 @@ func addedFields(cfg TextConfig) (names []string, err error) {
 	return names, nil
 }
 
-// fit divides the terminal's width: it returns that of each end, and sets the exporter's.
+// fit divides the terminal's width: it returns that of each end, and sets what there is of
+// the other columns.
 func (e *Text) fit() int {
 	room := e.cfg.Width - fixedWidth
-	e.samplerWidth = 0
+	e.samplerWidth, e.state = 0, false
 	if spare := room - 2*comfortWidth - viaWidth - leastSamplerWidth; spare >= 0 {
 		e.samplerWidth = min(leastSamplerWidth+spare/6, mostSamplerWidth)
 		room -= viaWidth + e.samplerWidth
+	}
+	if e.samplerWidth > 0 && room-2*comfortWidth-stateWidth >= 0 {
+		e.state = true
+		room -= stateWidth
 	}
 	return max(room/2, leastEndWidth)
 }
@@ -160,7 +167,7 @@ func (e *Text) fit() int {
 func (e *Text) Fields() (fields flow.FieldSet) {
 	fields.Add(flow.FieldTimeReceivedNs, flow.FieldSrcAddr, flow.FieldDstAddr, flow.FieldSamplerAddress,
 		flow.FieldSrcPort, flow.FieldDstPort, flow.FieldSrcMac, flow.FieldDstMac, flow.FieldEtype, flow.FieldProto,
-		flow.FieldBytes, flow.FieldPackets, flow.FieldCountsOnce)
+		flow.FieldBytes, flow.FieldPackets, flow.FieldCountsOnce, flow.FieldFlowDirection, flow.FieldVerdict)
 	if e.more != nil {
 		fields.Union(e.more.Fields())
 	}
@@ -193,9 +200,7 @@ func (e *Text) AppendRecord(dst []byte, r *flow.Record) []byte {
 	p.b = append(p.b, ' ')
 
 	e.appendEnd(&p, r, 0, e.src, m.SrcAddr, m.SrcMac, m.SrcPort)
-	p.color(colorDim)
-	p.b = append(p.b, " → "...)
-	p.color(colorNone)
+	e.appendArrow(&p, r)
 	e.appendEnd(&p, r, 1, e.dst, m.DstAddr, m.DstMac, m.DstPort)
 	p.b = append(p.b, ' ')
 
@@ -209,12 +214,10 @@ func (e *Text) AppendRecord(dst []byte, r *flow.Record) []byte {
 	p.b = append(p.b, " p"...)
 
 	if e.samplerWidth > 0 {
-		p.color(colorDim)
-		p.b = append(p.b, " via "...)
-		p.color(colorNone)
-		if !e.appendName(&p, r, e.sampler, e.samplerWidth) {
-			p.b = appendAddr(p.b, m.SamplerAddress, false)
-		}
+		e.appendSampler(&p, r)
+	}
+	if e.state {
+		e.appendState(&p, r)
 	}
 	if e.cfg.Cluster != "" && e.cfg.Width == 0 {
 		p.b = append(p.b, " in "...)
@@ -259,6 +262,10 @@ func (e *Text) appendHead(b []byte, t time.Time) []byte {
 	p.b = append(p.b, " PROTO   BYTES  PACKETS"...)
 	if e.samplerWidth > 0 {
 		p.b = append(p.b, " EXPORTER"...)
+	}
+	if e.state {
+		p.b = pad(p.b, viaWidth+e.samplerWidth-len(" EXPORTER"))
+		p.b = append(p.b, " DIR VERDICT"...)
 	}
 	p.color(colorNone)
 	return append(p.b, '\n')

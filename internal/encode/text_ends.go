@@ -41,6 +41,20 @@ func (e *Text) appendEnd(p *painter, r *flow.Record, column, end int, addr []byt
 	p.b = pad(p.b, most-width)
 }
 
+// appendSampler appends the exporter, padded to its column if others follow it.
+func (e *Text) appendSampler(p *painter, r *flow.Record) {
+	p.color(colorDim)
+	p.b = append(p.b, " via "...)
+	p.color(colorNone)
+	start, escapes := len(p.b), p.escapes
+	if !e.appendName(p, r, e.sampler, e.samplerWidth) {
+		p.b = shortenASCII(appendAddr(p.b, r.Msg.SamplerAddress, false), start, e.samplerWidth)
+	}
+	if e.cfg.Width > 0 && e.state && (r.DirectionName() != "" || len(r.Extra.Verdict) > 0) {
+		p.b = pad(p.b, e.samplerWidth-(characters(p.b[start:])-(p.escapes-escapes)))
+	}
+}
+
 // appendName appends namespace and workload of an end, or the name of a node, in at most
 // limit characters. It returns false if the end has no name.
 func (e *Text) appendName(p *painter, r *flow.Record, end, limit int) bool {

@@ -71,6 +71,12 @@ func TestText(t *testing.T) {
 		{"later fragment", func(r *flow.Record) { r.Msg.SrcPort, r.Msg.DstPort = 0, 0 },
 			"2021-08-08T10:04:05Z local-path-storage/local-path-provisioner → default/kubernetes    TCP   20.8 kB    400 p via node-1"},
 		{"no protocol", func(r *flow.Record) { r.Msg.Proto, r.Msg.Etype = 0, 0 }, strings.Replace(textLine, "TCP ", "-   ", 1)},
+		{"ingress", func(r *flow.Record) { r.Extra.HasDirection = true }, textLine + " ingress"},
+		{"egress, as protobuf has it", func(r *flow.Record) { r.Extra.FlowDirection = 1 }, textLine + " egress"},
+		{"no such direction", func(r *flow.Record) { r.Extra.FlowDirection, r.Extra.HasDirection = 2, true }, textLine},
+		{"verdict", func(r *flow.Record) { r.Extra.Verdict = []byte("allowed") }, textLine + " allowed"},
+		{"dropped at ingress", func(r *flow.Record) { r.Extra.HasDirection, r.Extra.Verdict = true, []byte("dropped") }, textLine + " ingress dropped"},
+		{"hostile verdict", func(r *flow.Record) { r.Extra.Verdict = []byte("\x1b[2J\n") }, textLine + " \ufffd[2J\ufffd"},
 		{"unknown protocol", func(r *flow.Record) { r.Msg.Proto = 200 }, strings.Replace(textLine, "TCP ", "200 ", 1)},
 	} {
 		r := textReference()
@@ -122,18 +128,21 @@ func TestTextTerminal(t *testing.T) {
 		{80, `2021-08-08, times in UTC (UTC+00:00), cluster prod
 TIME     SOURCE                   DESTINATION            PROTO   BYTES  PACKETS
 10:04:05 lo…ge/loca…ioner:56144 → default/kubernetes:443 TCP   20.8 kB    400 p
-10:04:05 lo…ge/loca…ioner:56144 → [2001:db…555:6666]:443 TCP   20.8 kB    400 p
+10:04:05 lo…ge/loca…ioner:56144 ↛ [2001:db…555:6666]:443 TCP   20.8 kB    400 p
 `},
 		{140, `2021-08-08, times in UTC (UTC+00:00), cluster prod
-TIME     SOURCE                                     DESTINATION                              PROTO   BYTES  PACKETS EXPORTER
-10:04:05 local…orage/local-path-provisioner:56144 → default/kubernetes:443                   TCP   20.8 kB    400 p via node-1
-10:04:05 local…orage/local-path-provisioner:56144 → [2001:db8:1111:22…33:4444:5555:6666]:443 TCP   20.8 kB    400 p via node-1
+TIME     SOURCE                               DESTINATION                        PROTO   BYTES  PACKETS EXPORTER                 DIR VERDICT
+10:04:05 loca…rage/local-pa…ovisioner:56144 → default/kubernetes:443             TCP   20.8 kB    400 p via node-1               in
+10:04:05 loca…rage/local-pa…ovisioner:56144 ↛ [2001:db8:1111…4444:5555:6666]:443 TCP   20.8 kB    400 p via node-1               out dropped
 `},
 	} {
 		e := newText(t, TextConfig{Mapping: textMapping, Location: time.UTC, Width: tc.width, Cluster: "prod"})
 		outside := textReference()
 		outside.Ends[2], outside.Msg.DstAddr = flow.End{}, v6
-		got := lineOf(e, textReference()) + "\n" + lineOf(e, outside) + "\n"
+		outside.Extra.FlowDirection, outside.Extra.Verdict = 1, []byte("dropped")
+		inside := textReference()
+		inside.Extra.HasDirection = true
+		got := lineOf(e, inside) + "\n" + lineOf(e, outside) + "\n"
 		if got != tc.want {
 			t.Errorf("got\n%swant\n%s", got, tc.want)
 		}
@@ -147,6 +156,8 @@ TIME     SOURCE                                     DESTINATION                 
 		e := newText(t, TextConfig{Mapping: textMapping, Location: time.UTC, Width: width})
 		r := textReference()
 		r.Msg.DstAddr, r.Ends[2] = v6, flow.End{}
+		r.Msg.SamplerAddress, r.Ends[0] = v6, flow.End{}
+		r.Extra.HasDirection, r.Extra.Verdict = true, []byte("a verdict that is too long")
 		lines := strings.Split(lineOf(e, r), "\n")
 		line := lines[len(lines)-1]
 		if n := utf8.RuneCountInString(line); n > max(width, fixedWidth+2*leastEndWidth) || !utf8.ValidString(line) {

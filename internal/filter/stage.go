@@ -42,5 +42,9 @@ func (s *Stage) wants(r *flow.Record) bool {
 	return s.f.wanted(&s.eval)
 }
 
+// Matcher returns a function that reports whether the expression is true for a record. One
+// goroutine uses it at a time. It does not keep the record.
+func (f *Filter) Matcher() func(*flow.Record) bool { return (&Stage{f: f}).wants }
+
 // Idle implements [flow.Handler].
 func (s *Stage) Idle() (pending bool) { return s.next.Idle() }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -66,6 +67,7 @@ type sample struct {
 	desc   *prometheus.Desc
 	labels []*dto.LabelPair
 	value  uint64
+	since  time.Time // when the value was 0; zero if that was when the program started
 }
 
 // Desc implements prometheus.Metric.
@@ -75,6 +77,9 @@ func (s sample) Desc() *prometheus.Desc { return s.desc }
 func (s sample) Write(m *dto.Metric) error {
 	m.Label = s.labels
 	m.Counter = &dto.Counter{Value: new(float64(s.value))}
+	if !s.since.IsZero() {
+		m.Counter.CreatedTimestamp = timestamppb.New(s.since)
+	}
 	return nil
 }
 
@@ -132,9 +137,9 @@ func (c *Counter) collect(now time.Time) []prometheus.Metric {
 	metrics := make([]prometheus.Metric, 0, numValues*(len(c.ranking.shown)+1)+len(results)+2)
 	for i, d := range c.descs {
 		for _, e := range c.ranking.shown {
-			metrics = append(metrics, sample{d, e.labels, e.total[i]})
+			metrics = append(metrics, sample{d, e.labels, e.total[i], e.since})
 		}
-		metrics = append(metrics, sample{d, otherLabels, c.ranking.others[i]})
+		metrics = append(metrics, sample{d, otherLabels, c.ranking.others[i], time.Time{}})
 	}
 	for r, n := range results {
 		metrics = append(metrics, prometheus.MustNewConstMetric(c.records, prometheus.CounterValue, float64(n), resultNames[r]))

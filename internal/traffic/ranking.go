@@ -33,6 +33,8 @@ type ranking struct {
 	others  counts       // of the shared series
 	swaps   uint64
 	decayed time.Time // when the scores were last discounted
+	merged  time.Time // when the last merge was; before the first, when counting began
+	merges  uint64
 }
 
 // pairState is what is known of a pair.
@@ -43,14 +45,22 @@ type pairState struct {
 	fresh  counts           // since the last merge
 	total  counts           // the values of the pair's series
 	shown  bool             // it has a series
-	lostAt time.Time        // when the pair lost its series; zero if it never did
+	// appeared reports whether the merge that is under way gave it the series.
+	appeared bool
+	since    time.Time // when counting for its series began
+	lostAt   time.Time // when the pair lost its series; zero if it never did
 }
 
 func newRanking(maxShown int, now time.Time) ranking {
-	return ranking{max: maxShown, known: make(map[pair]*pairState), decayed: now}
+	return ranking{max: maxShown, known: make(map[pair]*pairState), decayed: now, merged: now}
 }
 
 // merge adds the counts of the workers' tables, which it does not change.
+//
+// A series that was not there at the last merge keeps its value once more, which is 0 if it is new:
+// what was counted since then is added by the next merge. Prometheus takes no notice of the first
+// value of a series, and would miss that traffic. The first merge has true values, as the first
+// scrape of any program has.
 func (k *ranking) merge(now time.Time, tables []*table) {
 	if age := now.Sub(k.decayed); age > 0 {
 		factor := math.Exp2(-float64(age) / float64(halfLife))
@@ -84,9 +94,15 @@ func (k *ranking) merge(now time.Time, tables []*table) {
 		k.admit(now, candidates)
 	}
 	for _, e := range k.shown {
+		if e.appeared && k.merges > 0 {
+			e.appeared = false
+			continue
+		}
 		e.total.add(&e.fresh)
-		e.fresh = counts{}
+		e.fresh, e.appeared = counts{}, false
 	}
+	k.merges++
+	k.merged = now
 	for _, e := range candidates {
 		if !e.shown {
 			k.others.add(&e.fresh)
@@ -118,9 +134,9 @@ func (k *ranking) admit(now time.Time, candidates []*pairState) {
 		if e.score <= advantage*old.score {
 			break
 		}
-		// Its traffic since the last merge is not in its series yet.
+		// Its traffic since the last merge, or the one before, is not in its series yet.
 		k.others.add(&old.fresh)
-		old.fresh, old.shown, old.lostAt = counts{}, false, now
+		old.fresh, old.shown, old.appeared, old.lostAt = counts{}, false, false, now
 		k.show(e)
 		k.shown[i] = e
 		k.swaps++
@@ -129,9 +145,9 @@ func (k *ranking) admit(now time.Time, candidates []*pairState) {
 
 // show gives a pair a series.
 func (k *ranking) show(e *pairState) {
-	e.shown = true
+	e.shown, e.appeared = true, true
 	if e.labels == nil {
-		e.labels = labelPairs(e.pair)
+		e.labels, e.since = labelPairs(e.pair), k.merged
 	}
 }
 

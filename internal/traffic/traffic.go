@@ -222,27 +222,9 @@ func (s *Stage) workload(r *flow.Record, end int) unique.Handle[flow.Workload] {
 	return unique.Handle[flow.Workload]{}
 }
 
-// Estimate returns the bytes and packets that a record stands for: its counters, times the
-// sampling rate unless the exporter has done that.
+// Estimate returns the bytes and packets that a record stands for.
 func Estimate(r *flow.Record) (bytes, packets uint64) {
-	rate := r.Msg.SamplingRate
-	if rate == 0 || r.Extra.Scaled {
-		rate = 1
-	}
-	return scaled(r.Msg.Bytes, rate), scaled(r.Msg.Packets, rate)
-}
-
-// maxValue bounds the bytes and the packets of one record: 2^48, or 256 TiB. More can
-// only be wrong, and a few such records would bring the counter to its largest value,
-// where it stops.
-const maxValue = 1 << 48
-
-// scaled returns n * rate, and maxValue at most.
-func scaled(n, rate uint64) uint64 {
-	if high, low := bits.Mul64(n, rate); high == 0 && low < maxValue {
-		return low
-	}
-	return maxValue
+	return flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
 }
 
 // swapTable gives the worker an empty table and returns the one with its counts. It

@@ -213,10 +213,17 @@ func TestBounds(t *testing.T) {
 		if n := len(c.ranking.known); n > knownFactor*maxSeries {
 			t.Fatalf("round %d: %d pairs are known", round, n)
 		}
-		if c.ranking.swaps == 0 && flows != records {
+		var late counts // of series that have just appeared
+		for _, e := range c.ranking.shown {
+			late.add(&e.fresh)
+		}
+		if round == 0 && late != (counts{}) {
+			t.Fatalf("the first scrape lacks %v", late)
+		}
+		if flows := flows + float64(late[valueFlows]); c.ranking.swaps == 0 && flows != records {
 			t.Fatalf("round %d: %v flows are shown of %v", round, flows, records)
 		}
-		if seen != sent {
+		if seen := seen + float64(late[valueBytes]); seen != sent {
 			t.Fatalf("round %d: increases add up to %v bytes of %v", round, seen, sent)
 		}
 	}
@@ -276,12 +283,64 @@ func TestRanking(t *testing.T) {
 	got = scrape(t, reg)
 	has(got, 3, 4)
 	// What was counted among others stays there; what pair 1 had is gone with it.
-	expect(t, got, map[string]float64{series(4): 1900, "bytes_total " + others: 2060, "series_replaced_total ": 1})
+	// The series of pair 4 is new: Prometheus must see it begin.
+	expect(t, got, map[string]float64{series(4): 0, "bytes_total " + others: 2060, "series_replaced_total ": 1})
 
 	send(0, 9000)
 	got = scrape(t, reg)
 	has(got, 1, 4) // pair 3 with 2000 is the smallest now
-	expect(t, got, map[string]float64{series(1): 1000 + 9000, series(4): 1900, "bytes_total " + others: 2060})
+	// Pair 1 goes on from where it was.
+	expect(t, got, map[string]float64{series(1): 1000, series(4): 1900, "bytes_total " + others: 2060})
+	expect(t, scrape(t, reg), map[string]float64{series(1): 1000 + 9000, series(4): 1900, "bytes_total " + others: 2060})
+}
+
+// TestAppears: a series that appears between two scrapes is shown as 0 once. What counts for it
+// before it is shown with its value, and then loses its place, counts among others.
+func TestAppears(t *testing.T) {
+	c, _ := newCounter(t, 2)
+	s := c.NewStage(new(end))
+	start := time.Now()
+	shown := func(minute int) map[string]*dto.Counter {
+		t.Helper()
+		counters := make(map[string]*dto.Counter)
+		for _, m := range c.collect(start.Add(time.Duration(minute) * time.Minute)) {
+			var d dto.Metric
+			if err := m.Write(&d); err != nil {
+				t.Fatal(err)
+			}
+			if m.Desc() == c.descs[valueBytes] {
+				counters[key(&d)] = d.GetCounter()
+			}
+		}
+		return counters
+	}
+	check := func(got map[string]*dto.Counter, workload string, bytes float64, since time.Duration) {
+		t.Helper()
+		m := got["ns/"+workload+"/Deployment>//none"]
+		if m == nil || m.GetValue() != bytes || m.GetCreatedTimestamp().AsTime().Sub(start).Round(time.Second) != since {
+			t.Errorf("%s is %v, want %v since %v", workload, m, bytes, since)
+		}
+	}
+	object := func(name string) *flow.Object { return object("ns", name) }
+	shown(1)
+	s.HandleFlow(record(object("a"), nil, 10, 1))
+	check(shown(2), "a", 0, time.Minute)
+	s.HandleFlow(record(object("a"), nil, 1, 1))
+	check(shown(3), "a", 11, time.Minute)
+
+	s.HandleFlow(record(object("b"), nil, 100, 1))
+	check(shown(4), "b", 0, 3*time.Minute)
+	s.HandleFlow(record(object("b"), nil, 100, 1))
+	s.HandleFlow(record(object("c"), nil, 1000, 1))
+	got := shown(5)
+	check(got, "c", 0, 4*time.Minute)
+	if n := got[others].GetValue(); n != 200 {
+		t.Errorf("others have %v bytes, want those of b", n)
+	}
+	if got[others].GetCreatedTimestamp() != nil {
+		t.Error("others did not begin with the program")
+	}
+	check(shown(6), "c", 1000, 4*time.Minute)
 }
 
 func TestNoRoom(t *testing.T) {
@@ -318,7 +377,7 @@ func TestHostile(t *testing.T) {
 	s.HandleFlow(record(named("\xfe", "x\x00\n\"", "K\xfd"), nil, 1, 1)) // looks the same
 	s.HandleFlow(record(new(flow.Object), nil, 8, 1))                    // not made by NewObject
 	expect(t, scrape(t, reg), map[string]float64{
-		"bytes_total ns/a/Deployment>ns/a/Deployment": maxValue + 1,
+		"bytes_total ns/a/Deployment>ns/a/Deployment": flow.MaxEstimate + 1,
 		"bytes_total " + others:                       7,
 		"bytes_total //none>//none":                   15,
 		"flows_total //none>//none":                   4,
@@ -326,7 +385,7 @@ func TestHostile(t *testing.T) {
 	})
 	var sum counts
 	for range 1 << 17 {
-		sum.add(&counts{maxValue, 1, 1})
+		sum.add(&counts{flow.MaxEstimate, 1, 1})
 	}
 	if sum[valueBytes] != math.MaxUint64 {
 		t.Errorf("a sum beyond the largest number is %d", sum[valueBytes])

@@ -263,10 +263,11 @@ func TestMessages(t *testing.T) {
 			code.WriteString(content)
 		}
 	}
-	message := regexp.MustCompile(`(?:msg=|"why": )"([^"%=;]{8,40})`)
+	// Messages may begin with the name of an output, and have numbers and requests.
+	message := regexp.MustCompile(`(?:msg=|"why": )"(?:[\w.]+: )?([^"%=;:(0-9]{8,40})`)
 	for page, content := range files(t, ".md") {
 		for _, match := range message.FindAllStringSubmatch(content, -1) {
-			if !strings.Contains(code.String(), match[1]) {
+			if !strings.Contains(code.String(), strings.TrimSpace(match[1])) {
 				t.Errorf("%s: no message has %q", page, match[1])
 			}
 		}

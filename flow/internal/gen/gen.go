@@ -27,10 +27,15 @@ func Files() (map[string][]byte, error) {
 	if err := checkAttrs(); err != nil {
 		return nil, err
 	}
+	pack, err := packed(fields)
+	if err != nil {
+		return nil, err
+	}
 	files := map[string][]byte{"flow/flow.proto": protoFile(fields)}
 	for name, source := range map[string]string{
 		"flow/accessors_gen.go":         accessors(fields),
 		"internal/encode/fields_gen.go": encoders(fields),
+		"internal/recent/pack_gen.go":   pack,
 	} {
 		if files[name], err = format.Source([]byte(source)); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

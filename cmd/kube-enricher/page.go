@@ -1,0 +1,73 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/api"
+	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
+	"github.com/netobserv/goflow2-kube-enricher/internal/ui"
+)
+
+// page returns the handler of -ui.addr: the page and its API.
+func (h *httpServers) page() (*api.Server, http.Handler, error) {
+	cfg := h.a.cfg
+	enc, err := cfg.NewPageEncoder()
+	if err != nil {
+		return nil, nil, err
+	}
+	version, _, _ := versions()
+	var fields []api.Field
+	for _, f := range cfg.FilterFields() {
+		fields = append(fields, api.Field(f))
+	}
+	server := api.New(api.Config{
+		Store: h.a.recent, Encoder: enc, Compile: h.a.compile,
+		Explain: h.explainAPI, Ready: func() any { return h.readiness() },
+		Version: version, Mode: cfg.Mode.String(), Started: time.Now(), Fields: fields,
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/api/", server.Handler())
+	mux.Handle("/", ui.Handler())
+	return server, api.Guard(cfg.UIAddr, mux), nil
+}
+
+// compile compiles an expression of the page's filter.
+func (a *app) compile(expression string) (func(*flow.Record) bool, error) {
+	f, err := a.cfg.CompileFilter(expression)
+	if mistake := (*filter.Error)(nil); errors.As(err, &mistake) {
+		return nil, &api.Mistake{Text: mistake.Text, Position: position(expression, mistake.Line, mistake.Column)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f.Matcher(), nil
+}
+
+// position returns the number of the character at a line and a column, all from 1 on.
+func position(expression string, line, column int) int {
+	n := column
+	for l := range strings.Lines(expression) {
+		if line--; line <= 0 {
+			break
+		}
+		n += utf8.RuneCountInString(l)
+	}
+	return n
+}
+
+// explainAPI answers as /explain does, and its errors as the API's.
+func (h *httpServers) explainAPI(w http.ResponseWriter, r *http.Request) {
+	explanation, err := h.explanation(r.URL.RawQuery)
+	if err != nil {
+		api.Fail(w, http.StatusBadRequest, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(explanation) // the client has gone
+}

@@ -1,0 +1,45 @@
+// Package hubble serves the newest records as flows of Cilium's Hubble: the gRPC service
+// observer.Observer, with the types of github.com/cilium/cilium/api/v1. Its command hubble and
+// Hubble UI work with it.
+//
+// A request reads records from a [Source], newest or oldest first. Its filters are compiled to
+// predicates over a view of a record, so that a flow is built only for a record that is sent.
+// What order, limits and filters mean is as in Cilium's own observer (pkg/hubble/observer and
+// pkg/hubble/filters of github.com/cilium/cilium).
+package hubble
+
+import (
+	"context"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// Source is where records are read from. Its methods may be called by any number of goroutines.
+type Source interface {
+	// Each calls f with the records that q asks for, until f returns false or ctx ends. A record
+	// is valid until f returns.
+	Each(ctx context.Context, q Query, f func(*flow.Record) bool) error
+	// Follow calls f with each record that is received from now on, or from q.Since, in the order
+	// of receipt, until ctx ends or f returns an error, which Follow returns. If f is slower than
+	// records arrive, some are skipped: the next call says how many. Its record may be nil then.
+	Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error
+	// Stats returns how much there is.
+	Stats() Stats
+}
+
+// Query asks for records by their time of receipt. Zero times are no limits; both limits are
+// within.
+type Query struct {
+	Since, Until time.Time
+	// Newest asks for the newest record first, in place of the oldest.
+	Newest bool
+}
+
+// Stats tells how much a [Source] has.
+type Stats struct {
+	// Records is how many records can be read now, Capacity how many about there is room for.
+	Records, Capacity uint64
+	// Seen is how many there have been since the start.
+	Seen uint64
+}

@@ -1,0 +1,164 @@
+package hubble
+
+import (
+	"slices"
+	"strings"
+	"unique"
+
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// The kinds of objects that have something of their own in Hubble.
+const (
+	kindPod     = "Pod"
+	kindService = "Service"
+	kindNode    = "Node"
+)
+
+// Labels that Cilium itself gives to endpoints (pkg/labels and
+// pkg/k8s/apis/cilium.io/const.go of github.com/cilium/cilium).
+const (
+	sourceKubernetes = "k8s"
+	sourceReserved   = "reserved"
+	sourceGenerated  = "gen"
+
+	labelNamespace = "io.kubernetes.pod.namespace"
+	labelCluster   = "io.cilium.k8s.policy.cluster"
+	// labelWorkload is ours. Hubble UI takes the title of a card from it where no label names
+	// the application.
+	labelWorkload = "workload.name"
+)
+
+// GroupingLabels lists the labels of pods by which Hubble UI groups and titles its cards, and by
+// which people select most. Nothing may change it.
+var GroupingLabels = []string{
+	"app", "app.kubernetes.io/name", "k8s-app", "name", "functionName",
+	"app.kubernetes.io/component", "app.kubernetes.io/instance", "app.kubernetes.io/part-of", "component", "tier",
+}
+
+// titles are those of the labels that Hubble UI takes the title of a card from.
+var titles = []string{"app", "app.kubernetes.io/name", "k8s-app", "name", "functionName"}
+
+// label is a label of an endpoint, with its source in Cilium's sense.
+type label struct{ source, key, value string }
+
+// String returns the label as flows show it: k8s:app=shop, or reserved:world.
+func (l label) String() string {
+	if l.value == "" {
+		return l.source + ":" + l.key
+	}
+	return l.source + ":" + l.key + "=" + l.value
+}
+
+// endpointKey is what an endpoint is made of.
+type endpointKey struct {
+	object *flow.Object
+	local  bool // of a Node: it is the exporter's
+	routed bool // there is an address, and more than one link knows it
+}
+
+// endpoint is an end as Hubble describes it. It is immutable, so flows share its slices.
+type endpoint struct {
+	identity       uint32
+	namespace, pod string
+	service        string // name of the Service that the address belongs to
+	workloads      []*flowpb.Workload
+	labels         []label
+	texts          []string // the labels as flows show them
+}
+
+func (n *names) newEndpoint(key endpointKey) *endpoint {
+	ep := &endpoint{}
+	o := key.object
+	switch {
+	case o == nil && key.routed:
+		ep.reserve(identityWorld, "world")
+	case o == nil:
+		ep.reserve(identityUnknown, "unknown")
+	case o.Kind == kindNode && key.local:
+		ep.reserve(identityHost, "host")
+	case o.Kind == kindNode:
+		ep.reserve(identityRemoteNode, "remote-node")
+	default:
+		n.describe(ep, o)
+	}
+	if o != nil && o.Workload != "" {
+		ep.workloads = []*flowpb.Workload{{Name: valid(o.Workload), Kind: valid(o.WorkloadKind)}}
+	}
+	slices.SortFunc(ep.labels, func(a, b label) int { return strings.Compare(a.source+":"+a.key, b.source+":"+b.key) })
+	for _, l := range ep.labels {
+		ep.texts = append(ep.texts, l.String())
+	}
+	return ep
+}
+
+// reserve makes ep one of the entities that Cilium reserves an identity for.
+func (ep *endpoint) reserve(identity uint32, name string) {
+	ep.identity = identity
+	ep.labels = []label{{sourceReserved, name, ""}}
+}
+
+// describe fills ep for an object in a namespace: a pod, a service, or an egress IP.
+func (n *names) describe(ep *endpoint, o *flow.Object) {
+	ep.namespace = valid(o.Namespace)
+	switch o.Kind {
+	case kindPod:
+		ep.pod = valid(o.Name)
+	case kindService:
+		ep.service = valid(o.Name)
+	}
+	ep.identity = n.ids.of(o)
+	titled := false
+	if o.Labels != "" {
+		i := 0
+		for value := range strings.SplitSeq(o.Labels, "\n") {
+			if i < len(n.labels) && value != "" {
+				ep.labels = append(ep.labels, label{sourceKubernetes, n.labels[i], valid(value)})
+				titled = titled || slices.Contains(titles, n.labels[i])
+			}
+			i++
+		}
+	}
+	if !titled {
+		ep.labels = append(ep.labels, label{sourceGenerated, labelWorkload, valid(o.Workload)})
+	}
+	if ep.namespace != "" {
+		ep.labels = append(ep.labels, label{sourceKubernetes, labelNamespace, ep.namespace})
+	}
+	if n.cluster != "" {
+		ep.labels = append(ep.labels, label{sourceKubernetes, labelCluster, n.cluster})
+	}
+}
+
+// proto returns the endpoint as flows have it. The caller may change it, but not what is in its
+// slices.
+func (n *names) proto(ep *endpoint) *flowpb.Endpoint {
+	p := &flowpb.Endpoint{
+		Identity: ep.identity, Namespace: ep.namespace, PodName: ep.pod, Labels: ep.texts, Workloads: ep.workloads,
+	}
+	if ep.namespace != "" || ep.identity == identityHost || ep.identity == identityRemoteNode {
+		p.ClusterName = n.cluster
+	}
+	return p
+}
+
+// serviceOf returns the Service that an address belongs to, nil if it belongs to none.
+func serviceOf(ep *endpoint) *flowpb.Service {
+	if ep.service == "" {
+		return nil
+	}
+	return &flowpb.Service{Name: ep.service, Namespace: ep.namespace}
+}
+
+// valid returns s in valid UTF-8, which protobuf asks for.
+func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+// workloadOf returns the workload of an object.
+func workloadOf(o *flow.Object) unique.Handle[flow.Workload] {
+	if id := o.WorkloadID(); id != (unique.Handle[flow.Workload]{}) {
+		return id
+	}
+	return unique.Make(flow.Workload{Namespace: o.Namespace, Name: o.Workload, Kind: o.WorkloadKind})
+}

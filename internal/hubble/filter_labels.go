@@ -1,0 +1,127 @@
+package hubble
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+	"k8s.io/apimachinery/pkg/labels"
+)
+
+// sourceAny stands for a label of any source, in a selector.
+const sourceAny = "any"
+
+// labelSet is the labels of an end as a selector of Kubernetes asks for them. Keys are
+// SOURCE.KEY, since the grammar of selectors knows no colon.
+type labelSet []label
+
+// Has implements [labels.Labels].
+func (s labelSet) Has(key string) bool {
+	_, ok := s.Lookup(key)
+	return ok
+}
+
+// Get implements [labels.Labels].
+func (s labelSet) Get(key string) string {
+	value, _ := s.Lookup(key)
+	return value
+}
+
+// Lookup implements [labels.Labels].
+func (s labelSet) Lookup(key string) (value string, ok bool) {
+	source, key, ok := strings.Cut(key, ".")
+	if !ok {
+		source, key = sourceAny, source
+	}
+	for i := range s {
+		if s[i].key == key && (source == sourceAny || s[i].source == source) {
+			return s[i].value, true
+		}
+	}
+	return "", false
+}
+
+// unlabelled is an end without labels.
+var unlabelled = &endpoint{}
+
+// ofLabel makes the part for selectors that values returns. Without of, no record has labels.
+func ofLabel(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
+	return func(f *flowpb.FlowFilter) (predicate, error) {
+		var list []labels.Selector
+		for _, s := range values(f) {
+			selector, err := labels.Parse(dotted(s))
+			if err != nil {
+				return nil, fmt.Errorf("%q is no selector of labels such as app=shop or k8s:tier in (a, b): %w", s, err)
+			}
+			list = append(list, selector)
+		}
+		if len(list) == 0 {
+			return nil, nil
+		}
+		// What a selector says of an endpoint does not change.
+		var last *endpoint
+		matches := false
+		return func(v *view) bool {
+			ep := unlabelled
+			if of != nil {
+				ep = of(v)
+			}
+			if ep != last {
+				last = ep
+				matches = slices.ContainsFunc(list, func(s labels.Selector) bool { return s.Matches(labelSet(ep.labels)) })
+			}
+			return matches
+		}, nil
+	}
+}
+
+// dotted rewrites the keys of a selector from SOURCE:KEY to SOURCE.KEY, and from KEY to any.KEY.
+// A key ends where a blank, a comma or an operator begins. A comma in parentheses ends a value.
+func dotted(selector string) string {
+	var b strings.Builder
+	rest := selector
+	for rest != "" {
+		start := strings.IndexFunc(rest, func(r rune) bool { return !unicode.IsSpace(r) && r != '!' })
+		if start < 0 {
+			b.WriteString(rest)
+			// A selector that ends here lacks a key, as labels.Parse will say.
+			break
+		}
+		b.WriteString(rest[:start])
+		rest = rest[start:]
+		end := strings.IndexFunc(rest, func(r rune) bool { return unicode.IsSpace(r) || r == '=' || r == '!' || r == ',' })
+		if end < 0 {
+			end = len(rest)
+		}
+		if source, key, ok := strings.Cut(rest[:end], ":"); ok {
+			b.WriteString(source + "." + key)
+		} else {
+			b.WriteString(sourceAny + "." + source)
+		}
+		rest = rest[end:]
+		end = endOfRequirement(rest)
+		b.WriteString(rest[:end])
+		rest = rest[end:]
+	}
+	return b.String()
+}
+
+// endOfRequirement returns where the next requirement of a selector begins.
+func endOfRequirement(s string) int {
+	depth := 0
+	for i, r := range s {
+		switch r {
+		case '(':
+			depth++
+		case ')':
+			depth--
+		case ',':
+			if depth == 0 {
+				return i + 1
+			}
+		}
+	}
+	return len(s)
+}

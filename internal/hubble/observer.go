@@ -1,0 +1,276 @@
+package hubble
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+	observerpb "github.com/cilium/cilium/api/v1/observer"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// lostInterval is the shortest time between two messages of how much was skipped, as in Cilium.
+const lostInterval = time.Second
+
+// errEnough ends a stream that has sent all that was asked for.
+var errEnough = errors.New("enough")
+
+// query is a request for flows, checked.
+type query struct {
+	selection    *selection
+	mask         *mask
+	number       uint64 // 0 for no limit
+	first        bool
+	follow       bool
+	since, until time.Time // zero for no limit
+}
+
+// newQuery checks a request. Its errors are for the client.
+func newQuery(req *observerpb.GetFlowsRequest) (*query, error) {
+	if req.GetFirst() && req.GetFollow() {
+		return nil, status.Error(codes.InvalidArgument, "first and follow cannot be given together")
+	}
+	q := &query{number: req.GetNumber(), first: req.GetFirst(), follow: req.GetFollow()}
+	var err error
+	if q.selection, err = compile(req.GetWhitelist(), req.GetBlacklist()); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if q.mask, err = newMask(req.GetFieldMask()); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	if q.since, err = timeOf(req.GetSince()); err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "since: %v", err)
+	}
+	if q.until, err = timeOf(req.GetUntil()); err != nil {
+		return nil, status.Errorf(codes.InvalidArgument, "until: %v", err)
+	}
+	return q, nil
+}
+
+// timeOf returns a time of a request, zero if there is none.
+func timeOf(t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if err := t.CheckValid(); err != nil {
+		return time.Time{}, err
+	}
+	return clamp(t.AsTime()), nil
+}
+
+// clamp keeps a time within what Unix nanoseconds can say.
+func clamp(t time.Time) time.Time {
+	if first := time.Unix(0, 1); t.Before(first) {
+		return first
+	}
+	if last := time.Unix(0, math.MaxInt64); t.After(last) {
+		return last
+	}
+	return t
+}
+
+// position is where a stream begins: at the first record received at since, but for so many
+// wanted ones.
+type position struct {
+	since time.Time // zero for the oldest record
+	skip  uint64
+}
+
+// start finds where to begin. Without a time and without first, that is so many wanted records
+// before the newest one.
+func (q *query) start(ctx context.Context, source Source, v *view) (position, error) {
+	switch {
+	case !q.since.IsZero():
+		return position{since: q.since}, nil
+	case q.first, q.number == 0, q.number >= source.Stats().Records:
+		return position{}, nil
+	}
+	var found, atOldest, beforeIt uint64 // beforeIt counts those of the same time that are too many
+	var oldest uint64
+	err := source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
+		at := r.Msg.TimeReceivedNs
+		if found >= q.number && at != oldest {
+			return false
+		}
+		v.set(r)
+		if !q.selection.wants(v) {
+			return true
+		}
+		if found >= q.number {
+			beforeIt++
+			return true
+		}
+		if at != oldest {
+			oldest, atOldest = at, 0
+		}
+		found++
+		atOldest++
+		return true
+	})
+	if err != nil || found < q.number {
+		return position{}, err
+	}
+	return position{since: time.Unix(0, int64(oldest)), skip: beforeIt}, nil
+}
+
+// stream answers one request. One goroutine uses it.
+type stream struct {
+	s    *Server
+	q    *query
+	v    *view
+	send func(*observerpb.GetFlowsResponse) error
+	skip uint64 // wanted records that are before the first one to send
+	sent uint64
+
+	lost     flowpb.LostEvent // not yet told
+	lostTold time.Time
+}
+
+// run sends what was asked for. It returns nil once there is no more, or ctx ends.
+func (st *stream) run(ctx context.Context) error {
+	source, q := st.s.source, st.q
+	if q.follow && q.number == 0 && q.since.IsZero() {
+		return st.follow(ctx, Query{})
+	}
+	at, err := q.start(ctx, source, st.v)
+	if err != nil {
+		return err
+	}
+	st.skip = at.skip
+	if q.follow {
+		if at.since.IsZero() {
+			at.since = time.Unix(0, 1) // all that there is, and then what comes
+		}
+		return st.follow(ctx, Query{Since: at.since})
+	}
+	var failed error
+	err = source.Each(ctx, Query{Since: at.since, Until: q.until}, func(r *flow.Record) bool {
+		failed = st.take(r)
+		return failed == nil
+	})
+	return errors.Join(failed, err)
+}
+
+func (st *stream) follow(ctx context.Context, from Query) error {
+	return st.s.source.Follow(ctx, from, func(r *flow.Record, skipped uint64) error {
+		if err := st.tellLost(skipped); err != nil || r == nil {
+			return err
+		}
+		return st.take(r)
+	})
+}
+
+// take sends a record if it is wanted. It returns errEnough after the last one.
+func (st *stream) take(r *flow.Record) error {
+	q := st.q
+	if !q.until.IsZero() && int64(r.Msg.TimeReceivedNs) > q.until.UnixNano() {
+		return errEnough
+	}
+	st.v.set(r)
+	if !q.selection.wants(st.v) {
+		return nil
+	}
+	if st.skip > 0 {
+		st.skip--
+		return nil
+	}
+	f := st.v.flow(st.s.cfg.Version)
+	resp := &observerpb.GetFlowsResponse{
+		Time: f.GetTime(), NodeName: f.GetNodeName(), ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: f},
+	}
+	q.mask.apply(f)
+	if err := st.send(resp); err != nil {
+		return err
+	}
+	if st.sent++; !q.follow && st.sent == q.number {
+		return errEnough
+	}
+	return nil
+}
+
+// tellLost counts the records that the client was too slow for, and tells it at most once a
+// second.
+func (st *stream) tellLost(skipped uint64) error {
+	now := time.Now()
+	if skipped > 0 {
+		st.s.skipped.Add(float64(skipped))
+		if st.lost.NumEventsLost == 0 {
+			st.lost.First = timestamppb.New(now)
+		}
+		st.lost.NumEventsLost += skipped
+		st.lost.Last = timestamppb.New(now)
+	}
+	if st.lost.NumEventsLost == 0 || now.Sub(st.lostTold) < lostInterval {
+		return nil
+	}
+	st.lostTold = now
+	told := &flowpb.LostEvent{
+		Source: flowpb.LostEventSource_HUBBLE_RING_BUFFER, NumEventsLost: st.lost.NumEventsLost,
+		First: st.lost.First, Last: st.lost.Last,
+	}
+	st.lost.NumEventsLost = 0
+	return st.send(&observerpb.GetFlowsResponse{
+		Time: timestamppb.New(now), NodeName: st.s.cfg.Name,
+		ResponseTypes: &observerpb.GetFlowsResponse_LostEvents{LostEvents: told},
+	})
+}
+
+// GetFlows implements [observerpb.ObserverServer].
+func (s *Server) GetFlows(req *observerpb.GetFlowsRequest, out grpc.ServerStreamingServer[observerpb.GetFlowsResponse]) error {
+	q, err := newQuery(req)
+	if err != nil {
+		return err
+	}
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	default:
+		return status.Errorf(codes.ResourceExhausted, "%d requests for flows are answered already; try again later", cap(s.streams))
+	}
+	ctx, cancel := context.WithCancel(out.Context())
+	defer cancel()
+	w := &watchedSender{out: out}
+	st := &stream{s: s, q: q, v: newView(&s.names), send: w.Send}
+	done := make(chan error, 1)
+	s.running.Go(func() { done <- st.run(ctx) })
+	return s.await(ctx, w, done)
+}
+
+// await waits for a stream's end and returns what its client is told. A client that takes
+// nothing for a while is cut off.
+func (s *Server) await(ctx context.Context, w *watchedSender, done <-chan error) error {
+	tick := time.NewTicker(stallTimeout / 4)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			return endOf(ctx, err)
+		case <-tick.C:
+			if w.stalled(stallTimeout) {
+				s.cut.Inc()
+				return status.Errorf(codes.ResourceExhausted, "the client has read nothing for %v", stallTimeout)
+			}
+		}
+	}
+}
+
+// endOf returns what a client is told of the end of its stream.
+func endOf(ctx context.Context, err error) error {
+	switch {
+	case err == nil || errors.Is(err, errEnough):
+		return nil
+	case ctx.Err() != nil:
+		return status.FromContextError(ctx.Err()).Err()
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Internal, err.Error())
+}

@@ -1,0 +1,194 @@
+package recent
+
+import (
+	"cmp"
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// maxPairs bounds the pairs that an answer is made of. What further ones have is among
+// the others.
+const maxPairs = 50_000
+
+// Pair is who talks to whom, and how much.
+type Pair struct {
+	Src End `json:"src"`
+	Dst End `json:"dst"`
+	Counts
+	LastSeen time.Time `json:"last_seen"`
+	Verdict  string    `json:"verdict"`
+}
+
+// Pairs is an answer about pairs, those with most bytes first.
+type Pairs struct {
+	Start time.Time `json:"start"`
+	End   time.Time `json:"end"`
+	Pairs []Pair    `json:"pairs"`
+	Other Others    `json:"other"`
+}
+
+// Others is what is not shown one by one.
+type Others struct {
+	Counts
+	Pairs int `json:"pairs"`
+}
+
+// visitor takes what an answer is made of: what a pair (a number of the table, -1 for
+// others) has in the interval that begins at start. start is the time of receipt for a
+// single record.
+type visitor func(number int32, start uint64, s *sum)
+
+// visit calls f with all that matches q, by pairs of t. It returns the time from which on
+// the answer is complete, and the longest interval that f was called with.
+//
+// Records tell most. Sums tell of records that have left, if all records are wanted.
+func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor) (from, step uint64, err error) {
+	since, until := q.bounds()
+	gone := s.gone.Load()
+	if q.Match == nil && gone > 0 && since <= gone {
+		from, step = s.visitSums(since, until, t, f)
+		return from, step, nil
+	}
+	list := s.glances()
+	from = since
+	if gone > 0 {
+		from = max(from, gone)
+	}
+	return from, 0, s.visitRecords(ctx, q, list, t, f)
+}
+
+// visitSums calls f with the sums, and with the records that are not among them yet.
+func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor) (from, step uint64) {
+	u := s.sums
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	s.fold()
+	from = math.MaxUint64
+	for _, b := range u.buckets {
+		if b.start+b.step <= since || b.start > until {
+			continue
+		}
+		from, step = min(from, b.start), max(step, b.step)
+		for p, sum := range b.pairs {
+			f(t.numberOf(p), b.start, sum)
+		}
+		if b.other != (Counts{}) {
+			f(-1, b.start, &sum{Counts: b.other})
+		}
+	}
+	p := &u.page
+	for _, l := range s.glances() {
+		if l.segment.folded.Load() || !l.copyTo(p) {
+			continue
+		}
+		visitPage(p, s.mapped, since, until, t, f)
+	}
+	p.clear()
+	return min(from, max(since, s.gone.Load())), step
+}
+
+// visitRecords calls f with the records that match q.
+func (s *Store) visitRecords(ctx context.Context, q *Query, list []glance, t *pairTable, f visitor) error {
+	since, until := q.bounds()
+	p := pages.Get().(*page)
+	defer p.free()
+	var r flow.Record
+	var u unpacker
+	for i := range list {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if l := &list[i]; l.outside(since, until) || !l.copyTo(p) {
+			continue
+		}
+		if q.Match == nil {
+			visitPage(p, s.mapped, since, until, t, f)
+			continue
+		}
+		for at := 0; at < p.used; at += p.lengthAt(at) {
+			if at := p.receivedAt(at); at < since || at > until {
+				continue
+			}
+			p.unpack(&u, &r, at, s.mapped.n)
+			if !q.Match(&r) {
+				continue
+			}
+			visitRecord(p, at, s.mapped, t, f)
+		}
+	}
+	return nil
+}
+
+// visitPage calls f with all records of a page.
+func visitPage(p *page, e ends, since, until uint64, t *pairTable, f visitor) {
+	for at := 0; at < p.used; at += p.lengthAt(at) {
+		if at := p.receivedAt(at); at < since || at > until {
+			continue
+		}
+		visitRecord(p, at, e, t, f)
+	}
+}
+
+// visitRecord calls f with one record, unless it says nothing of a pair.
+func visitRecord(p *page, at int, e ends, t *pairTable, f visitor) {
+	h := p.head(at, e)
+	if h.Flows == 0 && h.verdict == 0 {
+		return
+	}
+	f(t.number(&h), h.received, &sum{h.Counts, h.received, h.verdict})
+}
+
+// Pairs answers who talks to whom. Of the pairs with most bytes it shows limit.
+func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
+	t := newPairTable(maxPairs)
+	var sums []sum
+	var other Counts
+	oldest, newest := s.span()
+	from, _, err := s.visit(ctx, &q, t, func(n int32, _ uint64, d *sum) {
+		if n < 0 {
+			other.add(d.Counts)
+			return
+		}
+		if int(n) == len(sums) {
+			sums = append(sums, sum{})
+		}
+		sums[n].add(d)
+	})
+	if err != nil {
+		return nil, err
+	}
+	order := make([]int32, len(sums))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortFunc(order, func(a, b int32) int {
+		return cmp.Or(cmp.Compare(sums[b].Bytes, sums[a].Bytes), cmp.Compare(a, b))
+	})
+	_, until := q.bounds()
+	answer := &Pairs{Start: timeOf(max(from, oldest)), End: timeOf(min(until, newest)), Pairs: make([]Pair, 0, min(limit, len(sums))), Other: Others{Counts: other}}
+	for i, n := range order {
+		d := &sums[n]
+		if i >= limit {
+			answer.Other.Counts.add(d.Counts)
+			answer.Other.Pairs++
+			continue
+		}
+		answer.Pairs = append(answer.Pairs, Pair{
+			Src: endOf(t.list[n].src), Dst: endOf(t.list[n].dst),
+			Counts: d.Counts, LastSeen: timeOf(d.last), Verdict: d.verdict.String(),
+		})
+	}
+	return answer, nil
+}
+
+// timeOf returns a time of receipt in UTC, zero for 0.
+func timeOf(ns uint64) time.Time {
+	if ns == 0 || ns > math.MaxInt64 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(ns)).UTC()
+}

@@ -1,0 +1,169 @@
+package recent
+
+import (
+	"context"
+	"math"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// cursor is where a reader is among the segments of one worker.
+type cursor struct {
+	list []glance // that are still to be read, in the order in which they are
+	from int      // where to begin in the first one, in bytes
+
+	page    *page   // nil if there are no further records
+	offsets []int32 // of the records in the page that are still to be read
+	time    uint64  // of receipt, of the first of them
+}
+
+// merger reads records of all workers, by the time of receipt. The records of one worker
+// stay in the order in which they came.
+type merger struct {
+	s            *Store
+	since, until uint64
+	newest       bool
+	cursors      []*cursor
+	outside      int // records that were left out, as they are not of the interval
+	record       flow.Record
+	unpacker     unpacker
+}
+
+// bounds returns an interval as times of records.
+func (q *Query) bounds() (since, until uint64) {
+	until = math.MaxUint64
+	if !q.Since.IsZero() {
+		since = uint64(max(q.Since.UnixNano(), 0))
+	}
+	if !q.Until.IsZero() {
+		until = uint64(max(q.Until.UnixNano(), 0))
+	}
+	return since, until
+}
+
+// newMerger returns a merger of what the segments had at a glance.
+func (s *Store) newMerger(list []glance, q *Query) *merger {
+	m := &merger{s: s, newest: q.Newest}
+	m.since, m.until = q.bounds()
+	of := make(map[int]*cursor)
+	for i := range list {
+		l := list[i]
+		if q.Newest {
+			l = list[len(list)-1-i]
+		}
+		if l.outside(m.since, m.until) {
+			m.outside += l.unread
+			continue
+		}
+		c := of[l.worker]
+		if c == nil {
+			c = new(cursor)
+			of[l.worker] = c
+			m.cursors = append(m.cursors, c)
+		}
+		c.list = append(c.list, l)
+	}
+	return m
+}
+
+// free gives the pages back.
+func (m *merger) free() {
+	for _, c := range m.cursors {
+		if c.page != nil {
+			c.page.free()
+			c.page = nil
+		}
+	}
+}
+
+// load finds the next record of a cursor.
+func (m *merger) load(c *cursor) {
+	for len(c.offsets) == 0 {
+		if len(c.list) == 0 {
+			if c.page != nil {
+				c.page.free()
+				c.page = nil
+			}
+			return
+		}
+		if c.page == nil {
+			c.page = pages.Get().(*page)
+		}
+		l := c.list[0]
+		c.list = c.list[1:]
+		from := c.from
+		c.from = 0
+		if !l.copyTo(c.page) {
+			c.page.extent = extent{}
+			continue
+		}
+		c.offsets = c.offsets[:0]
+		for at := from; at < l.used; at += c.page.lengthAt(at) {
+			if t := c.page.receivedAt(at); m.since <= t && t <= m.until {
+				c.offsets = append(c.offsets, int32(at))
+			} else {
+				m.outside++
+			}
+		}
+	}
+	c.time = c.page.receivedAt(int(c.offsets[m.at(c)]))
+}
+
+// at returns the index of the next record in the offsets of a cursor.
+func (m *merger) at(c *cursor) int {
+	if m.newest {
+		return len(c.offsets) - 1
+	}
+	return 0
+}
+
+// each calls f with all records, until it returns false. Records are valid until f
+// returns.
+func (m *merger) each(ctx context.Context, f func(*flow.Record) bool) error {
+	for _, c := range m.cursors {
+		m.load(c)
+	}
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var next *cursor
+		for _, c := range m.cursors {
+			if c.page != nil && (next == nil || m.newest && c.time > next.time || !m.newest && c.time < next.time) {
+				next = c
+			}
+		}
+		if next == nil {
+			return nil
+		}
+		i := m.at(next)
+		next.page.unpack(&m.unpacker, &m.record, int(next.offsets[i]), m.s.mapped.n)
+		if !f(&m.record) {
+			return nil
+		}
+		if m.newest {
+			next.offsets = next.offsets[:i]
+		} else {
+			next.offsets = next.offsets[1:]
+		}
+		if len(next.offsets) > 0 {
+			next.time = next.page.receivedAt(int(next.offsets[m.at(next)]))
+		} else {
+			m.load(next)
+		}
+	}
+}
+
+// Each calls f with the records that were received in the interval of q and match it,
+// merged over the workers by the time of receipt, until f returns false. A record is
+// valid until f returns. Each fails only if ctx ends.
+func (s *Store) Each(ctx context.Context, q Query, f func(*flow.Record) bool) error {
+	m := s.newMerger(s.glances(), &q)
+	defer m.free()
+	return m.each(ctx, func(r *flow.Record) bool {
+		if q.Match != nil && !q.Match(r) {
+			return true
+		}
+		return f(r)
+	})
+}

@@ -1,0 +1,170 @@
+// Package recent keeps the newest records in memory, for those who look at them: the
+// page, its API and Hubble's.
+//
+// Each worker packs its records into segments (segment.go), one after another. A ring has
+// room for a number of segments. When it is full, the oldest that nobody reads is written
+// anew. Readers copy a segment before they unpack its records, so a worker never waits
+// for a reader, and no reader keeps a segment for longer than a copy takes.
+package recent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// MinRoom is the least room that a [Store] can have, in bytes.
+const MinRoom = 1 << 20
+
+// Config has the settings of a [Store].
+type Config struct {
+	// Room is how many bytes records and sums take, at least [MinRoom].
+	Room int64
+	// Mapping has the fields that a record's Ends belong to, by index of Ends.
+	Mapping []flow.MapEntry
+}
+
+// Store has the newest records of all workers. Any number of goroutines may use it.
+type Store struct {
+	cfg    Config
+	mapped ends
+
+	next   atomic.Uint64 // number of the segment that comes next
+	slots  []atomic.Pointer[segment]
+	lost   atomic.Uint64 // records that found no segment, or had no room in one
+	gone   atomic.Uint64 // time of receipt of the newest record that has left
+	missed missed
+	sums   *sums
+
+	skipped *prometheus.CounterVec // by client
+
+	mu     sync.Mutex // never held by a worker with records
+	stages []*Stage
+}
+
+// The clients that may skip records, as values of the label client.
+const (
+	ClientPage   = "page"
+	ClientHubble = "hubble"
+)
+
+// New makes a Store and registers its metrics. It keeps no memory yet.
+func New(cfg Config, reg prometheus.Registerer) (*Store, error) {
+	if cfg.Room < MinRoom {
+		return nil, fmt.Errorf("%d bytes are not enough for the newest records; at least %d are", cfg.Room, MinRoom)
+	}
+	sumsRoom := cfg.Room / sumsShare
+	s := &Store{
+		cfg: cfg, mapped: endsOf(cfg.Mapping), sums: newSums(sumsRoom),
+		slots: make([]atomic.Pointer[segment], (cfg.Room-sumsRoom)/segmentSize),
+		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "kube_enricher_recent_skipped_total",
+			Help: "records that those who follow the newest ones were not sent, since they were too slow or there were too many",
+		}, []string{"client"}),
+	}
+	for _, client := range []string{ClientPage, ClientHubble} {
+		s.skipped.WithLabelValues(client)
+	}
+	if err := reg.Register(s.skipped); err != nil {
+		return nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return s, nil
+}
+
+// Skipped returns the counter of what a client was not sent. Who follows counts there
+// what [Store.Follow] reports.
+func (s *Store) Skipped(client string) prometheus.Counter {
+	return s.skipped.WithLabelValues(client)
+}
+
+// sumsShare is the share of the room that sums have: one in so many bytes.
+const sumsShare = 8
+
+// endsOf finds source and destination among the mapped fields.
+func endsOf(mapping []flow.MapEntry) ends {
+	e := ends{src: flow.MaxEnds, dst: flow.MaxEnds, n: len(mapping)}
+	for i, m := range mapping {
+		switch m.Field {
+		case flow.FieldSrcAddr:
+			e.src = i
+		case flow.FieldDstAddr:
+			e.dst = i
+		}
+	}
+	return e
+}
+
+// foldEvery is how often records are added to the sums.
+const foldEvery = 250 * time.Millisecond
+
+// Run adds records to the sums, until ctx ends.
+func (s *Store) Run(ctx context.Context) error {
+	tick := time.NewTicker(foldEvery)
+	defer tick.Stop()
+	for last := uint64(0); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if n := s.next.Load(); n != last { // a segment may be sealed
+			last = n
+			s.sums.mu.Lock()
+			s.fold()
+			s.sums.mu.Unlock()
+		}
+	}
+}
+
+// Stage keeps a worker's records and passes them on unchanged. It is a [flow.Handler],
+// used by one goroutine at a time.
+type Stage struct {
+	s      *Store
+	worker int
+	next   flow.Handler
+
+	open  *segment // nil before the first record
+	has   extent   // of open
+	total uint64   // records before those
+	ids   [idSlots]knownObject
+
+	_ [64]byte // keeps the workers' stages out of each other's cache lines
+}
+
+// Stage makes a worker's stage that passes its records on to next. Workers have numbers
+// from 0 on.
+func (s *Store) Stage(worker int, next flow.Handler) *Stage {
+	st := &Stage{s: s, worker: worker, next: next}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stages = append(s.stages, st)
+	return st
+}
+
+// HandleFlow implements [flow.Handler]. It does not keep r.
+func (st *Stage) HandleFlow(r *flow.Record) {
+	st.keep(r)
+	st.next.HandleFlow(r)
+}
+
+// Idle implements [flow.Handler].
+func (st *Stage) Idle() (pending bool) { return st.next.Idle() }
+
+// Query says which records are wanted.
+type Query struct {
+	// Since and Until bound the time of receipt, both inclusive; zero for no bound.
+	Since, Until time.Time
+	// Newest asks for the newest records first.
+	Newest bool
+	// Match reports whether a record is wanted; nil for all. One goroutine calls it.
+	Match func(*flow.Record) bool
+	// PerSecond bounds how many records [Store.Follow] hands on, 0 for no bound. Those
+	// beyond it are skipped, and not looked at.
+	PerSecond int
+}

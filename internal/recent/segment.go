@@ -1,0 +1,211 @@
+package recent
+
+import (
+	"encoding/binary"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+const (
+	// segmentBytes is the room for packed records in a segment. No record is longer: a
+	// datagram has 64 KiB at most, and texts from options data are short.
+	segmentBytes = 128 << 10
+	// segmentObjects is how many objects the records of a segment can have.
+	segmentObjects = 2 << 10
+	// segmentSize is what a segment takes in memory.
+	segmentSize = int64(unsafe.Sizeof(segment{}))
+)
+
+// segment has packed records of one worker, in the order in which they came.
+//
+// Its worker owns it from recycle to seal, and alone writes to it. Each record is
+// published by one store, after which its bytes and objects do not change until the
+// segment is recycled. That takes a segment that nobody has pinned.
+type segment struct {
+	// pins is how many read the segment, its worker included while it writes; recycling
+	// while the segment is made empty.
+	pins      atomic.Int64
+	published atomic.Uint64 // extent of what can be read
+	sealed    atomic.Bool
+	folded    atomic.Bool // the sums have its records
+
+	// The rest does not change while the segment is pinned.
+	number uint64 // in the order in which segments were begun
+	worker int
+	first  uint64 // how many records the worker had before
+
+	// These are valid once the segment is sealed.
+	oldest, newest uint64 // times of receipt, Unix nanoseconds
+	counts         Counts
+
+	objects [segmentObjects]*flow.Object
+	bytes   [segmentBytes + slack]byte
+}
+
+const recycling = -1
+
+// extent is how much a segment has.
+type extent struct {
+	used    int // bytes of records
+	count   int // records
+	objects int // the places of objects
+}
+
+const extentBits = 20 // of count and objects; used has the rest
+
+func (e extent) pack() uint64 {
+	return uint64(e.used)<<(2*extentBits) | uint64(e.count)<<extentBits | uint64(e.objects)
+}
+
+func extentOf(p uint64) extent {
+	const low = 1<<extentBits - 1
+	return extent{used: int(p >> (2 * extentBits)), count: int(p >> extentBits & low), objects: int(p & low)}
+}
+
+// pin keeps the segment from being recycled until unpin. It reports false if that is
+// happening just now.
+func (g *segment) pin() bool {
+	for {
+		n := g.pins.Load()
+		if n == recycling {
+			return false
+		}
+		if g.pins.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (g *segment) unpin() { g.pins.Add(-1) }
+
+// idSlots is how many objects a worker knows the places of in its segment.
+const (
+	idBits  = 10
+	idSlots = 1 << idBits
+)
+
+// knownObject says where a segment has an object.
+type knownObject struct {
+	object *flow.Object
+	number uint64 // of the segment
+	id     uint16
+}
+
+// keep packs r into the worker's segment.
+func (st *Stage) keep(r *flow.Record) {
+	mask, size := variable(r)
+	size += maxFixed
+	g := st.open
+	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.mapped.n > segmentObjects {
+		if g = st.rotate(); g == nil || size > segmentBytes {
+			st.s.lost.Add(1)
+			return
+		}
+	}
+	b := g.bytes[st.has.used:]
+	binary.LittleEndian.PutUint64(b[offReceived:], r.Msg.TimeReceivedNs)
+	b[offFlags] = flagsOf(&r.Extra)
+	at := offEnds
+	for i := range st.s.mapped.n {
+		e := &r.Ends[i]
+		b[at] = byte(e.Status)
+		binary.LittleEndian.PutUint16(b[at+1:], st.idOf(g, e.Object))
+		at += endSize
+	}
+	binary.LittleEndian.PutUint64(b[at:], mask)
+	at += 8
+	at += putNumbers(b[at:], r)
+	if mask != 0 {
+		at = len(appendVariable(b[:at], mask, r))
+	}
+	binary.LittleEndian.PutUint32(b, uint32(at))
+	g.oldest, g.newest = min(g.oldest, r.Msg.TimeReceivedNs), max(g.newest, r.Msg.TimeReceivedNs)
+	if r.CountsOnce() {
+		c := Counts{Flows: 1}
+		c.Bytes, c.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
+		g.counts.add(c)
+	}
+	st.has.used += at
+	st.has.count++
+	g.published.Store(st.has.pack())
+}
+
+// idOf returns where g has an object, from 1 on; 0 for none. An object may have several
+// places.
+func (st *Stage) idOf(g *segment, o *flow.Object) uint16 {
+	if o == nil {
+		return 0
+	}
+	k := &st.ids[addressOf(o)*0x9e3779b97f4a7c15>>(64-idBits)]
+	if k.object != o || k.number != g.number {
+		g.objects[st.has.objects] = o
+		st.has.objects++
+		*k = knownObject{object: o, number: g.number, id: uint16(st.has.objects)}
+	}
+	return k.id
+}
+
+// rotate seals the worker's segment and begins the next one, in the place of the oldest
+// that nobody reads. It returns nil if there is none, which takes as many readers as there
+// are segments.
+func (st *Stage) rotate() *segment {
+	s := st.s
+	if g := st.open; g != nil {
+		st.open = nil
+		st.total += uint64(st.has.count)
+		g.sealed.Store(true)
+		g.unpin()
+	}
+	st.has = extent{}
+	for range 2 * len(s.slots) {
+		number := s.next.Add(1) - 1
+		slot := &s.slots[number%uint64(len(s.slots))]
+		g := slot.Load()
+		switch {
+		case g == nil:
+			g = new(segment)
+			g.pins.Store(recycling)
+			if !slot.CompareAndSwap(nil, g) {
+				continue
+			}
+		case !g.pins.CompareAndSwap(0, recycling):
+			continue // another worker's, or somebody reads it
+		}
+		s.left(g)
+		g.recycle(number, st.worker, st.total)
+		st.open = g
+		return g
+	}
+	return nil
+}
+
+// left notes what leaves with a segment.
+func (s *Store) left(g *segment) {
+	e := extentOf(g.published.Load())
+	if e.count == 0 {
+		return
+	}
+	for was := s.gone.Load(); was < g.newest && !s.gone.CompareAndSwap(was, g.newest); {
+		was = s.gone.Load()
+	}
+	if !g.folded.Load() {
+		s.missed.add(e.count, g.counts)
+	}
+}
+
+// recycle makes a segment empty, and pins it for its worker.
+func (g *segment) recycle(number uint64, worker int, first uint64) {
+	clear(g.objects[:]) // what nobody else knows of them goes
+	g.published.Store(0)
+	g.sealed.Store(false)
+	g.folded.Store(false)
+	g.counts = Counts{}
+	g.number, g.worker, g.first = number, worker, first
+	g.oldest, g.newest = ^uint64(0), 0
+	g.pins.Store(1)
+}
+
+// addressOf returns a number for an object, to be hashed: its address. Objects do not move.
+func addressOf(o *flow.Object) uint64 { return uint64(uintptr(unsafe.Pointer(o))) >> 4 }

@@ -1,0 +1,144 @@
+// The list of records as they come.
+
+import { $, el, setText } from "./dom.js";
+import { bytes, clock, count } from "./format.js";
+import { query } from "./state.js";
+import { follow, get } from "./api.js";
+
+const kept = 200; // rows
+const every = 300; // milliseconds between changes of the list
+const columns = ["Time", "Source", "Destination", "Protocol", "Bytes", "Packets", "Direction", "Verdict", "Exporter"];
+
+let stop = null;
+let paused = false;
+let waiting = [];
+let skipped = 0;
+let select = () => {};
+let past = false; // a capture: nothing more will come
+let failed = false; // the list could not be begun, or has ended
+let running = 0; // counts calls of restart, so that late answers are known as such
+
+export function start(onSelect) {
+  select = onSelect;
+  $("live-table").tHead.rows[0].append(...columns.map((title, i) => el("th", { scope: "col", class: i === 4 || i === 5 ? "number" : "", text: title })));
+  $("pause").addEventListener("click", () => pause(!paused));
+  $("live-table").tBodies[0].addEventListener("click", e => {
+    const b = e.target.closest("button");
+    if (b) select({ address: b.dataset.address, time: b.dataset.time });
+  });
+  document.addEventListener("visibilitychange", () => (document.hidden ? close() : paused || restart()));
+  setInterval(flush, every);
+}
+
+export const isPaused = () => paused;
+
+// ensure begins again what has failed, now that the collector answers.
+export function ensure(mode) {
+  if (failed || past !== (mode === "capture")) {
+    past = mode === "capture";
+    restart();
+  }
+}
+
+export function pause(on) {
+  paused = on;
+  const b = $("pause");
+  b.setAttribute("aria-pressed", String(on));
+  setText(b, on ? "Resume" : "Pause");
+  if (on) {
+    close();
+    say(`paused; ${count($("live-table").tBodies[0].rows.length)} records are held`);
+  } else restart();
+  dispatchEvent(new Event("pause"));
+}
+
+function close() {
+  stop?.();
+  stop = null;
+}
+
+// restart shows the newest records that match, and then those that come.
+export async function restart() {
+  close();
+  waiting = [];
+  skipped = 0;
+  failed = false;
+  const turn = ++running;
+  if (paused) return;
+  const parameters = query();
+  try {
+    const { flows = [] } = await get("flows", { ...parameters, limit: 100 });
+    if (turn !== running || paused) return;
+    $("live-table").tBodies[0].replaceChildren(...ordered(flows).map(row));
+    say(flows.length === 0 ? "no record matches yet" : "");
+  } catch {
+    failed = turn === running; // the page says what is wrong where it asks for pairs
+    return;
+  }
+  if (parameters.until) return say("the newest of a span in the past");
+  if (past) return say("the newest of the capture");
+  stop = follow({ filter: parameters.filter }, {
+    record: r => waiting.length < 5 * kept ? waiting.push(r) : skipped++,
+    skipped: n => (skipped += n),
+    open: () => say("waiting for records"),
+    lost: forGood => {
+      failed = forGood;
+      say("the connection is lost; trying again");
+    },
+  });
+}
+
+const received = r => Number(r.TimeReceivedNs || 0) || Number(r.TimeReceived || 0) * 1e9;
+const ordered = list => [...list].sort((a, b) => received(b) - received(a));
+
+function flush() {
+  if (waiting.length === 0 || paused) return;
+  const fresh = waiting.splice(0).slice(-kept).reverse();
+  const body = $("live-table").tBodies[0];
+  body.prepend(...fresh.map(row));
+  while (body.rows.length > kept) body.deleteRow(-1);
+  say(skipped ? `live; ${count(skipped)} records came too fast to be listed` : "live");
+}
+
+const say = text => setText($("live-state"), text);
+
+function row(r) {
+  const time = new Date(received(r) / 1e6);
+  const doubt = [r.SrcWarn, r.DstWarn].filter(Boolean).join("; ");
+  const verdict = r.Verdict || "";
+  const cells = [
+    el("td", { class: "time", text: clock(time) }),
+    el("td", {}, end(r, "Src", time)),
+    el("td", {}, end(r, "Dst", time)),
+    el("td", { text: r.ProtoName || r.EtypeName || (r.Proto ? String(r.Proto) : "–") }),
+    el("td", { class: "number", text: bytes(r.Bytes || 0) }),
+    el("td", { class: "number", text: count(r.Packets || 0) }),
+    el("td", { text: direction(r) }),
+    el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}`, text: verdict, title: policy(r) }),
+    el("td", { class: "via", text: r.SamplerWorkload || r.SamplerAddress || "" }),
+  ];
+  if (doubt) cells[r.SrcWarn ? 1 : 2].append(el("span", { class: "doubt", role: "img", "aria-label": doubt, title: doubt, text: "?" }));
+  const once = r.CountsOnce !== false;
+  return el("tr", { class: once ? "" : "again", title: once ? null : "another record counts these packets" }, ...cells);
+}
+
+// A direction of 0 is ingress or none: the JSON does not tell which.
+const direction = r => (r.FlowDirection === 1 ? "egress" : "");
+
+function policy(r) {
+  if (!r.PolicyKind && !r.PolicyWarn) return null;
+  const name = [r.PolicyNamespace, r.PolicyName].filter(Boolean).join("/");
+  return [r.PolicyKind, name, r.PolicyDirection, r.PolicyRule && `rule ${r.PolicyRule}`, r.PolicyWarn].filter(Boolean).join(" ");
+}
+
+function end(r, prefix, time) {
+  const of = name => r[prefix + name] || "";
+  const address = of("Addr"), name = of("Workload") || of("Pod");
+  const label = name || of("SubnetLabel") || of("Country") || address || of("Mac") || "–";
+  const port = r.Proto === 6 || r.Proto === 17 || r.Proto === 132 ? `:${of("Port") || 0}` : "";
+  const css = !name ? "outside" : of("WorkloadKind") === "Service" ? "service" : /^(Node|EgressIP)$/.test(of("WorkloadKind")) ? "node" : "workload";
+  const parts = [el("span", { class: "ns", text: of("Namespace") ? `${of("Namespace")}/` : "" }), el("span", { class: "name", text: label }), el("span", { class: "port", text: port })];
+  if (!address) return el("span", { class: `end ${css}` }, ...parts);
+  const title = [of("Pod") && `pod ${of("Pod")}`, address, "why this name?"].filter(Boolean).join(", ");
+  return el("button", { type: "button", class: `end ${css}`, title, data: { address, time: time.toISOString() } }, ...parts);
+}

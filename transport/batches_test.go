@@ -1,0 +1,89 @@
+package transport
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	logtest "github.com/sirupsen/logrus/hooks/test"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// batchBench is an output of batches under test, with all that is around it.
+type batchBench struct {
+	*batchOutput
+	t      *testing.T
+	reg    *prometheus.Registry
+	log    *logtest.Hook
+	handed atomic.Int64
+	ended  chan error
+	cancel context.CancelFunc
+}
+
+func (b *batchBench) start() {
+	ctx, cancel := context.WithCancel(b.t.Context())
+	b.cancel = cancel
+	b.ended = make(chan error, 1)
+	go func() { b.ended <- b.Run(ctx) }()
+}
+
+func (b *batchBench) stop() error {
+	b.cancel()
+	return <-b.ended
+}
+
+func (b *batchBench) done() error {
+	b.Finish()
+	return <-b.ended
+}
+
+// hand gives records of the given length, numbered from one on.
+func (b *batchBench) hand(w Writer, from, n, bytes int) {
+	for i := range n {
+		r := new(flow.Record)
+		r.Msg.SequenceNum, r.Msg.Bytes = uint32(from+i), uint64(bytes)
+		w.HandleFlow(r)
+		b.handed.Add(1)
+	}
+}
+
+// expect checks the ledger in the metrics.
+func (b *batchBench) expect(written, full, failed, shut, held int) {
+	b.t.Helper()
+	m := b.scrape()
+	for name, want := range map[string]int{
+		"records_written_total " + b.transport:              written,
+		"records_dropped_total output_full " + b.transport:  full,
+		"records_dropped_total output_error " + b.transport: failed,
+		"records_dropped_total shutdown " + b.transport:     shut,
+		"records_held output":                               held,
+	} {
+		if int(m[name]) != want {
+			b.t.Errorf("%s is %v, want %d", name, m[name], want)
+		}
+	}
+}
+
+// scrape returns all metrics by name and label values, and checks that the
+// ledger balances.
+func (b *batchBench) scrape() map[string]float64 {
+	b.t.Helper()
+	before := float64(b.handed.Load())
+	m := gather(b.t, b.reg)
+	sum := m["records_written_total "+b.transport] + m["records_held output"]
+	for _, r := range dropReasonNames {
+		sum += m["records_dropped_total "+r+" "+b.transport]
+	}
+	if after := float64(b.handed.Load()); sum < before || sum > after {
+		b.t.Fatalf("the ledger does not balance: %v to %v handed over, %v", before, after, m)
+	}
+	return m
+}
+
+// counted waits until no record is held.
+func (b *batchBench) counted() {
+	b.t.Helper()
+	until(b.t, "all records are counted", func() bool { return b.scrape()["records_held output"] == 0 })
+}
