@@ -70,10 +70,14 @@ annotations:
 {{- end }}true{{- end }}
 {{- end }}
 
+{{/* HOST:PORT, as flags have it. Called with host and port. */}}
+{{- define "kube-enricher.hostPort" -}}
+{{- printf "%s:%d" (ternary (printf "[%s]" .host) .host (contains ":" .host)) (int .port) }}
+{{- end }}
+
 {{/* HOST:PORT of HTTP, as the flag -addr has it. */}}
 {{- define "kube-enricher.httpAddr" -}}
-{{- $host := .Values.httpAddress }}
-{{- printf "%s:%d" (ternary (printf "[%s]" $host) $host (contains ":" $host)) (int .Values.httpPort) }}
+{{- include "kube-enricher.hostPort" (dict "host" .Values.httpAddress "port" .Values.httpPort) }}
 {{- end }}
 
 {{/* Where templates are kept. OpenShift's hostnetwork-v2 allows no directories of the node. */}}
@@ -131,7 +135,8 @@ annotations:
 {{- include "kube-enricher.flatten" (dict "in" .Values.kafka.config "prefix" "transport.kafka." "out" $config) }}
 {{- range $flag, $value := dict
   "listen" "listen.netflow and listen.sflow" "allow" "listen.allow" "addr" "httpAddress and httpPort" "cluster" "cluster" "templates.file" "templates.storage"
-  "kube.namespaces" "rbac.namespaces"
+  "kube.namespaces" "rbac.namespaces" "ui.addr" "ui.enabled" "hubble.addr" "hubble.enabled"
+  "hubble.tls.cert" "hubble.tls.secret" "hubble.tls.key" "hubble.tls.secret" "hubble.tls.client-ca" "hubble.tls.caKey"
   "transport.kafka.brokers" "kafka.brokers" "transport.kafka.topic" "kafka.topic" "transport.kafka.sasl" "kafka.sasl.mechanism"
   "transport.kafka.tls" "kafka.tls.enabled" "transport.kafka.tls.insecure" "kafka.tls.insecure" "transport.kafka.tls.ca" "kafka.tls.caSecret"
   "transport.kafka.tls.client" "kafka.tls.clientSecret" "transport.kafka.tls.key" "kafka.tls.clientSecret" }}
@@ -158,6 +163,19 @@ annotations:
 {{- with .Values.listen.allow }}{{ $_ := set $config "allow" . }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $config "cluster" . }}{{ end }}
 {{- with .Values.rbac.namespaces }}{{ $_ := set $config "kube.namespaces" . }}{{ end }}
+{{- with .Values.ui }}
+{{- if .enabled }}{{ $_ := set $config "ui.addr" (include "kube-enricher.hostPort" (dict "host" .address "port" .port)) }}{{ end }}
+{{- end }}
+{{- with .Values.hubble }}
+{{- if .enabled }}
+{{- $_ := set $config "hubble.addr" (include "kube-enricher.hostPort" (dict "host" .address "port" .port)) }}
+{{- if .tls.secret }}
+{{- $_ := set $config "hubble.tls.cert" (printf "/etc/hubble/tls/%s" .tls.certKey) }}
+{{- $_ := set $config "hubble.tls.key" (printf "/etc/hubble/tls/%s" .tls.keyKey) }}
+{{- if .tls.caKey }}{{ $_ := set $config "hubble.tls.client-ca" (printf "/etc/hubble/tls/%s" .tls.caKey) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if ne (include "kube-enricher.storage" .) "none" }}
 {{- $_ := set $config "templates.file" "/var/lib/kube-enricher/templates.json" }}
 {{- end }}
@@ -232,6 +250,11 @@ volumeMounts:
   {{- if ne (include "kube-enricher.storage" .) "none" }}
   - name: templates
     mountPath: /var/lib/kube-enricher
+  {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.tls.secret }}
+  - name: hubble-tls
+    mountPath: /etc/hubble/tls
+    readOnly: true
   {{- end }}
   {{- with .Values.kafka }}
   {{- if and .enabled .tls.enabled .tls.caSecret }}
@@ -313,6 +336,11 @@ volumes:
   - name: templates
     emptyDir:
       sizeLimit: {{ $root.Values.templates.size }}
+  {{- end }}
+  {{- if and $root.Values.hubble.enabled $root.Values.hubble.tls.secret }}
+  - name: hubble-tls
+    secret:
+      secretName: {{ $root.Values.hubble.tls.secret }}
   {{- end }}
   {{- with $root.Values.kafka }}
   {{- if and .enabled .tls.enabled .tls.caSecret }}
