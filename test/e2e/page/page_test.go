@@ -3,6 +3,7 @@ package page
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"os/exec"
 	"strings"
@@ -208,7 +209,8 @@ func TestPause(t *testing.T) {
 	p := collect(t, demoSnapshot)
 	v := blank(t, p.base, wide, "light")
 	v.navigate("")
-	v.wait("word on what to do", `document.getElementById("empty").innerText.includes("Point exporters at")`)
+	_, port, _ := net.SplitHostPort(p.listen)
+	v.wait("word on what to do", fmt.Sprintf(`/Point exporters at .*\bport %s\b/.test(document.getElementById("empty").innerText)`, port))
 	v.accessible("no datagram yet")
 	v.picture("view-empty.png", 420, wide)
 
@@ -227,7 +229,10 @@ func TestPause(t *testing.T) {
 	v.do(chromedp.KeyEvent("p"))
 	v.wait("pause", `document.getElementById("pause").getAttribute("aria-pressed") === "true"`)
 	held, before := eval[string](v, rows), p.received(t)
-	v.waitFor("more records", func() bool { return p.received(t) > before+200 })
+	eventually(t, "more records", func() (bool, any) {
+		now := p.received(t)
+		return now > before+200, now
+	})
 	if got := eval[string](v, rows); got != held {
 		t.Error("the list changes while it is paused")
 	}

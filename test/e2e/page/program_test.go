@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
@@ -64,18 +63,14 @@ func (p *program) start(t *testing.T, records int, args ...string) {
 			t.Logf("log of the program:\n%s", stderr.Bytes())
 		}
 	})
-	deadline := time.Now().Add(soon)
-	for {
+	eventually(t, fmt.Sprintf("page with %d records", records), func() (bool, any) {
+		if !child.Running() {
+			t.Fatalf("the program has ended:\n%s", stderr.Bytes())
+		}
 		var summary struct{ Records int }
 		err := p.get("/api/v1/summary", &summary)
-		if err == nil && summary.Records == records {
-			return
-		}
-		if !child.Running() || time.Now().After(deadline) {
-			t.Fatalf("no page at %s with %d records, but %d: %v\n%s", p.base, records, summary.Records, err, stderr.Bytes())
-		}
-		time.Sleep(20 * time.Millisecond) // a poll with a deadline
-	}
+		return err == nil && summary.Records == records, fmt.Sprint(summary.Records, " records, ", err)
+	})
 }
 
 func freePort(t *testing.T) int {
