@@ -43,11 +43,17 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
+	return newFixtureOf(t, recent.MinRoom)
+}
+
+// newFixtureOf is the same with so many bytes of room.
+func newFixtureOf(t *testing.T, room int64) *fixture {
+	t.Helper()
 	mapping, err := flow.ParseMapping("SrcAddr=Src,DstAddr=Dst")
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := recent.New(recent.Config{Room: recent.MinRoom, Mapping: mapping}, prometheus.NewRegistry())
+	store, err := recent.New(recent.Config{Room: room, Mapping: mapping}, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
