@@ -88,7 +88,7 @@ $(LINTER): tools/go.mod tools/go.sum
 	$(GO) -C tools build -o $(CURDIR)/$@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
-$(GOTEST): test/gotest/main.go
+$(GOTEST): test/gotest/main.go test/gotest/broken.go
 	$(GO) build -o $@ ./test/gotest
 
 $(SBOM): tools/sbom/go.mod tools/sbom/go.sum

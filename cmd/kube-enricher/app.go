@@ -150,10 +150,18 @@ func (a *app) check() error {
 	if err := a.build(); err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil || !a.cfg.CheckLive {
+	if _, err := fmt.Fprintf(a.stdout, "ok: %s\n", a.checked()); err != nil {
 		return err
 	}
-	return a.checkLive(context.Background())
+	if a.cfg.CheckLive {
+		if err := a.checkLive(context.Background()); err != nil {
+			return err
+		}
+	}
+	if a.cfg.CheckReady != "" {
+		return checkReady(context.Background(), a.stdout, a.cfg.CheckReady)
+	}
+	return nil
 }
 
 // checked says what -check has looked at.

@@ -159,6 +159,8 @@ type Config struct {
 	CheckOnly bool
 	// CheckLive reports whether that also looks at the cluster, ports and outputs.
 	CheckLive bool
+	// CheckReady is the URL of a running program's /readyz that is asked, too; empty for none.
+	CheckReady string
 	// ShowVersion reports whether the program prints its version and exits. The
 	// other fields are not set then.
 	ShowVersion bool

@@ -105,6 +105,7 @@ func TestParseEverywhere(t *testing.T) {
 		"format":         {"bin", nil, func(c *Config) bool { return fmt.Sprint(c.Outputs) == "[{file protobuf}]" }},
 		"cluster":        {"züri \"1\"", nil, func(c *Config) bool { return c.Cluster == "züri \"1\"" }},
 		"check.live":     {"true", nil, func(c *Config) bool { return c.CheckLive }},
+		"check.ready":    {"http://[::1]:8080", nil, func(c *Config) bool { return c.CheckReady == "http://[::1]:8080/readyz" }},
 		"summary":        {"false", nil, func(c *Config) bool { return !c.Summary }},
 		"n":              {"prod", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 2 }},
 		"pod":            {"prod/a", nil, func(c *Config) bool { return c.Filter != nil && len(c.Filter.Attrs()) == 4 }},
@@ -197,7 +198,7 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-transport.kafka.tls", "-transport.kafka.tls.client", "/cert")
 		case "tls.ca", "tls.insecure":
 			needed = append(needed, "-transport.kafka.tls")
-		case "check.live":
+		case "check.live", "check.ready":
 			needed = append(needed, "-check")
 		case "hubble.tls.cert":
 			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.key", "/key")
@@ -648,6 +649,32 @@ func TestFlagsDoc(t *testing.T) {
 	}
 	if string(got) != want {
 		t.Errorf("docs/flags.md is not what the flags say; run: go test ./internal/config -run TestFlagsDoc -update")
+	}
+}
+
+// TestChartFlagsDoc: the chart refuses keys of its value config that the program would refuse.
+// With -update it writes the list of those that there are.
+func TestChartFlagsDoc(t *testing.T) {
+	const name = "../../charts/goflow2-kube-enricher/files/flags.txt"
+	var names []string
+	for _, o := range options(outputTypes()) {
+		if !o.commandLine && o.name != "config" {
+			names = append(names, o.name)
+		}
+	}
+	slices.Sort(names)
+	want := strings.Join(names, "\n") + "\n"
+	if *update {
+		if err := os.WriteFile(name, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("the chart's files/flags.txt is not what the flags are; run: go test ./internal/config -run TestChartFlagsDoc -update")
 	}
 }
 

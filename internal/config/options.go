@@ -315,6 +315,11 @@ func programOptions() []option {
 			set:   boolean(func(c *Config) *bool { return &c.CheckLive }),
 		},
 		{
+			name: "check.ready", arg: "URL",
+			usage: "with `-check`: also ask a program that runs whether it is ready, by its `/readyz`, for up to 30 s. Exit code 1 if it is not",
+			set:   setCheckReady,
+		},
+		{
 			name: "v", def: "false",
 			usage: "print the versions of the program, of goflow2 and of Go, and exit; also `-version`, or `version` alone, as `help` alone is `-h`",
 			set:   boolean(func(c *Config) *bool { return &c.ShowVersion }),

@@ -52,8 +52,10 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if err := p.checkHubble(c); err != nil {
 		return err
 	}
-	if c.CheckLive && !c.CheckOnly {
-		return Usagef("%s: is part of -check; give -check, too", p.given["check.live"].flag("check.live"))
+	for name, given := range map[string]bool{"check.live": c.CheckLive, "check.ready": c.CheckReady != ""} {
+		if given && !c.CheckOnly {
+			return Usagef("%s: is part of -check; give -check, too", p.given[name].flag(name))
+		}
 	}
 	return p.oneCluster(c)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -278,4 +279,17 @@ func integer(field func(*Config) *int, least, most int) func(*Config, string) er
 		*field(c) = n
 		return nil
 	}
+}
+
+// setCheckReady sets the URL of -check.ready. Without a path it gets that of the probe.
+func setCheckReady(c *Config, v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("%s is no URL; give one such as http://127.0.0.1:8080/readyz", Quote(v))
+	}
+	if u.Path == "" || u.Path == "/" {
+		u.Path = "/readyz"
+	}
+	c.CheckReady = u.String()
+	return nil
 }

@@ -75,7 +75,7 @@ func chartCases(t *testing.T) []*chartCase {
 		"fullnameOverride=other", "nameOverride=enricher", "replicas=3", "replicas=0", "terminationGracePeriodSeconds=5",
 		"strategy.type=RollingUpdate",
 		"image.tag=v1.2.3", "image.digest=sha256:" + strings.Repeat("0a", 32), "image.pullPolicy=Always", "imagePullSecrets[0].name=pull",
-		"listen.netflow=0", "listen.sflow=0", "listen.netflow=4739", "listen.sockets=2", "listen.allow={10.0.0.0/8,fd00::/8}", "httpPort=9090",
+		"listen.netflow=0", "listen.sflow=0", "listen.netflow=4739", "listen.sockets=2", "listen.allow={10.0.0.0/8,fd00::/8}", "httpPort=9090", "httpAddress=0.0.0.0", "httpAddress=::",
 		"cluster=east", "config.kube.retain=1h", "config.fields={default,+SrcNode}", "extraArgs={-loglevel=debug}",
 		"templates.storage=none", "templates.storage=emptyDir", "templates.hostPath=/srv/flows", "templates.size=1Gi", "templates.pvc.existingClaim=claim", "templates.pvc.storageClass=fast", "templates.pvc.accessModes={ReadWriteOncePod}",
 		"kafka.topic=flows", "kafka.config.maxmsgbytes=2000000", "kafka.sasl.mechanism=scram-sha512,kafka.sasl.secret=kafka", "kafka.tls.caSecret=kafka-ca",
@@ -102,6 +102,8 @@ func chartCases(t *testing.T) []*chartCase {
 		"networkPolicy.enabled=true,kafka.enabled=true",
 		"networkPolicy.extraIngress[0].ports[0].port=1,networkPolicy.extraEgress[0].ports[0].port=1",
 		"podDisruptionBudget.minAvailable=50%", "podDisruptionBudget.maxUnavailable=0", "podDisruptionBudget.minAvailable=0",
+		"podDisruptionBudget.enabled=false,replicas=3",
+		"httpAddress=127.0.0.1", "httpAddress=::1,metricsService.targetPort=https,serviceMonitor.enabled=true,serviceMonitor.endpoint.scheme=https",
 	} {
 		variants = append(variants, []string{v})
 	}
@@ -119,8 +121,9 @@ func chartCases(t *testing.T) []*chartCase {
 				values = append(values, "podMonitor.enabled=true")
 			}
 			joined := strings.Join(values, ",")
-			if kind == "DaemonSet" && strings.Contains(joined, "templates.storage=pvc") {
-				continue
+			if kind == "DaemonSet" && strings.Contains(joined, "templates.storage=pvc") ||
+				kind == "Deployment" && (strings.Contains(joined, "httpAddress=127.") || strings.Contains(joined, "httpAddress=::1")) {
+				continue // refused
 			}
 			cases = append(cases, &chartCase{name: fmt.Sprintf("%s-%03d", strings.ToLower(kind), i), values: values})
 		}
@@ -330,6 +333,9 @@ func checkSettings(t *testing.T, cases []*chartCase) {
 		}
 		var args []string
 		for _, a := range object(pod["containers"].([]any)[0].(map[string]any)).at("args").([]any) {
+			if strings.HasPrefix(a.(string), "-check.ready=") {
+				continue // nothing runs here: TestCheckReady of the program has one that does
+			}
 			args = append(args, strings.Replace(a.(string), configDir, dir, 1))
 		}
 		config := collectorConfig(t, objects)
@@ -435,6 +441,30 @@ func checkContents(t *testing.T, cases []*chartCase) {
 		}},
 		{[]string{"kind=DaemonSet", "replicas=3"}, "no affinity", func(x *chartCase) bool {
 			return find(x, "Service", chartName).at("spec", "sessionAffinity") == nil
+		}},
+		{[]string{"kind=Deployment", "replicas=3"}, "spread, with a budget", func(x *chartCase) bool {
+			spread := fmt.Sprint(find(x, "Deployment", "").at("spec", "template", "spec", "topologySpreadConstraints"))
+			return strings.Contains(spread, "topology.kubernetes.io/zone") && strings.Contains(spread, "kubernetes.io/hostname") && strings.Count(spread, "component:collector") == 2 &&
+				(find(x, "PodDisruptionBudget", "") != nil || has(x, "podDisruptionBudget.enabled=false"))
+		}},
+		{[]string{"podDisruptionBudget.enabled=false"}, "without a budget", func(x *chartCase) bool { return find(x, "PodDisruptionBudget", "") == nil }},
+		{[]string{"kind=Deployment", "httpPort=8080"}, "one replica without a budget, not spread", func(x *chartCase) bool {
+			return find(x, "PodDisruptionBudget", "") == nil && find(x, "Deployment", "").at("spec", "template", "spec", "topologySpreadConstraints") == nil
+		}},
+		{[]string{"httpPort=8080"}, "a test of readiness by the Service", func(x *chartCase) bool {
+			return strings.Contains(x.render, "- -check.ready=http://"+chartName+"-metrics."+map[bool]string{true: restricted, false: open}[has(x, "kind=Deployment")]+".svc:8080/readyz\n")
+		}},
+		{[]string{"httpAddress=127.0.0.1"}, "HTTP on the node's loopback, and nowhere else", func(x *chartCase) bool {
+			pod := find(x, "DaemonSet", "").at("spec", "template", "spec").(map[string]any)
+			container := object(pod["containers"].([]any)[0].(map[string]any))
+			return strings.Contains(x.render, "addr: 127.0.0.1:8080\n") && container.at("livenessProbe", "httpGet", "host") == "127.0.0.1" &&
+				container.at("readinessProbe", "httpGet", "host") == "127.0.0.1" && find(x, "Service", chartName+"-metrics") == nil &&
+				find(x, "Pod", "").at("spec", "hostNetwork") == true && strings.Contains(x.render, "- -check.ready=http://127.0.0.1:8080/readyz\n")
+		}},
+		{[]string{"httpAddress=::1"}, "a proxy between Prometheus and the loopback", func(x *chartCase) bool {
+			ports, _ := find(x, "Service", chartName+"-metrics").at("spec", "ports").([]any)
+			return strings.Contains(x.render, "addr: '[::1]:8080'\n") && len(ports) == 1 && ports[0].(map[string]any)["targetPort"] == "https" &&
+				strings.Contains(fmt.Sprint(find(x, "ServiceMonitor", "").at("spec", "endpoints")), "scheme:https")
 		}},
 		{[]string{"service.type=NodePort", "service.nodePorts.netflow=30055"}, "the exporter's address", func(x *chartCase) bool {
 			return find(x, "Service", chartName).at("spec", "externalTrafficPolicy") == "Local"

@@ -200,6 +200,7 @@ func TestChart(t *testing.T) {
 	})
 	t.Run("refusals", c.testRefusals)
 	t.Run("files", c.testFiles)
+	t.Run("recipe", c.testRecipe)
 	t.Run("matrix", c.testMatrix)
 	t.Run("lifecycle", c.testLifecycle)
 	t.Run("volume", c.testVolume)
@@ -220,8 +221,14 @@ func (c *chartCluster) testRefusals(t *testing.T) {
 		"listen.allow={nodes}":            "pattern",
 		"config.listen=flow://:2055":      "listen.netflow",
 		"config.templates.file=/tmp/x":    "templates.storage",
-		"kafka.enabled=true":              "kafka.brokers",
-		"kafka.config.topic=x":            "kafka.topic",
+		"config.kube.retian=1h":           "kube.retian is no flag",
+		"config.check=true,config.n=shop": "n is no flag",
+		"httpAddress=127.0.0.1":           "networkPolicy.metrics",
+		"kind=DaemonSet,httpAddress=::1,podMonitor.enabled=true":           "metricsService.targetPort",
+		"kind=DaemonSet,httpAddress=127.0.0.1,serviceMonitor.enabled=true": "metricsService.targetPort",
+		"kafka.enabled=true,kafka.brokers={k:9092},kafka.config.topics=x":  "transport.kafka.topics is no flag",
+		"kafka.enabled=true":   "kafka.brokers",
+		"kafka.config.topic=x": "kafka.topic",
 		"kafka.enabled=true,kafka.brokers={k:9092},kafka.sasl.mechanism=plain": "kafka.sasl.secret",
 		"templates.storage=pvc,replicas=2":                                     "one replica",
 		"templates.storage=pvc,kind=DaemonSet":                                 "one replica",
@@ -285,6 +292,38 @@ func (c *chartCluster) testFiles(t *testing.T) {
 	}
 	if len(rules) != 2 || !strings.Contains(fmt.Sprint(rules), "{{ $labels.pod }}") {
 		t.Errorf("rules: %v", rules)
+	}
+}
+
+// testRecipe: the values that docs/security.md shows put a proxy before the metrics. The API server
+// takes what they make.
+func (c *chartCluster) testRecipe(t *testing.T) {
+	page, err := os.ReadFile(root + "/docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := regexp.MustCompile("(?s)```yaml\n(kind: DaemonSet\n.*?)```").FindSubmatch(page)
+	if values == nil {
+		t.Fatal("docs/security.md has no values for a DaemonSet")
+	}
+	dir := t.TempDir()
+	file, rendered := filepath.Join(dir, "values.yaml"), filepath.Join(dir, "rendered.yaml")
+	if err := os.WriteFile(file, values[1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := c.run(t, "helm", "template", release, chartDir, "--namespace", open, "-f", file)
+	if err := os.WriteFile(rendered, []byte(out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.run(t, "kubectl", "apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", rendered)
+	for _, o := range manifests(t, out) {
+		if o["kind"] != "DaemonSet" {
+			continue
+		}
+		containers, _ := o.at("spec", "template", "spec", "containers").([]any)
+		if text := fmt.Sprint(containers); len(containers) != 2 || !strings.Contains(text, "name:https") {
+			t.Errorf("no proxy in %s", text)
+		}
 	}
 }
 
@@ -433,7 +472,9 @@ func (c *chartCluster) checkNotes(t *testing.T, addr string) {
 	said := c.runNotes(t, restricted)
 	const set = "kubectl set env daemonset/ovnkube-node -c ovnkube-* -n ovn-kubernetes OVN_IPFIX_TARGETS="
 	rest := said
-	for _, want := range []string{ // in this order: the nodes' own collectors first, then the Service
+	for _, want := range []string{ // in this order: an image, as long as none is published, the nodes' own collectors first, then the Service
+		"make image push IMAGE=registry.example/goflow2-kube VERSION=v0.1.0\n",
+		"helm upgrade " + release + " charts/goflow2-kube-enricher --namespace " + restricted + " --reuse-values --set image.repository=registry.example/goflow2-kube\n",
 		"kubectl label namespace " + restricted + " pod-security.kubernetes.io/enforce=privileged\n",
 		"helm upgrade " + release + " charts/goflow2-kube-enricher --namespace " + restricted + " --reuse-values --set kind=DaemonSet\n",
 		set + ":2055 OVN_IPFIX_CACHE_MAX_FLOWS=10000\n",
@@ -456,7 +497,7 @@ func (c *chartCluster) runNotes(t *testing.T, namespace string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script := fmt.Sprintf("set -eu\nkubectl() { case $1 in get) %s \"$@\" ;; *) echo kubectl \"$@\" ;; esac; }\noc() { echo oc \"$@\"; }\nhelm() { echo helm \"$@\"; }\n", kubectl)
+	script := fmt.Sprintf("set -eu\nkubectl() { case $1 in get) %s \"$@\" ;; *) echo kubectl \"$@\" ;; esac; }\noc() { echo oc \"$@\"; }\nhelm() { echo helm \"$@\"; }\nmake() { echo make \"$@\" IMAGE=$IMAGE VERSION=$VERSION; }\n", kubectl)
 	for line := range strings.Lines(notes) { // commands are indented
 		if strings.HasPrefix(line, "  ") {
 			script += line

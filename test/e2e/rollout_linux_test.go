@@ -107,7 +107,7 @@ func TestRollout(t *testing.T) {
 		m := young.metrics(t)
 		return sum(m, "sets_held") > 100 && sum(m, "templates") == 0, fmt.Sprint(sum(m, "sets_held"), " held")
 	})
-	c.finish(old)
+	c.finish(old, "the exporter's clock differs")
 	eventually(t, 2*time.Minute, "the templates", func() (bool, any) {
 		m := young.metrics(t)
 		return sum(m, "sets_held") == 0 && sum(m, "templates") > 0, fmt.Sprint(sum(m, "sets_held"), " held")

@@ -9,6 +9,9 @@
 //     that skips because one of them is not installed fails the run.
 //   - TEST_SKIPS names a file, to which the reasons are appended, one a line.
 //
+// A package that the race detector's own assertion ended, and nothing else, is tested again
+// (golang/go#78156, see broken.go).
+//
 // The exit code is that of go test, or 1 if go test succeeded and a test must not
 // have been skipped.
 package main
@@ -44,25 +47,20 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 	if i < 1 {
 		return 2, errors.New("usage: gotest go test [flags] [packages]")
 	}
-	cmd := exec.Command(args[0], slices.Insert(slices.Clone(args[1:]), i, "-json")...)
-	cmd.Stderr = stderr
-	out, err := cmd.StdoutPipe()
+	signal.Ignore(os.Interrupt) // go test has it, too, and ends
+	r := newReport(stdout, slices.Contains(args, "-v"))
+	code, err := r.run(slices.Insert(slices.Clone(args), i+1, "-json"), stderr)
+	for try := 1; err == nil && code == 1 && try < maxTries; try++ {
+		broken := r.takeBroken()
+		if len(broken) == 0 {
+			break
+		}
+		fmt.Fprintf(stdout, "again, since the race detector broke by itself (golang/go#78156): %s\n", strings.Join(broken, " "))
+		code, err = r.run(withPackages(slices.Insert(slices.Clone(args), i+1, "-json", "-count=1"), broken), stderr)
+	}
 	if err != nil {
 		return 2, err
 	}
-	signal.Ignore(os.Interrupt) // go test has it, too, and ends
-	if err := cmd.Start(); err != nil {
-		return 2, err
-	}
-	r := report{out: stdout, verbose: slices.Contains(args, "-v"), tests: make(map[test][]string)}
-	if err := r.read(out); err != nil {
-		return 2, err
-	}
-	err = cmd.Wait()
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		return 2, err
-	}
-	code := cmd.ProcessState.ExitCode()
 	if wrong := r.summary(strings.Fields(os.Getenv("TEST_NEEDS"))); wrong && code == 0 {
 		code = 1
 	}
@@ -70,6 +68,27 @@ func run(args []string, stdout, stderr io.Writer) (int, error) {
 		fmt.Fprintln(stdout, "FAIL") // as go test ends without -json
 	}
 	return code, r.save(os.Getenv("TEST_SKIPS"))
+}
+
+// run runs the command once and returns its exit code.
+func (r *report) run(args []string, stderr io.Writer) (int, error) {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stderr = stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return 2, err
+	}
+	if err := cmd.Start(); err != nil {
+		return 2, err
+	}
+	if err := r.read(out); err != nil {
+		return 2, err
+	}
+	err = cmd.Wait()
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		return 2, err
+	}
+	return cmd.ProcessState.ExitCode(), nil
 }
 
 // event is a line of go test -json; see "go doc test2json".
@@ -92,6 +111,11 @@ type report struct {
 	verbose bool              // all output is printed at once
 	tests   map[test][]string // the output of each test that has not ended, by line
 	skips   []skip
+	states  map[string]*packageState // of packages with something to tell
+}
+
+func newReport(out io.Writer, verbose bool) *report {
+	return &report{out: out, verbose: verbose, tests: make(map[test][]string), states: make(map[string]*packageState)}
 }
 
 // read takes the events of a run, and prints what go test without -json would.
@@ -118,6 +142,7 @@ func (r *report) read(in io.Reader) error {
 // event takes one event.
 func (r *report) event(e event) {
 	t := test{e.Package, e.Test}
+	r.note(e)
 	switch e.Action {
 	case "build-output":
 		fmt.Fprint(r.out, e.Output)

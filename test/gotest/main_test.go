@@ -60,7 +60,7 @@ func TestReport(t *testing.T) {
 		{[]string{"jq", "protoc"}, printed + "FAIL\ta: TestTool was skipped: it needs protoc, which is not installed, although CI installs it\n"},
 	} {
 		var b strings.Builder
-		r := report{out: &b, tests: make(map[test][]string)}
+		r := newReport(&b, false)
 		if err := r.read(strings.NewReader(events)); err != nil {
 			t.Fatal(err)
 		}

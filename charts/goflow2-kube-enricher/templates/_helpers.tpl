@@ -62,6 +62,20 @@ annotations:
 {{- else if .Capabilities.APIVersions.Has "security.openshift.io/v1" }}true{{ end }}
 {{- end }}
 
+{{/* "true" if HTTP is on a loopback address, else nothing. The kubelet reaches that on the node's network only. */}}
+{{- define "kube-enricher.loopback" -}}
+{{- if or (hasPrefix "127." .Values.httpAddress) (eq .Values.httpAddress "::1") }}
+{{- if ne .Values.kind "DaemonSet" }}
+{{- fail "httpAddress: the kubelet cannot reach a loopback address of a Deployment's pod, so it would never be ready; use networkPolicy.metrics" }}
+{{- end }}true{{- end }}
+{{- end }}
+
+{{/* HOST:PORT of HTTP, as the flag -addr has it. */}}
+{{- define "kube-enricher.httpAddr" -}}
+{{- $host := .Values.httpAddress }}
+{{- printf "%s:%d" (ternary (printf "[%s]" $host) $host (contains ":" $host)) (int .Values.httpPort) }}
+{{- end }}
+
 {{/* Where templates are kept. OpenShift's hostnetwork-v2 allows no directories of the node. */}}
 {{- define "kube-enricher.storage" -}}
 {{- $daemon := eq .Values.kind "DaemonSet" }}
@@ -116,13 +130,19 @@ annotations:
 {{- include "kube-enricher.flatten" (dict "in" .Values.config "prefix" "" "out" $config) }}
 {{- include "kube-enricher.flatten" (dict "in" .Values.kafka.config "prefix" "transport.kafka." "out" $config) }}
 {{- range $flag, $value := dict
-  "listen" "listen.netflow and listen.sflow" "allow" "listen.allow" "addr" "httpPort" "cluster" "cluster" "templates.file" "templates.storage"
+  "listen" "listen.netflow and listen.sflow" "allow" "listen.allow" "addr" "httpAddress and httpPort" "cluster" "cluster" "templates.file" "templates.storage"
   "kube.namespaces" "rbac.namespaces"
   "transport.kafka.brokers" "kafka.brokers" "transport.kafka.topic" "kafka.topic" "transport.kafka.sasl" "kafka.sasl.mechanism"
   "transport.kafka.tls" "kafka.tls.enabled" "transport.kafka.tls.insecure" "kafka.tls.insecure" "transport.kafka.tls.ca" "kafka.tls.caSecret"
   "transport.kafka.tls.client" "kafka.tls.clientSecret" "transport.kafka.tls.key" "kafka.tls.clientSecret" }}
 {{- if hasKey $config $flag }}
 {{- fail (printf "config: %s is set by the value %s" $flag $value) }}
+{{- end }}
+{{- end }}
+{{- $flags := $.Files.Lines "files/flags.txt" }}
+{{- range $flag, $value := $config }}
+{{- if not (has $flag $flags) }}
+{{- fail (printf "config: %s is no flag that a file can set; docs/flags.md lists them" $flag) }}
 {{- end }}
 {{- end }}
 {{- $sockets := "" }}
@@ -134,7 +154,7 @@ annotations:
 {{- fail "listen: one of netflow and sflow needs a port" }}
 {{- end }}
 {{- $_ := set $config "listen" $listen }}
-{{- $_ := set $config "addr" (printf ":%d" (int .Values.httpPort)) }}
+{{- $_ := set $config "addr" (include "kube-enricher.httpAddr" .) }}
 {{- with .Values.listen.allow }}{{ $_ := set $config "allow" . }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $config "cluster" . }}{{ end }}
 {{- with .Values.rbac.namespaces }}{{ $_ := set $config "kube.namespaces" . }}{{ end }}
