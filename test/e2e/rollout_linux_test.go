@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
 )
 
 // templateInterval is how often Open vSwitch sends its templates. It cannot be set.
@@ -21,16 +23,17 @@ type switchClock struct {
 }
 
 // newSwitchClock makes a clock that is behind. Templates that are sent by it are due again the
-// sooner after it was set right: a test does not wait for ten minutes. It needs libfaketime, unless
+// sooner after it was set right: a test does not wait for ten minutes. It needs faketime, unless
 // ROLLOUT is set: then the test waits.
 func newSwitchClock(t *testing.T, behind time.Duration) (*switchClock, []string) {
 	t.Helper()
 	if os.Getenv("ROLLOUT") != "" {
 		return &switchClock{t: t}, nil
 	}
+	lab.NeedsProgram(t, "faketime")
 	libraries, err := filepath.Glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
 	if err != nil || len(libraries) == 0 {
-		t.Skip("needs libfaketime, which is not installed; or set ROLLOUT=1 and wait for ten minutes")
+		t.Fatal("faketime is installed without its library")
 	}
 	c := &switchClock{t, filepath.Join(t.TempDir(), "clock")}
 	c.set(-behind)
