@@ -297,6 +297,12 @@ func (r *Record) HasAddress() bool {
 	return r.Line != nil || len(r.Msg.SrcAddr)+len(r.Msg.DstAddr) > 0
 }
 
+// VerdictFields are the fields of what OVN decided. A record that was read as text
+// gets them, too.
+var VerdictFields = [...]FieldID{
+	FieldVerdict, FieldPolicyKind, FieldPolicyNamespace, FieldPolicyName, FieldPolicyDirection, FieldPolicyRule, FieldPolicyWarn,
+}
+
 // The values of the field Verdict.
 const (
 	VerdictAllowed = "allowed"

@@ -235,10 +235,7 @@ func (c *httpClient) headers() (h http.Header, secrets []string, err error) {
 			return nil, nil, err
 		}
 		h.Set(c.cfg.Headers[i].Name, v)
-		secrets = append(secrets, v)
-		if _, token, ok := strings.Cut(v, " "); ok { // Bearer, Basic
-			secrets = append(secrets, token)
-		}
+		secrets = appendSecret(secrets, v)
 	}
 	if u := c.cfg.URL; u.User != nil {
 		if p, ok := u.User.Password(); ok {
@@ -312,19 +309,11 @@ func (c *httpClient) answer(ctx context.Context, resp *http.Response, secrets []
 
 // answerText returns the status of an answer, and the beginning of its text.
 func answerText(resp *http.Response, text string) string {
-	const most = 200
 	status := strings.TrimSpace(strconv.Itoa(resp.StatusCode) + " " + http.StatusText(resp.StatusCode))
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		return status + "; redirects are not followed, give the URL that it leads to"
 	}
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
-	if len(text) > most {
-		text = strings.ToValidUTF8(text[:most], "") + "..."
-	}
-	if text != "" {
-		status += ": " + text
-	}
-	return status
+	return status + quoteAnswer(text)
 }
 
 // retryAfter reads the header Retry-After (RFC 9110, section 10.2.3).
@@ -362,11 +351,20 @@ func (c *httpClient) probe(ctx context.Context) error {
 	if port == "" {
 		port = u.Scheme
 	}
-	addr := net.JoinHostPort(u.Hostname(), port)
+	files := &c.cfg.TLS
+	if u.Scheme != "https" {
+		files = nil
+	}
+	return probeAddress(ctx, net.JoinHostPort(u.Hostname(), port), files)
+}
+
+// probeAddress returns nil if a server can be connected to, with TLS unless files is
+// nil. It sends nothing.
+func probeAddress(ctx context.Context, addr string, files *TLSFiles) error {
 	var conn net.Conn
 	var err error
-	if u.Scheme == "https" {
-		conn, err = dialTLS(ctx, "tcp", addr, &c.cfg.TLS)
+	if files != nil {
+		conn, err = dialTLS(ctx, "tcp", addr, files)
 	} else {
 		conn, err = dial(ctx, "tcp", addr)
 	}

@@ -139,3 +139,26 @@ func redact(text string, secrets []string) string {
 	}
 	return text
 }
+
+// appendSecret appends the value of a header, and what of it is secret by itself.
+func appendSecret(secrets []string, value string) []string {
+	secrets = append(secrets, value)
+	if _, token, ok := strings.Cut(value, " "); ok { // Bearer, Basic
+		secrets = append(secrets, token)
+	}
+	return secrets
+}
+
+// quoteAnswer returns the beginning of what a server says, as one line after a colon;
+// nothing if it says nothing.
+func quoteAnswer(text string) string {
+	const most = 200
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "\uFFFD")), " ")
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "..."
+	}
+	if text == "" {
+		return ""
+	}
+	return ": " + text
+}

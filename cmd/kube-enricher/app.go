@@ -23,6 +23,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
+	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
@@ -127,6 +128,7 @@ type app struct {
 	names     enrich.Source    // nil with -kube.off
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
+	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
 	recent    *recent.Store    // nil if nobody looks at the newest records
 	hubble    *hubble.Server   // nil without Hubble's API
 	collector *collector.Collector
@@ -222,6 +224,9 @@ func (a *app) build() (err error) {
 		if err != nil {
 			return err
 		}
+	}
+	if err := a.buildPolicies(); err != nil {
+		return err
 	}
 	if cfg.KeepsRecent() {
 		if a.recent, err = recent.New(recent.Config{Room: cfg.Recent, Mapping: cfg.Mapping}, a.reg); err != nil {
@@ -325,8 +330,8 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, the newest records, traffic metrics, filter,
-// outputs. What comes before the filter has records that are not written, too.
+// newChain makes a worker's chain: names, verdicts, the newest records, traffic metrics,
+// filter, outputs. What comes before the filter has records that are not written, too.
 func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
 	var next flow.Handler = w
@@ -342,6 +347,9 @@ func (a *app) newChain(worker int) flow.Handler {
 	}
 	if a.recent != nil {
 		next = a.recent.Stage(worker, next)
+	}
+	if a.policies != nil {
+		next = a.policies.NewStage(next)
 	}
 	var c chain = withoutNames{next}
 	if a.enricher != nil {
@@ -374,6 +382,9 @@ func (a *app) read(ctx context.Context) error {
 			return nil //nolint:nilerr // stopped while waiting
 		}
 	}
+	if a.policies != nil {
+		a.policies.WaitReady(ctx, policyWait)
+	}
 	c := a.newChain(0)
 	if a.cfg.Mode == config.Stdin {
 		return a.readStdin(ctx, c)
@@ -402,6 +413,9 @@ func (a *app) readOfLines() ([]flow.FieldID, []flow.AttrRef) {
 	}
 	if a.enricher != nil {
 		fields = append(fields, enrich.Fields()...)
+	}
+	if a.policies != nil {
+		fields = append(fields, policy.Fields()...)
 	}
 	slices.Sort(fields)
 	return slices.Compact(fields), attrs

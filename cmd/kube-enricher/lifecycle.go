@@ -97,10 +97,16 @@ func (a *app) run() (err error) {
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
 	}
+	if a.policies != nil {
+		policies := start(a.policies.Run)
+		defer func() { _ = policies.stop() }()
+	}
 	if collect {
 		signs := start((&firstSigns{log: a.log, gather: a.reg.Gather, listen: a.collector.Bound(), names: a.enricher != nil}).run)
 		defer func() { _ = signs.stop() }()
 	}
+	often := start(a.collectOften)
+	defer func() { _ = often.stop() }()
 	huge := start(a.useHugePages)
 	defer func() { _ = huge.stop() }()
 	if !collect {
@@ -265,8 +271,9 @@ func passOver(signals <-chan os.Signal, d time.Duration) {
 	}
 }
 
-// reload reads the snapshot again, if there is one.
+// reload reads the snapshot and OVN's tables again, where they come from files.
 func (a *app) reload() {
+	a.reloadPolicies()
 	if a.enricher != nil && a.cfg.KubeSnapshot != "" {
 		if err := a.enricher.Reload(context.Background()); err != nil {
 			a.log.WithError(err).Error("the snapshot was not read again; the old one stays in use")

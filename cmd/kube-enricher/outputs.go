@@ -122,7 +122,10 @@ func (r *runningOutputs) stop() error {
 func outputNames(outputs []config.Output) string {
 	names := make([]string, len(outputs))
 	for i, o := range outputs {
-		names[i] = o.Transport + ":" + o.Format
+		names[i] = o.Transport
+		if o.Format != o.Transport {
+			names[i] += ":" + o.Format
+		}
 	}
 	return strings.Join(names, ",")
 }

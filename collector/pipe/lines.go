@@ -55,6 +55,7 @@ func (r *Reader) handleLine(text []byte) {
 		r.warnLimited(warnPassed, "passed a line through unchanged that is no JSON object")
 	}
 	r.line.Attrs = s.attrs(r.line.Attrs[:0])
+	r.rec.Extra.OwnFields = flow.OwnFields{} // a stage may have filled some in
 	for i := range s.requested {
 		s.requested[i].set(&r.rec)
 	}

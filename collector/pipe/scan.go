@@ -102,6 +102,10 @@ func newScanner(mapping []flow.MapEntry, labels ...flow.Label) *scanner {
 	generated("Cluster")
 	generated("cluster")
 	generated("K8S_ClusterName")
+	for _, id := range flow.VerdictFields {
+		generated(flow.Fields[id].Name)
+		generated(flow.Fields[id].Snake)
+	}
 	for i, e := range mapping {
 		f := &flow.Fields[e.Field]
 		both(f.Name, f.Snake, func(m *member) { m.end = i })

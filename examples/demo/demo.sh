@@ -52,5 +52,5 @@ cat <<END
 The $(printf '%s\n' "$few" | wc -l | tr -d ' ') flows are in $2,
 the cluster's objects in $3: change a name there and run this again.
 Next: $1 -kubeconfig FILE (then point exporters at UDP port 2055), or $1 -h.
-To see a collector at work: make demo-live
+To see who talks to whom in a browser, from a collector at work: make demo-live
 END

@@ -132,6 +132,8 @@ type Config struct {
 	Addr string
 	// DebugAddr is the TCP address of the debugging pages; empty for none.
 	DebugAddr string
+	// OVN says where verdicts and policies come from.
+	OVN OVN
 	// UIAddr is the TCP address of the page; empty for none.
 	UIAddr string
 	// Recent is the room for the newest records, in bytes.

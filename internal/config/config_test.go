@@ -21,6 +21,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
 
 var update = flag.Bool("update", false, "write generated documentation anew")
@@ -64,6 +65,7 @@ func TestParseDefaults(t *testing.T) {
 func kafkaOf(c *Config) *kafkaOutput { return outputOf[*kafkaOutput](c) }
 func fileOf(c *Config) *fileOutput   { return outputOf[*fileOutput](c) }
 func httpOf(c *Config) *httpOutput   { return outputOf[*httpOutput](c) }
+func otlpOf(c *Config) *otlpOutput   { return outputOf[*otlpOutput](c) }
 
 func outputOf[T outputType](c *Config) (o T) {
 	for _, t := range c.types {
@@ -130,6 +132,17 @@ func TestParseEverywhere(t *testing.T) {
 		"transport.http.tls.cert":     {"/cert", nil, func(c *Config) bool { return httpOf(c).TLS.Cert == "/cert" }},
 		"transport.http.tls.key":      {"/key", nil, func(c *Config) bool { return httpOf(c).TLS.Key == "/key" }},
 		"transport.http.tls.insecure": {"true", nil, func(c *Config) bool { return httpOf(c).TLS.Insecure }},
+		"transport.otlp.endpoint":     {"c:4317", nil, func(c *Config) bool { return otlpOf(c).Address == "c:4317" }},
+		"transport.otlp.protocol":     {"http", nil, func(c *Config) bool { return otlpOf(c).URL.String() == "https://localhost:4318/v1/logs" }},
+		"transport.otlp.headers":      {"X-Scope-OrgID=a,Authorization=Bearer ${KAFKA_SASL_PASS}", nil, func(c *Config) bool { return len(otlpOf(c).Headers) == 2 }},
+		"transport.otlp.compression":  {"gzip", nil, func(c *Config) bool { return otlpOf(c).Compression == "gzip" }},
+		"transport.otlp.timeout":      {"3s", nil, func(c *Config) bool { return otlpOf(c).Timeout == 3*time.Second }},
+		"transport.otlp.buffer":       {"1GiB", nil, func(c *Config) bool { return otlpOf(c).BufferBytes == 1<<30 }},
+		"transport.otlp.tls":          {"true", nil, func(c *Config) bool { return otlpOf(c).UseTLS }},
+		"transport.otlp.tls.ca":       {"/ca", nil, func(c *Config) bool { return otlpOf(c).TLS.CA == "/ca" }},
+		"transport.otlp.tls.cert":     {"/cert", nil, func(c *Config) bool { return otlpOf(c).TLS.Cert == "/cert" }},
+		"transport.otlp.tls.key":      {"/key", nil, func(c *Config) bool { return otlpOf(c).TLS.Key == "/key" }},
+		"transport.otlp.tls.insecure": {"true", nil, func(c *Config) bool { return otlpOf(c).TLS.Insecure }},
 		"transport.kafka.brokers": {"kafka-0,kafka-1:9093, [fd00::1]:9094", nil, func(c *Config) bool {
 			return fmt.Sprint(kafkaOf(c).Brokers) == "[kafka-0:9092 kafka-1:9093 [fd00::1]:9094]"
 		}},
@@ -159,6 +172,11 @@ func TestParseEverywhere(t *testing.T) {
 		"kube.namespaces":      {"shop, web-1", nil, func(c *Config) bool { return fmt.Sprint(c.KubeNamespaces) == "[shop web-1]" }},
 		"kube.owners":          {"virtualmachines.kubevirt.io", nil, func(c *Config) bool { return c.KubeOwners == "virtualmachines.kubevirt.io" }},
 		"ovn.join-subnets":     {"10.3.0.0/16,fd03::/64", nil, func(c *Config) bool { return fmt.Sprint(c.JoinSubnets) == "[10.3.0.0/16 fd03::/64]" }},
+		"ovn.nb":               {"unix:/run/ovn/ovnnb_db.sock", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Northbound == "unix:/run/ovn/ovnnb_db.sock" }},
+		"ovn.sb":               {"/flows.json", nil, func(c *Config) bool { return c.OVN.On() && c.OVN.Southbound == "/flows.json" }},
+		"ovn.tls.cert":         {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.Cert == "/cert" }},
+		"ovn.tls.key":          {"/key", nil, func(c *Config) bool { return c.OVN.Keys.Key == "/key" }},
+		"ovn.tls.ca":           {"/cert", nil, func(c *Config) bool { return c.OVN.Keys.CA == "/cert" }},
 		"kube.labels":          {"a.b/c-d=App,tier=Tier", nil, func(c *Config) bool { return len(c.KubeLabels) == 2 && c.KubeLabels[1].Name == "tier" }},
 		"kube.sync-timeout":    {"1m30s", nil, func(c *Config) bool { return c.KubeSyncTimeout == 90*time.Second }},
 		"addr":                 {"[::1]:9090", nil, func(c *Config) bool { return c.Addr == "[::1]:9090" }},
@@ -200,12 +218,31 @@ func TestParseEverywhere(t *testing.T) {
 			needed = append(needed, "-transport.kafka.tls")
 		case "check.live", "check.ready":
 			needed = append(needed, "-check")
+		case "ovn.tls.ca":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641")
+		case "ovn.tls.cert":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.key", "/key")
+		case "ovn.tls.key":
+			needed = append(needed, "-ovn.nb", "ssl:nb:6641", "-ovn.tls.ca", "/ca", "-ovn.tls.cert", "/cert")
 		case "hubble.tls.cert":
 			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.key", "/key")
 		case "hubble.tls.key":
 			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert")
 		case "hubble.tls.client-ca":
 			needed = append(needed, "-hubble.addr", ":4244", "-hubble.tls.cert", "/cert", "-hubble.tls.key", "/key")
+		}
+		if name, ok := strings.CutPrefix(o.name, otlpFlags); ok {
+			needed = append(needed, "-transport", "otlp")
+			switch name {
+			case "protocol":
+				needed = append(needed, "-transport.otlp.endpoint", "https://localhost:4318/v1/logs")
+			case "tls.ca", "tls.insecure":
+				needed = append(needed, "-transport.otlp.tls")
+			case "tls.cert":
+				needed = append(needed, "-transport.otlp.tls", "-transport.otlp.tls.key", "/key")
+			case "tls.key":
+				needed = append(needed, "-transport.otlp.tls", "-transport.otlp.tls.cert", "/cert")
+			}
 		}
 		if name, ok := strings.CutPrefix(o.name, httpFlags); ok {
 			needed = append(needed, "-transport", "http")
@@ -387,7 +424,7 @@ func TestParseErrors(t *testing.T) {
 		{"input", []string{"-input", "xml", "-"}, nil, "", false, `-input: "xml" is not allowed; give one of auto, json, protobuf, capture`},
 		{"schema", []string{"-schema", "v3"}, nil, "", false, `-schema: "v3" is not allowed; give one of v1, v2, netobserv`},
 		{"format", []string{"-format", "xml"}, nil, "", false, `-format: "xml" is not allowed; give one of json, protobuf, text`},
-		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, http, or several such as file:json,kafka:protobuf`},
+		{"transport", []string{"-transport", "pigeon"}, nil, "", false, `-transport: "pigeon" is not allowed; give one of file, kafka, http, otlp, or several such as file:json,kafka:protobuf`},
 		{"switch", []string{"-kube.off=maybe"}, nil, "", false, `-kube.off: "maybe" is not allowed; give true or false`},
 		{"switch in environment", nil, []string{"KUBE_ENRICHER_CHECK="}, "", false, `-check (from environment variable KUBE_ENRICHER_CHECK): "" is not allowed; give true or false`},
 		{"allow without network", []string{"-allow", "10.0.0.0/8,everyone"}, nil, "", false, `-allow: "everyone" is not allowed; give networks such as 10.0.0.0/8 or fd00::/8, or addresses`},
@@ -478,7 +515,7 @@ func TestParseErrors(t *testing.T) {
 		// Outputs.
 		{"format unknown in transport", []string{"-transport", "file:xml"}, nil, "", false, `-transport: "xml" is not allowed; give one of json, protobuf, text`},
 		{"transport twice", []string{"-transport", "file:json,file:text"}, nil, "", false, "-transport: file is named twice; give it once"},
-		{"no transport", []string{"-transport", "file,"}, nil, "", false, `-transport: "" is not allowed; give one of file, kafka, http, or several such as file:json,kafka:protobuf`},
+		{"no transport", []string{"-transport", "file,"}, nil, "", false, `-transport: "" is not allowed; give one of file, kafka, http, otlp, or several such as file:json,kafka:protobuf`},
 		{"two formats", []string{"-transport", "file,kafka", "-format", "json,text"}, nil, "", false, `-format: "json" is not allowed; give one format, or TRANSPORT:FORMAT,... such as file:json,kafka:protobuf`},
 		{"format for transport twice", []string{"-format", "file:json,file:json"}, nil, "", false, "-format: file is named twice; give it once"},
 		{"format in both places", []string{"-transport", "file:json,kafka", "-format", "text"}, nil, "", false, `-format: "text" is not the format that -transport gives file, "json"; give it in one place`},
@@ -500,6 +537,20 @@ func TestParseErrors(t *testing.T) {
 		{"content type", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.content-type", "json"}, nil, "", false, `-transport.http.content-type: "json" is not allowed; give a media type such as application/json`},
 		{"HTTP's CA without TLS", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.tls.ca", "x"}, nil, "", false, "-transport.http.tls.ca: connections have no TLS; give a URL that begins with https, or leave it out"},
 		{"HTTP's certificate without key", []string{"-transport", "http", "-transport.http.url", "https://h/", "-transport.http.tls.cert", "x"}, nil, "", false, "-transport.http.tls.cert: the key is missing; give -transport.http.tls.key, too"},
+		{"OTLP's flag without OTLP", []string{"-transport.otlp.tls"}, nil, "", false, "-transport.otlp.tls: records don't go to a receiver of OTLP; give -transport otlp, or leave it out"},
+		{"OTLP with a format", []string{"-transport", "otlp:json"}, nil, "", false, "-transport: otlp has a format of its own; leave its format out"},
+		{"OTLP with a format, apart", []string{"-transport", "file,otlp", "-format", "otlp:json"}, nil, "", false, "-transport: otlp has a format of its own; leave its format out"},
+		{"OTLP alone with a format", []string{"-transport", "otlp", "-format", "protobuf"}, nil, "", false, "-format: otlp has a format of its own; leave it out"},
+		{"OTLP of lines", []string{"-transport", "otlp", "-input", "json", "-"}, nil, "", false, begin + "-input: lines of JSON on standard input can only be written as JSON or text, not by OTLP"},
+		{"OTLP's address", []string{"-transport", "otlp", "-transport.otlp.endpoint", "collector"}, nil, "", false, "-transport.otlp.endpoint: this is no address for gRPC; give HOST:PORT such as collector:4317"},
+		{"OTLP's URL for gRPC", []string{"-transport", "otlp", "-transport.otlp.endpoint", "http://c:4317/v1/logs"}, nil, "", false, "-transport.otlp.endpoint: this is no address for gRPC; give HOST:PORT, or a URL without a path such as https://collector:4317"},
+		{"OTLP's URL", []string{"-transport", "otlp", "-transport.otlp.protocol", "http", "-transport.otlp.endpoint", "ftp://c"}, nil, "", false, "-transport.otlp.endpoint: the URL does not begin with http:// or https://"},
+		{"OTLP's protocol", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, "", false, `environment variable OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" is not allowed; give grpc or http/protobuf`},
+		{"OTLP's timeout", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_TIMEOUT=10s"}, "", false, `environment variable OTEL_EXPORTER_OTLP_TIMEOUT: "10s" is not allowed; give milliseconds, such as 10000`},
+		{"OTLP's endpoint, variable", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=hunter2"}, "", false, "environment variable OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: this is no address for gRPC; give HOST:PORT such as collector:4317"},
+		{"OTLP's CA without TLS", []string{"-transport", "otlp", "-transport.otlp.tls.ca", "x"}, nil, "", false, "-transport.otlp.tls.ca: connections have no TLS; give -transport.otlp.tls or an endpoint that begins with https://, or leave it out"},
+		{"OTLP's TLS without TLS", []string{"-transport", "otlp", "-transport.otlp.protocol", "http", "-transport.otlp.endpoint", "http://c", "-transport.otlp.tls"}, nil, "", false, "-transport.otlp.tls: the endpoint begins with http://; give one that begins with https://"},
+		{"OTLP's resource", []string{"-transport", "otlp"}, []string{"OTEL_RESOURCE_ATTRIBUTES=a"}, "", false, `environment variable OTEL_RESOURCE_ATTRIBUTES: "a" is not allowed; give NAME=VALUE,...`},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
 		{"live without check", []string{"-check.live"}, nil, "", false, "-check.live: is part of -check; give -check, too"},
 		{"SASL unknown", []string{"-transport", "kafka", "-transport.kafka.sasl", "gssapi"}, nil, "", false, `-transport.kafka.sasl: "gssapi" is not allowed; give one of none, plain, scram-sha256, scram-sha512`},
@@ -811,5 +862,48 @@ func TestFieldsRead(t *testing.T) {
 		if strings.Join(got, " ") != tc.want {
 			t.Errorf("%s: got %q, want %s", tc.args, got, tc.want)
 		}
+	}
+}
+
+// TestOpenTelemetryVariables reads those variables of OpenTelemetry's that stand for
+// flags.
+func TestOpenTelemetryVariables(t *testing.T) {
+	for name, tt := range map[string]struct {
+		args, env []string
+		got       func(o *otlpOutput) bool
+	}{
+		"none": {nil, nil, func(o *otlpOutput) bool {
+			return o.Address == "localhost:4317" && !o.UseTLS && fmt.Sprint(o.Resource) == "[[service.name kube-enricher]]"
+		}},
+		"HTTP": {[]string{"-transport.otlp.protocol=http"}, nil, func(o *otlpOutput) bool { return o.URL.String() == "http://localhost:4318/v1/logs" }},
+		"all": {nil, []string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT=https://c", "OTEL_EXPORTER_OTLP_HEADERS=api-key=a%20b", "OTEL_EXPORTER_OTLP_COMPRESSION=gzip", "OTEL_EXPORTER_OTLP_TIMEOUT=1500",
+			"OTEL_EXPORTER_OTLP_CERTIFICATE=/ca", "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=/cert", "OTEL_EXPORTER_OTLP_CLIENT_KEY=/key",
+		}, func(o *otlpOutput) bool {
+			return o.Address == "c:4317" && o.UseTLS && len(o.Headers) == 1 && o.Compression == "gzip" && o.Timeout == 1500*time.Millisecond && o.TLS == transport.TLSFiles{CA: "/ca", Cert: "/cert", Key: "/key"}
+		}},
+		"those for logs come first": {nil, []string{
+			"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=http://b:2/x", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http/protobuf",
+		}, func(o *otlpOutput) bool { return o.URL.String() == "http://b:2/x" }},
+		"the general endpoint gets a path": {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1/base/", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1/base/v1/logs"
+		}},
+		"flags come first": {[]string{"-transport.otlp.endpoint=f:1", "-transport.otlp.timeout=2s"}, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1", "OTEL_EXPORTER_OTLP_TIMEOUT=5"}, func(o *otlpOutput) bool {
+			return o.Address == "f:1" && o.Timeout == 2*time.Second
+		}},
+		"resource": {[]string{"-cluster=east"}, []string{"OTEL_RESOURCE_ATTRIBUTES=service.name=x, deployment.environment.name=a%2Cb", "OTEL_SERVICE_NAME=flows"}, func(o *otlpOutput) bool {
+			return fmt.Sprint(o.Resource) == "[[service.name flows] [deployment.environment.name a,b] [k8s.cluster.name east]]"
+		}},
+	} {
+		c, err := Parse(append([]string{"-transport", "otlp"}, tt.args...), tt.env, false)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if o := otlpOf(c); !tt.got(o) {
+			t.Errorf("%s: %+v", name, o.OTLPConfig)
+		}
+	}
+	// Without -transport otlp they are somebody else's.
+	if _, err := Parse(nil, []string{"OTEL_EXPORTER_OTLP_TIMEOUT=nonsense"}, false); err != nil {
+		t.Error(err)
 	}
 }

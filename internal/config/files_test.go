@@ -79,7 +79,11 @@ func TestSameFile(t *testing.T) {
 				args[1] += ",http"
 				args = append(args, "-transport.http.url", "https://h/")
 			}
-			for _, pair := range [][2]string{{"kafka.tls.client", "kafka.tls.key"}, {"kafka.tls.key", "kafka.tls.client"}, {"http.tls.cert", "http.tls.key"}, {"http.tls.key", "http.tls.cert"}} {
+			if strings.HasPrefix(o.name, otlpFlags) {
+				args[1] += ",otlp"
+				args = append(args, "-transport.otlp.tls")
+			}
+			for _, pair := range [][2]string{{"otlp.tls.cert", "otlp.tls.key"}, {"otlp.tls.key", "otlp.tls.cert"}, {"kafka.tls.client", "kafka.tls.key"}, {"kafka.tls.key", "kafka.tls.client"}, {"http.tls.cert", "http.tls.key"}, {"http.tls.key", "http.tls.cert"}} {
 				if o.name == "transport."+pair[0] {
 					args = append(args, "-transport."+pair[1], "other")
 				}

@@ -73,12 +73,18 @@ func refuseLists(f *filter.Filter) error {
 // it needs in a line and copies the rest, so it has no whole record to encode.
 var errNotAsProtobuf = errors.New("lines of JSON on standard input can only be written as JSON or text; let goflow2 write protobuf (-format bin), or give -format json")
 
+// errNotAsOTLP refuses it for OTLP, for the same reason.
+var errNotAsOTLP = errors.New("lines of JSON on standard input can only be written as JSON or text, not by OTLP; let goflow2 write protobuf (-format bin)")
+
 // RefuseJSON returns why lines of JSON cannot be taken from standard input with
 // these settings, nil if they can. With -input auto that matters only once the
 // first bytes are there.
 func (c *Config) RefuseJSON() error {
 	if c.WritesAs(FormatProtobuf) {
 		return errNotAsProtobuf
+	}
+	if c.WritesAs(FormatOTLP) {
+		return errNotAsOTLP
 	}
 	if err := refuseLists(c.Filter); err != nil {
 		return Usagef("-filter: %v", err)

@@ -39,6 +39,9 @@ func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 	if c.textEntry {
 		mapping = mapping[:len(mapping)-1]
 	}
+	if o.Format == FormatOTLP {
+		return encode.NewOTLP(encode.OTLPConfig{Fields: c.Fields, Mapping: mapping, Labels: c.KubeLabels, Elements: c.Elements})
+	}
 	if o.Format == FormatProtobuf {
 		return encode.NewProtobuf(encode.ProtobufConfig{Fields: c.Fields, Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
 	}
@@ -125,6 +128,9 @@ func (p *parser) checkFormat(c *Config) error {
 	}
 	if c.Input == FormatJSON && c.WritesAs(FormatProtobuf) {
 		return Usagef("%s: %v", p.given["input"].flag("input"), errNotAsProtobuf)
+	}
+	if c.Input == FormatJSON && c.WritesAs(FormatOTLP) {
+		return Usagef("%s: %v", p.given["input"].flag("input"), errNotAsOTLP)
 	}
 	if s, ok := p.given["schema"]; ok && !c.WritesAs(FormatJSON) && c.Schema != "v1" {
 		return Usagef("%s: %s is for -format json; leave it out", s.flag("schema"), Quote(c.Schema))

@@ -52,6 +52,7 @@ func options(types []outputType) []option {
 	}
 	return slices.Concat(table,
 		inGroup("Kubernetes", kubeOptions()),
+		inGroup("OVN", ovnOptions()),
 		inGroup("HTTP", httpOptions()),
 		inGroup("Hubble", hubbleOptions()),
 		inGroup("Program", programOptions()),

@@ -41,13 +41,14 @@ func outputTypes() []outputType {
 		new(fileOutput),
 		new(kafkaOutput),
 		new(httpOutput),
+		new(otlpOutput),
 	}
 }
 
 // Output is one place that records go to, in one format.
 type Output struct {
 	Transport string // a name from the table of outputs, such as "file"
-	Format    string // FormatJSON, FormatProtobuf or FormatText
+	Format    string // FormatJSON, FormatProtobuf, FormatText or FormatOTLP
 }
 
 const severalOutputs = "file:json,kafka:protobuf"
@@ -122,6 +123,13 @@ func setFormat(types []outputType) func(*Config, string) error {
 func (p *parser) finishOutputs(c *Config) error {
 	s, given := p.given["format"]
 	for _, o := range c.transports {
+		if o.Transport == FormatOTLP {
+			if o.Format != "" || namesOutput(c.formats, o.Transport) {
+				return Usagef("%s: otlp has a format of its own; leave its format out", p.given["transport"].flag("transport"))
+			}
+			c.Outputs = append(c.Outputs, Output{o.Transport, FormatOTLP})
+			continue
+		}
 		for _, f := range c.formats {
 			switch {
 			case f.Transport != "" && f.Transport != o.Transport:
@@ -135,6 +143,9 @@ func (p *parser) finishOutputs(c *Config) error {
 			o.Format = FormatJSON
 		}
 		c.Outputs = append(c.Outputs, o)
+	}
+	if given && c.OnlyAs(FormatOTLP) {
+		return Usagef("%s: otlp has a format of its own; leave it out", s.flag("format"))
 	}
 	for _, f := range c.formats {
 		if f.Transport != "" && !namesOutput(c.Outputs, f.Transport) {

@@ -57,6 +57,9 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 			return Usagef("%s: is part of -check; give -check, too", p.given[name].flag(name))
 		}
 	}
+	if err := p.checkOVN(c); err != nil {
+		return err
+	}
 	return p.oneCluster(c)
 }
 

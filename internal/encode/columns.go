@@ -47,6 +47,7 @@ const (
 	dialectV2
 	dialectNetObserv
 	dialectProtobuf
+	dialectOTLP
 )
 
 // within maps fields of schema v1 to the field whose value they show in another form.
@@ -79,6 +80,8 @@ func (d dialect) key(f *flow.Field) (key string, def bool) {
 			return f.NetObserv, true
 		}
 		return f.Name, false
+	case dialectOTLP:
+		return otlpKey(f)
 	}
 	return f.Name, f.Default
 }
@@ -87,7 +90,7 @@ func (d dialect) key(f *flow.Field) (key string, def bool) {
 func (d dialect) also(f *flow.Field) []string {
 	var names []string
 	switch d {
-	case dialectV2, dialectProtobuf:
+	case dialectV2, dialectProtobuf, dialectOTLP:
 		for part, whole := range within {
 			if whole == f.ID {
 				names = append(names, flow.Fields[part].Name)
@@ -119,7 +122,11 @@ func (d dialect) attrs(end int, e flow.MapEntry) []column {
 	for _, a := range flow.Attrs {
 		c := column{kind: generated, suffixes: []string{a.Name}, def: a.Default, end: end, attr: a.Attr, pascal: e.Prefix + a.Name, snake: e.Snake + "_" + a.Snake}
 		c.key = c.pascal
-		if d != dialectV1 {
+		switch d {
+		case dialectV1:
+		case dialectOTLP:
+			c.key = otlpAttr(e, &a)
+		default:
 			c.key = c.snake
 		}
 		c.names = []string{c.key, c.pascal, c.snake}
@@ -135,8 +142,11 @@ func (d dialect) labels(end int, e flow.MapEntry, labels []flow.Label) []column 
 	for i, l := range labels {
 		c := column{kind: generated, suffixes: []string{l.Field}, def: true, end: end, attr: flow.AttrLabel + flow.Attr(i), pascal: e.Prefix + l.Field, snake: e.Snake + "_" + l.Snake}
 		c.key = c.pascal
-		if d == dialectV2 {
+		switch d {
+		case dialectV2:
 			c.key = c.snake
+		case dialectOTLP:
+			c.key = otlpLabel(e, &l)
 		}
 		c.names = []string{c.key, c.pascal, c.snake}
 		cols = append(cols, c)
@@ -153,6 +163,9 @@ func columns(d dialect, mapping []flow.MapEntry, labels ...flow.Label) ([]column
 	switch d {
 	case dialectV2, dialectProtobuf:
 		c.key = "cluster"
+	case dialectOTLP:
+		c.key = "k8s.cluster.name"
+		c.names = append(c.names, c.key)
 	case dialectNetObserv:
 		c.key, c.pascal, c.snake = "K8S_ClusterName", "K8S_ClusterName", "K8S_ClusterName"
 		c.names = append(c.names, c.key)

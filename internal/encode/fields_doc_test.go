@@ -124,21 +124,24 @@ func fieldsDoc() []byte {
 	b.WriteString(docIntro)
 	fields := slices.Clone(flow.Fields[:])
 	slices.SortFunc(fields, func(x, y flow.Field) int { return strings.Compare(x.Name, y.Name) })
-	b.WriteString("| v1 | v2 | netobserv | No. | type | meaning |\n|---|---|---|---|---|---|\n")
+	b.WriteString("| v1 | v2 | netobserv | OTLP | No. | type | meaning |\n|---|---|---|---|---|---|---|\n")
 	for i := range fields {
 		f := &fields[i]
-		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s |\n", nameCell(f.Name, f.Default), v2Cell(f), netObservCell(f), numberCell(f), kindCell(f.Kind), textCell(f.Description()))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %s | %s | %s |\n", nameCell(f.Name, f.Default), v2Cell(f), netObservCell(f), otlpCell(f), numberCell(f), kindCell(f.Kind), textCell(f.Description()))
 	}
 	b.WriteString(docGenerated)
-	b.WriteString("| v1 | v2 | netobserv | No. | meaning |\n|---|---|---|---|---|\n")
+	b.WriteString("| v1 | v2 | netobserv | OTLP | No. | meaning |\n|---|---|---|---|---|---|\n")
 	for _, a := range flow.Attrs {
-		fmt.Fprintf(b, "| %s | %s | %s | %d | %s |\n", nameCell("P"+a.Name, a.Default), nameCell("p_"+a.Snake, a.Default), nameCell("P"+a.NetObserv, a.NetObservDefault), flow.NumberGenerated+a.Number, textCell(a.Doc))
+		fmt.Fprintf(b, "| %s | %s | %s | %s | %d | %s |\n", nameCell("P"+a.Name, a.Default), nameCell("p_"+a.Snake, a.Default), nameCell("P"+a.NetObserv, a.NetObservDefault), nameCell(otlpAttr(flow.MapEntry{Snake: "p"}, &a), a.Default), flow.NumberGenerated+a.Number, textCell(a.Doc))
+		if a.Attr == flow.AttrWorkloadKind {
+			b.WriteString("| | | | `p.k8s.KIND.name` | | name of the workload once more, under its kind: `source.k8s.deployment.name` |\n")
+		}
 		if a.Attr == flow.AttrPod {
-			b.WriteString("| | | `PK8S_Type` | | what `PK8S_Name` is the name of: Pod, Service or Node. The name of a service or node is in it, too |\n")
+			b.WriteString("| | | `PK8S_Type` | | | what `PK8S_Name` is the name of: Pod, Service or Node. The name of a service or node is in it, too |\n")
 		}
 	}
-	fmt.Fprintf(b, "| `P` and the field of `-kube.labels` | `p_` and the same | as in v1 | %d | labels of the pod; in protobuf a map by the name of the field |\n", flow.NumberGenerated+flow.NumberLabels)
-	fmt.Fprintf(b, "| `Cluster` | `cluster` | `K8S_ClusterName` | %d | value of `-cluster` |\n", flow.NumberCluster)
+	fmt.Fprintf(b, "| `P` and the field of `-kube.labels` | `p_` and the same | as in v1 | `p.k8s.pod.label.LABEL` | %d | labels of the pod; in protobuf a map by the name of the field |\n", flow.NumberGenerated+flow.NumberLabels)
+	fmt.Fprintf(b, "| `Cluster` | `cluster` | `K8S_ClusterName` | `k8s.cluster.name`, of the resource | %d | value of `-cluster` |\n", flow.NumberCluster)
 	b.WriteString(docFormats)
 	b.WriteString("| goflow2's field | here | test |\n|---|---|---|\n")
 	for _, d := range differences {
@@ -178,6 +181,15 @@ func netObservCell(f *flow.Field) string {
 		return nameCell(f.NetObserv, true)
 	}
 	return nameCell(f.Name, false)
+}
+
+func otlpCell(f *flow.Field) string {
+	key, def := otlpKey(f)
+	if key == "" {
+		key, _ = otlpKey(&flow.Fields[within[f.ID]])
+		return "in `" + key + "`"
+	}
+	return nameCell(key, def)
 }
 
 func numberCell(f *flow.Field) string {
@@ -269,6 +281,7 @@ own its addresses. '-format' and '-schema' choose their names and renderings:
 | '-format json -schema netobserv' | names and units of NetObserv’s flowlogs-pipeline, for its dashboards and Loki labels |
 | '-format protobuf' ('pb', 'bin') | messages of [flow/flow.proto](../flow/flow.proto), which goflow2’s consumers read, each with its length before it |
 | '-format text' | a line for people to read |
+| '-transport otlp' | log records of OpenTelemetry, with the attribute names of its netflow receiver and of its semantic conventions |
 
 - In JSON, all fields of the **default set** are in each record, zero or empty when unknown. So are
   **opt-in** fields once '-fields' names them. Protobuf leaves out what is zero or empty, and has
@@ -282,7 +295,7 @@ own its addresses. '-format' and '-schema' choose their names and renderings:
 field, and '-Name' removes it. 'default' and 'all' stand for sets of fields. A list that begins with
 '+' or '-' starts from the default set. Generated fields can be named in full ('SrcNode') or with
 'P' for all prefixes ('PNode'). Names of v1 and v2 work in any schema, those of netobserv in
-netobserv only.
+netobserv only, and those of OTLP with '-transport otlp' only.
 
 | '-fields' | what is written |
 |---|---|
@@ -355,6 +368,20 @@ and above).
 package flow/flowpb has the generated code for Go. goflow2’s own message and its enricher read these
 messages, too. There is nothing between messages. goflow2’s file output has a newline there unless
 '-transport.file.sep' is empty.
+
+## OTLP
+
+Each record is a LogRecord with an attribute for each field. Names, types and the default set are
+those of the netflow receiver of OpenTelemetry’s collector, with names for what has no attribute
+there: 'flow.' and goflow2’s name. 'network.transport', 'network.type' and 'flow.type' are names in
+lower case, 'unknown' if there is none. Numbers are integers; a number of more than 63 bits is
+negative. Attributes without a value are left out, and so are numbers that are 0, but for ports,
+bytes, packets, the sequence number and the sampling rate. In the table of generated fields, 'p' is
+'source' or 'destination' for 'SrcAddr' and 'DstAddr', else the prefix of '-mapping'.
+
+The time of a record (Timestamp) is the start of the flow, if the exporter has sent one, else the
+time of receipt. ObservedTimestamp is the time of receipt. There is no body. The resource has
+'service.name' and, with '-cluster', 'k8s.cluster.name'.
 
 ## Text
 

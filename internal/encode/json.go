@@ -82,7 +82,14 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 		e.room += e.add(d, c, c.key)
 	}
 	// Fields that are added to lines are sorted by name in all schemas.
-	cols = slices.DeleteFunc(cols, func(c column) bool { return c.kind == decoded || c.kind == constant || c.kind == element })
+	cols = slices.DeleteFunc(cols, func(c column) bool {
+		return c.kind == decoded && !slices.Contains(flow.VerdictFields[:], c.field) || c.kind == constant || c.kind == element
+	})
+	for i := range cols {
+		if c := &cols[i]; c.kind == decoded {
+			c.pascal, c.snake = flow.Fields[c.field].Name, flow.Fields[c.field].Snake
+		}
+	}
 	slices.SortFunc(cols, func(a, b column) int { return cmp.Compare(a.pascal, b.pascal) })
 	for _, c := range cols {
 		e.pascal.add(d, c, c.pascal)
@@ -363,11 +370,15 @@ func (e *JSON) appendLine(dst []byte, r *flow.Record) []byte {
 	comma := !l.Empty
 	for i := range p.steps {
 		s := &p.steps[i]
-		v := ""
-		if s.op == opAttr {
-			if v = r.Ends[s.end%flow.MaxEnds].Attr(s.attr); v == "" {
-				continue
-			}
+		v, text := "", []byte(nil)
+		switch s.op {
+		case opAttr:
+			v = r.Ends[s.end%flow.MaxEnds].Attr(s.attr)
+		case opText:
+			text = r.Bytes(s.field)
+		}
+		if s.op != opConst && len(v)+len(text) == 0 {
+			continue
 		}
 		if slices.Contains(l.Keys, p.names[i]) {
 			continue
@@ -385,7 +396,7 @@ func (e *JSON) appendLine(dst []byte, r *flow.Record) []byte {
 			dst = dst[:len(dst)-1] // its comma
 			continue
 		}
-		dst = append(appendQuoted(dst, v), '"')
+		dst = append(appendQuoted(appendQuoted(dst, v), text), '"') // one of them is empty
 	}
 	return append(append(dst, l.Text[l.Close:]...), '\n')
 }

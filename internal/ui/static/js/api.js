@@ -6,7 +6,7 @@ const base = new URL("api/v1/", document.baseURI);
 export class Refused extends Error {
   constructor(message, position) {
     super(message);
-    this.position = position; // in the filter, from 1 on; undefined where it is about something else
+    this.position = position; // of a character in the filter, from 1 on; 0 where another thing is wrong
   }
 }
 

@@ -48,12 +48,12 @@ async function refresh() {
 }
 
 function failed(error) {
-  if (error instanceof Refused && (error.position > 0 || state.filter !== "")) {
+  if (error instanceof Refused && error.position > 0) {
     filter.problem(error);
     panel.announce("");
     return slowest;
   }
-  if (error instanceof Refused) panel.announce(`The collector refuses the question: ${error.message}. Choose another time window.`);
+  if (error instanceof Refused) panel.announce(`The collector refuses the question: ${error.message}. Mend the filter or the time window.`);
   else panel.announce("The collector does not answer. Is it still running, and the port still forwarded? Trying again every few seconds.");
   return quickest;
 }
@@ -65,21 +65,22 @@ function show(summary, pairs, series) {
   map.update(pairs.pairs || []);
   table.update(pairs.pairs || [], pairs.other);
   chart.update({ series: [], ...series });
+  live.ensure(summary.mode);
   empty(summary, pairs.pairs || []);
   if (!restored && state.at) panel.select({ id: state.at });
   restored = true;
 }
 
 function stats(s) {
-  const age = s.newest ? (Date.parse(s.newest) - Date.parse(s.oldest)) / 1000 : 0;
-  const since = s.newest ? (Date.now() - Date.parse(s.newest)) / 1000 : 0;
+  const age = s.records ? (Date.parse(s.newest) - Date.parse(s.oldest)) / 1000 : 0;
+  const since = s.records ? (Date.now() - Date.parse(s.newest)) / 1000 : 0;
   const fill = s.ring?.capacity ? Math.round((100 * s.ring.bytes) / s.ring.capacity) : 0;
   const notReady = s.ready && s.ready.ready === false;
   const parts = [
     ["State", notReady ? s.ready.state || "not ready" : s.mode === "capture" ? "capture, read" : s.records === 0 ? "waiting" : since < 15 ? "receiving" : `quiet for ${span(since)}`,
       notReady ? "bad" : s.mode !== "capture" && since >= 60 ? "unsure" : "good"],
     ["In memory", s.ring ? `${count(s.ring.records)} records` : "–"],
-    ["Reach", s.newest ? `${span(age)}, to ${clock(s.newest)}` : "–"],
+    ["Reach", s.records ? `${span(age)}, to ${clock(s.newest)}` : "–"],
     ["Room", `${fill} % of ${room(s.ring?.capacity || 0)}`],
     ["Bytes seen", bytes(s.bytes || 0)],
     ["Named", s.records ? `${Math.round(s.named_percent)} %` : "–", s.records && s.named_percent < 50 ? "unsure" : ""],
@@ -116,7 +117,11 @@ function empty(summary, pairs) {
   }[what]());
 }
 
-const listening = s => (s.listen?.length ? s.listen.join(", ") : "UDP port 2055 for NetFlow and IPFIX and 6343 for sFlow, unless -listen says otherwise");
+// listening says where datagrams may go, in words: netflow://:2055 is "UDP port 2055 (netflow)".
+const listening = s => (s.listen || []).map(l => {
+  const [, scheme, host, port] = l.match(/^(\w+):\/\/(.*):(\d+)/) || [];
+  return port ? `UDP port ${port}${host ? ` of ${host}` : ""} (${scheme})` : l;
+}).join(", ");
 
 function windowTool() {
   const select = $("window");
@@ -182,6 +187,7 @@ chart.start();
 live.start(panel.select);
 $("link").addEventListener("click", copyLink);
 addEventListener("keydown", keys);
+addEventListener("hashchange", () => (state.at ? panel.select({ id: state.at }) : panel.close()));
 addEventListener("pause", () => (live.isPaused() ? clearTimeout(timer) : refresh()));
 document.addEventListener("visibilitychange", () => document.hidden || live.isPaused() || refresh());
 onChange(changed => {

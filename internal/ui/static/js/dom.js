@@ -31,6 +31,23 @@ export function setText(e, text) {
   if (e.textContent !== text) e.textContent = text;
 }
 
+const steps = new Map(); // of an element: the frame that goes on with it
+
+// inFrames calls f for each of a list, so many in a frame that none takes long, and then done.
+// The first ones are called at once. A new call for the same element ends the one before.
+export function inFrames(e, list, most, f, done = () => {}) {
+  cancelAnimationFrame(steps.get(e));
+  e.setAttribute("aria-busy", "true");
+  let i = 0;
+  const step = () => {
+    for (const end = Math.min(i + most, list.length); i < end; i++) f(list[i], i);
+    if (i < list.length) return steps.set(e, requestAnimationFrame(step));
+    e.removeAttribute("aria-busy");
+    done();
+  };
+  step();
+}
+
 // debounce calls f once, when there was no call for some milliseconds.
 export function debounce(f, milliseconds) {
   let timer = 0;

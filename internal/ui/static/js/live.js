@@ -14,6 +14,8 @@ let paused = false;
 let waiting = [];
 let skipped = 0;
 let select = () => {};
+let past = false; // a capture: nothing more will come
+let failed = false; // the list could not be begun, or has ended
 let running = 0; // counts calls of restart, so that late answers are known as such
 
 export function start(onSelect) {
@@ -29,6 +31,14 @@ export function start(onSelect) {
 }
 
 export const isPaused = () => paused;
+
+// ensure begins again what has failed, now that the collector answers.
+export function ensure(mode) {
+  if (failed || past !== (mode === "capture")) {
+    past = mode === "capture";
+    restart();
+  }
+}
 
 export function pause(on) {
   paused = on;
@@ -52,6 +62,7 @@ export async function restart() {
   close();
   waiting = [];
   skipped = 0;
+  failed = false;
   const turn = ++running;
   if (paused) return;
   const parameters = query();
@@ -61,14 +72,19 @@ export async function restart() {
     $("live-table").tBodies[0].replaceChildren(...ordered(flows).map(row));
     say(flows.length === 0 ? "no record matches yet" : "");
   } catch {
-    return; // the page says what is wrong where it asks for pairs
+    failed = turn === running; // the page says what is wrong where it asks for pairs
+    return;
   }
-  if (parameters.until) return say("shows the newest of a span in the past");
+  if (parameters.until) return say("the newest of a span in the past");
+  if (past) return say("the newest of the capture");
   stop = follow({ filter: parameters.filter }, {
     record: r => waiting.length < 5 * kept ? waiting.push(r) : skipped++,
     skipped: n => (skipped += n),
     open: () => say("waiting for records"),
-    lost: forGood => say(forGood ? "the list has ended; press Pause and Resume to begin anew" : "the connection is lost; trying again"),
+    lost: forGood => {
+      failed = forGood;
+      say("the connection is lost; trying again");
+    },
   });
 }
 

@@ -1,6 +1,6 @@
 // The map: cards of namespaces with rows of workloads, and links as wide as their bytes.
 
-import { $, el, svg, setText } from "./dom.js";
+import { $, el, inFrames, svg, setText } from "./dom.js";
 import { bytes, count } from "./format.js";
 import { change, state } from "./state.js";
 import { build, opened, view, others } from "./model.js";
@@ -8,7 +8,7 @@ import { layout, curve, size } from "./layout.js";
 
 const linksShown = 300;
 const many = 120; // from here on links are fainter
-const widest = 14;
+const widest = 12;
 
 let model = build([]);
 let shown = null; // the view that is drawn
@@ -20,7 +20,6 @@ const more = new Map();
 const paths = new Map(); // of links, by key
 
 export const current = () => model;
-export const drawn = () => shown;
 
 export function start(onSelect) {
   select = onSelect;
@@ -96,7 +95,6 @@ export function draw() {
   refreshCards();
   drawLinks();
   note();
-  highlight(selected);
 }
 
 function drawCards() {
@@ -107,6 +105,8 @@ function drawCards() {
   const top = id => placed.boxes.get(id);
   const cards = [...shown.cards].sort((a, b) => top(a.id).x - top(b.id).x || top(a.id).y - top(b.id).y);
   $("cards").replaceChildren(...cards.map(card));
+  $("links").replaceChildren();
+  paths.clear();
   if (again) for (const b of $("cards").querySelectorAll("button")) if (b.dataset.id === again[0] && b.dataset.action === again[1]) b.focus();
 }
 
@@ -150,24 +150,26 @@ function drawLinks() {
       paths.delete(key);
     }
   }
-  for (const l of links) {
-    let path = paths.get(l.key);
-    if (!path) {
-      path = svg("path");
-      path.dataset.key = l.key;
-      paths.set(l.key, path);
-      $("links").append(path);
-    }
-    const from = placed.anchors.get(l.from), to = placed.anchors.get(l.to);
-    const width = Math.max(1.25, (Math.sqrt(l.bytes) / most) * widest);
-    // The two directions run side by side: rightwards and downwards below.
-    const forth = from.column === to.column ? from.y <= to.y : from.column < to.column;
-    const offset = Math.min(width / 2 + 0.5, size.row / 3) * (forth ? 1 : -1);
-    set(path, "d", curve(from, to, offset, placed.columns));
-    set(path, "stroke-width", width.toFixed(2));
-    set(path, "class", l.dropped ? "link dropped" : "link");
-    Object.assign(path.dataset, { from: l.from, to: l.to, bytes: l.bytes });
+  inFrames($("canvas"), links, 60, l => drawLink(l, most), () => highlight(selected));
+}
+
+function drawLink(l, most) {
+  let path = paths.get(l.key);
+  if (!path) {
+    path = svg("path");
+    path.dataset.key = l.key;
+    paths.set(l.key, path);
+    $("links").append(path);
   }
+  const from = placed.anchors.get(l.from), to = placed.anchors.get(l.to);
+  const width = Math.max(1.25, (Math.sqrt(l.bytes) / most) * widest);
+  // The two directions run side by side: rightwards and downwards below.
+  const forth = from.column === to.column ? from.y <= to.y : from.column < to.column;
+  const offset = Math.min(width / 2 + 0.5, size.row / 3) * (forth ? 1 : -1);
+  set(path, "d", curve(from, to, offset, placed.columns));
+  set(path, "stroke-width", width.toFixed(2));
+  set(path, "class", l.dropped ? "link dropped" : "link");
+  Object.assign(path.dataset, { from: l.from, to: l.to, bytes: l.bytes });
 }
 
 // describe gives a link its tooltip, which is made when it is wanted: most never are.

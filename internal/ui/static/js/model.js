@@ -67,14 +67,18 @@ export function opened(model, setting) {
   return model.ends.size <= 40 ? new Set(model.groups.map(g => g.id)) : new Set();
 }
 
+// remaining are the groups that share one card, since they are the smallest.
+export const remaining = model => (model.groups.length > groupsShown + 1 ? model.groups.slice(groupsShown).filter(g => g.id !== outside) : []);
+
 // view chooses what is shown: cards with rows, and links between those, summed up, those of
 // dropped packets apart. more has how many rows beyond the first ones a group shows.
 export function view(model, open, more) {
   const place = new Map(); // of an end: the id of its row or card
   const cards = [];
   let rest = null;
-  model.groups.forEach((g, i) => {
-    if (i >= groupsShown && model.groups.length > groupsShown + 1 && g.id !== outside) {
+  const small = new Set(remaining(model));
+  model.groups.forEach(g => {
+    if (small.has(g)) {
       rest ??= { id: others, title: "", bytes: 0, count: 0, rows: [], hidden: 0, open: false };
       rest.bytes += g.bytes;
       rest.count++;

@@ -5,8 +5,8 @@ import { bytes, clock, count, quote } from "./format.js";
 import { get } from "./api.js";
 import { change, query } from "./state.js";
 import { hasField, narrow } from "./filter.js";
-import { current, drawn, mark, title } from "./map.js";
-import { isOutside } from "./model.js";
+import { current, mark, title } from "./map.js";
+import { isOutside, others, remaining } from "./model.js";
 
 let back = null; // what had the focus before
 let turn = 0;
@@ -29,10 +29,9 @@ export function select(what) {
   const group = current().groups.find(g => g.id === what.id);
   if (end) open(end.namespace ? `${end.namespace}/${end.name}` : end.name, endParts(end), end.id);
   else if (group) open(group.title, groupParts(group), group.id);
-  else if (what.id === "others") change({ open: "none" });
-  else return false;
+  else if (what.id === others) open("More namespaces", [list(remaining(current()).map(g => ({ end: { ...g, css: "workload", name: g.title }, bytes: g.bytes })))], others);
+  else return;
   change({ at: end || group ? what.id : "" });
-  return true;
 }
 
 function open(heading, parts, id) {
@@ -102,14 +101,16 @@ function peers(wanted, other, heading) {
     sum.dropped ||= l.pair.verdict === "dropped";
     found.set(o.id, sum);
   }
-  const list = [...found.values()].sort((a, b) => b.bytes - a.bytes);
-  if (list.length === 0) return [];
-  return [el("h3", { text: heading }), el("ul", { class: "peers" }, ...list.slice(0, 15).map(p => el("li", {},
-    el("button", { type: "button", class: `end ${p.end.css}`, click: () => select({ id: p.end.id }) },
-      el("span", { class: "ns", text: p.end.namespace ? `${p.end.namespace}/` : "" }), el("span", { class: "name", text: p.end.name })),
-    el("span", { class: p.dropped ? "number dropped" : "number", text: bytes(p.bytes) })))),
-    ...(list.length > 15 ? [el("p", { class: "hint", text: `and ${count(list.length - 15)} more` })] : [])];
+  const all = [...found.values()].sort((a, b) => b.bytes - a.bytes);
+  if (all.length === 0) return [];
+  return [el("h3", { text: heading }), list(all.slice(0, 15)), ...(all.length > 15 ? [el("p", { class: "hint", text: `and ${count(all.length - 15)} more` })] : [])];
 }
+
+// list has a button for each of some ends or groups, and its bytes.
+const list = ends => el("ul", { class: "peers" }, ...ends.map(p => el("li", {},
+  el("button", { type: "button", class: `end ${p.end.css}`, click: () => select({ id: p.end.id }) },
+    el("span", { class: "ns", text: p.end.namespace ? `${p.end.namespace}/` : "" }), el("span", { class: "name", text: p.end.name })),
+  el("span", { class: p.dropped ? "number dropped" : "number", text: bytes(p.bytes) }))));
 
 // explainEnd finds addresses of an end in its newest records, and explains the first one.
 async function explainEnd(end, into) {
@@ -126,12 +127,12 @@ async function explainEnd(end, into) {
         if (is(r, p, end) && r[`${p}Addr`] && !found.has(r[`${p}Addr`])) found.set(r[`${p}Addr`], new Date(Number(r.TimeReceivedNs || r.TimeReceived * 1e9) / 1e6).toISOString());
       }
     }
-    const list = [...found].slice(0, 12);
-    if (list.length === 0) return into.replaceChildren(el("p", { class: "hint", text: "No record in memory has an address of it any more." }));
+    const some = [...found].slice(0, 12);
+    if (some.length === 0) return into.replaceChildren(el("p", { class: "hint", text: "No record in memory has an address of it any more." }));
     const answer = el("div");
     const show = ([address, time]) => answer.replaceChildren(reasons(address, time));
-    into.replaceChildren(el("p", { class: "actions" }, ...list.map(a => el("button", { type: "button", class: "small mono", text: a[0], click: () => show(a) }))), answer);
-    show(list[0]);
+    into.replaceChildren(el("p", { class: "actions" }, ...some.map(a => el("button", { type: "button", class: "small mono", text: a[0], click: () => show(a) }))), answer);
+    show(some[0]);
   } catch (error) {
     into.replaceChildren(el("p", { class: "problem", text: error.message }));
   }
@@ -162,9 +163,6 @@ function answerParts(a) {
   }
   return parts;
 }
-
-// refresh keeps the panel of a link's view right when the map has changed.
-export const gone = id => id !== "" && !current().ends.has(id) && !current().groups.some(g => g.id === id) && drawn() !== null;
 
 export function announce(text) {
   setText($("banner"), text);

@@ -1,6 +1,6 @@
 // The table of pairs.
 
-import { $, el, setText } from "./dom.js";
+import { $, el, inFrames, setText } from "./dom.js";
 import { bytes, clock, count, endName } from "./format.js";
 import { change, state } from "./state.js";
 import { endId, kindClass } from "./model.js";
@@ -67,7 +67,7 @@ export function render() {
   const most = Math.max(1, ...list.map(p => p.bytes));
   const body = $("pairs-table").tBodies[0];
   while (body.rows.length > list.length) body.deleteRow(-1);
-  list.forEach((p, i) => fill(body.rows[i] || body.appendChild(blank()), p, most));
+  inFrames($("pairs-table"), list, 15, (p, i) => fill(body.rows[i] || body.appendChild(blank()), p, most));
   setText($("pairs-count"), rows.length ? `${count(rows.length)} pairs` : "");
   const left = rows.length - list.length;
   $("pairs-more").hidden = left <= 0;
@@ -96,7 +96,7 @@ function fill(tr, p, most) {
   setText(flows, count(p.flows));
   setText(seen, clock(p.last_seen));
   setText(verdict, p.verdict || "");
-  verdict.className = `verdict ${p.verdict === "dropped" ? "dropped" : p.verdict === "allowed" ? "allowed" : ""}`;
+  verdict.className = `verdict ${p.verdict === "dropped" ? "dropped" : p.verdict === "allowed" ? "allowed" : p.verdict === "mixed" ? "mixed" : ""}`;
   tr.dataset.bytes = p.bytes;
   tr.dataset.src = endId(p.src);
   tr.dataset.dst = endId(p.dst);

@@ -1,0 +1,320 @@
+package page
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
+)
+
+// cases are captures that the page is looked at with.
+var cases = []struct{ name, capture, snapshot, namespace string }{
+	{"demo", demoCapture, demoSnapshot, "shop"},
+	{"ovn", ovnCapture, ovnSnapshot, "shop"},
+}
+
+// shown is a pair as the page has it.
+type shown struct {
+	Src, Dst string
+	Bytes    uint64
+}
+
+const (
+	still     = `while (document.querySelector("[aria-busy]")) await new Promise(done => requestAnimationFrame(done));`
+	readTable = `(async () => {
+		for (const more = document.getElementById("pairs-more"); !more.hidden;) more.click();
+		` + still + `
+		return [...document.querySelectorAll("#pairs-table tbody tr")].map(r => ({ Src: r.dataset.src, Dst: r.dataset.dst, Bytes: Number(r.dataset.bytes) }));
+	})()`
+	readMap = `(async () => {
+		for (let more; (more = document.querySelector("#cards [data-action=more]"));) more.click();
+		` + still + `
+		return [...document.querySelectorAll("#links path")].map(p => ({ Src: p.dataset.from, Dst: p.dataset.to, Bytes: Number(p.dataset.bytes) }));
+	})()`
+)
+
+// pairs reads pairs off the page, by a script.
+func (v *view) pairs(script string) map[pair]uint64 {
+	v.t.Helper()
+	m := make(map[pair]uint64)
+	for _, s := range eval[[]shown](v, script) {
+		m[pair{s.Src, s.Dst}] += s.Bytes
+	}
+	return m
+}
+
+func compare(t *testing.T, what string, got, want map[pair]uint64) {
+	t.Helper()
+	if len(want) < 2 {
+		t.Fatalf("%s: the records have only %d pairs", what, len(want))
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("%s: the page has %d pairs, the records %d:\n%v\nwant\n%v", what, len(got), len(want), got, want)
+	}
+}
+
+// TestSums compares what map and table show with the records that were written.
+func TestSums(t *testing.T) {
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			p := read(t, tc.snapshot, tc.capture)
+			list := p.records(t)
+			all := sums(list, func(*record) bool { return true })
+			some := sums(list, func(r *record) bool { return r.SrcNamespace == tc.namespace && r.Bytes > 1000 })
+			for _, width := range []int{wide, narrow} {
+				v := open(t, p.base, "#open=all", width)
+				compare(t, fmt.Sprintf("table, %d wide", width), v.pairs(readTable), all)
+				compare(t, fmt.Sprintf("map, %d wide", width), v.pairs(readMap), all)
+				v.looksRight(width)
+
+				v.navigate("#open=all&filter=" + url.QueryEscape(fmt.Sprintf("SrcNamespace == %q && Bytes > 1000", tc.namespace)))
+				v.wait("fewer pairs", fmt.Sprintf(`document.querySelectorAll("#pairs-table tbody tr").length === %d`, len(some)))
+				compare(t, fmt.Sprintf("table with a filter, %d wide", width), v.pairs(readTable), some)
+				compare(t, fmt.Sprintf("map with a filter, %d wide", width), v.pairs(readMap), some)
+			}
+		})
+	}
+}
+
+// looksRight checks that nothing is wider than the window, and that no cards overlap.
+func (v *view) looksRight(width int) {
+	v.t.Helper()
+	if got := eval[int](v, `document.documentElement.scrollWidth`); got > width {
+		v.t.Errorf("the page is %d wide in a window of %d", got, width)
+	}
+	overlaps := eval[[]string](v, `(() => {
+		const boxes = [...document.querySelectorAll(".box")].map(b => [b.getAttribute("aria-label"), b.getBoundingClientRect()]);
+		const bad = [];
+		boxes.forEach(([a, x], i) => boxes.slice(i + 1).forEach(([b, y]) => {
+			if (x.left < y.right && y.left < x.right && x.top < y.bottom && y.top < x.bottom) bad.push(a + " and " + b);
+		}));
+		return bad;
+	})()`)
+	if len(overlaps) > 0 {
+		v.t.Errorf("%d wide, cards overlap: %s", width, overlaps)
+	}
+}
+
+// TestFilterBox types a filter with completions, by keyboard alone, and then a wrong one.
+func TestFilterBox(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	v := open(t, p.base, "", wide)
+	v.do(chromedp.KeyEvent("/"))
+	v.wait("focus in the box", `document.activeElement.id === "filter"`)
+	eval[any](v, `document.getElementById("filter").value = ""`) // the protocol types the key, too
+	v.do(chromedp.KeyEvent("SrcNamesp"))
+	v.wait("completion of a field", `document.querySelector("#completions li span")?.textContent === "SrcNamespace"`)
+	v.do(chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.Enter))
+	v.do(chromedp.KeyEvent(`== "kube-s`))
+	v.wait("completion of a namespace", `document.querySelector("#completions li span")?.textContent === "kube-system"`)
+	v.do(chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.Enter), chromedp.KeyEvent(kb.Enter))
+	if got, want := eval[string](v, `document.getElementById("filter").value`), `SrcNamespace == "kube-system"`; got != want {
+		t.Fatalf("the box has %s, want %s", got, want)
+	}
+	want := sums(p.records(t), func(r *record) bool { return r.SrcNamespace == "kube-system" })
+	v.wait("fewer pairs", fmt.Sprintf(`document.querySelectorAll("#pairs-table tbody tr").length === %d`, len(want)))
+	compare(t, "typed filter", v.pairs(readTable), want)
+
+	v.do(chromedp.KeyEvent(" && SrcNamspace"), chromedp.KeyEvent(kb.Escape), chromedp.KeyEvent(kb.Enter))
+	v.wait("error", `!document.getElementById("filter-error").hidden`)
+	if got := v.text("#filter-error mark"); got != "SrcNamspace" {
+		t.Errorf("the error marks %q: %s", got, v.text("#filter-error"))
+	}
+	if got := v.text("#filter-error"); !strings.Contains(got, "did you mean SrcNamespace") {
+		t.Errorf("the error says %q", got)
+	}
+	compare(t, "after an error", v.pairs(readTable), want)
+	v.accessible("a wrong filter")
+	v.click("#filter-clear")
+	v.wait("all pairs", fmt.Sprintf(`document.querySelectorAll("#pairs-table tbody tr").length > %d && document.getElementById("filter-error").hidden`, len(want)))
+}
+
+// TestLink checks that a link holds the view: filter, window, what is open and selected.
+func TestLink(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	v := open(t, p.base, "#open=none", wide)
+	v.click(`[data-action=toggle][data-id="ns:shop"]`)
+	v.click(`[data-action=select][data-id="Deployment/shop/frontend"]`)
+	v.wait("panel", `!document.getElementById("panel").hidden`)
+	eval[any](v, `[...document.querySelectorAll("#panel button")].find(b => b.textContent === "Only this").click()`)
+	v.wait("filter", `location.hash.includes("filter=")`)
+	want := sums(p.records(t), func(r *record) bool {
+		return r.SrcNamespace == "shop" && r.SrcWorkload == "frontend" || r.DstNamespace == "shop" && r.DstWorkload == "frontend"
+	})
+	counted := fmt.Sprintf(`document.querySelectorAll("#pairs-table tbody tr").length === %d`, len(want))
+	v.wait("pairs of one workload", counted)
+	compare(t, "only one workload", v.pairs(readTable), want)
+
+	other := open(t, p.base, eval[string](v, `location.hash`), narrow)
+	other.wait("the same pairs", counted)
+	compare(t, "the link", other.pairs(readTable), want)
+	for _, script := range []string{`document.getElementById("filter").value`, `document.querySelector("#panel-title").innerText`, `location.hash`,
+		`[...document.querySelectorAll(".toggle[aria-expanded=true]")].map(b => b.dataset.id).join()`} {
+		if got, want := eval[string](other, script), eval[string](v, script); got != want || got == "" {
+			t.Errorf("%s is %q behind the link, want %q", script, got, want)
+		}
+	}
+	// What was done last is undone by the browser's own button.
+	eval[any](v, `history.back()`)
+	v.wait("all pairs", fmt.Sprintf(`document.querySelectorAll("#pairs-table tbody tr").length > %d`, len(want)))
+}
+
+// TestWhy opens why an end has its name: of a workload on the map, and of a record.
+func TestWhy(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	pods := make(map[string]string)
+	for _, r := range p.records(t) {
+		pods[r.SrcAddr], pods[r.DstAddr] = r.SrcPod, r.DstPod
+	}
+	for _, width := range []int{wide, narrow} {
+		v := open(t, p.base, "#open=all", width)
+		v.click(`[data-action=select][data-id="Deployment/shop/frontend"]`)
+		eval[any](v, `[...document.querySelectorAll("#panel button")].find(b => b.textContent === "Why this name?").click()`)
+		v.wait("reason", `document.querySelector("#panel .because") !== null`)
+		address := v.text("#panel code")
+		pod := pods[address]
+		if text := v.text("#panel"); !strings.HasPrefix(pod, "frontend-") || !strings.Contains(text, "shop/"+pod) || !strings.Contains(text, "Rule “overlap”") {
+			t.Errorf("%d wide: %s, pod %q: the panel says %s", width, address, pod, text)
+		}
+		v.accessible("why")
+		v.do(chromedp.KeyEvent(kb.Escape))
+		if !eval[bool](v, `document.getElementById("panel").hidden`) {
+			t.Error("the escape key does not close the panel")
+		}
+
+		v.wait("records", `document.querySelector("#live-table tbody button") !== null`)
+		address = eval[string](v, `document.querySelector("#live-table tbody button").dataset.address`)
+		v.click("#live-table tbody button")
+		v.wait("reason", `document.querySelector("#panel .because") !== null`)
+		if got := v.text("#panel code"); got != address {
+			t.Errorf("%d wide: the panel explains %s, %s was pressed", width, got, address)
+		}
+	}
+}
+
+// TestPause holds the live list of a collector that goes on receiving.
+func TestPause(t *testing.T) {
+	replay, err := build(t.TempDir(), "replay", "./examples/demo/replay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := collect(t, demoSnapshot)
+	v := blank(t, p.base, wide, "light")
+	v.navigate("")
+	_, port, _ := net.SplitHostPort(p.listen)
+	v.wait("word on what to do", fmt.Sprintf(`/Point exporters at .*\bport %s\b/.test(document.getElementById("empty").innerText)`, port))
+	v.accessible("no datagram yet")
+	v.picture("view-empty.png", 420, wide)
+
+	child, err := proc.Start(exec.Command(replay, "-gap", "20ms", demoCapture, p.listen))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := child.Stop(sigterm, soon); err != nil {
+			t.Error(err)
+		}
+	})
+	v.wait("live records", `document.getElementById("live-state").textContent.startsWith("live") && document.querySelectorAll("#live-table tbody tr").length > 20`)
+	v.accessible("live")
+	rows := `[...document.querySelectorAll("#live-table tbody tr")].map(r => r.innerText).join("\n")`
+	v.do(chromedp.KeyEvent("p"))
+	v.wait("pause", `document.getElementById("pause").getAttribute("aria-pressed") === "true"`)
+	held, before := eval[string](v, rows), p.received(t)
+	eventually(t, "more records", func() (bool, any) {
+		now := p.received(t)
+		return now > before+200, now
+	})
+	if got := eval[string](v, rows); got != held {
+		t.Error("the list changes while it is paused")
+	}
+	v.click("#pause")
+	v.wait("other records", fmt.Sprintf(`%s !== %q`, rows, held))
+}
+
+// TestHostileNames shows names that are markup. Those of pods cannot be in a cluster, but
+// addresses are not all that a page shows: nothing may be more than text.
+func TestHostileNames(t *testing.T) {
+	const name = `<img src=x onerror="document.title='x'">`
+	p := read(t, hostileSnapshot(t, name), demoCapture)
+	for _, width := range []int{wide, narrow} {
+		v := open(t, p.base, "#open=all", width)
+		v.click(fmt.Sprintf(`[data-action=select][data-id=%q]`, "Pod/"+name+"/"+name))
+		v.wait("panel", `!document.getElementById("panel").hidden`)
+		v.wait("records", `document.querySelector("#live-table tbody button") !== null`)
+		if got := v.text("#panel-title"); got != name+"/"+name {
+			t.Errorf("the panel's title is %q", got)
+		}
+		v.do(chromedp.KeyEvent("/"), chromedp.KeyEvent("img"))
+		v.wait("completion", `document.querySelector("#completions li") !== null`)
+		if got := eval[int](v, `document.querySelectorAll("main img, aside img, #completions img").length`); got != 0 {
+			t.Errorf("%d images have come from names", got)
+		}
+		if got := eval[string](v, `document.title`); !strings.Contains(got, "kube-enricher") {
+			t.Errorf("the title is %q", got)
+		}
+	}
+}
+
+// TestWrongWindow shows what is wrong with a link that somebody has edited.
+func TestWrongWindow(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	v := blank(t, p.base, narrow, "light")
+	v.navigate("#since=yesterday")
+	v.wait("error", `document.getElementById("banner").innerText.includes("since")`)
+	v.accessible("a wrong window")
+	eval[any](v, `(() => { const w = document.getElementById("window"); w.value = ""; w.dispatchEvent(new Event("change")); })()`)
+	v.wait("pairs", `document.getElementById("banner").hidden && document.querySelectorAll("#pairs-table tbody tr").length > 0`)
+}
+
+// TestSpan marks a span of time by keyboard, which then is the window.
+func TestSpan(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	v := open(t, p.base, "", wide)
+	all := eval[int](v, `document.querySelectorAll("#pairs-table tbody tr").length`)
+	eval[any](v, `document.getElementById("chart").focus()`)
+	v.do(chromedp.KeyEvent(kb.Home), chromedp.KeyEvent(kb.Enter))
+	v.wait("window", `location.hash.includes("since=") && location.hash.includes("until=")`)
+	v.wait("fewer pairs", fmt.Sprintf(`document.querySelectorAll("#pairs-table tbody tr").length < %d`, all))
+	var answer struct{ Pairs []any }
+	window := eval[string](v, `location.hash.slice(1)`)
+	if err := p.get("/api/v1/pairs?"+window, &answer); err != nil {
+		t.Fatal(err)
+	}
+	if got := eval[int](v, `document.querySelectorAll("#pairs-table tbody tr").length`); got != len(answer.Pairs) || got == 0 {
+		t.Errorf("the table has %d pairs, the API %d", got, len(answer.Pairs))
+	}
+}
+
+// TestPictures makes the pictures of docs/, and checks the page in both colour schemes.
+func TestPictures(t *testing.T) {
+	p := read(t, ovnSnapshot, ovnCapture)
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int{wide, narrow} {
+			v := blank(t, p.base, width, scheme)
+			v.navigate("#open=all")
+			v.wait("records", `document.querySelectorAll("#live-table tbody tr").length > 20 && document.querySelector("#chart path") !== null`)
+			v.accessible(fmt.Sprintf("%s, %d wide", scheme, width))
+			v.looksRight(width)
+			switch {
+			case scheme == "light" && width == wide:
+				v.picture("view.png", 880, wide)
+			case scheme == "dark" && width == narrow:
+				v.picture("view-narrow.png", 860, narrow)
+			case scheme == "dark":
+				v.click(`[data-action=select][data-id="Deployment/shop/web"]`)
+				eval[any](v, `[...document.querySelectorAll("#panel button")].find(b => b.textContent === "Why this name?").click()`)
+				v.wait("reason", `document.querySelector("#panel .because") !== null`)
+				v.picture("view-why.png", 700, wide)
+			}
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package transport
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// exportMethod is the call that takes logs (opentelemetry-proto,
+// collector/logs/v1/logs_service.proto).
+const exportMethod = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
+
+// grpcClient sends batches to a receiver by gRPC. It implements [sender].
+type grpcClient struct {
+	cfg      OTLPConfig
+	timeout  time.Duration
+	envelope envelope
+	conn     *grpc.ClientConn
+}
+
+// newGRPCClient returns a client that connects at the first request.
+func newGRPCClient(cfg OTLPConfig, timeout time.Duration, e envelope) (*grpcClient, error) {
+	c := &grpcClient{cfg: cfg, timeout: timeout, envelope: e}
+	if _, err := cfg.TLS.config(); err != nil {
+		return nil, err
+	}
+	if _, _, err := c.metadata(); err != nil {
+		return nil, err
+	}
+	creds := insecure.NewCredentials()
+	if cfg.UseTLS {
+		creds = &freshCredentials{credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), &c.cfg.TLS}
+	}
+	opts := []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
+		grpc.WithUserAgent("kube-enricher"),
+		grpc.WithDisableServiceConfig(), // the names' DNS records don't decide how often is tried
+		grpc.WithDisableRetry(),
+		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(rawCodec{})),
+		grpc.WithIdleTimeout(0),
+		// The attempts of the output decide how often a receiver that is away is tried.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           grpcbackoff.Config{BaseDelay: shortestRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
+			MinConnectTimeout: probeTimeout,
+		}),
+		grpc.WithWriteBufferSize(64 << 10),
+	}
+	switch cfg.Compression {
+	case "", CompressionNone:
+	case CompressionGzip:
+		opts = append(opts, grpc.WithDefaultCallOptions(grpc.UseCompressor(gzip.Name)))
+	default:
+		return nil, fmt.Errorf("otlp: no compression is named %q", cfg.Compression)
+	}
+	var err error
+	if c.conn, err = grpc.NewClient("dns:///"+cfg.Address, opts...); err != nil {
+		return nil, fmt.Errorf("otlp: %w", err)
+	}
+	return c, nil
+}
+
+// metadata returns the headers of a request, and those values that may be secrets.
+func (c *grpcClient) metadata() (md metadata.MD, secrets []string, err error) {
+	md = metadata.MD{}
+	for i := range c.cfg.Headers {
+		h := &c.cfg.Headers[i]
+		v, err := h.get()
+		if err != nil {
+			return nil, nil, err
+		}
+		md.Set(strings.ToLower(h.Name), v)
+		secrets = appendSecret(secrets, v)
+	}
+	return md, secrets, nil
+}
+
+// send implements [sender].
+func (c *grpcClient) send(ctx context.Context, b *batch) attempt {
+	md, secrets, err := c.metadata()
+	if err != nil {
+		return attempt{verdict: sentNone, err: err} // a file that is being replaced
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	// The client may read a request after its call has ended, when the chunks are in
+	// use for other records. So it gets a copy.
+	before := c.envelope.before(b)
+	request := mem.DefaultBufferPool().Get(len(before) + b.size)
+	n := copy(*request, before)
+	for _, p := range b.parts {
+		n += copy((*request)[n:], p.bytes())
+	}
+	message := mem.BufferSlice{mem.NewBuffer(request, mem.DefaultBufferPool())}
+	var response []byte
+	err = c.conn.Invoke(metadata.NewOutgoingContext(ctx, md), exportMethod, message, &response)
+	if err == nil {
+		return partialSuccess(response)
+	}
+	return c.failed(err, secrets)
+}
+
+// failed judges a call that has failed, by the table of the specification ("OTLP/gRPC
+// Throttling" and "Failures").
+func (c *grpcClient) failed(err error, secrets []string) attempt {
+	s := status.Convert(err)
+	text := redact(s.Message(), secrets)
+	a := attempt{verdict: refused, err: errors.New("the receiver answers " + s.Code().String() + quoteAnswer(text))}
+	wait, hasRetry := retryInfo(s)
+	switch s.Code() {
+	case codes.DeadlineExceeded:
+		a.verdict, a.err = sentNone, fmt.Errorf("no answer within %v", c.timeout)
+	case codes.Unavailable:
+		a.verdict, a.err = sentNone, errors.New("the receiver is not available"+quoteAnswer(text))
+	case codes.Canceled, codes.Aborted, codes.OutOfRange, codes.DataLoss:
+		a.verdict = sentNone
+	case codes.ResourceExhausted:
+		switch {
+		case hasRetry:
+			a.verdict = sentNone
+		case strings.Contains(text, "larger than max"): // of gRPC itself
+			a.verdict = tooLarge
+		}
+	}
+	a.wait = wait
+	return a
+}
+
+// retryInfo returns how long a status asks to wait, and reports whether it does.
+func retryInfo(s *status.Status) (time.Duration, bool) {
+	for _, d := range s.Details() {
+		if r, ok := d.(*errdetails.RetryInfo); ok {
+			return max(r.GetRetryDelay().AsDuration(), 0), true
+		}
+	}
+	return 0, false
+}
+
+// probe implements [sender]. It connects, and sends nothing.
+func (c *grpcClient) probe(ctx context.Context) error {
+	if c.cfg.UseTLS {
+		return probeAddress(ctx, c.cfg.Address, &c.cfg.TLS)
+	}
+	return probeAddress(ctx, c.cfg.Address, nil)
+}
+
+// close implements [sender].
+func (c *grpcClient) close() { _ = c.conn.Close() }
+
+// rawCodec passes messages that are encoded.
+type rawCodec struct{}
+
+// Name implements [encoding.CodecV2]: it is part of the content type.
+func (rawCodec) Name() string { return "proto" }
+
+// Marshal implements [encoding.CodecV2].
+func (rawCodec) Marshal(v any) (mem.BufferSlice, error) {
+	b, ok := v.(mem.BufferSlice)
+	if !ok {
+		return nil, fmt.Errorf("a request is %T", v)
+	}
+	return b, nil
+}
+
+// Unmarshal implements [encoding.CodecV2].
+func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
+	p, ok := v.(*[]byte)
+	if !ok {
+		return fmt.Errorf("a response is %T", v)
+	}
+	*p = data.Materialize()
+	return nil
+}
+
+// freshCredentials reads the files for each connection, so that they can be replaced.
+type freshCredentials struct {
+	credentials.TransportCredentials
+	files *TLSFiles
+}
+
+// ClientHandshake implements [credentials.TransportCredentials].
+func (f *freshCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	cfg, err := f.files.config()
+	if err != nil {
+		return nil, nil, err
+	}
+	return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, conn)
+}
+
+// Clone implements [credentials.TransportCredentials].
+func (f *freshCredentials) Clone() credentials.TransportCredentials {
+	return &freshCredentials{f.TransportCredentials.Clone(), f.files}
+}
