@@ -8,12 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -140,6 +142,97 @@ func TestHour(t *testing.T) {
 		s.running.Wait()
 		if flows < 119_000 || lost != uint64(flows/1000*5) || testutil.ToFloat64(s.skipped) != float64(lost) {
 			t.Errorf("%d flows, %d lost, %v counted", flows, lost, testutil.ToFloat64(s.skipped))
+		}
+	})
+}
+
+// TestTooMany sends no more flows than a client who follows can look at, and tells it of the
+// others. What it asked for by number is all sent.
+func TestTooMany(t *testing.T) {
+	const before, seconds, rate = 3 * followBurst, 60, 5 * followRate
+	synctest.Test(t, func(t *testing.T) {
+		now := func() *flow.Record {
+			r := record(0, 1)
+			r.Msg.TimeReceivedNs = uint64(time.Now().UnixNano())
+			return r
+		}
+		var old []*flow.Record
+		for range before {
+			old = append(old, now())
+		}
+		time.Sleep(time.Second)
+		m := newMemory(old...)
+		s := unserved(t, m)
+		ctx, cancel := context.WithCancel(t.Context())
+		flows, lost, others := 0, uint64(0), 0
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.GetFlows(&observerpb.GetFlowsRequest{
+				Follow: true, Number: before, Blacklist: []*flowpb.FlowFilter{{SourcePort: []string{"2"}}},
+			}, &testStream{ctx: ctx, send: func(resp *observerpb.GetFlowsResponse) error {
+				if resp.GetFlow() != nil {
+					flows++
+				} else {
+					others++
+				}
+				lost += resp.GetLostEvents().GetNumEventsLost()
+				return nil
+			}})
+		}()
+		synctest.Wait()
+		if flows != before {
+			t.Errorf("%d of the last %d flows", flows, before)
+		}
+		flows = 0
+		for range seconds * 10 {
+			time.Sleep(100 * time.Millisecond)
+			var list []*flow.Record
+			for range rate / 10 {
+				list = append(list, now())
+			}
+			unwanted := now()
+			unwanted.Msg.SrcPort = 2
+			m.add(append(list, unwanted)...)
+		}
+		time.Sleep(2 * time.Second)
+		m.add(now())
+		synctest.Wait()
+		if most := followBurst + followRate*seconds; flows > most+followRate*2 || flows < most-followRate {
+			t.Errorf("%d flows in %d s", flows, seconds)
+		}
+		if n := uint64(flows) + lost; n != seconds*rate+1 || others > seconds+2 || testutil.ToFloat64(s.skipped) != float64(lost) {
+			t.Errorf("%d flows and %d lost by %d messages", flows, lost, others)
+		}
+		cancel()
+		<-ended
+		s.running.Wait()
+	})
+}
+
+// BenchmarkFollow is what a record costs that is not wanted, and one whose flow is made.
+func BenchmarkFollow(b *testing.B) {
+	s := newServer(Config{Mapping: mapping(b), Labels: GroupingLabels, NodeOf: nodesOfTest}, nil)
+	records := variety()
+	q, err := newQuery(&observerpb.GetFlowsRequest{Whitelist: []*flowpb.FlowFilter{{SourcePod: []string{"shop/nobody"}}, {DestinationLabel: []string{"app=none"}}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	v := newView(&s.names)
+	b.Run("unwanted", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if v.set(records["a"]); q.selection.wants(v) {
+				b.Fatal("wanted")
+			}
+		}
+	})
+	b.Run("flow", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			v.set(records["a"])
+			if _, err := proto.Marshal(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: v.flow("v1")}}); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 }
