@@ -146,69 +146,6 @@ func TestHour(t *testing.T) {
 	})
 }
 
-// TestTooMany sends no more flows than a client who follows can look at, and tells it of the
-// others. What it asked for by number is all sent.
-func TestTooMany(t *testing.T) {
-	const before, seconds, rate = 3 * followBurst, 60, 5 * followRate
-	synctest.Test(t, func(t *testing.T) {
-		now := func() *flow.Record {
-			r := record(0, 1)
-			r.Msg.TimeReceivedNs = uint64(time.Now().UnixNano())
-			return r
-		}
-		var old []*flow.Record
-		for range before {
-			old = append(old, now())
-		}
-		time.Sleep(time.Second)
-		m := newMemory(old...)
-		s := unserved(t, m)
-		ctx, cancel := context.WithCancel(t.Context())
-		flows, lost, others := 0, uint64(0), 0
-		ended := make(chan error, 1)
-		go func() {
-			ended <- s.GetFlows(&observerpb.GetFlowsRequest{
-				Follow: true, Number: before, Blacklist: []*flowpb.FlowFilter{{SourcePort: []string{"2"}}},
-			}, &testStream{ctx: ctx, send: func(resp *observerpb.GetFlowsResponse) error {
-				if resp.GetFlow() != nil {
-					flows++
-				} else {
-					others++
-				}
-				lost += resp.GetLostEvents().GetNumEventsLost()
-				return nil
-			}})
-		}()
-		synctest.Wait()
-		if flows != before {
-			t.Errorf("%d of the last %d flows", flows, before)
-		}
-		flows = 0
-		for range seconds * 10 {
-			time.Sleep(100 * time.Millisecond)
-			var list []*flow.Record
-			for range rate / 10 {
-				list = append(list, now())
-			}
-			unwanted := now()
-			unwanted.Msg.SrcPort = 2
-			m.add(append(list, unwanted)...)
-		}
-		time.Sleep(2 * time.Second)
-		m.add(now())
-		synctest.Wait()
-		if most := followBurst + followRate*seconds; flows > most+followRate*2 || flows < most-followRate {
-			t.Errorf("%d flows in %d s", flows, seconds)
-		}
-		if n := uint64(flows) + lost; n != seconds*rate+1 || others > seconds+2 || testutil.ToFloat64(s.skipped) != float64(lost) {
-			t.Errorf("%d flows and %d lost by %d messages", flows, lost, others)
-		}
-		cancel()
-		<-ended
-		s.running.Wait()
-	})
-}
-
 // BenchmarkFollow is what a record costs that is not wanted, and one whose flow is made.
 func BenchmarkFollow(b *testing.B) {
 	s := newServer(Config{Mapping: mapping(b), Labels: GroupingLabels, NodeOf: nodesOfTest}, nil)

@@ -19,13 +19,6 @@ import (
 // lostInterval is the shortest time between two messages of how much was skipped, as in Cilium.
 const lostInterval = time.Second
 
-// Flows that a client who follows is sent in a second, and how many at once after a pause. Nobody
-// reads more, and to make each costs several times as much as all other work for its record.
-const (
-	followRate  = 1000
-	followBurst = 5000
-)
-
 // errEnough ends a stream that has sent all that was asked for.
 var errEnough = errors.New("enough")
 
@@ -138,9 +131,6 @@ type stream struct {
 
 	lost     flowpb.LostEvent // not yet told
 	lostTold time.Time
-
-	room   float64   // flows that may be sent at once to a client who follows
-	filled time.Time // when room was last added to
 }
 
 // run sends what was asked for. It returns nil once there is no more, or ctx ends.
@@ -168,37 +158,28 @@ func (st *stream) run(ctx context.Context) error {
 	return errors.Join(failed, err)
 }
 
-// follow sends what is there since a time, and then what comes.
 func (st *stream) follow(ctx context.Context, from Query) error {
-	begun := time.Now()
-	st.room, st.filled = followBurst, begun
+	from.Match = func(r *flow.Record) bool {
+		st.v.set(r)
+		return st.q.selection.wants(st.v) || st.q.isOver(r)
+	}
 	return st.s.source.Follow(ctx, from, func(r *flow.Record, skipped uint64) error {
-		now := time.Now()
-		if err := st.tellLost(skipped, now); err != nil || r == nil {
+		if err := st.tellLost(skipped); err != nil || r == nil {
 			return err
 		}
-		if int64(r.Msg.TimeReceivedNs) < begun.UnixNano() {
-			return st.take(r) // it was asked for by number or time
-		}
-		st.room = min(followBurst, st.room+followRate*now.Sub(st.filled).Seconds())
-		st.filled = now
-		if st.room >= 1 {
-			sent := st.sent
-			err := st.take(r)
-			st.room -= float64(st.sent - sent)
-			return err
-		}
-		if st.v.set(r); !st.q.selection.wants(st.v) {
-			return nil
-		}
-		return st.tellLost(1, now)
+		return st.take(r)
 	})
+}
+
+// isOver reports whether a record came after all that was asked for.
+func (q *query) isOver(r *flow.Record) bool {
+	return !q.until.IsZero() && int64(r.Msg.TimeReceivedNs) > q.until.UnixNano()
 }
 
 // take sends a record if it is wanted. It returns errEnough after the last one.
 func (st *stream) take(r *flow.Record) error {
 	q := st.q
-	if !q.until.IsZero() && int64(r.Msg.TimeReceivedNs) > q.until.UnixNano() {
+	if q.isOver(r) {
 		return errEnough
 	}
 	st.v.set(r)
@@ -223,9 +204,10 @@ func (st *stream) take(r *flow.Record) error {
 	return nil
 }
 
-// tellLost counts the records that the client was too slow for, or that are too many, and tells
-// it at most once a second.
-func (st *stream) tellLost(skipped uint64, now time.Time) error {
+// tellLost counts the records that the client was too slow for, and tells it at most once a
+// second.
+func (st *stream) tellLost(skipped uint64) error {
+	now := time.Now()
 	if skipped > 0 {
 		st.s.skipped.Add(float64(skipped))
 		if st.lost.NumEventsLost == 0 {
