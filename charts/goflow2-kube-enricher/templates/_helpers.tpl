@@ -144,6 +144,9 @@ annotations:
 {{- fail (printf "config: %s is set by the value %s" $flag $value) }}
 {{- end }}
 {{- end }}
+{{- if and .Values.ovn.enabled (or (hasKey $config "ovn.nb") (hasKey $config "ovn.sb")) }}
+{{- fail "config: ovn.nb and ovn.sb are set by the value ovn.enabled" }}
+{{- end }}
 {{- $flags := $.Files.Lines "files/flags.txt" }}
 {{- range $flag, $value := $config }}
 {{- if not (has $flag $flags) }}
@@ -175,6 +178,13 @@ annotations:
 {{- if .tls.caKey }}{{ $_ := set $config "hubble.tls.client-ca" (printf "/etc/hubble/tls/%s" .tls.caKey) }}{{ end }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- if .Values.ovn.enabled }}
+{{- if ne .Values.kind "DaemonSet" }}
+{{- fail "ovn.enabled: reads the database of the collector's node, so it is for a DaemonSet; name a central database by config.ovn.nb" }}
+{{- end }}
+{{- $_ := set $config "ovn.nb" "unix:/run/ovn/ovnnb_db.sock" }}
+{{- if .Values.ovn.southbound }}{{ $_ := set $config "ovn.sb" "unix:/run/ovn/ovnsb_db.sock" }}{{ end }}
 {{- end }}
 {{- if ne (include "kube-enricher.storage" .) "none" }}
 {{- $_ := set $config "templates.file" "/var/lib/kube-enricher/templates.json" }}
@@ -256,6 +266,11 @@ volumeMounts:
     mountPath: /etc/hubble/tls
     readOnly: true
   {{- end }}
+  {{- if .Values.ovn.enabled }}
+  - name: ovn
+    mountPath: /run/ovn
+    readOnly: true
+  {{- end }}
   {{- with .Values.kafka }}
   {{- if and .enabled .tls.enabled .tls.caSecret }}
   - name: kafka-ca
@@ -288,8 +303,8 @@ imagePullSecrets:
 {{- $context := $root.Values.podSecurityContext }}
 {{- if and $pvc (not (hasKey $context "fsGroup")) (not (include "kube-enricher.openshift" $root)) }}
 {{- $context = merge (dict "fsGroup" 65532 "fsGroupChangePolicy" "OnRootMismatch") $context }}
-{{- else if and (eq $storage "hostPath") (not (hasKey $context "runAsUser")) (not (hasKey $root.Values.securityContext "runAsUser")) }}
-{{- /* The kubelet makes the directory for root alone, and SELinux lets only this type write to it. */}}
+{{- else if and (or (eq $storage "hostPath") $root.Values.ovn.enabled) (not (hasKey $context "runAsUser")) (not (hasKey $root.Values.securityContext "runAsUser")) }}
+{{- /* The kubelet makes the directory for root alone, OVN's sockets are root's, and SELinux lets only this type at them. */}}
 {{- $context = merge (dict "runAsUser" 0 "runAsGroup" 0) (deepCopy $context) (dict "seLinuxOptions" (dict "type" "spc_t")) }}
 {{- $_ := set $context "runAsNonRoot" false }}
 {{- end }}
@@ -341,6 +356,16 @@ volumes:
   - name: hubble-tls
     secret:
       secretName: {{ $root.Values.hubble.tls.secret }}
+  {{- end }}
+  {{- if $root.Values.ovn.enabled }}
+  - name: ovn
+    {{- if .test }}
+    emptyDir: {}
+    {{- else }}
+    hostPath:
+      path: {{ $root.Values.ovn.hostPath | default (ternary "/var/run/ovn-ic" "/run/openvswitch" (eq (include "kube-enricher.openshift" $root) "true")) }}
+      type: Directory
+    {{- end }}
   {{- end }}
   {{- with $root.Values.kafka }}
   {{- if and .enabled .tls.enabled .tls.caSecret }}
