@@ -180,6 +180,12 @@ test-dashboards: $(GOTEST) ## hold the Grafana dashboards to Grafana's own schem
 e2e: $(GOTEST) ## run the binary against a real API server, built from Go modules (6 min; the first time 15; ARGS='-run TestX -v')
 	$(MAKE) -C test/e2e test GO='$(GO)' GOTEST='$(CURDIR)/$(GOTEST)' ARGS='$(ARGS)'
 
+.PHONY: e2e-hubble
+e2e-hubble: ## Cilium's hubble command and filters against the program (2 min; the first time 15; ARGS='-run TestX -v')
+	$(GO) build -o test/hubble/bin/kube-enricher ./cmd/kube-enricher
+	$(GO) -C test/hubble build -o bin/ github.com/cilium/cilium/hubble
+	$(GO) -C test/hubble test -count=1 $(ARGS) ./...
+
 .PHONY: fuzz
 fuzz: ## run each fuzz target for FUZZTIME (2m)
 	@set -e; for pkg in $$($(GO) list $(PKG)); do \
@@ -242,5 +248,5 @@ docs: ## write the generated pages of docs/ anew (30 s)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin dist
+	rm -rf bin dist test/hubble/bin
 	$(MAKE) -C test/e2e clean

@@ -205,27 +205,46 @@ func TestBudgetFits(t *testing.T) {
 	for i := range shapes {
 		shapes[i] = testTemplate(0, 0, i, 50)
 	}
-	learn := func(e *exporter, domains, templates int) {
+	learn := func(e *exporter, port uint16, domains, templates int) {
 		for domain := range uint32(domains) {
 			for id := range templates {
-				e.learnTemplate(&template{templateKey{domain, 10, uint16(256 + id)}, shapes[(id+int(domain)*50)%len(shapes)].shape}, 1, 1)
+				e.learnTemplate(&template{templateKey{domain, 10, uint16(256 + id)}, shapes[(id+int(domain)*50)%len(shapes)].shape}, port, 1)
 			}
 		}
 	}
 	t.Run("4,096 exporters of 4 domains", func(t *testing.T) {
 		table := newExporters(0, new(workerMetrics))
 		for i := range 4096 {
-			learn(table.get(forged(i).Addr(), 1), 4, 88)
+			learn(table.get(forged(i).Addr(), 1), 1, 4, 88)
 		}
 		if n := table.numTemplates.Load(); n != 4096*4*88 {
 			t.Errorf("%d templates of %d fit", n, 4096*4*88)
 		}
 		t.Logf("%d MiB of %d", table.bytes.Load()>>20, table.totalBudget>>20)
 	})
+	t.Run("4,096 ports of 4 domains", func(t *testing.T) {
+		for _, s := range shapes {
+			s.openVSwitch = true // has one more table
+			defer func() { s.openVSwitch = false }()
+		}
+		table := newExporters(0, new(workerMetrics))
+		e := table.get(forged(1).Addr(), 1)
+		for port := range uint16(4096) {
+			learn(e, port, 4, 88)
+			for domain := range uint32(4) {
+				e.setBootTime(port, domain, 5, 1)
+				e.setRate(optionKey{domain: domain, version: 10, port: port, kind: forSelector, id: 1}, 100, 1)
+			}
+		}
+		if n := table.numTemplates.Load(); n != 4096*4*88 || e.rates.values.len() != 4096*4 || e.bootTimes.values.len() != 4096*4 {
+			t.Errorf("%d templates of %d, %d rates, %d boot times fit", n, 4096*4*88, e.rates.values.len(), e.bootTimes.values.len())
+		}
+		t.Logf("%d MiB of %d", table.bytes.Load()>>20, e.budget()>>20)
+	})
 	t.Run("one exporter of 64 domains", func(t *testing.T) {
 		table := newExporters(0, new(workerMetrics))
 		e := table.get(forged(1).Addr(), 1)
-		learn(e, 64, 89)
+		learn(e, 1, 64, 89)
 		for domain := range uint32(64) {
 			e.setBootTime(1, domain, 5, 1)
 			for sampler := range uint64(100) {

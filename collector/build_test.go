@@ -90,6 +90,16 @@ func optionsRecord(id uint16, scopes int, fields ...ie) []byte {
 	return b
 }
 
+// v9OptionsRecord is an options template of NetFlow v9, which counts bytes.
+func v9OptionsRecord(id uint16, scopes int, fields ...ie) []byte {
+	scopes = min(scopes, len(fields))
+	b := be(id, uint16(4*scopes), uint16(4*(len(fields)-scopes)))
+	for _, f := range fields {
+		b = append(b, be(f.typ, f.length)...)
+	}
+	return b
+}
+
 func fieldSpec(f ie) []byte {
 	if f.pen != 0 {
 		return be(f.typ|0x8000, f.length, f.pen)

@@ -41,6 +41,7 @@ type Decoder struct {
 	addrs   [12]byte // of a record of NetFlow v1, v5 or v7
 	headers headerReader
 	peers   map[netip.AddrPort]*peer
+	slots   []peerSlot // of all peers
 	gaps    []openGaps
 	// recordDecoders are by shape of the template.
 	recordDecoders map[string]*recordDecoder

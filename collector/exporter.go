@@ -59,9 +59,9 @@ type exporter struct {
 	// large reports whether the exporter is in exporters.large.
 	large bool
 
-	// held are the data sets that wait, by the template that they wait for, oldest
-	// first. heldDomains are the domains of those of IPFIX.
-	held        map[portKey][]*heldSet
+	// held are the data sets that wait, by the template that they wait for.
+	// heldDomains are the domains of those of IPFIX.
+	held        map[portKey]*heldTemplate
 	heldDomains map[portID][]uint32
 	heldPorts   map[uint16]*heldPort
 	heldBytes   int64
@@ -329,17 +329,30 @@ func (e *exporter) hasRoomFor(sh *shape, more int64) bool {
 
 // budget returns what the address may take, in bytes. It is the budget of an exporter, and
 // more for each further port that sends templates of its own: thousands of exporters may be
-// behind one address. One address never takes more than three quarters of what there is for
-// all.
+// behind one address. One address never takes more than seven eighths of what there is for
+// all: 4,096 ports with 4 domains of 88 templates each fit.
 func (e *exporter) budget() int64 {
 	further := max(int64(e.sessions.len())-1, 0)
-	return min(e.all.exporterBudget+further*e.all.sessionBudget, max(e.all.totalBudget/4*3, e.all.exporterBudget))
+	return min(e.all.exporterBudget+further*e.all.sessionBudget, max(e.all.totalBudget/8*7, e.all.exporterBudget))
 }
+
+// maxKept and maxNames bound what is kept of a large budget.
+const (
+	maxKept  = 4 << 20
+	maxNames = 8 << 20
+)
+
+// nameBudget returns what names of the address may take, in bytes.
+func (e *exporter) nameBudget() int64 { return min(e.budget()/8, maxNames) }
 
 // fits reports whether the exporter's budget holds templates, sampling rates and
 // boot times of the given sizes. An eighth of it is kept for each of the three, so
-// that no kind can leave another without room, and one for names (learnName).
+// that no kind can leave another without room, and one for names. Of a large budget less
+// is kept for rates, boot times and names, and more for templates: of these each of
+// many exporters has most.
 func (e *exporter) fits(templates, rates, bootTimes int64) bool {
-	kept := e.budget() / 8
-	return int64(unsafe.Sizeof(*e))+kept+max(templates, kept)+max(rates, kept)+max(bootTimes, kept) <= e.budget()
+	budget := e.budget()
+	kept := min(budget/8, maxKept)
+	keptTemplates := max(kept, budget-7*maxKept)
+	return int64(unsafe.Sizeof(*e))+e.nameBudget()+max(templates, keptTemplates)+max(rates, kept)+max(bootTimes, kept) <= budget
 }

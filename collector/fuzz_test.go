@@ -70,10 +70,16 @@ type fuzzState struct {
 	bytes   int
 
 	restarts uint32
+	// small reports whether budgets are so small that a sequence can use them up.
+	small bool
 }
 
 func (s *fuzzState) start() {
 	s.c, _ = newWith(s.t, Config{TemplatesHold: time.Minute, TemplatesHoldSize: 4096, Fields: everyField()})
+	if s.small {
+		s.c.exporters.exporterBudget, s.c.exporters.totalBudget = 32<<10, 64<<10
+		s.c.exporters.holdTotal = 8 << 10
+	}
 	s.records, s.bytes = 0, 0
 	s.d = s.c.NewDecoder(&sink{f: func(r *flow.Record) {
 		s.records++
@@ -82,6 +88,27 @@ func (s *fuzzState) start() {
 		}
 		r.Clone()
 	}})
+	if s.small {
+		s.d.peersBudget, s.d.decodersBudget = 32<<10, 16<<10
+	}
+}
+
+func (s *fuzzState) datagram(source netip.AddrPort, b []byte) {
+	s.bytes += len(b)
+	s.d.Datagram(source, AnyFlow, b, s.now)
+}
+
+func (s *fuzzState) event(n int) {
+	switch n {
+	case eventLend:
+		s.now += 11e9
+		s.tick(false)
+	case eventExpire:
+		s.now += int64(time.Hour)
+		s.tick(false)
+	case eventRestart:
+		s.restart()
+	}
 }
 
 // tick does what is done from time to time.
@@ -116,7 +143,12 @@ func (s *fuzzState) restart() {
 	if err := errors.Join(r.check(), r.restore()); err != nil || r.size != int64(b.Len()) {
 		s.t.Errorf("error %v, %d of %d bytes", err, r.size, b.Len())
 	}
-	s.c.exporters.forgetUntrusted(r.now)
+	for _, t := range []*exporters{before, s.c.exporters} {
+		t.forgetUntrusted(r.now)
+	}
+	if s.small {
+		return // which of two goes is random
+	}
 	want, got := comparableAfterRestart(known(before)), comparableAfterRestart(known(s.c.exporters))
 	if !slices.Equal(got, want) {
 		s.t.Errorf("known after the restart:\n%s\nbefore:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -166,23 +198,50 @@ func fuzzSequence(f *testing.F) {
 			from, n := v>>sequenceLengthBits, min(v&maxSequenceLength, len(b)-2)
 			g := b[2 : 2+n : 2+n]
 			b = b[2+n:]
-			switch {
-			case n > 0:
-				s.bytes += n
-				addr := testSource.Addr()
-				if from&4 != 0 {
-					addr = addr.Next()
-				}
-				s.d.Datagram(netip.AddrPortFrom(addr, uint16(from&3)), AnyFlow, g, s.now)
-			case from == eventLend:
-				s.now += 11e9
-				s.tick(false)
-			case from == eventExpire:
-				s.now += int64(time.Hour)
-				s.tick(false)
-			case from == eventRestart:
-				s.restart()
+			if n == 0 {
+				s.event(from)
+				continue
 			}
+			addr := testSource.Addr()
+			if from&4 != 0 {
+				addr = addr.Next()
+			}
+			s.datagram(netip.AddrPortFrom(addr, uint16(from&3)), g)
+		}
+		s.tick(true)
+		s.check()
+	})
+}
+
+// FuzzSequences decodes the datagrams of programs (see assembler), and events between them:
+// any bytes are a program, so that the fuzzer changes fields, ports and domains, where other
+// targets change bytes. Programs of odd length have small budgets.
+func FuzzSequences(f *testing.F) {
+	const eventOp = 8 // and above: the events
+	restarted := func(p []byte) []byte { return append(slices.Clone(p), 5, 1<<2, eventOp+eventRestart, 5, 0) }
+	for _, p := range searchSeeds() {
+		f.Add(p)
+		f.Add(restarted(p))
+		f.Add(slices.Concat(restarted(p), []byte{eventOp + eventLend}, p, []byte{5, 3, eventOp + eventExpire}, restarted(p)))
+	}
+	f.Fuzz(func(t *testing.T, program []byte) {
+		if len(program) > 600 {
+			return
+		}
+		s := &fuzzState{t: t, now: testTime, small: len(program)%2 != 0}
+		s.start()
+		a := &assembler{program: program, room: maxProgram}
+		for len(a.program) > 0 && a.room > 0 {
+			a.counter++
+			if op := a.next() % (eventOp + eventRestart + 1); op < eventOp {
+				a.instruction(op)
+			} else {
+				s.event(op - eventOp)
+			}
+			for _, g := range slices.Concat(a.before, a.load) {
+				s.datagram(g.source, g.payload)
+			}
+			a.before, a.load = nil, nil
 		}
 		s.tick(true)
 		s.check()

@@ -147,6 +147,14 @@ func recordShapes() []hostileShape {
 		recordsOf("biflows of two bytes", sameRecord(uint8(6), uint8(1)), ie{4, 1, 0}, ie{1, 1, penReverse}),
 		recordsOf("interfaces in one byte", port, ie{10, 1, 0}),
 		recordsOf("applications in one byte", port, ie{95, 1, 0}),
+		with(func() []datagram {
+			return append(otherPorts(tellNames(), tellRates()), fromTest(tellNames(), tellRates())...)
+		},
+			recordsOf("interfaces of biflows", func(i int) []byte { return be(uint8(i), uint8(1)) }, ie{10, 1, 0}, ie{1, 1, penReverse})),
+		with(func() []datagram {
+			return append(otherPorts(tellNames(), tellRates()), fromTest(tellNames(), tellRates())...)
+		},
+			recordsOf("physical interfaces", port, ie{252, 1, 0})),
 		recordsOf("frames of one byte", sameRecord(uint8(6)), ie{315, 1, 0}),
 		recordsOf("packets of one byte", sameRecord(uint8(0x45)), ie{313, 1, 0}),
 		recordsOf("frame and packet", sameRecord(uint8(0), uint8(0x45)), ie{315, 1, 0}, ie{313, 1, 0}),
@@ -351,6 +359,14 @@ func optionsShapes() []hostileShape {
 		optionsOf("sampling rates in one byte", func(i int) []byte { return be(uint8(i + 1)) }, ie{34, 1, 0}),
 		optionsOf("sampling rates of four selectors", func(i int) []byte { return be(uint8(i+1), uint8(i+2), uint8(i+3), uint8(i+4), uint8(i/250+i)) }, selectors...),
 		optionsOf("sampling rates of two interfaces", func(i int) []byte { return be(uint8(i+1), uint8(i+2), uint8(i/250+i)) }, ie{10, 1, 0}, ie{14, 1, 0}, ie{34, 1, 0}),
+		{"sampling rates of scopes of NetFlow v9", func() (before, load []datagram) {
+			record := func(i int) []byte { return be(uint8(i%250+1), uint8(i/250+i)) }
+			for n := range 2 {
+				b := recordsMessage(300, func(i int) []byte { return record(i + n) })
+				load = append(load, fromTest(v9Message(0, 1, b[16:]))...)
+			}
+			return fromTest(v9Message(0, 1, set(1, v9OptionsRecord(300, 1, ie{2, 1, 0}, ie{34, 1, 0})))), load
+		}},
 		optionsOf("rates of ever other interfaces in options data", func(i int) []byte { return be(uint8(i>>8+1), uint16(i), uint8(i)) }, ie{10, 3, 0}, ie{34, 1, 0}),
 		optionsOf("selection sequences", func(i int) []byte { return be(uint8(i+1), uint8(i+2)) }, ie{301, 1, 0}, ie{302, 1, 0}),
 		optionsOf("boot times in one byte", func(i int) []byte { return be(uint8(i + 1)) }, ie{160, 1, 0}),
@@ -451,6 +467,16 @@ func sourceShapes() []hostileShape {
 			return ipfixMessage(0, 1, set(2, templateRecord(256, ie{uint16(400 + i%30_000), 1, 0})), set(256, []byte{6}))
 		}, nil),
 		sources("NetFlow v5 of addresses", 100_000, forged, func(int) []byte { return v5Message(1, v5Record(1)) }, nil),
+		sources("held sets of domains", 100_000, func(int) netip.AddrPort { return testSource }, func(i int) []byte {
+			return ipfixMessage(0, uint32(i), set(256, []byte{6}))
+		}, nil),
+		sources("held sets of ports", 60_000, fromPort, func(int) []byte { return ipfixMessage(0, 1, set(256, []byte{6})) }, nil),
+		sources("agents of sFlow", 100_000, func(int) netip.AddrPort { return testSource }, func(i int) []byte {
+			return be(uint32(5), uint32(1), uint32(i), uint32(0), uint32(i), uint32(1000), uint32(0))
+		}, nil),
+		sources("templates of addresses, withdrawn", 100_000, forged, func(int) []byte {
+			return ipfixMessage(0, 1, set(2, templateRecord(256, ie{4, 1, 0}), be(uint16(256), uint16(0))))
+		}, nil),
 		sources("held sets of addresses", 100_000, forged, func(int) []byte { return ipfixMessage(0, 1, set(256, []byte{6})) }, nil),
 	}
 }

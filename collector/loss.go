@@ -51,17 +51,23 @@ type openGaps struct {
 	proto    protocol
 }
 
-// closeOne closes the gaps of the source, of a random few, that would be evicted first.
+// closeOne closes the gaps of the source, of a random few, that would be evicted first. Those of
+// a source that was evicted go before all.
 func (d *Decoder) closeOne() {
-	some := func(yield func(int, *peer) bool) {
-		for range evictionChoice {
-			i := rand.IntN(len(d.gaps)) //nolint:gosec // no secret: chance only spreads evictions
-			if !yield(i, d.gaps[i].peer) {
-				return
-			}
+	now := uint32(d.received / 1e9)
+	i, best := 0, (*peerSlot)(nil)
+	for n := range evictionChoice {
+		steps.Add(steps.Miss)
+		at := rand.IntN(len(d.gaps)) //nolint:gosec // no secret: chance only spreads evictions
+		p := d.gaps[at].peer
+		if p.bytes == 0 {
+			i = at
+			break
+		}
+		if s := &d.slots[p.slot]; n == 0 || s.goesBefore(best, now) {
+			i, best = at, s
 		}
 	}
-	i, _, _ := victim(some, func(a, b *peer) bool { return peerGoesBefore(a, b, d.received) })
 	g := d.gaps[i]
 	if lost := g.counters.CloseAll(); lost > 0 {
 		d.countLost(g.peer, g.proto, lost)

@@ -262,13 +262,13 @@ func (d *Decoder) learnName(domain uint32, k nameKey, name, description []byte) 
 }
 
 // learnName remembers a name of an exporter's options data, and returns how many entries it
-// had to look at. An eighth of the exporter's budget is for names.
+// had to look at.
 func (e *exporter) learnName(n announcedName) (passed int) {
 	steps.Add(steps.Lock)
 	e.mu.Lock()
 	if !e.evicted.Load() {
 		var changed bool
-		if passed, changed = e.names.put(n, e.budget()/8); changed {
+		if passed, changed = e.names.put(n, e.nameBudget()); changed {
 			e.account()
 		}
 	}

@@ -2,8 +2,8 @@ package collector
 
 import (
 	"math/bits"
+	"math/rand/v2"
 	"net/netip"
-	"time"
 	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector/sequence"
@@ -29,7 +29,7 @@ const (
 // after it grew, and half as full if keys come and go.
 const (
 	// peerBytes has the exporter and session, too: a peer may be the last to refer to them.
-	peerBytes    = int(unsafe.Sizeof(peer{})) + int(unsafe.Sizeof(exporter{})) + int(unsafe.Sizeof(session{})) + 4*41 + 128
+	peerBytes    = int(unsafe.Sizeof(peer{})) + 2*int(unsafe.Sizeof(peerSlot{})) + int(unsafe.Sizeof(exporter{})) + int(unsafe.Sizeof(session{})) + 4*41 + 128
 	bindingBytes = int(unsafe.Sizeof(templateBinding{})) + 4*17 + emptyDecoderBytes
 	// trackerBytes has the room that a tracker keeps for gaps.
 	rateCacheBytes = int(unsafe.Sizeof(rateCache{}))
@@ -50,35 +50,47 @@ type peer struct {
 	// work is what the peer has earned and not used, as in work.go.
 	work int
 
-	lastUsed  int64 // Unix nanoseconds
 	datagrams uint32
-	bytes     int // of peersBudget; 0 once the peer was evicted
+	slot      int32 // its place in Decoder.slots
+	bytes     int   // of peersBudget; 0 once the peer was evicted
+}
+
+// peerSlot has what the choice of the peer to evict goes by: the peers themselves are all
+// over memory.
+type peerSlot struct {
+	peer *peer
+	// lastUsed is when a datagram came last, in Unix seconds.
+	lastUsed uint32
+	// worth is the magnitude of the datagrams that the peer has sent by what it takes. It is
+	// brought up to date once a second, and when they grow.
+	worth uint32
 }
 
 // peerSilent is for how long a peer may be silent before it goes before those that are
-// not, in nanoseconds.
-const peerSilent = int64(30 * time.Minute)
+// not, in seconds.
+const peerSilent = 30 * 60
 
-// peerGoesBefore says which of two peers is to be evicted first: one that has long been
-// silent, else one that has sent clearly fewer datagrams for what it takes, as forged
+// silent reports whether the peer has been silent for long at now, in Unix seconds.
+func (s *peerSlot) silent(now uint32) bool { return int32(now-s.lastUsed) > peerSilent }
+
+// goesBefore reports whether the peer is to be evicted before another one: one that has long
+// been silent, else one that has sent clearly fewer datagrams for what it takes, as forged
 // sources have. Where these are equal, it is the one that was silent for longer.
-func peerGoesBefore(a, b *peer, now int64) bool {
-	if x, y := now-a.lastUsed > peerSilent, now-b.lastUsed > peerSilent; x != y {
+func (s *peerSlot) goesBefore(o *peerSlot, now uint32) bool {
+	if x, y := s.silent(now), o.silent(now); x != y {
 		return x
 	}
-	if x, y := a.worth(), b.worth(); x != y {
-		return x < y
+	if s.worth != o.worth {
+		return s.worth < o.worth
 	}
-	return a.lastUsed < b.lastUsed
+	return int32(s.lastUsed-o.lastUsed) < 0
 }
 
-// worth returns the magnitude of the datagrams that the peer has sent by what it takes, 0 of
-// one that was evicted.
-func (p *peer) worth() int {
-	if p.bytes == 0 {
-		return 0
-	}
-	return bits.Len64(uint64(p.datagrams) << 20 / uint64(p.bytes))
+// updateSlot brings the peer's slot up to date.
+func (d *Decoder) updateSlot(p *peer) {
+	s := &d.slots[p.slot]
+	s.lastUsed = uint32(d.received / 1e9)
+	s.worth = uint32(bits.Len64(uint64(p.datagrams) << 20 / uint64(p.bytes)))
 }
 
 // peerOf returns what the worker keeps of a source, and notes that a datagram of it
@@ -88,8 +100,10 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	steps.Add(steps.Lookup)
 	p := d.peers[source]
 	if p != nil && !p.exporter.evicted.Load() {
-		p.lastUsed = d.received
 		p.datagrams++
+		if p.datagrams&(p.datagrams-1) == 0 || d.slots[p.slot].lastUsed != uint32(d.received/1e9) {
+			d.updateSlot(p)
+		}
 		if p.exporter.lastSeen.Load() < now {
 			p.exporter.lastSeen.Store(now)
 		}
@@ -104,15 +118,16 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	steps.Add(3*steps.Allocation + steps.Lookup)
 	steps.Copied(peerBytes)
 	p = &peer{
-		exporter: d.exporters.get(source.Addr(), now),
-		source:   source,
-		address:  source.Addr().AsSlice(),
-		bindings: make(map[templateKey]*templateBinding),
-		sampling: d.policy.samplingRate(source.Addr()),
-		lastUsed: d.received, datagrams: 1,
-		bytes: peerBytes,
+		exporter:  d.exporters.get(source.Addr(), now),
+		source:    source,
+		address:   source.Addr().AsSlice(),
+		bindings:  make(map[templateKey]*templateBinding),
+		sampling:  d.policy.samplingRate(source.Addr()),
+		datagrams: 1, slot: int32(len(d.slots)), bytes: peerBytes,
 	}
 	d.peers[source] = p
+	d.slots = append(d.slots, peerSlot{peer: p})
+	d.updateSlot(p)
 	p.findSession()
 	d.peersBytes += peerBytes
 	d.evictPeers(p)
@@ -149,6 +164,7 @@ func (d *Decoder) chargePeer(p *peer, bytes int) {
 	}
 	p.bytes += bytes
 	d.peersBytes += bytes
+	d.updateSlot(p)
 	d.evictPeers(p)
 }
 
@@ -157,23 +173,42 @@ func (d *Decoder) chargePeer(p *peer, bytes int) {
 // that one, or takes much, it loses bindings of its own instead.
 func (d *Decoder) evictPeers(except *peer) {
 	for d.peersBytes > d.peersBudget {
-		others := func(yield func(netip.AddrPort, *peer) bool) {
-			for source, p := range d.peers {
-				if p != except && !yield(source, p) {
-					return
-				}
-			}
-		}
-		_, p, ok := victim(others, func(a, b *peer) bool { return peerGoesBefore(a, b, d.received) })
+		p := d.peerToEvict(except)
 		switch {
-		case !ok:
+		case p == nil:
 			return
-		case len(except.bindings) > 0 && (except.bytes > d.peersBudget/64 || except.worth() < p.worth()):
+		case len(except.bindings) > 0 && (except.bytes > d.peersBudget/64 || d.slots[except.slot].worth < d.slots[p.slot].worth):
 			d.forgetBinding(except)
 		default:
 			d.forgetPeer(p)
 		}
 	}
+}
+
+// peerToEvict chooses the peer to evict of a random few, but not the exception; nil if there is
+// no other. As long as all are worth more than the exception, it looks at some more of them: that
+// is likely a forged source, and others like it are there.
+func (d *Decoder) peerToEvict(except *peer) *peer {
+	if len(d.slots) < 2 {
+		return nil
+	}
+	now, asks := uint32(d.received/1e9), &d.slots[except.slot]
+	var chosen *peerSlot
+	for n := range 4 * evictionChoice {
+		if n%evictionChoice == 0 && chosen != nil && (chosen.worth <= asks.worth || chosen.silent(now)) {
+			break
+		}
+		steps.Add(1)
+		i := rand.IntN(len(d.slots) - 1) //nolint:gosec // no secret: chance only spreads evictions
+		if i >= int(except.slot) {
+			i++
+		}
+		if s := &d.slots[i]; chosen == nil || s.goesBefore(chosen, now) {
+			chosen = s
+		}
+	}
+	steps.Add(steps.Miss)
+	return chosen.peer
 }
 
 // forgetBinding removes a random binding of a peer that has one.
@@ -185,6 +220,7 @@ func (d *Decoder) forgetBinding(p *peer) {
 	if p.bytes > 0 {
 		p.bytes -= bindingBytes
 		d.peersBytes -= bindingBytes
+		d.updateSlot(p)
 	}
 }
 
@@ -194,6 +230,11 @@ func (d *Decoder) forgetPeer(p *peer) {
 		return
 	}
 	delete(d.peers, p.source)
+	last := len(d.slots) - 1
+	d.slots[p.slot] = d.slots[last]
+	d.slots[p.slot].peer.slot = p.slot
+	d.slots[last] = peerSlot{}
+	d.slots = d.slots[:last]
 	d.peersBytes -= p.bytes
 	p.bytes = 0
 }

@@ -18,7 +18,7 @@ const (
 	// heldPort.order.
 	heldOverhead = 80
 	// heldKeyOverhead is for the first set that waits for a template.
-	heldKeyOverhead = 224
+	heldKeyOverhead = 248
 	// heldPortOverhead is for the first set of a port.
 	heldPortOverhead = 192
 )
@@ -42,6 +42,12 @@ func (h *heldSet) portKey() portKey { return portKey{h.key(), h.port} }
 
 // size returns what the set counts against the budgets, in bytes.
 func (h *heldSet) size() int64 { return allocated(int64(len(h.packed))) + heldOverhead }
+
+// heldTemplate has the sets that wait for one template, oldest first.
+type heldTemplate struct {
+	sets []*heldSet
+	at   int // where its domain is in exporter.heldDomains, if it is of IPFIX
+}
 
 // heldPort has the sets of one port, in the order in which they came.
 type heldPort struct {
@@ -94,7 +100,7 @@ func (d *Decoder) hold(k templateKey, content []byte, h *header) bool {
 // addHeld adds a set to those that wait. e.mu is held.
 func (e *exporter) addHeld(s *heldSet) {
 	if e.held == nil {
-		e.held = make(map[portKey][]*heldSet)
+		e.held = make(map[portKey]*heldTemplate)
 		e.heldDomains = make(map[portID][]uint32)
 		e.heldPorts = make(map[uint16]*heldPort)
 	}
@@ -104,15 +110,18 @@ func (e *exporter) addHeld(s *heldSet) {
 		e.heldPorts[s.port] = p
 		e.chargeHeld(p, heldPortOverhead)
 	}
-	waiting := e.held[s.portKey()]
-	if len(waiting) == 0 {
+	h := e.held[s.portKey()]
+	if h == nil {
 		e.chargeHeld(p, heldKeyOverhead)
+		h = new(heldTemplate)
+		e.held[s.portKey()] = h
 		if s.header.version == 10 {
 			id := portID{s.port, s.id}
+			h.at = len(e.heldDomains[id])
 			e.heldDomains[id] = append(e.heldDomains[id], s.header.domain)
 		}
 	}
-	e.held[s.portKey()] = append(waiting, s)
+	h.sets = append(h.sets, s)
 	p.order = append(p.order, s)
 	e.countHeld(p, s, 1)
 }
@@ -145,33 +154,34 @@ func (e *exporter) removeOldestHeld(port uint16) bool {
 		p.order = p.order[1:]
 		if s.waits {
 			// Sets of one template are in order, so it is the first of its own.
-			sets := e.held[s.portKey()]
-			sets[0] = nil
+			k := s.portKey()
+			h := e.held[k]
+			h.sets[0] = nil
+			h.sets = h.sets[1:]
 			e.countHeld(p, s, -1)
-			e.setHeld(p, s.portKey(), sets[1:])
+			if len(h.sets) == 0 {
+				e.forgetHeld(p, k)
+			}
 			return true
 		}
 	}
 	return false
 }
 
-// setHeld replaces the sets that wait for a template of a port. e.mu is held.
-func (e *exporter) setHeld(p *heldPort, k portKey, sets []*heldSet) {
-	if len(sets) > 0 {
-		e.held[k] = sets
-		return
-	}
+// forgetHeld notes that no set waits for a template of a port any longer. e.mu is held.
+func (e *exporter) forgetHeld(p *heldPort, k portKey) {
+	at := e.held[k].at
 	delete(e.held, k)
 	e.chargeHeld(p, -heldKeyOverhead)
-	id := portID{k.port, k.id}
-	domains := e.heldDomains[id]
-	i := slices.Index(domains, k.domain)
-	steps.Add(max(i, 0))
-	if i >= 0 && k.version == 10 {
-		domains[i] = domains[len(domains)-1]
-		if domains = domains[:len(domains)-1]; len(domains) > 0 {
-			e.heldDomains[id] = domains
-		} else {
+	if k.version == 10 {
+		id := portID{k.port, k.id}
+		domains := e.heldDomains[id]
+		last := len(domains) - 1
+		if at != last {
+			domains[at] = domains[last]
+			e.held[portKey{templateKey{domains[last], k.version, k.id}, k.port}].at = at
+		}
+		if e.heldDomains[id] = domains[:last]; last == 0 {
 			delete(e.heldDomains, id)
 		}
 	}
@@ -212,17 +222,17 @@ func (e *exporter) removeDecodable(k templateKey, port uint16) (ready []*heldSet
 // removeHeld removes the sets that wait for a template, and appends them to ready.
 // e.mu is held.
 func (e *exporter) removeHeld(k portKey, ready []*heldSet) []*heldSet {
-	sets := e.held[k]
-	if len(sets) == 0 {
+	h := e.held[k]
+	if h == nil {
 		return ready
 	}
 	p := e.heldPorts[k.port]
-	for _, s := range sets {
+	for _, s := range h.sets {
 		steps.Add(1)
 		e.countHeld(p, s, -1)
 	}
-	e.setHeld(p, k, nil)
-	return append(ready, sets...)
+	e.forgetHeld(p, k)
+	return append(ready, h.sets...)
 }
 
 // removeHeldUntil removes the held sets that came until the given time (Unix

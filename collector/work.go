@@ -22,7 +22,7 @@ const (
 	workOfDecoder  = 2200 // to make a record decoder ...
 	workOfField    = 110  // ... and for each of its fields
 	workOfColdSet  = 600  // to read a set whose template was not in use just now
-	workOfOption   = 100  // to change a sampling rate or a boot time
+	workOfOption   = 130  // to change a sampling rate or a boot time
 	workOfName     = 300  // to remember a name of options data
 	workOfNamer    = 8    // to pass one port's names for the same thing
 	workOfRate     = 90   // to look a record's sampling rate up

@@ -188,6 +188,34 @@ func TestOwnerChainsInTime(t *testing.T) {
 	})
 }
 
+// Owners that may be listed and not watched are listed as often as other kinds, with the one
+// warning of these.
+func TestOwnersWithoutWatch(t *testing.T) {
+	owners := parseOwners(t, "virtualmachines.kubevirt.io")
+	inBubbleWith(t, Config{SyncTimeout: time.Minute, Owners: owners}, func(a *api) {
+		a.forbid("watch pods", "watch virtualmachines", "watch virtualmachineinstances")
+		a.put(t, `{apiVersion: v1, kind: Pod, metadata: {name: launcher, namespace: ns, uid: p1, ownerReferences: [{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, name: i, uid: vmi1, controller: true}]}, status: {phase: Running, podIP: 10.0.0.1}}`)
+		a.put(t, `{apiVersion: kubevirt.io/v1, kind: VirtualMachine, metadata: {name: vm, namespace: ns, uid: vm}}`)
+	}, func(t *testing.T, r *run) {
+		if err := r.Ready(); err != nil {
+			t.Fatal(err)
+		}
+		before := r.api.asked("list virtualmachines")
+		after(601)
+		if n := r.api.asked("list virtualmachines") - before; n != 20 {
+			t.Errorf("%d lists in ten minutes", n)
+		}
+		r.api.put(t, `{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, metadata: {name: i, namespace: ns, uid: vmi1, ownerReferences: [{apiVersion: kubevirt.io/v1, kind: VirtualMachine, name: vm, uid: vm, controller: true}]}}`)
+		after(31)
+		if got := workloadOf(r.Enricher, "1"); got != "VirtualMachine/vm" {
+			t.Errorf("workload %s", got)
+		}
+		if c := r.complaints(); len(c) != 1 || !strings.Contains(c[0], "no right to watch") || len(r.api.refused) > 0 {
+			t.Errorf("complaints: %q, refused: %q", c, r.api.refused)
+		}
+	})
+}
+
 func TestParseOwners(t *testing.T) {
 	for _, text := range []string{"", "a.b,", "Pods", "x y", ".apps", "apps."} {
 		if _, err := ParseOwners(text); err == nil {

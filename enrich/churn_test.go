@@ -459,9 +459,9 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) (scores [4]churnScore) {
 	e.store.markStarted(kindPod)
 	e.store.markStarted(kindNode)
 	e.store.markStarted(kindReplicaSet)
-	e.store.replace(kindNode, []*object{{kind: kindNode, name: "n1", podCIDRs: []netip.Prefix{
+	e.store.replace(kindNode, []*object{{kind: kindNode, name: "n1", nodePart: &nodePart{podCIDRs: []netip.Prefix{
 		netip.MustParsePrefix("10.128.0.0/15"), netip.MustParsePrefix("fd00::/64"),
-	}}})
+	}}}})
 	e.store.replace(kindReplicaSet, nil)
 	e.store.replace(kindPod, nil)
 	time.Sleep(time.Second) // what comes is news, not a belated first list
@@ -543,7 +543,7 @@ func runChurn(t *testing.T, w *churnWorld, stream bool) (scores [4]churnScore) {
 			churnEvent{c.from + w.upTo(time.Second), func() { e.store.markUnreachable(kindPod, errors.New("interrupted")) }},
 			churnEvent{c.to, func() {
 				items := w.listed(c.to)
-				e.store.replace(kindPod, items)
+				e.store.replace(kindPod, slices.Clone(items))
 				clear(peers)
 				for _, it := range items {
 					peers.update(it)

@@ -3,6 +3,7 @@ package enrich
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -213,12 +214,12 @@ func BenchmarkTenants(b *testing.B) {
 		b.Run("list/"+name, func(b *testing.B) {
 			for b.Loop() {
 				e, _, _ := newTest(b, Config{}, noSource{})
-				e.store.replace(kindPod, pods)
+				e.store.replace(kindPod, slices.Clone(pods))
 			}
 		})
 		b.Run("replace/"+name, func(b *testing.B) {
 			e, _, _ := newTest(b, Config{}, noSource{})
-			e.store.replace(kindPod, pods)
+			e.store.replace(kindPod, slices.Clone(pods))
 			i := 0
 			for b.Loop() {
 				old := *pods[i%len(pods)]

@@ -23,8 +23,8 @@ func TestExplain(t *testing.T) {
 		e.store.update(b.object(t)) // from 21 on
 		after(10)
 		e.store.update(podSpec{name: "c", ips: "10.0.0.1", deleted: rfc(40)}.object(t)) // from 31 on
-		e.store.update(&object{kind: kindService, namespace: "ns", name: "s", uid: "s", clusterIPs: 1, addrs: []netip.Addr{addr("10.0.0.2")}})
-		e.store.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("10.0.0.2"), addr("10.0.0.3")}})
+		e.store.update(&object{kind: kindService, namespace: "ns", name: "s", uid: "s", addrs: []netip.Addr{addr("10.0.0.2")}, servicePart: &servicePart{clusterIPs: 1}})
+		e.store.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("10.0.0.2"), addr("10.0.0.3")}, nodePart: &nodePart{}})
 		for _, c := range []struct {
 			addr string
 			at   int

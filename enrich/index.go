@@ -35,8 +35,10 @@ type index struct {
 	podRanges atomic.Pointer[podRanges] // never nil
 	// nodeRanges are the ranges that Nodes tell of, none if they tell of none; never nil.
 	nodeRanges atomic.Pointer[podRanges]
-	watch      *watchState // of pods
-	nodePorts  nodePortTable
+	// hosts has the Nodes by their addresses, as pods tell them; never nil.
+	hosts     atomic.Pointer[map[netip.Addr]string]
+	watch     *watchState // of pods
+	nodePorts nodePortTable
 }
 
 // table is the hash table: a power of two of buckets, each a linked list of entries.
@@ -101,6 +103,7 @@ func newIndex(watch *watchState) *index {
 	ix.table.Store(newTable(1 << 10))
 	ix.podRanges.Store(new(podRanges))
 	ix.nodeRanges.Store(new(podRanges))
+	ix.hosts.Store(&map[netip.Addr]string{})
 	return ix
 }
 

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -116,9 +117,13 @@ func big(tb testing.TB, pods int) (*Enricher, []netip.Addr) {
 func manyPod(i int, a netip.Addr) *object {
 	return &object{
 		kind: kindPod, namespace: fmt.Sprint("namespace-", i%50), name: fmt.Sprintf("workload-%d-5d9c7b8f64-%05d", i/5, i),
-		uid: fmt.Sprintf("20000000-0000-4000-8000-%012d", i), hostIP: fmt.Sprintf("172.18.%d.%d", i%1000/250, i%250), node: fmt.Sprint("worker-", i%1000),
+		uid:    fmt.Sprintf("20000000-0000-4000-8000-%012d", i),
 		owners: []ownerRef{{kindReplicaSet, "ReplicaSet", fmt.Sprintf("workload-%d-5d9c7b8f64", i/5), fmt.Sprintf("10000000-0000-4000-8000-%012d", i/5), true, "", ""}},
-		addrs:  []netip.Addr{a}, ready: time.Now().Add(-time.Hour).UnixNano(),
+		addrs:  []netip.Addr{a},
+		podPart: &podPart{
+			hostIP: fmt.Sprintf("172.18.%d.%d", i%1000/250, i%250), node: fmt.Sprint("worker-", i%1000),
+			ready: time.Now().Add(-time.Hour).UnixNano(),
+		},
 	}
 }
 
@@ -202,13 +207,13 @@ func BenchmarkLookupPorts(b *testing.B) {
 	var list []question
 	for i := range 1000 {
 		a := netip.AddrFrom4([4]byte{172, 18, byte(i / 250), byte(i%250 + 1)})
-		e.store.update(&object{kind: kindNode, name: fmt.Sprint("n", i), uid: fmt.Sprint("n", i), node: fmt.Sprint("n", i), addrs: []netip.Addr{a}, nodeAttrs: nodeAttrs{statusAddrs: 1}})
+		e.store.update(&object{kind: kindNode, name: fmt.Sprint("n", i), uid: fmt.Sprint("n", i), addrs: []netip.Addr{a}, nodePart: &nodePart{statusAddrs: 1}})
 		list = append(list, question{a, port(protoTCP<<16 | 30000 + i)})
 	}
 	for i := range 10000 {
 		a := netip.AddrFrom4([4]byte{198, 51, byte(i / 2500), byte(i / 10 % 250)})
 		p := port(protoTCP<<16 | 8000 + i%10)
-		s := &object{kind: kindService, namespace: "ns", name: fmt.Sprint("s", i), uid: fmt.Sprint("s", i), addrs: []netip.Addr{a}, ports: []port{p}}
+		s := &object{kind: kindService, namespace: "ns", name: fmt.Sprint("s", i), uid: fmt.Sprint("s", i), addrs: []netip.Addr{a}, servicePart: &servicePart{ports: []port{p}}}
 		if i < 1000 {
 			s.nodePorts = []port{port(protoTCP<<16 | 30000 + i)}
 		}
@@ -236,7 +241,7 @@ func BenchmarkLookupPorts(b *testing.B) {
 func BenchmarkApplyEndpoints(b *testing.B) {
 	list := make([]*object, 10000)
 	for i := range list {
-		o := &object{kind: kindEndpointSlice, namespace: "ns", name: fmt.Sprint("s-", i), uid: fmt.Sprint("s", i), service: fmt.Sprint("s", i/2), ports: []port{web}}
+		o := &object{kind: kindEndpointSlice, namespace: "ns", name: fmt.Sprint("s-", i), uid: fmt.Sprint("s", i), servicePart: &servicePart{ports: []port{web}, service: fmt.Sprint("s", i/2)}}
 		for j := range 10 {
 			o.addrs = append(o.addrs, netip.AddrFrom4([4]byte{198, byte(18 + i/2500), byte(i / 10 % 250), byte(i%10*10 + j)}))
 		}
@@ -245,7 +250,7 @@ func BenchmarkApplyEndpoints(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		e, _, _ := newTest(b, Config{}, noSource{})
-		e.store.replace(kindEndpointSlice, list)
+		e.store.replace(kindEndpointSlice, slices.Clone(list))
 	}
 }
 

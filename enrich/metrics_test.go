@@ -77,10 +77,10 @@ func TestKubeMetrics(t *testing.T) {
 			st.markStarted(k)
 		}
 		after(5)
-		st.replace(kindPod, []*object{{kind: kindPod, name: "a", uid: "a"}, {kind: kindPod, name: "b", uid: "b"}})
-		st.replace(kindPod, []*object{{kind: kindPod, name: "a", uid: "a"}})
-		st.update(&object{kind: kindPod, name: "c", uid: "c", created: at(2)})
-		st.update(&object{kind: kindPod, name: "d", uid: "d", created: at(-3600)}) // the creation was not what happened now
+		st.replace(kindPod, []*object{{kind: kindPod, podPart: &podPart{}, name: "a", uid: "a"}, {kind: kindPod, podPart: &podPart{}, name: "b", uid: "b"}})
+		st.replace(kindPod, []*object{{kind: kindPod, podPart: &podPart{}, name: "a", uid: "a"}})
+		st.update(&object{kind: kindPod, podPart: &podPart{}, name: "c", uid: "c", created: at(2)})
+		st.update(&object{kind: kindPod, podPart: &podPart{}, name: "d", uid: "d", created: at(-3600)}) // the creation was not what happened now
 		for name, want := range map[string]string{
 			"kube_enricher_kube_objects":       `kube_enricher_kube_objects{kind="pod"} 3` + "\n" + `kube_enricher_kube_objects{kind="service"} 0`,
 			"kube_enricher_kube_synced":        `kube_enricher_kube_synced{kind="pod"} 1` + "\n" + `kube_enricher_kube_synced{kind="service"} 0`,

@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"encoding/json"
+	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,6 +68,9 @@ func newNetworkAttachment(n *networkAttachment) *object {
 	if json.Unmarshal([]byte(n.Spec.Config), &config) == nil {
 		o.config = config.Name
 	}
+	if id, err := strconv.ParseUint(n.Annotations[networkNumber], 10, 32); err == nil && id < maxNetworks {
+		o.networkID = id
+	}
 	return o
 }
 
@@ -78,6 +82,7 @@ func (k kind) definesNetwork() bool {
 // networkDefinition is what is known of an object that tells which network a key means.
 type networkDefinition struct {
 	config string // of a NetworkAttachmentDefinition: the name in its configuration
+	id     uint64 // and the network's number
 	mark   uint32 // of the last list that had it
 }
 
@@ -94,14 +99,43 @@ func (st *store) applyNetworkDefinition(o *object) {
 	list := st.networks.definitions[o.kind]
 	key := o.networkKey()
 	old, known := list[key]
-	list[st.intern(key)] = networkDefinition{st.intern(o.config), st.listMark}
+	list[st.intern(key)] = networkDefinition{st.intern(o.config), o.networkID, st.listMark}
+	st.networks.count(o.networkID, 1)
+	st.networks.count(old.id, -1)
 	if !known || old.config != o.config {
 		st.networks.forget(o.kind, key)
 	}
 }
 
 // removeNetworkDefinition removes one. Keys mean what they meant, for pods that were in the network.
-func (st *store) removeNetworkDefinition(k kind, key string) { delete(st.networks.definitions[k], key) }
+func (st *store) removeNetworkDefinition(k kind, key string) {
+	st.networks.count(st.networks.definitions[k][key].id, -1)
+	delete(st.networks.definitions[k], key)
+}
+
+// count notes how many more definitions there are of the network of a number.
+func (n *networkSet) count(id uint64, more int) {
+	if id == 0 {
+		return
+	}
+	before := n.ids[id]
+	n.ids[id] += more
+	if n.ids[id] <= 0 {
+		delete(n.ids, id)
+	}
+	n.idsChanged = n.idsChanged || (before > 0) != (n.ids[id] > 0)
+}
+
+// refreshMasquerade brings the addresses up to date that each Node has for networks of users.
+func (st *store) refreshMasquerade() {
+	if !st.networks.idsChanged {
+		return
+	}
+	st.networks.idsChanged = false
+	for _, s := range st.staticOwners[kindNode] {
+		st.updateShared(s, s.sharedAddrs(st.networks.ids))
+	}
+}
 
 // forget makes the keys be resolved again that a definition may tell of.
 func (n *networkSet) forget(k kind, key string) {

@@ -203,7 +203,7 @@ func TestOwnerByMAC(t *testing.T) {
 		e := watched(t)
 		e.store.update(pod("vm", 1)) // from 1 on
 		e.store.update(networkPod("web", "10.244.0.5", multus, false))
-		e.store.update(&object{kind: kindService, namespace: "ns", name: "s", uid: "s", clusterIPs: 1, addrs: []netip.Addr{addr("10.96.0.1")}})
+		e.store.update(&object{kind: kindService, namespace: "ns", name: "s", uid: "s", addrs: []netip.Addr{addr("10.96.0.1")}, servicePart: &servicePart{clusterIPs: 1}})
 		after(10)
 		e.store.remove(pod("vm", 1)) // until 11
 		after(10)

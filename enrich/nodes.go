@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -29,6 +30,8 @@ const (
 	gatewayRouterPort  = ovnPrefix + "node-gateway-router-lrp-ifaddr"
 	masqueradeSubnet   = ovnPrefix + "node-masquerade-subnet"
 	networkIDs         = ovnPrefix + "network-ids"
+	// networkNumber is of a NetworkAttachmentDefinition: the number of its network.
+	networkNumber = ovnPrefix + "network-id"
 )
 
 // hostAnnotations have addresses of a Node's host, podNetworkAnnotations those that it has in the
@@ -48,15 +51,18 @@ var (
 	}
 )
 
-// nodeAttrs is what only Nodes have.
-type nodeAttrs struct {
-	isReady bool // the condition Ready is true
+// nodePart is what only Nodes have.
+type nodePart struct {
+	zone     string
+	podCIDRs []netip.Prefix
+	isReady  bool // the condition Ready is true
 	// So many of the addresses, the first, are of the status, and so many of the host. The others
 	// are in the pods' network.
 	statusAddrs, hostAddrs int
 	id                     uint64 // of the annotation nodeID; 0: none
 	joinIPv4, joinIPv6     bool   // annotations have the addresses in the join subnets
 	shared                 []sharedNodeAddr
+	masquerade             []netip.Prefix // of OVN-Kubernetes
 }
 
 // sharedNodeAddr is an address that each Node has for itself.
@@ -68,15 +74,11 @@ type sharedNodeAddr struct {
 // newNode returns the object of a Node.
 func newNode(n *corev1.Node) *object {
 	o := newObject(kindNode, n)
-	o.node = n.Name
 	o.zone = cmp.Or(n.Labels[corev1.LabelTopologyZone], n.Labels[corev1.LabelFailureDomainBetaZone])
 	for i := range n.Status.Addresses {
 		o.addAddr(n.Status.Addresses[i].Address) // host names are no addresses, and left out
 	}
 	o.statusAddrs = len(o.addrs)
-	if o.statusAddrs > 0 {
-		o.hostIP = o.addrs[0].String()
-	}
 	for i := range n.Status.Conditions {
 		if c := &n.Status.Conditions[i]; c.Type == corev1.NodeReady {
 			o.isReady = c.Status == corev1.ConditionTrue
@@ -184,21 +186,46 @@ func (o *object) addShared(annotations map[string]string) {
 		list = append(list, netip.MustParsePrefix("fd69::/112"))
 	}
 	slices.SortFunc(list, netip.Prefix.Compare)
-	networks := userNetworks(annotations)
-	for _, p := range slices.Compact(list) {
-		add := func(n uint64, hairpin bool) {
-			if a := addrAt(p, n); a.IsValid() {
-				o.shared = append(o.shared, sharedNodeAddr{a, hairpin})
-			}
-		}
+	o.masquerade = slices.Compact(list)
+	for _, p := range o.masquerade {
 		for n := range uint64(masqueradeAddrs) {
-			add(n+1, n+1 == masqueradeAddrs)
-		}
-		for _, n := range networks {
-			add(masqueradeNetworks+2*n-1, false)
-			add(masqueradeNetworks+2*n, false)
+			o.shared = appendShared(o.shared, p, n+1, n+1 == masqueradeAddrs)
 		}
 	}
+	for _, id := range userNetworks(annotations) {
+		o.shared = o.appendPairs(o.shared, id)
+	}
+}
+
+func appendShared(list []sharedNodeAddr, p netip.Prefix, n uint64, hairpin bool) []sharedNodeAddr {
+	if a := addrAt(p, n); a.IsValid() {
+		list = append(list, sharedNodeAddr{a, hairpin})
+	}
+	return list
+}
+
+// appendPairs appends the addresses that a Node has for the user-defined network of a number.
+func (n *nodePart) appendPairs(list []sharedNodeAddr, id uint64) []sharedNodeAddr {
+	for _, p := range n.masquerade {
+		list = appendShared(list, p, masqueradeNetworks+2*id-1, false)
+		list = appendShared(list, p, masqueradeNetworks+2*id, false)
+	}
+	return list
+}
+
+// sharedAddrs returns the addresses that the Node has for itself as the others do, with those of the
+// networks whose numbers their NetworkAttachmentDefinitions tell.
+func (n *nodePart) sharedAddrs(ids map[uint64]int) []sharedNodeAddr {
+	if len(ids) == 0 || len(n.masquerade) == 0 {
+		return n.shared
+	}
+	list := slices.Clone(n.shared)
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		if pair := n.appendPairs(nil, id); len(pair) > 0 && !slices.Contains(list, pair[0]) {
+			list = append(list, pair...)
+		}
+	}
+	return list
 }
 
 // userNetworks returns the numbers of the user-defined networks. Where no annotation has them, they

@@ -87,6 +87,9 @@ func (k kind) selector() string {
 // one has been decoded, so that a list never holds whole objects. It is a [runtime.Object], because
 // that is what a reflector hands on. Objects are immutable. Times are in Unix nanoseconds, 0 if
 // unknown.
+//
+// A first list holds all objects of a kind at once, and that is when the program needs the most
+// memory. So what only some kinds have is apart.
 type object struct {
 	kind                 kind
 	namespace, name, uid string
@@ -97,39 +100,49 @@ type object struct {
 
 	addrs []netip.Addr // unmapped, without zones
 
-	clusterIPs int    // of a Service: so many of addrs, the first, are cluster IPs
-	ports      []port // of a Service or EndpointSlice, in order
-	nodePorts  []port // of a Service
-	service    string // of an EndpointSlice: its Service
-	// nodes are of an EgressIP: the Node of each address.
-	nodes []string
+	*podPart        // not nil for a Pod
+	*servicePart    // not nil for a Service, an EndpointSlice or an EgressIP
+	*nodePart       // not nil for a Node
+	*definitionPart // not nil for what defines networks
+}
 
-	node     string         // of a Node, its name; of a Pod, the Node that it runs on
-	hostIP   string         // of a Pod; of a Node, the first address of its status
-	zone     string         // of a Node
-	podCIDRs []netip.Prefix // of a Node
-	nodeAttrs
-
-	config string // of a NetworkAttachmentDefinition: the network's name in its configuration
-
-	// What follows is of a Pod.
-	networks       []address // what annotations tell of addrs
-	labels         string    // as in flow.Object
-	started        int64     // status.startTime: when the kubelet of its node first saw it
-	ready          int64     // since when the condition PodReadyToStartContainers is true
-	firstStart     int64     // when the first of its containers started that is not waiting
-	notReady       int64     // since when it is false
-	lastTransition int64     // the latest of any condition
-	disrupted      int64     // when the condition DisruptionTarget became true: an eviction began
-	requested      int64     // when the deletion was requested
-	grace          int64     // how long its containers may take to stop, in nanoseconds
-	stopped        bool      // the phase is terminal, or all containers have ended and none will be restarted
-	restartable    bool      // they would have been restarted: only an order from outside ends the pod
-	lastExit       int64     // the latest finishedAt of its containers, also of those that have run since
-	finished       int64     // when the last container ended, if the pod has stopped and that is known
-	stamped        int64     // the newest time that its kubelet noted
-	exitUnknown    bool      // a container has ended, and nothing says when
+// podPart is what only Pods have.
+type podPart struct {
+	node           string       // the Node that it runs on
+	hostIP         string       // the first address of that one
+	moreHostIPs    []netip.Addr // the others
+	networks       []address    // what annotations tell of addrs
+	labels         string       // as in flow.Object
+	started        int64        // status.startTime: when the kubelet of its node first saw it
+	ready          int64        // since when the condition PodReadyToStartContainers is true
+	firstStart     int64        // when the first of its containers started that is not waiting
+	notReady       int64        // since when it is false
+	lastTransition int64        // the latest of any condition
+	disrupted      int64        // when the condition DisruptionTarget became true: an eviction began
+	requested      int64        // when the deletion was requested
+	lastExit       int64        // the latest finishedAt of its containers, also of those that have run since
+	finished       int64        // when the last container ended, if the pod has stopped and that is known
+	stamped        int64        // the newest time that its kubelet noted
 	migration      *migration
+	grace          int32 // how long its containers may take to stop, in seconds
+	stopped        bool  // the phase is terminal, or all containers have ended and none will be restarted
+	restartable    bool  // they would have been restarted: only an order from outside ends the pod
+	exitUnknown    bool  // a container has ended, and nothing says when
+}
+
+// servicePart is what only Services, EndpointSlices and EgressIPs have.
+type servicePart struct {
+	clusterIPs int      // of a Service: so many of addrs, the first, are cluster IPs
+	ports      []port   // of a Service or EndpointSlice, in order
+	nodePorts  []port   // of a Service
+	service    string   // of an EndpointSlice: its Service
+	nodes      []string // of an EgressIP: the Node of each address
+}
+
+// definitionPart is what only objects that define networks have.
+type definitionPart struct {
+	config    string // of a NetworkAttachmentDefinition: the network's name in its configuration
+	networkID uint64 // of one that OVN-Kubernetes made: the network's number; 0: none
 }
 
 // ownerRef is an entry of metadata.ownerReferences.
@@ -191,9 +204,36 @@ func chooseOwner(owners []ownerRef) *ownerRef {
 	return nil
 }
 
+// allocate returns an object with the parts that its kind has, which are one piece of memory.
+func allocate(k kind) *object {
+	switch k {
+	case kindPod:
+		o := &struct {
+			object
+			part podPart
+		}{}
+		o.kind, o.podPart = k, &o.part
+		return &o.object
+	case kindService, kindEndpointSlice, kindEgressIP:
+		o := &struct {
+			object
+			part servicePart
+		}{}
+		o.kind, o.servicePart = k, &o.part
+		return &o.object
+	case kindNode:
+		return &object{kind: k, nodePart: &nodePart{}}
+	case kindNetworkAttachment, kindUserNetwork, kindClusterUserNetwork:
+		return &object{kind: k, definitionPart: &definitionPart{}}
+	default:
+		return &object{kind: k}
+	}
+}
+
 // newObject returns an object with what the metadata holds.
 func newObject(k kind, m metav1.Object) *object {
-	o := &object{kind: k, namespace: m.GetNamespace(), name: m.GetName(), uid: string(m.GetUID())}
+	o := allocate(k)
+	o.namespace, o.name, o.uid = m.GetNamespace(), m.GetName(), string(m.GetUID())
 	created := m.GetCreationTimestamp()
 	o.created = unix(&created)
 	o.deleted = unix(m.GetDeletionTimestamp())
@@ -274,6 +314,11 @@ func newPod(p *corev1.Pod, labels ...string) *object {
 	o := newObject(kindPod, p)
 	s := &p.Status
 	o.hostIP, o.node = s.HostIP, p.Spec.NodeName
+	for i := range s.HostIPs {
+		if a, err := netip.ParseAddr(s.HostIPs[i].IP); err == nil && s.HostIPs[i].IP != s.HostIP {
+			o.moreHostIPs = append(o.moreHostIPs, a.Unmap().WithZone(""))
+		}
+	}
 	if !p.Spec.HostNetwork { // otherwise the addresses are the Node's
 		o.addAddr(s.PodIP)
 		for i := range s.PodIPs {

@@ -30,6 +30,8 @@ type ownerWatcher struct {
 	namespace string // empty for all
 	log       *logrus.Entry
 	listed    bool // the user named it: what is missing is a warning
+
+	watchErr error // of this session
 }
 
 // followOwners begins to follow the listed resources, and makes the store begin with the others
@@ -135,7 +137,7 @@ func (c *Cluster) followOwner(ctx context.Context, st *store, s *linkSource, gr 
 			st.addLinkSource(source)
 			st.mu.Unlock()
 		}
-		w := &ownerWatcher{c, st, source, gr.WithVersion(version), n, log, listed}
+		w := &ownerWatcher{c: c, st: st, source: source, resource: gr.WithVersion(version), namespace: n, log: log, listed: listed}
 		wg.Go(func() { w.run(ctx) })
 	}
 }
@@ -180,22 +182,29 @@ func (w *ownerWatcher) run(ctx context.Context) {
 	logger := logr.New(&klogSink{w.log, &w.c.warnings})
 	ctx = klog.NewContext(ctx, logger)
 	lw := &cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}
-	r := cache.NewReflectorWithOptions(lw, nil, w, cache.ReflectorOptions{
+	to := &objectStore{
+		asLink, func(o *object) { w.st.updateLink(w.source, o) }, w.st.removeLink,
+		func(list []*object) { w.st.replaceLinks(w.source, list) }, func() {},
+	}
+	r := cache.NewReflectorWithOptions(lw, nil, to, cache.ReflectorOptions{
 		Logger: &logger, Name: "kube-enricher", TypeDescription: w.resource.Resource,
 		Backoff: &wait.Backoff{Duration: minRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: maxRetry},
 	})
 	r.WatchListPageSize = pageSize
 	for warned := false; ; {
+		w.watchErr = nil
 		err := w.c.checkAccessTo(ctx, "list", w.resource.GroupResource(), w.namespace)
-		next := maxAccessRetry
+		missing := err != nil
+		next := wait.Jitter(maxAccessRetry, 0.5)
 		if err == nil {
-			next = maxRetry
+			next = wait.Jitter(maxRetry, 0.5)
 			err = r.ListAndWatchWithContext(ctx)
+			missing = apierrors.IsForbidden(err) && w.watchErr == nil
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return
-		}
-		if apierrors.IsForbidden(err) {
+		case missing:
 			w.st.mu.Lock()
 			w.st.linksSynced(w.source)
 			w.st.mu.Unlock()
@@ -205,10 +214,13 @@ func (w *ownerWatcher) run(ctx context.Context) {
 				log.Info("no right to list this resource, through which owners of -kube.owners are found")
 			}
 			warned = true
-		} else if err != nil {
+		case apierrors.IsForbidden(w.watchErr):
+			w.c.warnNoWatch(w.log)
+			next = pollInterval
+		case err != nil:
 			w.log.WithError(plain(err)).Debug(trouble(err, "follow owners"))
 		}
-		if !sleep(ctx, wait.Jitter(next, 0.5)) {
+		if !sleep(ctx, next) {
 			return
 		}
 	}
@@ -229,10 +241,12 @@ func (w *ownerWatcher) list(ctx context.Context, opts metav1.ListOptions) (runti
 }
 
 func (w *ownerWatcher) watch(ctx context.Context, opts metav1.ListOptions) (watch.Interface, error) {
-	if err := w.c.checkAccessTo(ctx, "watch", w.resource.GroupResource(), w.namespace); err != nil {
-		return nil, err
+	var i watch.Interface
+	w.watchErr = w.c.checkAccessTo(ctx, "watch", w.resource.GroupResource(), w.namespace)
+	if w.watchErr == nil {
+		i, w.watchErr = w.client().Watch(ctx, opts)
 	}
-	return w.client().Watch(ctx, opts)
+	return i, w.watchErr
 }
 
 // asLink returns an object as the store needs it.
@@ -245,46 +259,3 @@ func asLink(o any) (*object, error) {
 	}
 	return nil, fmt.Errorf("unexpected object of type %T among owners", o)
 }
-
-// Transformer implements [cache.TransformingStore].
-func (w *ownerWatcher) Transformer() cache.TransformFunc {
-	return func(o any) (any, error) { return asLink(o) }
-}
-
-// Add implements [cache.ReflectorStore].
-func (w *ownerWatcher) Add(o any) error { return w.Update(o) }
-
-// Update implements [cache.ReflectorStore].
-func (w *ownerWatcher) Update(o any) error {
-	l, err := asLink(o)
-	if err == nil {
-		w.st.updateLink(w.source, l)
-	}
-	return err
-}
-
-// Delete implements [cache.ReflectorStore].
-func (w *ownerWatcher) Delete(o any) error {
-	l, err := asLink(o)
-	if err == nil {
-		w.st.removeLink(l)
-	}
-	return err
-}
-
-// Replace implements [cache.ReflectorStore].
-func (w *ownerWatcher) Replace(list []any, _ string) error {
-	items := make([]*object, 0, len(list))
-	for _, o := range list {
-		l, err := asLink(o)
-		if err != nil {
-			return err
-		}
-		items = append(items, l)
-	}
-	w.st.replaceLinks(w.source, items)
-	return nil
-}
-
-// Resync implements [cache.ReflectorStore].
-func (w *ownerWatcher) Resync() error { return nil }

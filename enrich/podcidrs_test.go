@@ -11,7 +11,7 @@ import (
 )
 
 func rangedNode(name string, prefixes ...string) *object {
-	it := &object{kind: kindNode, name: name, uid: name, node: name}
+	it := &object{kind: kindNode, name: name, uid: name, nodePart: &nodePart{}}
 	for _, p := range prefixes {
 		it.podCIDRs = append(it.podCIDRs, netip.MustParsePrefix(p))
 	}

@@ -10,21 +10,21 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// defaultGrace is spec.terminationGracePeriodSeconds where it is absent, in nanoseconds.
-const defaultGrace = 30 * int64(time.Second)
+// defaultGrace is spec.terminationGracePeriodSeconds where it is absent, in seconds.
+const defaultGrace = 30
 
 // readLife reads what a Pod says of its life.
 func (o *object) readLife(p *corev1.Pod) {
 	s := &p.Status
 	o.started, o.grace, o.migration = unix(s.StartTime), defaultGrace, newMigration(p)
 	if g := p.Spec.TerminationGracePeriodSeconds; g != nil && *g >= 0 && *g < int64(24*time.Hour/time.Second) {
-		o.grace = *g * int64(time.Second)
+		o.grace = int32(*g)
 	}
 	if o.requested = o.deleted; o.requested != 0 {
 		if g := p.DeletionGracePeriodSeconds; g != nil {
 			o.requested -= *g * int64(time.Second)
 		} else { // a snapshot that was written by hand
-			o.requested -= o.grace
+			o.requested -= int64(o.grace) * second
 		}
 	}
 	for i := range s.Conditions {

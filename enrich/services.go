@@ -11,14 +11,13 @@ import (
 // staticOwner is a Service, an EgressIP, a Node or an EndpointSlice. It owns its addresses where no
 // pod does. It is for the writer.
 type staticOwner struct {
-	kind     kind
-	obj      *flow.Object
-	created  int64
-	ready    bool           // of a Node
-	podCIDRs []netip.Prefix // of a Node
-	shared   []sharedNodeAddr
-	spans    []*staticSpan // those that have not ended
-	mark     uint32        // of the last list that had it
+	kind      kind
+	obj       *flow.Object
+	created   int64
+	shared    []sharedNodeAddr // those of updateShared
+	spans     []*staticSpan    // those that have not ended
+	mark      uint32           // of the last list that had it
+	*nodePart                  // of a Node, else nil
 }
 
 // staticSpan is the time over which a static owner has an address or a node port, in Unix
@@ -55,7 +54,7 @@ func (k kind) isStatic() bool {
 
 // claims returns the addresses and node ports of an object.
 func (o *object) claims() []staticClaim {
-	list := make([]staticClaim, 0, len(o.addrs)+len(o.nodePorts))
+	list := make([]staticClaim, 0, len(o.addrs))
 	for i, a := range o.addrs {
 		c := staticClaim{addr: a, class: o.classOf(i)}
 		switch c.class {
@@ -66,8 +65,10 @@ func (o *object) claims() []staticClaim {
 		}
 		list = append(list, c)
 	}
-	for _, p := range o.nodePorts {
-		list = append(list, staticClaim{port: p, class: classService})
+	if o.kind == kindService {
+		for _, p := range o.nodePorts {
+			list = append(list, staticClaim{port: p, class: classService})
+		}
 	}
 	return list
 }
@@ -99,11 +100,14 @@ func (o *object) classOf(i int) class {
 func (st *store) renderStatic(obj *object) flow.Object {
 	o := flow.Object{
 		Kind: obj.kind.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
-		Workload: obj.name, WorkloadKind: obj.kind.String(), Node: st.intern(obj.node), Zone: st.intern(obj.zone),
+		Workload: obj.name, WorkloadKind: obj.kind.String(),
 	}
 	switch obj.kind {
 	case kindNode:
-		o.HostIP = st.intern(obj.hostIP)
+		o.Node, o.Zone = st.intern(obj.name), st.intern(obj.zone)
+		if obj.statusAddrs > 0 {
+			o.HostIP = st.intern(obj.addrs[0].String())
+		}
 	case kindEndpointSlice: // records show the Service
 		o.Kind, o.WorkloadKind, o.UID = kindService.String(), kindService.String(), ""
 		o.Name, o.Workload = obj.service, obj.service
@@ -133,16 +137,27 @@ func (st *store) applyStaticOwner(obj *object, now int64) {
 		st.staticOwners[obj.kind][key] = s
 	}
 	s.mark = st.listMark
-	if !slices.Equal(s.podCIDRs, obj.podCIDRs) {
-		s.podCIDRs, st.podCIDRsChanged = obj.podCIDRs, true
+	changed := fresh || !sameStatic(s.obj, &o)
+	claims := obj.claims()
+	if obj.kind == kindNode {
+		changed = changed || s.isReady != obj.isReady
+		claims = append(claims, obj.joinClaims(st.joinSubnets)...)
+		st.updateNode(s, obj)
 	}
-	changed := fresh || !sameStatic(s.obj, &o) || s.ready != obj.isReady
 	if changed {
 		s.obj = flow.NewObject(o)
 	}
-	s.created, s.ready = obj.created, obj.isReady
-	st.updateShared(s, obj.shared)
-	st.updateStaticSpans(s, append(obj.claims(), obj.joinClaims(st.joinSubnets)...), changed, st.staticStart(obj, fresh, now), now)
+	s.created = obj.created
+	st.updateStaticSpans(s, claims, changed, st.staticStart(obj, fresh, now), now)
+}
+
+// updateNode brings up to date what only Nodes have.
+func (st *store) updateNode(s *staticOwner, obj *object) {
+	if s.nodePart == nil || !slices.Equal(s.podCIDRs, obj.podCIDRs) {
+		st.podCIDRsChanged = true
+	}
+	s.nodePart = obj.nodePart
+	st.updateShared(s, s.sharedAddrs(st.networks.ids))
 }
 
 // sameStatic reports whether records show the same.
@@ -248,8 +263,8 @@ func (st *store) removeStaticOwner(k kind, key string, now int64) {
 		return
 	}
 	delete(st.staticOwners[k], key)
-	st.podCIDRsChanged = st.podCIDRsChanged || len(s.podCIDRs) > 0
 	if k == kindNode {
+		st.podCIDRsChanged = st.podCIDRsChanged || len(s.podCIDRs) > 0
 		delete(st.zones, s.obj.Name)
 	}
 	st.updateShared(s, nil)
@@ -282,7 +297,7 @@ func (st *store) updateShared(s *staticOwner, addrs []sharedNodeAddr) {
 			if a.hairpin {
 				c = classHairpin
 			}
-			u = &sharedUse{span: &staticSpan{owner: &staticOwner{kind: kindNode}, addr: a.addr, obj: noObject, class: c, from: always, to: never}}
+			u = &sharedUse{span: &staticSpan{owner: &staticOwner{kind: kindNode, nodePart: &nodePart{}}, addr: a.addr, obj: noObject, class: c, from: always, to: never}}
 			st.sharedAddrs[a] = u
 			e := st.entryToChange(a.addr)
 			u.span.next, e.staticSpans = e.staticSpans, u.span

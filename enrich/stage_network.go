@@ -137,11 +137,12 @@ func (s *Stage) nodeOfBytes(b []byte, from, to int64) string {
 }
 
 // nodeOf returns the Node that has an address outside of the networks of users, or whose pod has it;
-// empty if there is none.
+// empty if there is none. Without the right to read Nodes it is the one that pods have as their
+// host.
 func (ix *index) nodeOf(a netip.Addr, from, to int64) string {
 	e := ix.find(a)
 	if e == nil {
-		return ""
+		return (*ix.hosts.Load())[a]
 	}
 	if !e.inSeveralNetworks() {
 		if end, _ := ix.at(e, from, to, 0); end.Object != nil && end.Object.Node != "" {
@@ -151,7 +152,7 @@ func (ix *index) nodeOf(a netip.Addr, from, to int64) string {
 	if node := e.nodeAt(from, to); node != nil {
 		return node.Node
 	}
-	return ""
+	return (*ix.hosts.Load())[a]
 }
 
 // ownerInNetwork returns who owns one of the addresses of the record that decideNetwork was called

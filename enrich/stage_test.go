@@ -194,8 +194,8 @@ func TestLookupsAreCounted(t *testing.T) {
 		for _, p := range []podSpec{{name: "a", ips: "10.0.0.1"}, {name: "b", ips: "10.0.0.2"}, {name: "c", ips: "10.0.0.2"}, {name: "d", ips: "10.0.0.3"}} {
 			st.update(p.object(t))
 		}
-		st.update(&object{kind: kindService, name: "s", uid: "s", addrs: []netip.Addr{addr("10.96.0.1")}})
-		st.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("192.0.2.1")}})
+		st.update(&object{kind: kindService, name: "s", uid: "s", addrs: []netip.Addr{addr("10.96.0.1")}, servicePart: &servicePart{}})
+		st.update(&object{kind: kindNode, name: "n", uid: "n", addrs: []netip.Addr{addr("192.0.2.1")}, nodePart: &nodePart{}})
 		after(1)
 		early := record(0, "10.0.0.3", "")
 		after(10)
@@ -233,7 +233,7 @@ func TestStageAllocatesNothing(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	e, addrs := big(t, 1000)
-	e.store.update(&object{kind: kindPod, name: "twin", uid: "twin", addrs: addrs[:1]}) // ambiguous
+	e.store.update(&object{kind: kindPod, podPart: &podPart{}, name: "twin", uid: "twin", addrs: addrs[:1]}) // ambiguous
 	s := e.NewStage(discard{})
 	var records []*flow.Record
 	for i := range addrs {

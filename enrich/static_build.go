@@ -130,9 +130,9 @@ func compareStatics(a, b *staticSpan) int {
 // compareNodes orders Nodes that are ready before others.
 func compareNodes(a, b *staticOwner) int {
 	switch {
-	case a.ready == b.ready:
+	case a.isReady == b.isReady:
 		return 0
-	case a.ready:
+	case a.isReady:
 		return -1
 	}
 	return 1

@@ -51,6 +51,8 @@ type store struct {
 	nodesWithNewZone map[string]bool                    // nodes whose pods show an old zone
 	podCIDRsChanged  bool                               // the index has old ones
 	observedCIDRs    map[netip.Prefix]bool              // guessed from pods' addresses
+	hosts            map[netip.Addr]*host               // Nodes by what pods say of them
+	hostsChanged     bool                               // the index has old ones
 	rootOwners       [numKinds]map[string]rootOwner     // by the key of the owner below
 	pendingOwners    [numKinds]map[string]*pendingOwner // by key
 	endedSpans       queue[*span]
@@ -68,7 +70,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
 		pods: map[string]*pod{}, zones: map[string]string{}, nodesWithNewZone: map[string]bool{},
 		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{}, networks: newNetworkSet(),
-		sharedAddrs: map[sharedNodeAddr]*sharedUse{},
+		sharedAddrs: map[sharedNodeAddr]*sharedUse{}, hosts: map[netip.Addr]*host{},
 	}
 	for k := range numKinds {
 		st.feeds[k].watch = newWatchState(fixed)
@@ -104,7 +106,8 @@ func (st *store) markStarted(k kind) {
 	st.feeds[k].started = true
 }
 
-// replace applies a full list of a kind.
+// replace applies a full list of a kind. It takes the objects out of the list one by one: what the
+// store has of an object is smaller, and the two together are the most that the program needs.
 func (st *store) replace(k kind, list []*object) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -116,13 +119,12 @@ func (st *store) replace(k kind, list []*object) {
 	if k == kindPod {
 		st.index.reserve(st.index.used + len(list)*5/4)
 	}
-	for _, o := range list {
+	for i, o := range list {
+		list[i] = nil
 		st.apply(o, now)
 	}
 	st.removeUnlisted(k, now)
-	st.refreshZones()
-	st.refreshPodCIDRs()
-	st.refreshNetworks()
+	st.refreshIndex()
 	if f.watch.relisted() {
 		st.metrics.relists[k].Inc()
 	}
@@ -175,9 +177,7 @@ func (st *store) update(o *object) {
 	defer st.mu.Unlock()
 	now := time.Now().UnixNano()
 	st.apply(o, now)
-	st.refreshZones()
-	st.refreshPodCIDRs()
-	st.refreshNetworks()
+	st.refreshIndex()
 	f := &st.feeds[o.kind]
 	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
@@ -197,7 +197,7 @@ func (st *store) remove(o *object) {
 			if st.feeds[kindPod].watch.reportedLate(o.deleted) {
 				gone = min(now, o.deleted+second)
 			}
-			st.removePod(p, gone, goneAfter(o, gone), o.grace)
+			st.removePod(p, gone, goneAfter(o, gone), int64(o.grace)*second)
 		}
 	case o.kind.isStatic():
 		st.removeStaticOwner(o.kind, key, now)
@@ -206,8 +206,7 @@ func (st *store) remove(o *object) {
 	default:
 		st.removeOwner(o.kind, key, now)
 	}
-	st.refreshPodCIDRs()
-	st.refreshNetworks()
+	st.refreshIndex()
 	f := &st.feeds[o.kind]
 	f.watch.onEvent(o.newest, now)
 	f.lastEvent = now
@@ -356,6 +355,15 @@ func (st *store) missing() error {
 		return errors.New("not started")
 	}
 	return errors.New(strings.Join(why, "; "))
+}
+
+// refreshIndex brings up to date what depends on more than the object that has changed.
+func (st *store) refreshIndex() {
+	st.refreshZones()
+	st.refreshPodCIDRs()
+	st.refreshNetworks()
+	st.refreshMasquerade()
+	st.refreshHosts()
 }
 
 // entryToChange returns the entry of an address, to be changed and then published before the next

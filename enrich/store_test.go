@@ -169,7 +169,7 @@ func TestHistoryIsBounded(t *testing.T) {
 
 		// In total.
 		for i := range maxEnded + 100 {
-			it := &object{kind: kindPod, uid: fmt.Sprint(i), name: fmt.Sprint(i), addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}
+			it := &object{kind: kindPod, podPart: &podPart{}, uid: fmt.Sprint(i), name: fmt.Sprint(i), addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})}}
 			e.store.update(it)
 			e.store.remove(it)
 		}
@@ -218,10 +218,10 @@ func TestNothingLeft(t *testing.T) {
 			p := podSpec{name: fmt.Sprint("p", i), ips: fmt.Sprintf("10.0.%d.%d,fd00::%x", i%7, i%50, i), owner: fmt.Sprintf("ReplicaSet/rs-%d/rs%d", i%20, i%20)}
 			items = append(items, p.object(t))
 		}
-		nodes := []*object{{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: "z", addrs: []netip.Addr{addr("192.0.2.1")}}}
+		nodes := []*object{{kind: kindNode, name: "n1", uid: "n1", addrs: []netip.Addr{addr("192.0.2.1")}, nodePart: &nodePart{zone: "z"}}}
 		st.replace(kindPod, items)
 		st.replace(kindNode, nodes)
-		st.replace(kindService, []*object{{kind: kindService, name: "s", uid: "s", clusterIPs: 1, addrs: []netip.Addr{addr("10.0.0.1"), addr("192.0.2.1")}}})
+		st.replace(kindService, []*object{{kind: kindService, name: "s", uid: "s", addrs: []netip.Addr{addr("10.0.0.1"), addr("192.0.2.1")}, servicePart: &servicePart{clusterIPs: 1}}})
 		for i := range 20 {
 			st.update(&object{kind: kindReplicaSet, name: fmt.Sprint("rs-", i), uid: fmt.Sprint("rs", i), owners: []ownerRef{{noKind, "Deployment", "d", "d", true, "", ""}}})
 		}
@@ -400,7 +400,7 @@ func TestModel(t *testing.T) {
 						if slices.ContainsFunc(addrs, func(a netip.Addr) bool { return len(m.owned[a]) >= maxEndedPerAddress }) {
 							continue
 						}
-						it := &object{kind: kindPod, name: name, namespace: "ns", uid: name, addrs: addrs}
+						it := &object{kind: kindPod, podPart: &podPart{}, name: name, namespace: "ns", uid: name, addrs: addrs}
 						live[name] = it
 						e.store.update(it)
 						m.add(name, addrs, now)
@@ -484,7 +484,7 @@ func TestRenderedAgain(t *testing.T) {
 			st.update(&object{kind: kindReplicaSet, name: "rs", uid: "rs", owners: owners})
 		}
 		node := func(zone string) {
-			st.update(&object{kind: kindNode, name: "n1", uid: "n1", node: "n1", zone: zone})
+			st.update(&object{kind: kindNode, name: "n1", uid: "n1", nodePart: &nodePart{zone: zone}})
 		}
 		p := podSpec{name: "p", ips: "10.0.0.1", owner: "ReplicaSet/rs/rs"}
 		for i, c := range []struct {
@@ -497,7 +497,7 @@ func TestRenderedAgain(t *testing.T) {
 			{func() { node("z1") }, "Deployment/d z1"},
 			{func() { rs(ownerRef{followed: noKind, kind: "Rollout", name: "r", uid: "r", controller: true}) }, "Rollout/r z1"},
 			{func() { node("z2") }, "Rollout/r z2"},
-			{func() { st.remove(&object{kind: kindNode, name: "n1", uid: "n1"}) }, "Rollout/r z2"},
+			{func() { st.remove(&object{kind: kindNode, name: "n1", uid: "n1", nodePart: &nodePart{}}) }, "Rollout/r z2"},
 			{func() { q := p; q.owner = "StatefulSet/s/s"; st.update(q.object(t)) }, "StatefulSet/s z2"},
 			{func() { rs() }, "StatefulSet/s z2"},
 			{func() { st.update(p.object(t)) }, "ReplicaSet/rs z2"},
@@ -514,10 +514,10 @@ func TestRenderedAgain(t *testing.T) {
 func TestSharedFallback(t *testing.T) {
 	const a = "192.0.2.1"
 	node := func(name string) *object {
-		return &object{kind: kindNode, name: name, uid: name, node: name, addrs: []netip.Addr{addr(a)}}
+		return &object{kind: kindNode, name: name, uid: name, addrs: []netip.Addr{addr(a)}, nodePart: &nodePart{}}
 	}
 	service := func(name string) *object {
-		return &object{kind: kindService, namespace: "ns", name: name, uid: name, clusterIPs: 1, addrs: []netip.Addr{addr(a)}}
+		return &object{kind: kindService, namespace: "ns", name: name, uid: name, addrs: []netip.Addr{addr(a)}, servicePart: &servicePart{clusterIPs: 1}}
 	}
 	for _, c := range []struct {
 		items []*object

@@ -12,8 +12,8 @@ import (
 func TestHandover(t *testing.T) {
 	pod := func(name string, created, ready float64) *object {
 		return &object{
-			kind: kindPod, namespace: "ns", name: name, uid: "uid-" + name, created: at(created), ready: at(ready),
-			addrs: []netip.Addr{addr("10.0.0.1")},
+			kind: kindPod, namespace: "ns", name: name, uid: "uid-" + name, created: at(created),
+			podPart: &podPart{ready: at(ready)}, addrs: []netip.Addr{addr("10.0.0.1")},
 		}
 	}
 	sleep := func(seconds float64) { time.Sleep(time.Until(time.Unix(0, at(seconds)))) }

@@ -1,6 +1,7 @@
 package enrich
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -44,7 +45,7 @@ func TestFromTunnel(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e, _, _ := newTest(t, Config{Unheld: true}, noSource{})
 			e.store.replace(kindPod, []*object{podSpec{name: "wide", ips: "10.99.0.1"}.object(t)})
-			e.store.replace(kindNode, test.nodes)
+			e.store.replace(kindNode, slices.Clone(test.nodes))
 			out := new(keeper)
 			s := e.NewStage(out)
 			r := record(1, test.src, "10.244.0.5")

@@ -50,9 +50,9 @@ const (
 )
 
 // watcher keeps one kind up to date by a reflector of client-go, which streams or pages lists and
-// resumes watches. The watcher is the reflector's store and its ListerWatcher. It adds what to do
-// without permissions, and reports to the [store] how far the watch can be trusted. Its methods run
-// in the reflector's goroutine.
+// resumes watches. The watcher is the reflector's ListerWatcher. It adds what to do without
+// permissions, and reports to the [store] how far the watch can be trusted. Its methods run in the
+// reflector's goroutine.
 type watcher struct {
 	c           *Cluster
 	kind        kind
@@ -78,7 +78,8 @@ func (w *watcher) run(ctx context.Context) {
 	logger := logr.New(&klogSink{log, &w.c.warnings})
 	ctx = klog.NewContext(ctx, logger)
 	lw := &cache.ListWatch{ListWithContextFunc: w.list, WatchFuncWithContext: w.watch}
-	r := cache.NewReflectorWithOptions(lw, nil, w, cache.ReflectorOptions{
+	to := &objectStore{w.toObject, w.st.update, w.st.remove, w.replace, func() { w.st.onBookmark(w.kind) }}
+	r := cache.NewReflectorWithOptions(lw, nil, to, cache.ReflectorOptions{
 		Logger: &logger, Name: "kube-enricher", TypeDescription: w.kind.resource(),
 		// Backoff is for watches; run waits between sessions.
 		Backoff: &wait.Backoff{Duration: minRetry, Factor: retryGrowth, Jitter: 0.5, Steps: retrySteps, Cap: maxRetry},
@@ -117,9 +118,7 @@ func (w *watcher) run(ctx context.Context) {
 			}
 			next, ask = ask, min(2*ask, maxAccessRetry)
 		case w.listErr == nil && noAccess(w.watchErr):
-			if !w.c.warnedNoWatch.Swap(true) {
-				log.Warn("no right to watch pods, services or others: they are listed every 30s instead; grant the verb watch to see changes at once")
-			}
+			w.c.warnNoWatch(log)
 			if time.Since(w.watchForbiddenAt) >= maxAccessRetry {
 				w.watchForbiddenAt = time.Now()
 			}
@@ -139,6 +138,13 @@ func (w *watcher) run(ctx context.Context) {
 			return
 		case <-time.After(next):
 		}
+	}
+}
+
+// warnNoWatch logs, once for all kinds, that the right to watch is missing.
+func (c *Cluster) warnNoWatch(log *logrus.Entry) {
+	if !c.warnedNoWatch.Swap(true) {
+		log.Warn("no right to watch pods, services or others: they are listed every 30s instead; grant the verb watch to see changes at once")
 	}
 }
 
@@ -269,7 +275,7 @@ func (w *watcher) page(ctx context.Context, namespace string, opts metav1.ListOp
 	l := &objectList{Items: make([]runtime.Object, 0, meta.LenList(page))}
 	l.ResourceVersion, l.Continue = m.GetResourceVersion(), m.GetContinue()
 	err = meta.EachListItem(page, func(o runtime.Object) error {
-		obj, err := toObject(w.kind, o, w.c.labels...)
+		obj, err := w.toObject(o)
 		if err == nil {
 			l.Items = append(l.Items, obj)
 		}
@@ -407,56 +413,15 @@ func (w *watcher) renew(ctx context.Context) {
 	})
 }
 
-// Transformer implements [cache.TransformingStore].
-func (w *watcher) Transformer() cache.TransformFunc {
-	return func(o any) (any, error) { return toObject(w.kind, o, w.c.labels...) }
-}
+// toObject returns an object of the kind as the store needs it.
+func (w *watcher) toObject(o any) (*object, error) { return toObject(w.kind, o, w.c.labels...) }
 
-// Add implements [cache.ReflectorStore].
-func (w *watcher) Add(o any) error { return w.Update(o) }
-
-// Update implements [cache.ReflectorStore].
-func (w *watcher) Update(o any) error {
-	obj, err := toObject(w.kind, o, w.c.labels...)
-	if err == nil {
-		w.st.update(obj)
-	}
-	return err
-}
-
-// Delete implements [cache.ReflectorStore].
-func (w *watcher) Delete(o any) error {
-	obj, err := toObject(w.kind, o, w.c.labels...)
-	if err == nil {
-		w.st.remove(obj)
-	}
-	return err
-}
-
-// Replace implements [cache.ReflectorStore].
-func (w *watcher) Replace(list []any, _ string) error {
-	items := make([]*object, 0, len(list))
-	for _, o := range list {
-		obj, err := toObject(w.kind, o, w.c.labels...)
-		if err != nil {
-			return err
-		}
-		items = append(items, obj)
-	}
+// replace hands a full list to the store.
+func (w *watcher) replace(list []*object) {
 	w.synced = time.Now()
 	if w.warned {
 		w.warned = false
 		w.c.log.WithField("resource", w.kind.resource()).Infof("%s are known now", w.kind.resource())
 	}
-	w.st.replace(w.kind, items)
-	return nil
-}
-
-// Resync implements [cache.ReflectorStore].
-func (w *watcher) Resync() error { return nil }
-
-// Bookmark implements [cache.ReflectorBookmarkStore].
-func (w *watcher) Bookmark(string) error {
-	w.st.onBookmark(w.kind)
-	return nil
+	w.st.replace(w.kind, list)
 }

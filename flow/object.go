@@ -2,7 +2,9 @@ package flow
 
 import (
 	"strings"
+	"sync/atomic"
 	"unique"
+	"unsafe"
 )
 
 // Object is a Kubernetes pod, service or node as records show it. It is built
@@ -19,7 +21,8 @@ type Object struct {
 	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, EgressIP, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
 
-	plain bool // no attribute needs escaping in JSON
+	plain bool   // no attribute needs escaping in JSON
+	kept  uint32 // not 0 once [Object.Kept] was called
 	// workload is interned: all pods of a workload have the same handle, also those
 	// that are created later.
 	workload unique.Handle[Workload]
@@ -113,6 +116,23 @@ func NewObject(o Object) *Object {
 		}
 	}
 	return &o
+}
+
+// Kept reports whether it was called before. Who keeps objects in memory, though the cluster
+// may have lost them, counts each by it once.
+func (o *Object) Kept() bool {
+	return atomic.LoadUint32(&o.kept) != 0 || !atomic.CompareAndSwapUint32(&o.kept, 0, 1)
+}
+
+// Size returns how many bytes the object takes in memory, with its texts, but without its
+// workload, which the pods of a workload share.
+func (o *Object) Size() int {
+	const rounded = 32 // what allocations are rounded up by
+	n := int(unsafe.Sizeof(*o)) + len(o.Labels) + len(o.UID) + rounded
+	for _, s := range [...]string{o.HostIP, o.Namespace, o.Name, o.Workload, o.WorkloadKind, o.Warn} {
+		n += len(s)
+	}
+	return n
 }
 
 // Plain reports whether encoders can copy all attributes to JSON and protobuf as

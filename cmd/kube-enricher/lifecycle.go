@@ -109,6 +109,8 @@ func (a *app) run() (err error) {
 		signs := start((&firstSigns{log: a.log, gather: a.reg.Gather, listen: a.collector.Bound(), names: a.enricher != nil}).run)
 		defer func() { _ = signs.stop() }()
 	}
+	often := start(a.collectOften)
+	defer func() { _ = often.stop() }()
 	huge := start(a.useHugePages)
 	defer func() { _ = huge.stop() }()
 	if !collect {

@@ -1,17 +1,25 @@
 package main
 
 import (
+	"context"
 	"os"
 	"runtime/debug"
 
 	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
 // gcPercent is Go's GOGC, unless that is set. Records allocate nothing, so
 // collecting garbage early costs little. It limits the memory that a burst of
 // changes in the cluster, or of hostile templates, takes for a moment.
 const gcPercent = 25
+
+// syncGCPercent is GOGC until the cluster is known. The first lists take more memory
+// than anything later: they are decoded while what is kept of them grows. The heap's
+// pages stay with the program once they are huge, so that its greatest size counts.
+const syncGCPercent = 10
 
 // memoryShare is how much of its cgroup's memory the Go heap and what belongs to it may
 // take, before the garbage collector works harder. The rest is for socket buffers, stacks
@@ -32,4 +40,14 @@ func limitMemory(log logrus.FieldLogger) {
 		return
 	}
 	log.WithField("gomemlimit", limit).Debug("memory limit")
+}
+
+// collectOften keeps the heap small until the cluster is known, or ctx ends.
+func (a *app) collectOften(ctx context.Context) error {
+	if os.Getenv("GOGC") != "" || a.enricher == nil || a.cfg.Mode != config.Collect {
+		return nil
+	}
+	debug.SetGCPercent(syncGCPercent)
+	defer debug.SetGCPercent(gcPercent)
+	return a.enricher.WaitSynced(ctx)
 }

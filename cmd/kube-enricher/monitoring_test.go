@@ -20,6 +20,7 @@ import (
 const (
 	dashboardDir = "../../charts/goflow2-kube-enricher/dashboards"
 	alertsFile   = "../../charts/goflow2-kube-enricher/rules/alerts.yaml"
+	denialsFile  = "../../charts/goflow2-kube-enricher/rules/denials.yaml"
 	alertTests   = "../../test/alerts/alerts.yaml"
 )
 
@@ -95,21 +96,23 @@ type alert struct {
 
 func readAlerts(t *testing.T) []alert {
 	t.Helper()
-	b, err := os.ReadFile(alertsFile)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct {
-		Groups []struct {
-			Rules []alert `yaml:"rules"`
-		} `yaml:"groups"`
-	}
-	if err := yaml.Unmarshal(b, &file); err != nil {
-		t.Fatal(err)
-	}
 	var all []alert
-	for _, g := range file.Groups {
-		all = append(all, g.Rules...)
+	for _, name := range []string{alertsFile, denialsFile} {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var file struct {
+			Groups []struct {
+				Rules []alert `yaml:"rules"`
+			} `yaml:"groups"`
+		}
+		if err := yaml.Unmarshal(b, &file); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range file.Groups {
+			all = append(all, g.Rules...)
+		}
 	}
 	if len(all) == 0 {
 		t.Fatal("no alerts")
@@ -284,7 +287,7 @@ func TestPromtool(t *testing.T) {
 	if err := os.WriteFile(file, b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"check", "rules", file, alertsFile}, {"test", "rules", alertTests}} {
+	for _, args := range [][]string{{"check", "rules", file, alertsFile, denialsFile}, {"test", "rules", alertTests}} {
 		out, err := exec.CommandContext(t.Context(), promtool, args...).CombinedOutput()
 		if err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)

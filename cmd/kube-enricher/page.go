@@ -10,6 +10,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/api"
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
 	"github.com/netobserv/goflow2-kube-enricher/internal/ui"
 )
@@ -26,10 +27,16 @@ func (h *httpServers) page() (*api.Server, http.Handler, error) {
 	for _, f := range cfg.FilterFields() {
 		fields = append(fields, api.Field(f))
 	}
+	listen := []string{}
+	if cfg.Mode == config.Collect {
+		for _, l := range cfg.Listen {
+			listen = append(listen, l.URL())
+		}
+	}
 	server := api.New(api.Config{
 		Store: h.a.recent, Encoder: enc, Compile: h.a.compile,
 		Explain: h.explainAPI, Ready: func() any { return h.readiness() },
-		Version: version, Mode: cfg.Mode.String(), Started: time.Now(), Fields: fields,
+		Version: version, Mode: cfg.Mode.String(), Listen: listen, Started: time.Now(), Fields: fields,
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/api/", server.Handler())

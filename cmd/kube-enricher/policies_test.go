@@ -20,6 +20,25 @@ const (
 	ovnDrop   = "../../testdata/captures-ovn/ovn-drop-sample.pcap"
 )
 
+// dropsNeverHit has the tables of the drops' capture, and policies that none of its packets
+// met.
+func dropsNeverHit(t *testing.T) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "nb.json")
+	var all []byte
+	for _, file := range []string{nbDrops, nbSamples} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, text...)
+	}
+	if err := os.WriteFile(name, all, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
 // verdictFields are the fields of a verdict in schema v1 and v2.
 var verdictFields = [][2]string{
 	{"Verdict", "verdict"}, {"PolicyKind", "policy_kind"}, {"PolicyNamespace", "policy_namespace"}, {"PolicyName", "policy_name"},

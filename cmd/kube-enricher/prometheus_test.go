@@ -22,7 +22,7 @@ func TestDashboardsOnPrometheus(t *testing.T) {
 	prometheus := needs.Program(t, "prometheus")
 	netflow, sflow, addr, web := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
 	p := startProgram(t, "-kube.snapshot", demoSnapshot, "-listen", "netflow://"+netflow+",sflow://"+sflow, "-addr", addr,
-		"-transport.file", filepath.Join(t.TempDir(), "records.json"))
+		"-transport.file", filepath.Join(t.TempDir(), "records.json"), "-ovn.nb", dropsNeverHit(t))
 	p.eventually("ready", func() bool { _, code := get(t, "http://"+addr+"/readyz"); return code == 200 })
 
 	dir := t.TempDir()
@@ -46,7 +46,7 @@ func TestDashboardsOnPrometheus(t *testing.T) {
 
 	// Exporters send again and again, so that there are rates.
 	send := func() {
-		for to, names := range map[string][]string{netflow: {"ovs-ipfix-2node-geneve", "softflowd-v9"}, sflow: {"ovs-sflow"}} {
+		for to, names := range map[string][]string{netflow: {"ovs-ipfix-2node-geneve", "softflowd-v9", "../captures-ovn/ovn-drop-sample"}, sflow: {"ovs-sflow"}} {
 			c, err := net.Dial("udp", to)
 			if err != nil {
 				t.Fatal(err)

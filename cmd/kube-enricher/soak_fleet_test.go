@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -173,9 +174,11 @@ func (l *fleetLife) settle(sent int) {
 	l.t.Helper()
 	var text string
 	l.p.patient = true
+	// What has been lost does not come, but all that is there takes a while on a busy machine.
+	until := time.Now().Add(2 * time.Minute)
 	l.p.eventually("worked on", func() bool {
 		text, _ = get(l.t, l.base+"/metrics")
-		return metric(text, "kube_enricher_records_held", "") == 0 && (l.honest.Load() == int64(sent) ||
+		return time.Now().After(until) || metric(text, "kube_enricher_records_held", "") == 0 && (l.honest.Load() == int64(sent) ||
 			metric(text, "kube_enricher_datagrams_dropped_total", `"kernel"`) > 0)
 	})
 	time.Sleep(time.Second) // for what of garbage is still on its way
@@ -192,11 +195,22 @@ func (l *fleetLife) settle(sent int) {
 		l.t.Errorf("%v panics: %s", n, l.p.stderr())
 	}
 	if n := l.honest.Load(); n != int64(sent) {
-		l.t.Errorf("%d records of the fleet came out, %d were sent", n, sent)
+		l.t.Errorf("%d records of the fleet came out, %d were sent: %s", n, sent, lossMetrics(text))
 	}
 	l.t.Logf("%.0f records received, %.0f written; %d of the fleet; %.0f templates; %.0f exporters; %.0f sets dropped",
 		metric(text, "kube_enricher_records_received_total", ""), written, l.honest.Load(), metric(text, "kube_enricher_templates", ""),
 		metric(text, "kube_enricher_exporters", ""), metric(text, "kube_enricher_sets_dropped_total", ""))
+}
+
+// lossMetrics returns the lines of metrics that are about losses.
+func lossMetrics(text string) string {
+	var lines []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, "_dropped_total") || strings.Contains(line, "records_held") || strings.Contains(line, "hold_") || strings.Contains(line, "sequence_lost_total") {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
 }
 
 // TestSoakFleet has 2,000 exporters of 4 observation domains send 20,000 records a second
@@ -235,13 +249,16 @@ func TestSoakFleet(t *testing.T) {
 	f := newFleet(t, flows)
 	for i, e := range f.exporters {
 		f.sendTemplates(e)
-		if i%4 == 3 {
-			time.Sleep(20 * time.Millisecond) // 15,000 datagrams a second
+		if i%2 == 1 {
+			time.Sleep(20 * time.Millisecond) // 8,000 datagrams a second
 		}
 	}
 	templates := float64(fleetExporters * fleetDomains * 89)
 	l.p.eventually("templates known", func() bool {
 		text, _ := get(t, l.base+"/metrics")
+		if metric(text, "kube_enricher_datagrams_dropped_total", `"kernel"`) > 0 {
+			t.Fatal("the kernel dropped datagrams with templates: this machine is too slow or too busy for the test")
+		}
 		return metric(text, "kube_enricher_templates", "") >= templates
 	})
 	if n := l.load(f, 0, duration/2); n > l.idle+fleetMemory {

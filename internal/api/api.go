@@ -49,6 +49,8 @@ type Config struct {
 	Ready   func() any
 	Version string
 	Mode    string
+	// Listen has the addresses that exporters may send to, as in -listen.
+	Listen  []string
 	Started time.Time
 	Fields  []Field
 }
@@ -213,6 +215,7 @@ func (s *Server) series(ctx context.Context, p *params) (any, error) {
 type summary struct {
 	Version      string            `json:"version"`
 	Mode         string            `json:"mode"`
+	Listen       []string          `json:"listen"`
 	Started      time.Time         `json:"started"`
 	Newest       *time.Time        `json:"newest"`
 	Oldest       *time.Time        `json:"oldest"`
@@ -246,7 +249,7 @@ func (s *Server) summary(_ context.Context, p *params) (any, error) {
 		}
 	}
 	return summary{
-		Version: s.cfg.Version, Mode: s.cfg.Mode, Started: s.cfg.Started.UTC(),
+		Version: s.cfg.Version, Mode: s.cfg.Mode, Listen: s.cfg.Listen, Started: s.cfg.Started.UTC(),
 		Newest: known(a.Newest), Oldest: known(a.Oldest),
 		Records: a.Records, Bytes: a.Bytes, Packets: a.Packets, NamedPercent: a.NamedPercent,
 		Ring:      ring{a.Used, a.InMemory, a.Capacity},

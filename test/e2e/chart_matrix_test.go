@@ -35,7 +35,9 @@ type chartCase struct {
 var needs = map[string][]string{
 	"kafka":               {"kafka.enabled=true", "kafka.brokers={kafka-0.kafka:9092,[fd00::9]:9093}"},
 	"kafka.tls":           {"kafka.tls.enabled=true"},
+	"hubble":              {"hubble.enabled=true"},
 	"templates.pvc":       {"templates.storage=pvc"},
+	"ui":                  {"ui.enabled=true"},
 	"networkPolicy":       {"networkPolicy.enabled=true"},
 	"podDisruptionBudget": {"podDisruptionBudget.enabled=true"},
 }
@@ -101,6 +103,8 @@ func chartCases(t *testing.T) []*chartCase {
 		"networkPolicy.exporters[0].ipBlock.cidr=10.0.0.0/24,networkPolicy.metrics[0].podSelector.matchLabels.a=b,networkPolicy.apiServerCIDRs={10.96.0.1/32,fd00:96::1/128}",
 		"networkPolicy.enabled=true,kafka.enabled=true",
 		"networkPolicy.extraIngress[0].ports[0].port=1,networkPolicy.extraEgress[0].ports[0].port=1",
+		"ui.address=,ui.port=8083", "hubble.address=::,hubble.port=4245", "hubble.address=,hubble.tls.secret=hubble-tls", "hubble.tls.secret=hubble-tls,hubble.tls.caKey=",
+		"ui.enabled=true,hubble.enabled=true,networkPolicy.enabled=true,networkPolicy.ui[0].podSelector.matchLabels.a=b,networkPolicy.hubble[0].ipBlock.cidr=10.0.0.0/24",
 		"podDisruptionBudget.minAvailable=50%", "podDisruptionBudget.maxUnavailable=0", "podDisruptionBudget.minAvailable=0",
 		"podDisruptionBudget.enabled=false,replicas=3",
 		"httpAddress=127.0.0.1", "httpAddress=::1,metricsService.targetPort=https,serviceMonitor.enabled=true,serviceMonitor.endpoint.scheme=https",
@@ -302,13 +306,17 @@ func (c *chartCluster) dryRun(t *testing.T, dir string) {
 func checkSettings(t *testing.T, cases []*chartCase) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, sub := range []string{"/data", "/kafka/ca", "/kafka/client", "/templates"} {
+	for _, sub := range []string{"/data", "/kafka/ca", "/kafka/client", "/templates", "/hubble/tls"} {
 		if err := os.MkdirAll(dir+sub, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	writeCertificate(t, dir+"/kafka/ca/ca.crt", dir+"/kafka/client/tls.key")
 	if err := os.Link(dir+"/kafka/ca/ca.crt", dir+"/kafka/client/tls.crt"); err != nil {
+		t.Fatal(err)
+	}
+	writeCertificate(t, dir+"/hubble/tls/tls.crt", dir+"/hubble/tls/tls.key")
+	if err := os.Link(dir+"/hubble/tls/tls.crt", dir+"/hubble/tls/ca.crt"); err != nil {
 		t.Fatal(err)
 	}
 	kubeconfig := unreachable(t)
@@ -344,7 +352,7 @@ func checkSettings(t *testing.T, cases []*chartCase) {
 			continue
 		}
 		checked[key] = true
-		config = strings.NewReplacer("/etc/kafka/", dir+"/kafka/", "/var/lib/kube-enricher/", dir+"/templates/", "/data/", dir+"/data/").Replace(config)
+		config = strings.NewReplacer("/etc/kafka/", dir+"/kafka/", "/etc/hubble/", dir+"/hubble/", "/var/lib/kube-enricher/", dir+"/templates/", "/data/", dir+"/data/").Replace(config)
 		file := filepath.Join(dir, "config.yaml")
 		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
 			t.Fatal(err)
@@ -435,6 +443,12 @@ func checkContents(t *testing.T, cases []*chartCase) {
 		}},
 		{[]string{"kind=Deployment"}, "the pods' network", func(x *chartCase) bool {
 			return find(x, "Deployment", "").at("spec", "template", "spec", "hostNetwork") == nil && find(x, "DaemonSet", "") == nil
+		}},
+		{[]string{"ui.enabled=true", "hubble.enabled=true"}, "page and Hubble's API on loopback, with Services, and an Ingress nowhere", func(x *chartCase) bool {
+			policy := fmt.Sprint(find(x, "NetworkPolicy", "").at("spec", "ingress"))
+			return strings.Contains(x.render, "ui.addr: 127.0.0.1:8082\n") && strings.Contains(x.render, "hubble.addr: 127.0.0.1:4244\n") &&
+				find(x, "Service", chartName+"-ui") != nil && find(x, "Service", chartName+"-hubble") != nil && find(x, "Ingress", "") == nil &&
+				(has(x, "kind=DaemonSet") || strings.Contains(policy, "port:8082") && strings.Contains(policy, "port:4244"))
 		}},
 		{[]string{"kind=Deployment", "replicas=3"}, "affinity", func(x *chartCase) bool {
 			return find(x, "Service", chartName).at("spec", "sessionAffinity") == "ClientIP"

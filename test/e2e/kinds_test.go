@@ -34,7 +34,7 @@ func (c *kindsCluster) create(text string) *unstructured.Unstructured {
 	}
 	o := &unstructured.Unstructured{Object: fields}
 	gvk := o.GroupVersionKind()
-	r := c.Dynamic.Resource(schema.GroupVersionResource{Group: gvk.Group, Version: gvk.Version, Resource: strings.ToLower(gvk.Kind) + "s"})
+	r := c.Dynamic.Resource(schema.GroupVersionResource{Group: gvk.Group, Version: gvk.Version, Resource: plural(gvk.Kind)})
 	to := r.Namespace(o.GetNamespace())
 	var made *unstructured.Unstructured
 	// A kind that was defined just now is served a moment later.
@@ -62,10 +62,18 @@ func (c *kindsCluster) create(text string) *unstructured.Unstructured {
 	return made
 }
 
+// plural is what the API calls objects of a kind.
+func plural(kind string) string {
+	if kind == "NetworkAttachmentDefinition" {
+		return "network-attachment-definitions"
+	}
+	return strings.ToLower(kind) + "s"
+}
+
 // define makes a kind known.
 func (c *kindsCluster) define(group, kind, scope string) {
-	c.create(`{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: ` + strings.ToLower(kind) + "s." + group + `},
-  spec: {group: ` + group + `, scope: ` + scope + `, names: {plural: ` + strings.ToLower(kind) + `s, singular: ` + strings.ToLower(kind) + `, kind: ` + kind + `},
+	c.create(`{apiVersion: apiextensions.k8s.io/v1, kind: CustomResourceDefinition, metadata: {name: ` + plural(kind) + "." + group + `},
+  spec: {group: ` + group + `, scope: ` + scope + `, names: {plural: ` + plural(kind) + `, singular: ` + strings.ToLower(kind) + `, kind: ` + kind + `},
     versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]}}`)
 }
 
@@ -137,6 +145,9 @@ func TestKinds(t *testing.T) {
 	})
 	c := &kindsCluster{own, t}
 	c.define("k8s.ovn.org", "EgressIP", "Cluster")
+	for _, k := range networkKinds {
+		c.define(k.group, k.kind, k.scope)
+	}
 	c.define("kubevirt.io", "VirtualMachine", "Namespaced")
 	c.define("kubevirt.io", "VirtualMachineInstance", "Namespaced")
 	for _, n := range []string{"shop", "web", "other"} {
@@ -155,14 +166,20 @@ func TestKinds(t *testing.T) {
 	}
 	c.create(inPod("web", "virt-launcher", "10.3.0.1", `, ownerReferences: [{apiVersion: kubevirt.io/v1, kind: VirtualMachineInstance, name: vm, controller: true, uid: `+string(vmi.GetUID())+`}]`))
 	c.create(inPod("other", "stranger", "10.3.0.2", ""))
+	c.create(`{apiVersion: k8s.cni.cncf.io/v1, kind: NetworkAttachmentDefinition, metadata: {name: lan, namespace: web}, spec: {config: '{"cniVersion":"1.0.0","name":"cluster_udn_lan","type":"ovn-k8s-cni-overlay"}'}}`)
+	c.create(`{apiVersion: k8s.ovn.org/v1, kind: ClusterUserDefinedNetwork, metadata: {name: lan}, spec: {network: {topology: Layer2}}}`)
+	c.create(`{apiVersion: k8s.ovn.org/v1, kind: UserDefinedNetwork, metadata: {name: other, namespace: web}, spec: {topology: Layer2}}`)
+	c.create(inPod("web", "tenant", "10.3.0.3", `, annotations: {k8s.ovn.org/pod-networks: '{"default":{"ip_addresses":["10.3.0.3/24"]},"web/lan":{"ip_addresses":["10.103.0.3/24"],"role":"primary"}}'}`))
 	owned := func(kind, name string) names {
 		return names{"Pod": "virt-launcher", "Namespace": "web", "HostIP": "192.0.2.11", "Workload": name, "WorkloadKind": kind}
 	}
 	stranger := names{"Pod": "stranger", "Namespace": "other", "HostIP": "192.0.2.11", "Workload": "stranger", "WorkloadKind": "Pod"}
 	endpoint := names{"Namespace": "shop", "Workload": "db", "WorkloadKind": "Service"}
 	node := names{"Workload": "n1", "WorkloadKind": "Node"}
+	tenant := names{"Pod": "tenant", "Namespace": "web", "HostIP": "192.0.2.11", "Workload": "tenant", "WorkloadKind": "Pod"}
 	few := []rbacv1.PolicyRule{rule("", "pods", "services"), rule("apps", "replicasets")}
-	most := append(slices.Clone(few), rule("discovery.k8s.io", "endpointslices"), rule("kubevirt.io", "virtualmachines", "virtualmachineinstances"))
+	most := append(slices.Clone(few), rule("discovery.k8s.io", "endpointslices"), rule("kubevirt.io", "virtualmachines", "virtualmachineinstances"),
+		rule("k8s.cni.cncf.io", "network-attachment-definitions"), rule("k8s.ovn.org", "userdefinednetworks"))
 	for _, x := range []struct {
 		account    string
 		rules      []rbacv1.PolicyRule
@@ -173,21 +190,28 @@ func TestKinds(t *testing.T) {
 		complaints int
 	}{
 		{
-			"all", append(slices.Clone(most), rule("", "nodes"), rule("k8s.ovn.org", "egressips")), nil, []string{"-kube.owners", "virtualmachines.kubevirt.io"},
+			"all", append(slices.Clone(most), rule("", "nodes"), rule("k8s.ovn.org", "egressips", "clusteruserdefinednetworks")), nil, []string{"-kube.owners", "virtualmachines.kubevirt.io"},
 			map[string]names{
 				"192.0.2.101": {"Namespace": "shop", "Workload": "out", "WorkloadKind": "EgressIP"}, "198.51.100.7": endpoint, "192.0.2.11": node, "100.64.0.3": node,
 				"10.3.0.1": owned("VirtualMachine", "vm"), "10.3.0.2": stranger,
+				"10.103.0.3": tenant,
 			},
-			[]string{"egressips", "endpointslices", "nodes", "pods", "replicasets", "services", "virtualmachineinstances", "virtualmachines"}, 0,
+			[]string{
+				"clusteruserdefinednetworks", "egressips", "endpointslices", "network-attachment-definitions", "nodes", "pods", "replicasets", "services",
+				"userdefinednetworks", "virtualmachineinstances", "virtualmachines",
+			}, 0,
 		},
 		{
 			"roles", most, []string{"shop", "web"}, []string{"-kube.namespaces", "shop,web", "-kube.owners", "virtualmachines.kubevirt.io"},
-			map[string]names{"192.0.2.101": {}, "198.51.100.7": endpoint, "192.0.2.11": {}, "10.3.0.1": owned("VirtualMachine", "vm"), "10.3.0.2": {}},
-			[]string{"endpointslices", "pods", "replicasets", "services", "virtualmachineinstances", "virtualmachines"}, 0,
+			map[string]names{"192.0.2.101": {}, "198.51.100.7": endpoint, "192.0.2.11": {}, "10.3.0.1": owned("VirtualMachine", "vm"), "10.3.0.2": {}, "10.103.0.3": tenant},
+			[]string{
+				"endpointslices", "network-attachment-definitions", "pods", "replicasets", "services", "userdefinednetworks", "virtualmachineinstances",
+				"virtualmachines",
+			}, 0,
 		},
 		{
 			"few", few, nil, []string{"-kube.owners", "nosuch.example.org,virtualmachines.kubevirt.io"},
-			map[string]names{"192.0.2.101": {}, "198.51.100.7": {}, "10.3.0.1": owned("VirtualMachineInstance", "vm"), "10.3.0.2": stranger},
+			map[string]names{"192.0.2.101": {}, "198.51.100.7": {}, "10.3.0.1": owned("VirtualMachineInstance", "vm"), "10.3.0.2": stranger, "10.103.0.3": tenant},
 			[]string{"pods", "replicasets", "services"}, 3, // nodes, and both owners
 		},
 	} {

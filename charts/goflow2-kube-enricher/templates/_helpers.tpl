@@ -70,10 +70,14 @@ annotations:
 {{- end }}true{{- end }}
 {{- end }}
 
+{{/* HOST:PORT, as flags have it. Called with host and port. */}}
+{{- define "kube-enricher.hostPort" -}}
+{{- printf "%s:%d" (ternary (printf "[%s]" .host) .host (contains ":" .host)) (int .port) }}
+{{- end }}
+
 {{/* HOST:PORT of HTTP, as the flag -addr has it. */}}
 {{- define "kube-enricher.httpAddr" -}}
-{{- $host := .Values.httpAddress }}
-{{- printf "%s:%d" (ternary (printf "[%s]" $host) $host (contains ":" $host)) (int .Values.httpPort) }}
+{{- include "kube-enricher.hostPort" (dict "host" .Values.httpAddress "port" .Values.httpPort) }}
 {{- end }}
 
 {{/* Where templates are kept. OpenShift's hostnetwork-v2 allows no directories of the node. */}}
@@ -134,7 +138,8 @@ annotations:
 {{- end }}
 {{- range $flag, $value := dict
   "listen" "listen.netflow and listen.sflow" "allow" "listen.allow" "addr" "httpAddress and httpPort" "cluster" "cluster" "templates.file" "templates.storage"
-  "kube.namespaces" "rbac.namespaces"
+  "kube.namespaces" "rbac.namespaces" "ui.addr" "ui.enabled" "hubble.addr" "hubble.enabled"
+  "hubble.tls.cert" "hubble.tls.secret" "hubble.tls.key" "hubble.tls.secret" "hubble.tls.client-ca" "hubble.tls.caKey"
   "transport.kafka.brokers" "kafka.brokers" "transport.kafka.topic" "kafka.topic" "transport.kafka.sasl" "kafka.sasl.mechanism"
   "transport.kafka.tls" "kafka.tls.enabled" "transport.kafka.tls.insecure" "kafka.tls.insecure" "transport.kafka.tls.ca" "kafka.tls.caSecret"
   "transport.kafka.tls.client" "kafka.tls.clientSecret" "transport.kafka.tls.key" "kafka.tls.clientSecret"
@@ -145,6 +150,9 @@ annotations:
 {{- if hasKey $config $flag }}
 {{- fail (printf "config: %s is set by the value %s" $flag $value) }}
 {{- end }}
+{{- end }}
+{{- if and .Values.ovn.enabled (or (hasKey $config "ovn.nb") (hasKey $config "ovn.sb")) }}
+{{- fail "config: ovn.nb and ovn.sb are set by the value ovn.enabled" }}
 {{- end }}
 {{- $flags := $.Files.Lines "files/flags.txt" }}
 {{- range $flag, $value := $config }}
@@ -165,6 +173,26 @@ annotations:
 {{- with .Values.listen.allow }}{{ $_ := set $config "allow" . }}{{ end }}
 {{- with .Values.cluster }}{{ $_ := set $config "cluster" . }}{{ end }}
 {{- with .Values.rbac.namespaces }}{{ $_ := set $config "kube.namespaces" . }}{{ end }}
+{{- with .Values.ui }}
+{{- if .enabled }}{{ $_ := set $config "ui.addr" (include "kube-enricher.hostPort" (dict "host" .address "port" .port)) }}{{ end }}
+{{- end }}
+{{- with .Values.hubble }}
+{{- if .enabled }}
+{{- $_ := set $config "hubble.addr" (include "kube-enricher.hostPort" (dict "host" .address "port" .port)) }}
+{{- if .tls.secret }}
+{{- $_ := set $config "hubble.tls.cert" (printf "/etc/hubble/tls/%s" .tls.certKey) }}
+{{- $_ := set $config "hubble.tls.key" (printf "/etc/hubble/tls/%s" .tls.keyKey) }}
+{{- if .tls.caKey }}{{ $_ := set $config "hubble.tls.client-ca" (printf "/etc/hubble/tls/%s" .tls.caKey) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if .Values.ovn.enabled }}
+{{- if ne .Values.kind "DaemonSet" }}
+{{- fail "ovn.enabled: reads the database of the collector's node, so it is for a DaemonSet; name a central database by config.ovn.nb" }}
+{{- end }}
+{{- $_ := set $config "ovn.nb" "unix:/run/ovn/ovnnb_db.sock" }}
+{{- if .Values.ovn.southbound }}{{ $_ := set $config "ovn.sb" "unix:/run/ovn/ovnsb_db.sock" }}{{ end }}
+{{- end }}
 {{- if ne (include "kube-enricher.storage" .) "none" }}
 {{- $_ := set $config "templates.file" "/var/lib/kube-enricher/templates.json" }}
 {{- end }}
@@ -281,6 +309,16 @@ volumeMounts:
   - name: templates
     mountPath: /var/lib/kube-enricher
   {{- end }}
+  {{- if and .Values.hubble.enabled .Values.hubble.tls.secret }}
+  - name: hubble-tls
+    mountPath: /etc/hubble/tls
+    readOnly: true
+  {{- end }}
+  {{- if .Values.ovn.enabled }}
+  - name: ovn
+    mountPath: /run/ovn
+    readOnly: true
+  {{- end }}
   {{- with .Values.kafka }}
   {{- if and .enabled .tls.enabled .tls.caSecret }}
   - name: kafka-ca
@@ -318,8 +356,8 @@ imagePullSecrets:
 {{- $context := $root.Values.podSecurityContext }}
 {{- if and $pvc (not (hasKey $context "fsGroup")) (not (include "kube-enricher.openshift" $root)) }}
 {{- $context = merge (dict "fsGroup" 65532 "fsGroupChangePolicy" "OnRootMismatch") $context }}
-{{- else if and (eq $storage "hostPath") (not (hasKey $context "runAsUser")) (not (hasKey $root.Values.securityContext "runAsUser")) }}
-{{- /* The kubelet makes the directory for root alone, and SELinux lets only this type write to it. */}}
+{{- else if and (or (eq $storage "hostPath") $root.Values.ovn.enabled) (not (hasKey $context "runAsUser")) (not (hasKey $root.Values.securityContext "runAsUser")) }}
+{{- /* The kubelet makes the directory for root alone, OVN's sockets are root's, and SELinux lets only this type at them. */}}
 {{- $context = merge (dict "runAsUser" 0 "runAsGroup" 0) (deepCopy $context) (dict "seLinuxOptions" (dict "type" "spc_t")) }}
 {{- $_ := set $context "runAsNonRoot" false }}
 {{- end }}
@@ -366,6 +404,21 @@ volumes:
   - name: templates
     emptyDir:
       sizeLimit: {{ $root.Values.templates.size }}
+  {{- end }}
+  {{- if and $root.Values.hubble.enabled $root.Values.hubble.tls.secret }}
+  - name: hubble-tls
+    secret:
+      secretName: {{ $root.Values.hubble.tls.secret }}
+  {{- end }}
+  {{- if $root.Values.ovn.enabled }}
+  - name: ovn
+    {{- if .test }}
+    emptyDir: {}
+    {{- else }}
+    hostPath:
+      path: {{ $root.Values.ovn.hostPath | default (ternary "/var/run/ovn-ic" "/run/openvswitch" (eq (include "kube-enricher.openshift" $root) "true")) }}
+      type: Directory
+    {{- end }}
   {{- end }}
   {{- with $root.Values.kafka }}
   {{- if and .enabled .tls.enabled .tls.caSecret }}

@@ -63,7 +63,10 @@ func TestFleet(t *testing.T) {
 		if err := e.NetFlow5(flows...); err != nil {
 			t.Fatal(err)
 		}
-		v.waitFor("records of a datagram", func() bool { return p.received(t) >= n+batch })
+		eventually(t, "records of a datagram", func() (bool, any) {
+			now := p.received(t)
+			return now >= n+batch, now
+		})
 	}
 	v.navigate("#open=none")
 	v.wait("all pairs", `document.getElementById("pairs-count").textContent === "3,000 pairs"`)

@@ -26,13 +26,19 @@ func (p *program) received(t *testing.T) int {
 	return summary.Records
 }
 
-// waitFor waits until a condition outside of the page is true.
-func (v *view) waitFor(what string, condition func() bool) {
-	v.t.Helper()
-	for deadline := time.Now().Add(soon); !condition(); time.Sleep(50 * time.Millisecond) { // a poll with a deadline
-		if time.Now().After(deadline) {
-			v.t.Fatalf("no %s within %s", what, soon)
+// eventually asks cond until it says true, and fails the test when that takes too long.
+func eventually(t *testing.T, what string, cond func() (done bool, state any)) {
+	t.Helper()
+	deadline := time.Now().Add(soon)
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		done, state := cond()
+		if done {
+			return
 		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s within %s; last seen: %v", what, soon, state)
+		}
+		<-time.After(pause)
 	}
 }
 

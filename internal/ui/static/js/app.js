@@ -117,7 +117,11 @@ function empty(summary, pairs) {
   }[what]());
 }
 
-const listening = s => (s.listen?.length ? s.listen.join(", ") : "UDP port 2055 for NetFlow and IPFIX and 6343 for sFlow, unless -listen says otherwise");
+// listening says where datagrams may go, in words: netflow://:2055 is "UDP port 2055 (netflow)".
+const listening = s => (s.listen || []).map(l => {
+  const [, scheme, host, port] = l.match(/^(\w+):\/\/(.*):(\d+)/) || [];
+  return port ? `UDP port ${port}${host ? ` of ${host}` : ""} (${scheme})` : l;
+}).join(", ");
 
 function windowTool() {
   const select = $("window");

@@ -168,14 +168,14 @@ function drawLink(l, most) {
   const offset = Math.min(width / 2 + 0.5, size.row / 3) * (forth ? 1 : -1);
   set(path, "d", curve(from, to, offset, placed.columns));
   set(path, "stroke-width", width.toFixed(2));
-  set(path, "class", l.dropped ? "link dropped" : "link");
+  set(path, "class", `link ${l.fate}`.trim());
   Object.assign(path.dataset, { from: l.from, to: l.to, bytes: l.bytes });
 }
 
 // describe gives a link its tooltip, which is made when it is wanted: most never are.
 function describe(path, l) {
   if (!path.firstChild) path.append(svg("title"));
-  setText(path.firstChild, `${l.dropped ? "dropped: " : ""}${title(l.from)} → ${title(l.to)}: ${bytes(l.bytes)}, ${count(l.packets)} packets, ${count(l.flows)} flows`);
+  setText(path.firstChild, `${l.fate ? `${l.fate}: ` : ""}${title(l.from)} → ${title(l.to)}: ${bytes(l.bytes)}, ${count(l.packets)} packets, ${count(l.flows)} flows`);
 }
 
 function set(e, name, value) {
