@@ -25,7 +25,7 @@ func liveHeap() uint64 {
 // kept from the ring by them.
 func TestManyClients(t *testing.T) {
 	const clients, most = 50, 64 << 20
-	f := newFixtureOf(t, 64<<20)
+	f := newFixtureOf(t, 8<<20)
 	r := flowtest.Reference()
 	kept := uint64(0)
 	keep := func(n int) {
@@ -35,7 +35,7 @@ func TestManyClients(t *testing.T) {
 			kept++
 		}
 	}
-	keep(500_000)
+	keep(100_000)
 	runtime.GC()
 	before, peak := liveHeap(), uint64(0)
 
