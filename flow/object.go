@@ -2,7 +2,9 @@ package flow
 
 import (
 	"strings"
+	"sync/atomic"
 	"unique"
+	"unsafe"
 )
 
 // Object is a Kubernetes pod, service or node as records show it. It is built
@@ -19,7 +21,8 @@ type Object struct {
 	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, EgressIP, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
 
-	plain bool // no attribute needs escaping in JSON
+	plain bool   // no attribute needs escaping in JSON
+	kept  uint32 // not 0 once [Object.Kept] was called
 	// workload is interned: all pods of a workload have the same handle, also those
 	// that are created later.
 	workload unique.Handle[Workload]
@@ -32,7 +35,24 @@ type Object struct {
 	// there, in the order of the wire; 0 if that is not known. No record shows the MAC.
 	Network string
 	MAC     uint64
+	// Place is set for an address that nobody in the cluster has. The object has no
+	// other attributes then. It is not changed.
+	Place *Place
+	// zoned is like workload, with the zone.
+	zoned unique.Handle[Workload]
 }
+
+// Place is what networks and databases of the user's say of an address outside of the
+// cluster.
+type Place struct {
+	SubnetLabel string // of -networks
+	Country     string // ISO 3166-1 alpha-2
+	ASName      string
+	ASNumber    uint32 // 0 if it is not known
+}
+
+// KindNone is the kind of a workload that stands for a network outside of the cluster.
+const KindNone = "none"
 
 // ClusterNetwork is the name of the network that pods are in unless they ask for
 // another one.
@@ -44,6 +64,8 @@ type Workload struct {
 	Namespace string // empty for a node
 	Name      string
 	Kind      string
+	// Zone is the zone of the object, in the handles of [Object.ZonedWorkloadID] alone.
+	Zone string
 }
 
 // pack copies the attributes of the default set into one string, so that they lie side by side.
@@ -68,11 +90,19 @@ func (o *Object) pack() {
 // NewObject returns o in the form that records use. Its attributes must not change
 // afterwards.
 func NewObject(o Object) *Object {
-	o.workload = unique.Make(Workload{
+	w := Workload{
 		Namespace: strings.ToValidUTF8(o.Namespace, "\uFFFD"),
 		Name:      strings.ToValidUTF8(o.Workload, "\uFFFD"),
 		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
-	})
+	}
+	if o.Place != nil {
+		w = Workload{Name: strings.ToValidUTF8(o.Place.SubnetLabel, "\uFFFD"), Kind: KindNone}
+	}
+	if o.Place == nil || w.Name != "" {
+		o.workload = unique.Make(w)
+		w.Zone = strings.ToValidUTF8(o.Zone, "\uFFFD")
+		o.zoned = unique.Make(w)
+	}
 	o.pack()
 	o.plain = plain(o.Name) && plain(o.Kind)
 	for l := range strings.SplitSeq(o.Labels, "\n") {
@@ -88,14 +118,35 @@ func NewObject(o Object) *Object {
 	return &o
 }
 
+// Kept reports whether it was called before. Who keeps objects in memory, though the cluster
+// may have lost them, counts each by it once.
+func (o *Object) Kept() bool {
+	return atomic.LoadUint32(&o.kept) != 0 || !atomic.CompareAndSwapUint32(&o.kept, 0, 1)
+}
+
+// Size returns how many bytes the object takes in memory, with its texts, but without its
+// workload, which the pods of a workload share.
+func (o *Object) Size() int {
+	const rounded = 32 // what allocations are rounded up by
+	n := int(unsafe.Sizeof(*o)) + len(o.Labels) + len(o.UID) + rounded
+	for _, s := range [...]string{o.HostIP, o.Namespace, o.Name, o.Workload, o.WorkloadKind, o.Warn} {
+		n += len(s)
+	}
+	return n
+}
+
 // Plain reports whether encoders can copy all attributes to JSON and protobuf as
 // they are. It is false for objects not made by [NewObject].
 func (o *Object) Plain() bool { return o.plain }
 
 // WorkloadID identifies the object's workload. Handles are equal if and only if the
 // workloads are. Comparing or hashing a handle costs no more than a pointer. If o
-// was not made by [NewObject], the handle is zero and its Value panics.
+// was not made by [NewObject], or is a place without a label, the handle is zero and its
+// Value panics.
 func (o *Object) WorkloadID() unique.Handle[Workload] { return o.workload }
+
+// ZonedWorkloadID is like [Object.WorkloadID] and also tells zones apart.
+func (o *Object) ZonedWorkloadID() unique.Handle[Workload] { return o.zoned }
 
 func plain(s string) bool {
 	for i := 0; i < len(s); i++ {

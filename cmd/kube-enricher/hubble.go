@@ -59,9 +59,14 @@ func (s *recentSource) Each(ctx context.Context, q hubble.Query, f func(*flow.Re
 	return s.store.Each(ctx, recent.Query{Since: q.Since, Until: q.Until, Newest: q.Newest}, f)
 }
 
+// hubblePerSecond bounds the flows that a client who follows is sent in a second. Each costs
+// several times what it costs to receive and write a record. The client is told how many are
+// left out, and a filter leaves more room for those that are wanted.
+const hubblePerSecond = 1000
+
 // Follow implements [hubble.Source].
 func (s *recentSource) Follow(ctx context.Context, q hubble.Query, f func(*flow.Record, uint64) error) error {
-	return s.store.Follow(ctx, recent.Query{Since: q.Since}, f)
+	return s.store.Follow(ctx, recent.Query{Since: q.Since, Match: q.Match, PerSecond: hubblePerSecond}, f)
 }
 
 // Stats implements [hubble.Source]. How many records there is room for follows from how long

@@ -97,6 +97,10 @@ func (a *app) run() (err error) {
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
 	}
+	if a.places != nil {
+		files := start(a.places.Run)
+		defer func() { _ = files.stop() }()
+	}
 	if a.policies != nil {
 		policies := start(a.policies.Run)
 		defer func() { _ = policies.stop() }()
@@ -271,9 +275,12 @@ func passOver(signals <-chan os.Signal, d time.Duration) {
 	}
 }
 
-// reload reads the snapshot and OVN's tables again, where they come from files.
+// reload reads the snapshot, OVN's tables and the files of places again.
 func (a *app) reload() {
 	a.reloadPolicies()
+	if a.places != nil {
+		a.places.Reload()
+	}
 	if a.enricher != nil && a.cfg.KubeSnapshot != "" {
 		if err := a.enricher.Reload(context.Background()); err != nil {
 			a.log.WithError(err).Error("the snapshot was not read again; the old one stays in use")

@@ -82,8 +82,8 @@ func (p *params) time(name string, newest time.Time) time.Time {
 		return time.Time{}
 	}
 	if d, err := time.ParseDuration(v); err == nil && d >= 0 {
-		if newest.IsZero() {
-			return time.Time{} // there are no records
+		if newest.IsZero() { // there are no records
+			newest = time.Now()
 		}
 		return newest.Add(-d)
 	}

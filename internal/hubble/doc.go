@@ -34,6 +34,9 @@ type Query struct {
 	Since, Until time.Time
 	// Newest asks for the newest record first, in place of the oldest.
 	Newest bool
+	// Match reports whether a record is wanted; nil for all. Only Follow asks it, which may skip
+	// records if very many are wanted.
+	Match func(*flow.Record) bool
 }
 
 // Stats tells how much a [Source] has.

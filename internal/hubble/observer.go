@@ -159,6 +159,10 @@ func (st *stream) run(ctx context.Context) error {
 }
 
 func (st *stream) follow(ctx context.Context, from Query) error {
+	from.Match = func(r *flow.Record) bool {
+		st.v.set(r)
+		return st.q.selection.wants(st.v) || st.q.isOver(r)
+	}
 	return st.s.source.Follow(ctx, from, func(r *flow.Record, skipped uint64) error {
 		if err := st.tellLost(skipped); err != nil || r == nil {
 			return err
@@ -167,10 +171,15 @@ func (st *stream) follow(ctx context.Context, from Query) error {
 	})
 }
 
+// isOver reports whether a record came after all that was asked for.
+func (q *query) isOver(r *flow.Record) bool {
+	return !q.until.IsZero() && int64(r.Msg.TimeReceivedNs) > q.until.UnixNano()
+}
+
 // take sends a record if it is wanted. It returns errEnough after the last one.
 func (st *stream) take(r *flow.Record) error {
 	q := st.q
-	if !q.until.IsZero() && int64(r.Msg.TimeReceivedNs) > q.until.UnixNano() {
+	if q.isOver(r) {
 		return errEnough
 	}
 	st.v.set(r)

@@ -174,6 +174,17 @@ func TestTime(t *testing.T) {
 	}
 }
 
+// TestNoDatapath has a sample that ovn-controller makes without a logical flow: test/e2e
+// shows that real ones are of packets that arrive.
+func TestNoDatapath(t *testing.T) {
+	p := newPolicies(t, Config{})
+	r := sampled(1, 40, time.Unix(10000, 0))
+	r.Msg.ObservationDomainId = 1 << 24
+	if got := ask(p, r); got != "||||||" {
+		t.Error(got)
+	}
+}
+
 // TestInterruption has two views with time between them: who had the number then is not known.
 func TestInterruption(t *testing.T) {
 	at := func(s int) time.Time { return time.Unix(int64(10000+s), 0) }

@@ -50,7 +50,9 @@ func (s *Stage) decide(r *flow.Record) {
 		s.count(r, d.policy)
 		return
 	}
-	if role == roleDrop { // this alone is certain
+	// That a flow dropped packets is certain without the flow. What ovn-controller samples of
+	// its own has no datapath; OVN 23.03 samples so what it sends to other nodes.
+	if role == roleDrop && r.Msg.ObservationDomainId<<8 != 0 {
 		s.p.metrics.unknownDrop.write(&r.Extra)
 		s.count(r, s.p.metrics.unknownDrop.policy)
 		return

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 	"time"
-	"unique"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
 
@@ -97,14 +96,10 @@ func (t *totals) list() []Exporter {
 
 // workloadsOf returns the workloads that the pairs of a table have, by their names.
 func workloadsOf(t *pairTable) []End {
-	seen := map[unique.Handle[flow.Workload]]bool{t.outside: true}
 	list := []End{}
-	for _, p := range t.list {
-		for _, h := range []unique.Handle[flow.Workload]{p.src, p.dst} {
-			if !seen[h] {
-				seen[h] = true
-				list = append(list, endOf(h))
-			}
+	for _, h := range t.workloads {
+		if h != t.outside {
+			list = append(list, endOf(h))
 		}
 	}
 	slices.SortFunc(list, func(a, b End) int {

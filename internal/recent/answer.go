@@ -25,10 +25,10 @@ type Pair struct {
 
 // Pairs is an answer about pairs, those with most bytes first.
 type Pairs struct {
-	Start time.Time `json:"start"`
-	End   time.Time `json:"end"`
-	Pairs []Pair    `json:"pairs"`
-	Other Others    `json:"other"`
+	Start *time.Time `json:"start"` // nil if there are no records
+	End   *time.Time `json:"end"`
+	Pairs []Pair     `json:"pairs"`
+	Other Others     `json:"other"`
 }
 
 // Others is what is not shown one by one.
@@ -38,7 +38,7 @@ type Others struct {
 }
 
 // visitor takes what an answer is made of: what a pair (a number of the table, -1 for
-// others) has in the interval that begins at start. start is the time of receipt for a
+// others) has in the interval that begins at start; the sum is valid until it returns. start is the time of receipt for a
 // single record.
 type visitor func(number int32, start uint64, s *sum)
 
@@ -49,7 +49,7 @@ type visitor func(number int32, start uint64, s *sum)
 func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor) (from, step uint64, err error) {
 	since, until := q.bounds()
 	gone := s.gone.Load()
-	if q.Match == nil && gone > 0 && since <= gone {
+	if q.Match == nil && s.sumsReach(since) {
 		from, step = s.visitSums(since, until, t, f)
 		return from, step, nil
 	}
@@ -59,6 +59,18 @@ func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor) (f
 		from = max(from, gone)
 	}
 	return from, 0, s.visitRecords(ctx, q, list, t, f)
+}
+
+// sumsReach reports whether sums tell of more than the records in memory, of the time from
+// since on.
+func (s *Store) sumsReach(since uint64) bool {
+	gone := s.gone.Load()
+	if since > gone || gone == 0 {
+		return false
+	}
+	s.sums.mu.Lock()
+	defer s.sums.mu.Unlock()
+	return len(s.sums.buckets) > 0 && s.sums.buckets[0].start <= gone
 }
 
 // visitSums calls f with the sums, and with the records that are not among them yet.
@@ -74,7 +86,7 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor) (from, s
 		}
 		from, step = min(from, b.start), max(step, b.step)
 		for p, sum := range b.pairs {
-			f(t.numberOf(p), b.start, sum)
+			f(t.numberOfPair(p), b.start, sum)
 		}
 		if b.other != (Counts{}) {
 			f(-1, b.start, &sum{Counts: b.other})
@@ -98,6 +110,8 @@ func (s *Store) visitRecords(ctx context.Context, q *Query, list []glance, t *pa
 	defer p.free()
 	var r flow.Record
 	var u unpacker
+	var h head
+	var d sum
 	for i := range list {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -117,7 +131,8 @@ func (s *Store) visitRecords(ctx context.Context, q *Query, list []glance, t *pa
 			if !q.Match(&r) {
 				continue
 			}
-			visitRecord(p, at, s.mapped, t, f)
+			h.of(&r, s.mapped)
+			h.visit(&d, t, f)
 		}
 	}
 	return nil
@@ -125,21 +140,23 @@ func (s *Store) visitRecords(ctx context.Context, q *Query, list []glance, t *pa
 
 // visitPage calls f with all records of a page.
 func visitPage(p *page, e ends, since, until uint64, t *pairTable, f visitor) {
+	var d sum
 	for at := 0; at < p.used; at += p.lengthAt(at) {
 		if at := p.receivedAt(at); at < since || at > until {
 			continue
 		}
-		visitRecord(p, at, e, t, f)
+		h := p.head(at, e)
+		h.visit(&d, t, f)
 	}
 }
 
-// visitRecord calls f with one record, unless it says nothing of a pair.
-func visitRecord(p *page, at int, e ends, t *pairTable, f visitor) {
-	h := p.head(at, e)
+// visit calls f with one record, unless it says nothing of a pair. d is for the call.
+func (h *head) visit(d *sum, t *pairTable, f visitor) {
 	if h.Flows == 0 && h.verdict == 0 {
 		return
 	}
-	f(t.number(&h), h.received, &sum{h.Counts, h.received, h.verdict})
+	*d = sum{h.Counts, h.received, h.verdict}
+	f(t.number(h.src.Object, h.dst.Object), h.received, d)
 }
 
 // Pairs answers who talks to whom. Of the pairs with most bytes it shows limit.
@@ -149,7 +166,7 @@ func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 	var other Counts
 	oldest, newest := s.span()
 	from, _, err := s.visit(ctx, &q, t, func(n int32, _ uint64, d *sum) {
-		if n < 0 {
+		if n < 0 { // there was no room
 			other.add(d.Counts)
 			return
 		}
@@ -161,28 +178,55 @@ func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 	if err != nil {
 		return nil, err
 	}
-	order := make([]int32, len(sums))
-	for i := range order {
-		order[i] = int32(i)
-	}
-	slices.SortFunc(order, func(a, b int32) int {
-		return cmp.Or(cmp.Compare(sums[b].Bytes, sums[a].Bytes), cmp.Compare(a, b))
-	})
 	_, until := q.bounds()
-	answer := &Pairs{Start: timeOf(max(from, oldest)), End: timeOf(min(until, newest)), Pairs: make([]Pair, 0, min(limit, len(sums))), Other: Others{Counts: other}}
-	for i, n := range order {
-		d := &sums[n]
-		if i >= limit {
-			answer.Other.Counts.add(d.Counts)
-			answer.Other.Pairs++
-			continue
-		}
+	answer := &Pairs{Start: known(max(from, oldest)), End: known(min(until, newest)), Pairs: []Pair{}, Other: Others{Counts: other}}
+	top := topSums(sums, limit)
+	for i := range sums {
+		answer.Other.Counts.add(sums[i].Counts)
+	}
+	answer.Other.Pairs = len(sums) - len(top)
+	for _, n := range top {
+		d, p := &sums[n], t.pair(n)
+		answer.Other.Counts.remove(d.Counts)
 		answer.Pairs = append(answer.Pairs, Pair{
-			Src: endOf(t.list[n].src), Dst: endOf(t.list[n].dst),
+			Src: endOf(p.src), Dst: endOf(p.dst),
 			Counts: d.Counts, LastSeen: timeOf(d.last), Verdict: d.verdict.String(),
 		})
 	}
 	return answer, nil
+}
+
+// topSums returns the indexes of the sums with most bytes, at most n, in their order.
+func topSums(sums []sum, n int) []int32 {
+	more := func(a, b int32) int {
+		return cmp.Or(cmp.Compare(sums[b].Bytes, sums[a].Bytes), cmp.Compare(a, b))
+	}
+	// Twice as many as are wanted are kept, and sorted when they are that many: sorting all
+	// of them takes longer than reading the records.
+	var top []int32
+	least := uint64(0)
+	for i := range sums {
+		if sums[i].Bytes < least {
+			continue
+		}
+		if top = append(top, int32(i)); len(top) >= 2*n+minSorted {
+			slices.SortFunc(top, more)
+			top = top[:n]
+			least = sums[top[n-1]].Bytes
+		}
+	}
+	slices.SortFunc(top, more)
+	return top[:min(n, len(top))]
+}
+
+const minSorted = 1024
+
+// known is like timeOf for JSON: nil for 0.
+func known(ns uint64) *time.Time {
+	if t := timeOf(ns); !t.IsZero() {
+		return &t
+	}
+	return nil
 }
 
 // timeOf returns a time of receipt in UTC, zero for 0.

@@ -2,6 +2,7 @@ package recent
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -51,7 +52,10 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 	}
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	w.room = float64(q.PerSecond) * followEvery.Seconds()
+	w.room = float64(q.PerSecond)
+	if !q.Since.IsZero() {
+		w.room = math.Inf(1) // what there is already was asked for
+	}
 	for {
 		if err := w.poll(ctx, f); err != nil {
 			return err
@@ -61,8 +65,8 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 			return ctx.Err()
 		case <-tick.C:
 		}
-		perPoll := float64(q.PerSecond) * followEvery.Seconds()
-		w.room = min(w.room+perPoll, max(2*perPoll, 1))
+		// Records come in bursts: what is for a second may be used at once.
+		w.room = min(w.room+float64(q.PerSecond)*followEvery.Seconds(), float64(q.PerSecond))
 	}
 }
 

@@ -52,6 +52,21 @@ func (p *page) head(at int, e ends) (h head) {
 	return h
 }
 
+// of reads the head of a record that is unpacked.
+func (h *head) of(r *flow.Record, e ends) {
+	*h = head{received: r.Msg.TimeReceivedNs, verdict: verdictOf(r.Extra.Verdict)}
+	if e.src < e.n {
+		h.src = r.Ends[e.src]
+	}
+	if e.dst < e.n {
+		h.dst = r.Ends[e.dst]
+	}
+	if r.CountsOnce() {
+		h.Bytes, h.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
+		h.Flows = 1
+	}
+}
+
 // end returns one of a record's ends, none if it is not mapped.
 func (p *page) end(b []byte, i, n int) (e flow.End) {
 	if i >= n {
@@ -151,6 +166,11 @@ type Counts struct {
 
 func (c *Counts) add(d Counts) {
 	c.Bytes, c.Packets, c.Flows = plus(c.Bytes, d.Bytes), plus(c.Packets, d.Packets), plus(c.Flows, d.Flows)
+}
+
+// remove takes away what was added before.
+func (c *Counts) remove(d Counts) {
+	c.Bytes, c.Packets, c.Flows = c.Bytes-d.Bytes, c.Packets-d.Packets, c.Flows-d.Flows
 }
 
 func plus(a, b uint64) uint64 {

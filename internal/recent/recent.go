@@ -41,6 +41,8 @@ type Store struct {
 	gone   atomic.Uint64 // time of receipt of the newest record that has left
 	missed missed
 	sums   *sums
+	room   int64        // for segments and objects, in bytes
+	used   atomic.Int64 // by them
 
 	skipped *prometheus.CounterVec // by client
 
@@ -61,7 +63,7 @@ func New(cfg Config, reg prometheus.Registerer) (*Store, error) {
 	}
 	sumsRoom := cfg.Room / sumsShare
 	s := &Store{
-		cfg: cfg, mapped: endsOf(cfg.Mapping), sums: newSums(sumsRoom),
+		cfg: cfg, room: cfg.Room - sumsRoom, mapped: endsOf(cfg.Mapping), sums: newSums(sumsRoom),
 		slots: make([]atomic.Pointer[segment], (cfg.Room-sumsRoom)/segmentSize),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kube_enricher_recent_skipped_total",
@@ -165,6 +167,6 @@ type Query struct {
 	// Match reports whether a record is wanted; nil for all. One goroutine calls it.
 	Match func(*flow.Record) bool
 	// PerSecond bounds how many records [Store.Follow] hands on, 0 for no bound. Those
-	// beyond it are skipped, and not looked at.
+	// beyond it are skipped, and not looked at. Those that were there before are not bounded.
 	PerSecond int
 }

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// segmentBytes is the room for packed records in a segment. No record is longer: a
-	// datagram has 64 KiB at most, and texts from options data are short.
-	segmentBytes = 128 << 10
+	// segmentBytes is the room for packed records in a segment, some 128 KiB. No record is
+	// longer: a datagram has 64 KiB at most, and texts from options data are short. A
+	// segment takes whole pages of memory (8 KiB), and nothing of a further one.
+	segmentBytes = 128<<10 - 256
 	// segmentObjects is how many objects the records of a segment can have.
 	segmentObjects = 2 << 10
 	// segmentSize is what a segment takes in memory.
@@ -35,6 +36,7 @@ type segment struct {
 	number uint64 // in the order in which segments were begun
 	worker int
 	first  uint64 // how many records the worker had before
+	charge int64  // bytes of objects that were first kept here; valid once it is sealed
 
 	// These are valid once the segment is sealed.
 	oldest, newest uint64 // times of receipt, Unix nanoseconds
@@ -89,7 +91,6 @@ const (
 // knownObject says where a segment has an object.
 type knownObject struct {
 	object *flow.Object
-	number uint64 // of the segment
 	id     uint16
 }
 
@@ -98,7 +99,7 @@ func (st *Stage) keep(r *flow.Record) {
 	mask, size := variable(r)
 	size += maxFixed
 	g := st.open
-	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.mapped.n > segmentObjects {
+	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.mapped.n > segmentObjects || g.charge > segmentSize {
 		if g = st.rotate(); g == nil || size > segmentBytes {
 			st.s.lost.Add(1)
 			return
@@ -139,17 +140,22 @@ func (st *Stage) idOf(g *segment, o *flow.Object) uint16 {
 		return 0
 	}
 	k := &st.ids[addressOf(o)*0x9e3779b97f4a7c15>>(64-idBits)]
-	if k.object != o || k.number != g.number {
+	if k.object != o {
 		g.objects[st.has.objects] = o
 		st.has.objects++
-		*k = knownObject{object: o, number: g.number, id: uint16(st.has.objects)}
+		if !o.Kept() {
+			// The cluster shares it for now. It may lose it any time, so it counts here.
+			n := int64(o.Size())
+			g.charge += n
+			st.s.used.Add(n)
+		}
+		*k = knownObject{object: o, id: uint16(st.has.objects)}
 	}
 	return k.id
 }
 
-// rotate seals the worker's segment and begins the next one, in the place of the oldest
-// that nobody reads. It returns nil if there is none, which takes as many readers as there
-// are segments.
+// rotate seals the worker's segment and begins the next one. It returns nil if there is no
+// room for it, which takes as many readers as there are segments.
 func (st *Stage) rotate() *segment {
 	s := st.s
 	if g := st.open; g != nil {
@@ -159,30 +165,71 @@ func (st *Stage) rotate() *segment {
 		g.unpin()
 	}
 	st.has = extent{}
+	clear(st.ids[:])
+	number, g := s.takeSlot()
+	if g == nil {
+		return nil
+	}
+	g.recycle(number, st.worker, st.total)
+	st.open = g
+	for s.used.Load() > s.room { // objects take more than they did
+		if s.takeOldest(number) == nil {
+			break
+		}
+		s.used.Add(-segmentSize)
+	}
+	return g
+}
+
+// takeSlot returns the number of the next segment and an empty one in its place, nil if
+// there is none. The segment is being recycled.
+func (s *Store) takeSlot() (number uint64, g *segment) {
 	for range 2 * len(s.slots) {
-		number := s.next.Add(1) - 1
+		number = s.next.Add(1) - 1
 		slot := &s.slots[number%uint64(len(s.slots))]
-		g := slot.Load()
-		switch {
-		case g == nil:
-			g = new(segment)
-			g.pins.Store(recycling)
-			if !slot.CompareAndSwap(nil, g) {
+		switch g = slot.Load(); {
+		case g != nil && !g.pins.CompareAndSwap(0, recycling):
+			continue // another worker's, or somebody reads it
+		case g != nil:
+			s.left(g)
+			return number, g
+		}
+		if s.used.Add(segmentSize) > s.room {
+			s.used.Add(-segmentSize)
+			if g = s.takeOldest(number); g == nil {
 				continue
 			}
-		case !g.pins.CompareAndSwap(0, recycling):
-			continue // another worker's, or somebody reads it
+		} else {
+			g = new(segment)
+			g.pins.Store(recycling)
 		}
-		s.left(g)
-		g.recycle(number, st.worker, st.total)
-		st.open = g
-		return g
+		if slot.CompareAndSwap(nil, g) {
+			return number, g
+		}
+		s.used.Add(-segmentSize)
+	}
+	return 0, nil
+}
+
+// takeOldest takes the oldest segment that nobody reads out of its place. It returns nil if
+// there is none. The segment is being recycled.
+func (s *Store) takeOldest(number uint64) *segment {
+	n := uint64(len(s.slots))
+	for i := number + 1; i < number+n; i++ {
+		slot := &s.slots[i%n]
+		if g := slot.Load(); g != nil && g.pins.CompareAndSwap(0, recycling) {
+			slot.Store(nil)
+			s.left(g)
+			return g
+		}
 	}
 	return nil
 }
 
-// left notes what leaves with a segment.
+// left notes what leaves with a segment that is being recycled.
 func (s *Store) left(g *segment) {
+	s.used.Add(-g.charge)
+	g.charge = 0
 	e := extentOf(g.published.Load())
 	if e.count == 0 {
 		return

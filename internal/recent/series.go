@@ -22,10 +22,10 @@ const (
 
 // Series is an answer about traffic over time.
 type Series struct {
-	Start       time.Time `json:"start"`
-	StepSeconds float64   `json:"step_seconds"`
-	Series      []Line    `json:"series"`
-	Other       Line      `json:"other"`
+	Start       *time.Time `json:"start"` // nil if there are no records
+	StepSeconds float64    `json:"step_seconds"`
+	Series      []Line     `json:"series"`
+	Other       Line       `json:"other"`
 }
 
 // Line has the traffic of one label, by buckets.
@@ -81,7 +81,7 @@ func (s *Store) Series(ctx context.Context, q Query, by By, n, limit int) (*Seri
 	}
 	// Sums have buckets of their own, which the answer's must not be shorter than.
 	step := stepFor(until-since+1, n)
-	if q.Match == nil && s.gone.Load() >= since {
+	if q.Match == nil && s.sumsReach(since) {
 		step = max(step, s.longestStep(since, until))
 	}
 	for (until/step - since/step) >= uint64(n) {
@@ -117,7 +117,7 @@ func (c *chart) line(number int32) *Line {
 	if int(number) < len(c.of) {
 		return c.of[number]
 	}
-	label := c.label(c.table.list[number])
+	label := c.label(c.table.pair(number))
 	l := c.lines[label]
 	if l == nil {
 		l = c.other
@@ -154,7 +154,7 @@ func endName(h unique.Handle[flow.Workload]) string {
 
 // answer shows the lines with most bytes.
 func (c *chart) answer(start, step uint64, limit int) *Series {
-	a := &Series{Start: timeOf(start), StepSeconds: float64(step) / 1e9, Series: []Line{}}
+	a := &Series{Start: known(start), StepSeconds: float64(step) / 1e9, Series: []Line{}}
 	var lines []*Line
 	for _, l := range c.lines {
 		lines = append(lines, l)

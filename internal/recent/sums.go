@@ -4,12 +4,15 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unique"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 const (
-	// pairSize is what a pair in a bucket takes in memory, in bytes, at most: a key and a
-	// sum, in a map that may be half full.
-	pairSize = 160
+	// pairSize is what a pair in a bucket takes in memory, in bytes: a key and a sum, in a map
+	// that may be half full, and its share of the names of workloads.
+	pairSize = 256
 	// maxBuckets bounds the buckets. They are merged, and the oldest leave, to stay below.
 	maxBuckets = 400
 	// maxExporters bounds the exporters that are told apart.
@@ -55,7 +58,7 @@ func (b *bucket) merge(o *bucket) {
 type sums struct {
 	mu      sync.Mutex
 	most    int // pairs in all buckets
-	outside *pairTable
+	outside unique.Handle[flow.Workload]
 
 	buckets []*bucket // by start
 	pairs   int       // in all of them
@@ -97,7 +100,7 @@ type exporterSum struct {
 
 func newSums(room int64) *sums {
 	return &sums{
-		most: int(room / pairSize), outside: newPairTable(0),
+		most: int(room / pairSize), outside: unique.Make(flow.Workload{Kind: KindNone, Name: Outside}),
 		total: totals{exporters: make(map[exporterKey]*exporterSum)},
 	}
 }
@@ -162,7 +165,7 @@ func (t *sums) count(p *page, e ends) {
 		if b == nil || h.received < b.start || h.received >= b.start+b.step {
 			b = t.bucketAt(h.received)
 		}
-		key := pair{t.outside.workload(h.src.Object), t.outside.workload(h.dst.Object)}
+		key := pair{workloadOf(h.src.Object, t.outside), workloadOf(h.dst.Object, t.outside)}
 		s := b.pairs[key]
 		if s == nil {
 			// A bucket may have half of the room, so that one with very many pairs leaves some
@@ -175,7 +178,8 @@ func (t *sums) count(p *page, e ends) {
 			b.pairs[key] = s
 			t.pairs++
 		}
-		s.add(&sum{h.Counts, h.received, h.verdict})
+		s.Counts.add(h.Counts)
+		s.last, s.verdict = max(s.last, h.received), s.verdict|h.verdict
 	}
 }
 

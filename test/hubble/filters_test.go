@@ -68,9 +68,7 @@ func collect(flows []*flowpb.Flow) *values {
 			for _, l := range e.GetLabels() {
 				add(&v.labels, l)
 			}
-			for _, w := range e.GetWorkloads() {
-				v.workloads = append(v.workloads, w)
-			}
+			v.workloads = append(v.workloads, e.GetWorkloads()...)
 			add(&v.identities, e.GetIdentity())
 		}
 		for _, s := range []*flowpb.Service{f.GetSourceService(), f.GetDestinationService()} {

@@ -212,7 +212,7 @@ func TestPause(t *testing.T) {
 	_, port, _ := net.SplitHostPort(p.listen)
 	v.wait("word on what to do", fmt.Sprintf(`/Point exporters at .*\bport %s\b/.test(document.getElementById("empty").innerText)`, port))
 	v.accessible("no datagram yet")
-	v.picture("view-empty.png", 420, wide)
+	v.picture("view-empty.png", 360, wide)
 
 	child, err := proc.Start(exec.Command(replay, "-gap", "20ms", demoCapture, p.listen))
 	if err != nil {
@@ -261,6 +261,62 @@ func TestHostileNames(t *testing.T) {
 		if got := eval[string](v, `document.title`); !strings.Contains(got, "kube-enricher") {
 			t.Errorf("the title is %q", got)
 		}
+	}
+}
+
+// TestVerdicts looks at what policies dropped, in a capture of OVN that samples its decisions.
+func TestVerdicts(t *testing.T) {
+	p := read(t, ovnSnapshot, root+"/testdata/captures-ovn/ovn-sample.pcap.gz", "-ovn.nb", root+"/internal/policy/testdata/nb-samples.json")
+	want := make(map[string]string)
+	for _, r := range p.records(t) {
+		key := r.pair().src + " " + r.pair().dst
+		switch {
+		case r.Verdict == "" || want[key] == r.Verdict:
+		case want[key] == "":
+			want[key] = r.Verdict
+		default:
+			want[key] = "mixed"
+		}
+	}
+	if len(want) < 5 {
+		t.Fatalf("the records have verdicts of %d pairs", len(want))
+	}
+	for _, width := range []int{wide, narrow} {
+		v := open(t, p.base, "#open=all&filter="+url.QueryEscape(`Verdict != ""`), width)
+		got := eval[map[string]string](v, `Object.fromEntries([...document.querySelectorAll("#pairs-table tbody tr")].map(r => [r.dataset.src + " " + r.dataset.dst, r.querySelector(".verdict").textContent]))`)
+		if !maps.Equal(got, want) {
+			t.Errorf("%d wide: the table has the verdicts %v, the records %v", width, got, want)
+		}
+		v.wait("links", `document.querySelector("#links path") && !document.querySelector("[aria-busy]")`)
+		links := eval[map[string]string](v, `Object.fromEntries([...document.querySelectorAll("#links path")].map(p => [p.dataset.from + " " + p.dataset.to, p.getAttribute("class")]))`)
+		for key, verdict := range want {
+			if class := map[string]string{"allowed": "link", "dropped": "link dropped", "mixed": "link partly dropped"}[verdict]; links[key] != class {
+				t.Errorf("%d wide: the link of %s is a %q, want %q", width, key, links[key], class)
+			}
+		}
+		v.wait("policy in the list", `document.getElementById("live-table").innerText.includes("dropped NetworkPolicy shop Ingress")`)
+		v.accessible("verdicts")
+	}
+}
+
+// TestKeys walks over the map by the arrow keys.
+func TestKeys(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	v := open(t, p.base, "#open=all", narrow)
+	focus := `document.activeElement.innerText + document.activeElement.getAttribute("aria-label")`
+	eval[any](v, `document.querySelector("#cards button").focus()`)
+	first := eval[string](v, focus)
+	v.do(chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.ArrowDown))
+	third := eval[string](v, focus)
+	v.do(chromedp.KeyEvent(kb.ArrowUp), chromedp.KeyEvent(kb.ArrowUp))
+	if again := eval[string](v, focus); again != first || third == first {
+		t.Errorf("the focus goes from %q to %q and back to %q", first, third, again)
+	}
+	v.do(chromedp.KeyEvent(kb.ArrowDown), chromedp.KeyEvent(kb.Enter))
+	v.wait("panel", `!document.getElementById("panel").hidden && document.getElementById("panel").contains(document.activeElement)`)
+	v.do(chromedp.KeyEvent(kb.Escape))
+	if !eval[bool](v, `document.activeElement.closest("#cards") !== null`) {
+		t.Error("after the panel is closed, the focus is not where it was")
 	}
 }
 

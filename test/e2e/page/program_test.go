@@ -23,15 +23,16 @@ type program struct {
 
 // read starts the program with its page on a capture, and waits until it has read all of it.
 // The records come from a run of their own.
-func read(t *testing.T, snapshot, capture string) *program {
+func read(t *testing.T, snapshot, capture string, args ...string) *program {
 	t.Helper()
 	output := filepath.Join(t.TempDir(), "flows.json")
-	out, err := exec.Command(binary, "-kube.snapshot", snapshot, "-fields", "all", "-transport.file", output, "-loglevel", "warning", capture).CombinedOutput()
+	args = append([]string{"-kube.snapshot", snapshot}, append(args, capture)...)
+	out, err := exec.Command(binary, append([]string{"-fields", "all", "-transport.file", output, "-loglevel", "warning"}, args...)...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	p := &program{output: output}
-	p.start(t, len(p.records(t)), "-kube.snapshot", snapshot, "-transport.file", os.DevNull, capture)
+	p.start(t, len(p.records(t)), append([]string{"-transport.file", os.DevNull}, args...)...)
 	return p
 }
 
@@ -103,6 +104,7 @@ type record struct {
 	CountsOnce                                                  bool
 	SamplingRate                                                uint64
 	DstPort                                                     int
+	Verdict, PolicyKind                                         string
 }
 
 // records reads the output. The captures here are not sampled, so that the counters of a
@@ -131,17 +133,21 @@ type pair struct{ src, dst string }
 
 // sums adds up the bytes of the records that count, by pair.
 func sums(list []record, wanted func(*record) bool) map[pair]uint64 {
+	m := make(map[pair]uint64)
+	for i := range list {
+		if r := &list[i]; r.CountsOnce && wanted(r) {
+			m[r.pair()] += r.Bytes
+		}
+	}
+	return m
+}
+
+func (r *record) pair() pair {
 	end := func(kind, namespace, name string) string {
 		if name == "" {
 			return "none//outside"
 		}
 		return kind + "/" + namespace + "/" + name
 	}
-	m := make(map[pair]uint64)
-	for i := range list {
-		if r := &list[i]; r.CountsOnce && wanted(r) {
-			m[pair{end(r.SrcWorkloadKind, r.SrcNamespace, r.SrcWorkload), end(r.DstWorkloadKind, r.DstNamespace, r.DstWorkload)}] += r.Bytes
-		}
-	}
-	return m
+	return pair{end(r.SrcWorkloadKind, r.SrcNamespace, r.SrcWorkload), end(r.DstWorkloadKind, r.DstNamespace, r.DstWorkload)}
 }

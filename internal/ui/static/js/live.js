@@ -114,7 +114,7 @@ function row(r) {
     el("td", { class: "number", text: bytes(r.Bytes || 0) }),
     el("td", { class: "number", text: count(r.Packets || 0) }),
     el("td", { text: direction(r) }),
-    el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}`, text: verdict, title: policy(r) }),
+    el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}` }, el("span", { text: verdict }), " ", el("span", { class: "by", text: policy(r) })),
     el("td", { class: "via", text: r.SamplerWorkload || r.SamplerAddress || "" }),
   ];
   if (doubt) cells[r.SrcWarn ? 1 : 2].append(el("span", { class: "doubt", role: "img", "aria-label": doubt, title: doubt, text: "?" }));
@@ -125,8 +125,8 @@ function row(r) {
 // A direction of 0 is ingress or none: the JSON does not tell which.
 const direction = r => (r.FlowDirection === 1 ? "egress" : "");
 
+// policy is what decided: its kind, name, direction and rule.
 function policy(r) {
-  if (!r.PolicyKind && !r.PolicyWarn) return null;
   const name = [r.PolicyNamespace, r.PolicyName].filter(Boolean).join("/");
   return [r.PolicyKind, name, r.PolicyDirection, r.PolicyRule && `rule ${r.PolicyRule}`, r.PolicyWarn].filter(Boolean).join(" ");
 }

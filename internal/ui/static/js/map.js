@@ -11,6 +11,7 @@ const many = 120; // from here on links are fainter
 const widest = 12;
 
 let model = build([]);
+let other = null; // what the API has left out
 let shown = null; // the view that is drawn
 let placed = null;
 let structure = ""; // what cards and rows there are: while it stays, nothing moves
@@ -46,8 +47,9 @@ export function start(onSelect) {
   }).observe($("canvas"));
 }
 
-export function update(pairs) {
+export function update(pairs, rest) {
   model = build(pairs);
+  other = rest;
   draw();
 }
 
@@ -168,14 +170,14 @@ function drawLink(l, most) {
   const offset = Math.min(width / 2 + 0.5, size.row / 3) * (forth ? 1 : -1);
   set(path, "d", curve(from, to, offset, placed.columns));
   set(path, "stroke-width", width.toFixed(2));
-  set(path, "class", l.dropped ? "link dropped" : "link");
+  set(path, "class", `link ${l.fate}`.trim());
   Object.assign(path.dataset, { from: l.from, to: l.to, bytes: l.bytes });
 }
 
 // describe gives a link its tooltip, which is made when it is wanted: most never are.
 function describe(path, l) {
   if (!path.firstChild) path.append(svg("title"));
-  setText(path.firstChild, `${l.dropped ? "dropped: " : ""}${title(l.from)} → ${title(l.to)}: ${bytes(l.bytes)}, ${count(l.packets)} packets, ${count(l.flows)} flows`);
+  setText(path.firstChild, `${l.fate ? `${l.fate}: ` : ""}${title(l.from)} → ${title(l.to)}: ${bytes(l.bytes)}, ${count(l.packets)} packets, ${count(l.flows)} flows`);
 }
 
 function set(e, name, value) {
@@ -216,5 +218,6 @@ function note() {
   const hidden = shown.links.length - linksShown;
   setText($("map-note"), model.links.length === 0 ? "" :
     `${count(model.groups.length)} groups, ${count(model.ends.size)} ends, ${count(model.links.length)} pairs. A link is as wide as the root of its bytes; each direction has its own.` +
+    (other?.pairs > 0 ? ` ${count(other.pairs)} smaller pairs, with ${bytes(other.bytes)}, are not on the map.` : "") +
     (hidden > 0 ? ` The ${count(hidden)} thinnest links are not drawn: filter, or close groups.` : ""));
 }

@@ -71,7 +71,7 @@ export function opened(model, setting) {
 export const remaining = model => (model.groups.length > groupsShown + 1 ? model.groups.slice(groupsShown).filter(g => g.id !== outside) : []);
 
 // view chooses what is shown: cards with rows, and links between those, summed up, those of
-// dropped packets apart. more has how many rows beyond the first ones a group shows.
+// dropped packets apart (fate says which). more has how many rows beyond the first ones a group shows.
 export function view(model, open, more) {
   const place = new Map(); // of an end: the id of its row or card
   const cards = [];
@@ -107,10 +107,10 @@ export function view(model, open, more) {
 function between(all, place) {
   const links = new Map();
   for (const { from, to, pair } of all) {
-    const a = place.get(from.id), b = place.get(to.id), dropped = pair.verdict === "dropped";
-    const key = `${a}\n${b}${dropped ? "\ndropped" : ""}`;
+    const a = place.get(from.id), b = place.get(to.id), fate = { dropped: "dropped", mixed: "partly dropped" }[pair.verdict] || "";
+    const key = `${a}\n${b}\n${fate}`;
     let l = links.get(key);
-    if (!l) links.set(key, (l = { key, from: a, to: b, bytes: 0, packets: 0, flows: 0, pairs: 0, dropped }));
+    if (!l) links.set(key, (l = { key, from: a, to: b, bytes: 0, packets: 0, flows: 0, pairs: 0, fate }));
     l.bytes += pair.bytes;
     l.packets += pair.packets;
     l.flows += pair.flows;

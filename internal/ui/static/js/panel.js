@@ -50,7 +50,7 @@ const fact = (name, value) => el("div", { class: "fact" }, el("dt", { text: name
 function linkParts(l) {
   const side = id => el("button", { type: "button", text: title(id), click: () => select({ id: id.replace(/^more:/, "") }) });
   return [el("dl", {}, fact("Bytes", bytes(l.bytes)), fact("Packets", count(l.packets)), fact("Flows", count(l.flows)), fact("Pairs", count(l.pairs)),
-    ...(l.dropped ? [fact("Verdict", "dropped")] : [])),
+    ...(l.fate ? [fact("Verdict", l.fate)] : [])),
     el("p", { class: "actions" }, side(l.from), ...(l.from === l.to ? [] : [side(l.to)]))];
 }
 
@@ -98,7 +98,7 @@ function peers(wanted, other, heading) {
     const o = other(l);
     const sum = found.get(o.id) || { end: o, bytes: 0, dropped: false };
     sum.bytes += l.pair.bytes;
-    sum.dropped ||= l.pair.verdict === "dropped";
+    sum.dropped ||= l.pair.verdict === "dropped" || l.pair.verdict === "mixed";
     found.set(o.id, sum);
   }
   const all = [...found.values()].sort((a, b) => b.bytes - a.bytes);

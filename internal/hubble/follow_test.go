@@ -1,0 +1,175 @@
+package hubble
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	flowpb "github.com/cilium/cilium/api/v1/flow"
+	observerpb "github.com/cilium/cilium/api/v1/observer"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// testStream is a client's stream without a network.
+type testStream struct {
+	grpc.ServerStream
+	ctx  context.Context //nolint:containedctx // that of the stream, as in gRPC
+	send func(*observerpb.GetFlowsResponse) error
+}
+
+func (s *testStream) Context() context.Context { return s.ctx }
+
+func (s *testStream) Send(resp *observerpb.GetFlowsResponse) error { return s.send(resp) }
+
+// unserved is a server whose calls are made without a network.
+func unserved(t *testing.T, source Source) *Server {
+	t.Helper()
+	s := newServer(Config{Mapping: mapping(t), Labels: GroupingLabels}, source)
+	s.log, s.skipped = quiet(), prometheus.NewCounter(prometheus.CounterOpts{Name: "skipped"})
+	return s
+}
+
+// TestStall cuts off a client that reads nothing for a minute, and not one that reads slowly.
+func TestStall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory(record(0, 1), record(0, 2), record(0, 3))
+		s := unserved(t, m)
+		ctx, cancel := context.WithCancel(t.Context())
+		begun := time.Now()
+		err := s.GetFlows(&observerpb.GetFlowsRequest{Follow: true, Number: 10}, &testStream{ctx: ctx, send: func(resp *observerpb.GetFlowsResponse) error {
+			if src, _ := ports(resp.GetFlow()); src < 3 {
+				time.Sleep(stallTimeout - time.Second) // slow, and still there
+				return nil
+			}
+			<-ctx.Done() // until gRPC ends the stream
+			return ctx.Err()
+		}})
+		slow := 2 * (stallTimeout - time.Second)
+		if took := time.Since(begun); status.Code(err) != codes.ResourceExhausted || took < slow+stallTimeout || took > slow+2*stallTimeout {
+			t.Errorf("%v after %v", err, took)
+		}
+		if n := testutil.ToFloat64(s.cut); n != 1 || len(s.streams) != 0 {
+			t.Errorf("%v counted as cut, %d places are taken", n, len(s.streams))
+		}
+		cancel() // as gRPC does once the call has returned
+		s.running.Wait()
+	})
+}
+
+// steady is a source that has a record at each step, for ever, each with pods of its own.
+type steady struct {
+	memory
+	step time.Duration
+	made int
+}
+
+func (s *steady) Follow(ctx context.Context, _ Query, f func(*flow.Record, uint64) error) error {
+	tick := time.NewTicker(s.step)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		s.made++
+		r := record(s.made/100, uint32(s.made%50000))
+		for i := range 2 {
+			r.Ends[i].Object = flow.NewObject(flow.Object{
+				Kind: kindPod, Namespace: "ns", Name: fmt.Sprintf("pod-%d-%d", s.made, i), Workload: fmt.Sprintf("workload-%d-%d", s.made, i), WorkloadKind: "Deployment",
+				Labels: fmt.Sprintf("app-%d", s.made),
+			})
+		}
+		r.Msg.SamplerAddress = []byte{10, byte(s.made >> 16), byte(s.made >> 8), byte(s.made)}
+		var skipped uint64
+		if s.made%1000 == 0 {
+			skipped = 5
+		}
+		if err := f(r, skipped); err != nil {
+			return err
+		}
+	}
+}
+
+// TestHour follows for an hour, in which all pods, workloads and exporters are new all the time:
+// a stream's memory ends growing.
+func TestHour(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := unserved(t, &steady{step: 30 * time.Millisecond})
+		s.nodeOf = nil
+		ctx, cancel := context.WithCancel(t.Context())
+		flows, lost := 0, uint64(0)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- s.GetFlows(&observerpb.GetFlowsRequest{Follow: true}, &testStream{ctx: ctx, send: func(resp *observerpb.GetFlowsResponse) error {
+				if resp.GetFlow() != nil {
+					flows++
+				}
+				lost += resp.GetLostEvents().GetNumEventsLost()
+				return nil
+			}})
+		}()
+		used := func() (heap uint64, goroutines int) {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc, runtime.NumGoroutine()
+		}
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		heap, goroutines := used()
+		time.Sleep(40 * time.Minute)
+		synctest.Wait()
+		heapAfter, goroutinesAfter := used()
+		if goroutinesAfter > goroutines || heapAfter > heap+10<<20 {
+			t.Errorf("%d goroutines and %d bytes after an hour, %d and %d after a third of it", goroutinesAfter, heapAfter, goroutines, heap)
+		}
+		cancel()
+		if err := <-ended; status.Code(err) != codes.Canceled {
+			t.Error(err)
+		}
+		s.running.Wait()
+		if flows < 119_000 || lost != uint64(flows/1000*5) || testutil.ToFloat64(s.skipped) != float64(lost) {
+			t.Errorf("%d flows, %d lost, %v counted", flows, lost, testutil.ToFloat64(s.skipped))
+		}
+	})
+}
+
+// BenchmarkFollow is what a record costs that is not wanted, and one whose flow is made.
+func BenchmarkFollow(b *testing.B) {
+	s := newServer(Config{Mapping: mapping(b), Labels: GroupingLabels, NodeOf: nodesOfTest}, nil)
+	records := variety()
+	q, err := newQuery(&observerpb.GetFlowsRequest{Whitelist: []*flowpb.FlowFilter{{SourcePod: []string{"shop/nobody"}}, {DestinationLabel: []string{"app=none"}}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	v := newView(&s.names)
+	b.Run("unwanted", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if v.set(records["a"]); q.selection.wants(v) {
+				b.Fatal("wanted")
+			}
+		}
+	})
+	b.Run("flow", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			v.set(records["a"])
+			if _, err := proto.Marshal(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: v.flow("v1")}}); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}

@@ -1,0 +1,140 @@
+package recent
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
+	"github.com/netobserv/goflow2-kube-enricher/internal/flowtest"
+)
+
+// traffic makes records such as Open vSwitch sends, between many pods.
+type traffic struct {
+	pods   []*flow.Object
+	record *flow.Record
+	n      int
+}
+
+const benchPods = 2000
+
+func newTraffic() *traffic {
+	t := &traffic{record: flowtest.Reference()}
+	for i := range benchPods {
+		t.pods = append(t.pods, flow.NewObject(flow.Object{
+			Kind: "Pod", Namespace: fmt.Sprintf("ns-%d", i%20), Name: fmt.Sprintf("workload-%d-%d", i%300, i),
+			Workload: fmt.Sprintf("workload-%d", i%300), WorkloadKind: "Deployment",
+		}))
+	}
+	m := &t.record.Msg
+	m.NextHop, m.SrcAddr, m.DstAddr = nil, make([]byte, 4), make([]byte, 4)
+	m.ObservationDomainId, m.SamplingRate, m.IpTtl, m.TcpFlags = 2, 400, 64, 0x1b
+	t.record.Extra.HasStart, t.record.Extra.HasEnd = true, true
+	return t
+}
+
+// next returns the next record, which is valid until the one after it.
+func (t *traffic) next() *flow.Record {
+	t.n++
+	x := uint32(t.n) * 2654435761
+	r, m := t.record, &t.record.Msg
+	m.TimeReceivedNs += 20_000
+	m.TimeFlowStartNs, m.TimeFlowEndNs = m.TimeReceivedNs-10e9, m.TimeReceivedNs-1e9
+	m.SrcPort, m.Bytes, m.Packets, m.SequenceNum = x>>16, uint64(x>>12), uint64(x>>24), uint32(t.n)
+	src, dst := x%benchPods, x>>8%benchPods
+	binary.BigEndian.PutUint32(m.SrcAddr, 10<<24|src)
+	binary.BigEndian.PutUint32(m.DstAddr, 10<<24|dst)
+	r.Ends[0] = flow.End{Object: t.pods[src], Status: flow.StatusLive}
+	r.Ends[1] = flow.End{Object: t.pods[dst], Status: flow.StatusLive}
+	return r
+}
+
+// full returns a store of 64 MiB that is full, and how many records it has.
+func full(b *testing.B) (s *Store, records int) {
+	s = newStore(b, 64<<20)
+	st, t := s.Stage(0, end{}), newTraffic()
+	for s.gone.Load() == 0 {
+		st.HandleFlow(t.next())
+	}
+	if err := s.Each(context.Background(), Query{}, func(*flow.Record) bool { records++; return true }); err != nil {
+		b.Fatal(err)
+	}
+	return s, records
+}
+
+func BenchmarkKeep(b *testing.B) {
+	s := newStore(b, 64<<20)
+	st, t := s.Stage(0, end{}), newTraffic()
+	for s.gone.Load() == 0 {
+		st.HandleFlow(t.next())
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		st.keep(t.next())
+	}
+}
+
+func BenchmarkTraffic(b *testing.B) {
+	t := newTraffic()
+	for b.Loop() {
+		t.next()
+	}
+}
+
+func BenchmarkFold(b *testing.B) {
+	s, _ := full(b)
+	list := s.glances()
+	p := new(page)
+	records := 0
+	for b.Loop() {
+		list[0].copyTo(p)
+		s.sums.count(p, s.mapped)
+		records += p.count
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(records), "ns/record")
+}
+
+// BenchmarkQuery compares a query over a full ring with reading the ring once.
+func BenchmarkQuery(b *testing.B) {
+	s, records := full(b)
+	f, err := filter.Compile(`SrcNamespace == "ns-3" && Bytes > 1000 || DstPort == 80`, filter.Config{Mapping: s.cfg.Mapping})
+	if err != nil {
+		b.Fatal(err)
+	}
+	run := func(name string, f func() error) {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := f(); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(records), "ns/record")
+			b.ReportMetric(float64(records), "records")
+		})
+	}
+	run("read", func() error {
+		return s.Each(context.Background(), Query{}, func(*flow.Record) bool { return true })
+	})
+	run("pairs", func() error {
+		_, err := s.Pairs(context.Background(), Query{Match: f.Matcher()}, 100)
+		return err
+	})
+	run("all pairs", func() error {
+		_, err := s.Pairs(context.Background(), Query{Match: func(*flow.Record) bool { return true }}, 100)
+		return err
+	})
+	run("series", func() error {
+		_, err := s.Series(context.Background(), Query{Match: f.Matcher()}, ByNamespace, 60, 20)
+		return err
+	})
+	run("flows", func() error {
+		n := 0
+		return s.Each(context.Background(), Query{Match: f.Matcher(), Newest: true}, func(*flow.Record) bool { n++; return true })
+	})
+	run("sums", func() error {
+		_, err := s.Pairs(context.Background(), Query{}, 100)
+		return err
+	})
+}

@@ -1,0 +1,448 @@
+package recent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+	"github.com/netobserv/goflow2-kube-enricher/internal/race"
+)
+
+// numbered returns a record that was received at a time, and says so.
+func numbered(at uint64, src, dst *flow.Object) *flow.Record {
+	r := new(flow.Record)
+	r.Msg.TimeReceivedNs, r.Msg.SequenceNum = at, uint32(at)
+	r.Msg.SrcAddr, r.Msg.DstAddr = []byte{10, 0, 0, 1}, []byte{10, 0, 0, 2}
+	r.Msg.Bytes, r.Msg.Packets = 100, 2
+	r.Ends[0].Object, r.Ends[1].Object = src, dst
+	return r
+}
+
+func object(namespace, workload string) *flow.Object {
+	return flow.NewObject(flow.Object{Kind: "Pod", Namespace: namespace, Name: workload + "-1", Workload: workload, WorkloadKind: "Deployment"})
+}
+
+// times returns when the records that match were received.
+func times(t *testing.T, s *Store, q Query) (list []uint64) {
+	t.Helper()
+	err := s.Each(context.Background(), q, func(r *flow.Record) bool {
+		list = append(list, r.Msg.TimeReceivedNs)
+		return true
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// TestEach: records of several workers come by their times, either way, within an interval.
+func TestEach(t *testing.T) {
+	s := newStore(t, 8<<20)
+	stages := []*Stage{s.Stage(0, end{}), s.Stage(1, end{}), s.Stage(2, end{})}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	const n = 5000
+	var want []uint64
+	for i := range uint64(n) {
+		stages[rnd.IntN(3)].HandleFlow(numbered(i+1, nil, nil))
+		want = append(want, i+1)
+	}
+	if got := times(t, s, Query{}); !slices.Equal(got, want) {
+		t.Errorf("oldest first: %d records, want %d in their order", len(got), n)
+	}
+	slices.Reverse(want)
+	if got := times(t, s, Query{Newest: true}); !slices.Equal(got, want) {
+		t.Errorf("newest first: %d records, want %d in their order", len(got), n)
+	}
+	q := Query{Since: time.Unix(0, 1000), Until: time.Unix(0, 1099), Match: func(r *flow.Record) bool { return r.Msg.SequenceNum%2 == 0 }}
+	if got := times(t, s, q); len(got) != 50 || got[0] != 1000 || got[49] != 1098 {
+		t.Errorf("an interval has %v", got)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := s.Each(ctx, Query{}, func(*flow.Record) bool { return true }); !errors.Is(err, context.Canceled) {
+		t.Errorf("with a context that has ended: %v", err)
+	}
+}
+
+// TestOldestLeave: a ring that is full has the newest records without a gap, and what has
+// left is in the sums.
+func TestOldestLeave(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	const n = 100_000
+	o := object("a", "x")
+	for i := range uint64(n) {
+		st.HandleFlow(numbered(i+1, o, nil))
+		if i%1000 == 0 {
+			s.sums.mu.Lock()
+			s.fold()
+			s.sums.mu.Unlock()
+		}
+	}
+	got := times(t, s, Query{})
+	if len(got) < 5000 || len(got) == n || got[len(got)-1] != n || got[0] != uint64(n-len(got)+1) {
+		t.Errorf("%d records from %d on", len(got), got[0])
+	}
+	a := s.About()
+	if a.Records != n || a.Bytes != 100*n || a.InMemory != uint64(len(got)) {
+		t.Errorf("%d records, %d bytes, %d in memory", a.Records, a.Bytes, a.InMemory)
+	}
+	p, err := s.Pairs(context.Background(), Query{}, 10)
+	if err != nil || len(p.Pairs) != 1 || p.Pairs[0].Flows != n || p.Pairs[0].Src.Name != "x" || p.Pairs[0].Dst.Name != Outside {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestNothingIsMissed: what leaves before it was added to the sums is among the others.
+func TestNothingIsMissed(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	const n = 50_000
+	for i := range uint64(n) {
+		st.HandleFlow(numbered(i+1, object("a", "x"), nil))
+	}
+	p, err := s.Pairs(context.Background(), Query{}, 10)
+	if err != nil || p.Other.Flows == 0 || p.Pairs[0].Flows == 0 || p.Other.Flows+p.Pairs[0].Flows != n || p.Other.Bytes+p.Pairs[0].Bytes != 100*n {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestRoom: records, sums and objects that the cluster has lost take no more than the
+// room, however many pods there are.
+func TestRoom(t *testing.T) {
+	const room = 8 << 20
+	before := live()
+	s := newStore(t, room)
+	st := s.Stage(0, end{})
+	for i := range uint64(100_000) {
+		o := object("namespace", fmt.Sprint("workload-", i/100))
+		st.HandleFlow(numbered(i*1e6, o, o))
+		if i%1000 == 0 {
+			s.sums.mu.Lock()
+			s.fold()
+			s.sums.mu.Unlock()
+		}
+	}
+	if took := live() - before; took > room*11/10 {
+		t.Errorf("%d bytes are taken, want %d at most", took, room)
+	}
+	if n := len(times(t, s, Query{})); n < 1000 {
+		t.Errorf("%d records are in memory", n)
+	}
+	if segmentSize%8192 != 0 && segmentSize%8192 < 8192-1024 {
+		t.Errorf("a segment of %d bytes wastes a part of its last page", segmentSize)
+	}
+	runtime.KeepAlive(s)
+}
+
+// live returns how many bytes of the heap are in use.
+func live() int64 {
+	var m runtime.MemStats
+	for range 3 { // pools are emptied by the second
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func TestAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	s := newStore(t, MinRoom)
+	st, tr := s.Stage(0, end{}), newTraffic()
+	for s.gone.Load() == 0 {
+		st.HandleFlow(tr.next())
+	}
+	if n := testing.AllocsPerRun(20_000, func() { st.HandleFlow(tr.next()) }); n > 0 {
+		t.Errorf("%v allocations a record", n)
+	}
+}
+
+// TestSeveralAtOnce: workers, readers and those who follow do not disturb each other. Each
+// record that is read is whole.
+func TestSeveralAtOnce(t *testing.T) {
+	s := newStore(t, MinRoom)
+	ctx, cancel := context.WithCancel(context.Background())
+	var readers, workers sync.WaitGroup
+	whole := func(r *flow.Record) bool {
+		if r.Msg.SequenceNum != uint32(r.Msg.TimeReceivedNs) || r.Msg.Bytes != 100 || r.Ends[0].Object.Name != "x-1" {
+			t.Errorf("a record is %v", r)
+			return false
+		}
+		return true
+	}
+	readers.Go(func() { _ = s.Run(ctx) })
+	for i := range 4 {
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				_ = s.Each(ctx, Query{Newest: i%2 == 0}, whole)
+				if _, err := s.Pairs(ctx, Query{}, 10); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+		readers.Go(func() {
+			_ = s.Follow(ctx, Query{}, func(r *flow.Record, _ uint64) error {
+				if r != nil {
+					whole(r)
+				}
+				return nil
+			})
+		})
+	}
+	o := object("a", "x")
+	var clock atomic.Uint64
+	for w := range 3 {
+		workers.Go(func() {
+			st := s.Stage(w, end{})
+			for range 60_000 {
+				st.HandleFlow(numbered(clock.Add(1), o, nil))
+			}
+		})
+	}
+	workers.Wait()
+	cancel()
+	readers.Wait()
+	if a := s.About(); a.Records != 180_000 || s.lost.Load() > 0 {
+		t.Errorf("%d records; %d were lost", a.Records, s.lost.Load())
+	}
+}
+
+// TestFollow: who follows gets each record once and in order, or is told how many it did
+// not get.
+func TestFollow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, MinRoom)
+		st := s.Stage(0, end{})
+		at := uint64(0)
+		send := func(n int) {
+			for range n {
+				at++
+				st.HandleFlow(numbered(at, nil, nil))
+			}
+		}
+		send(10) // before anybody follows
+		ctx, cancel := context.WithCancel(t.Context())
+		var got, skipped uint64
+		last := uint64(10)
+		done := make(chan error)
+		go func() {
+			done <- s.Follow(ctx, Query{}, func(r *flow.Record, n uint64) error {
+				skipped += n
+				if r != nil {
+					if r.Msg.TimeReceivedNs <= last {
+						t.Errorf("%d comes after %d", r.Msg.TimeReceivedNs, last)
+					}
+					last = r.Msg.TimeReceivedNs
+					got++
+				}
+				return nil
+			})
+		}()
+		synctest.Wait()
+		send(100)
+		time.Sleep(time.Second)
+		if got != 100 || skipped != 0 {
+			t.Errorf("%d records, %d skipped; want 100 and 0", got, skipped)
+		}
+		send(100_000) // more than there is room for
+		time.Sleep(time.Second)
+		if got+skipped != 100_100 || skipped == 0 || last != at {
+			t.Errorf("%d records, %d skipped up to %d; want %d in all", got, skipped, last, 100_100)
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestFollowBound: no more records are handed on in a second than were asked for. The rest
+// is skipped.
+func TestFollowBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, MinRoom)
+		st := s.Stage(0, end{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var got, skipped, sent uint64
+		go func() {
+			_ = s.Follow(ctx, Query{PerSecond: 50, Match: func(*flow.Record) bool { return true }}, func(r *flow.Record, n uint64) error {
+				skipped += n
+				if r != nil {
+					got++
+				}
+				return nil
+			})
+		}()
+		synctest.Wait()
+		for range 100 {
+			for range 200 {
+				sent++
+				st.HandleFlow(numbered(sent, nil, nil))
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		if got < 400 || got > 550 || got+skipped != sent {
+			t.Errorf("%d records and %d skipped of %d in 10 s", got, skipped, sent)
+		}
+		// One that is too slow hears of it.
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// TestFollowForHours: who follows for hours takes no memory for it.
+func TestFollowForHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, MinRoom)
+		st := s.Stage(0, end{})
+		ctx, cancel := context.WithCancel(t.Context())
+		got := 0
+		go func() {
+			_ = s.Follow(ctx, Query{PerSecond: 10}, func(r *flow.Record, _ uint64) error {
+				if r != nil {
+					got++
+				}
+				return nil
+			})
+		}()
+		go func() { _ = s.Run(ctx) }()
+		at := uint64(time.Now().UnixNano())
+		hour := func() {
+			for range 3600 {
+				for range 20 {
+					at += 5e7
+					st.HandleFlow(numbered(at, nil, nil))
+				}
+				time.Sleep(time.Second)
+			}
+		}
+		hour()
+		before := live()
+		hour()
+		if grown := live() - before; grown > 256<<10 {
+			t.Errorf("%d bytes more after another hour", grown)
+		}
+		if got < 60_000 {
+			t.Errorf("%d records", got)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
+// TestSums: sums tell the same as records, but for when exactly; they are bounded, and say
+// what they have no room for.
+func TestSums(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	var objects []*flow.Object
+	for i := range 2000 {
+		objects = append(objects, object(fmt.Sprint("ns-", i%7), fmt.Sprint("w-", i)))
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	var all Counts
+	var sent []bool // whether a record counts
+	for i := range uint64(200_000) {
+		r := numbered(i*1e8, objects[rnd.IntN(len(objects))], objects[rnd.IntN(3)])
+		switch rnd.IntN(10) {
+		case 0:
+			r.Extra.Duplicate = true
+		case 1:
+			r.Msg.SamplingRate = 10
+			all.add(Counts{1000, 20, 1})
+		default:
+			all.add(Counts{100, 2, 1})
+		}
+		st.HandleFlow(r)
+		sent = append(sent, r.CountsOnce())
+		if i%1000 == 0 {
+			s.sums.mu.Lock()
+			s.fold()
+			s.sums.mu.Unlock()
+		}
+		if n := s.sums.pairs; n > s.sums.most+s.sums.most/2 {
+			t.Fatalf("%d pairs in sums with room for %d", n, s.sums.most)
+		}
+	}
+	if a := s.About(); a.Counts != all {
+		t.Errorf("%+v, want %+v", a.Counts, all)
+	}
+	p, err := s.Pairs(context.Background(), Query{}, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := p.Other.Counts
+	for _, d := range p.Pairs {
+		sum.add(d.Counts)
+	}
+	since := uint64(p.Start.UnixNano())
+	want := uint64(0)
+	for at, counted := range sent {
+		if uint64(at)*1e8 >= since {
+			want += uint64(bit(counted))
+		}
+	}
+	if len(p.Pairs) != 5 || p.Other.Pairs == 0 || sum.Flows != want || want < 1000 {
+		t.Errorf("%d pairs, others %+v, %d flows since %d, want %d", len(p.Pairs), p.Other, sum.Flows, since, want)
+	}
+	line, err := s.Series(context.Background(), Query{}, ByNamespace, 50, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes := line.Other.total()
+	for i := range line.Series {
+		bytes += line.Series[i].total()
+	}
+	if bytes != sum.Bytes || len(line.Series) != 3 || len(line.Other.Bytes) > 50 {
+		t.Errorf("%d series of %d buckets have %d bytes, pairs have %d", len(line.Series), len(line.Other.Bytes), bytes, sum.Bytes)
+	}
+	// Only records can be asked for by a filter.
+	q := Query{Match: func(r *flow.Record) bool { return r.Ends[1].Object == objects[1] }}
+	p, err = s.Pairs(context.Background(), q, 10_000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flows := uint64(0)
+	for _, d := range p.Pairs {
+		if d.Dst.Name != "w-1" {
+			t.Fatalf("%+v", d)
+		}
+		flows += d.Flows
+	}
+	want = 0
+	_ = s.Each(context.Background(), q, func(r *flow.Record) bool {
+		want += uint64(bit(r.CountsOnce()))
+		return true
+	})
+	if flows != want || flows == 0 {
+		t.Errorf("%d flows match, want %d", flows, want)
+	}
+}
+
+// TestSumsNeverWrap: what an exporter claims cannot make sums small.
+func TestSumsNeverWrap(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	for i := range uint64(1 << 17) {
+		r := numbered(i+1, nil, nil)
+		r.Msg.Bytes, r.Msg.SamplingRate = math.MaxUint64, math.MaxUint64
+		st.HandleFlow(r)
+	}
+	p, err := s.Pairs(context.Background(), Query{}, 5)
+	if err != nil || p.Pairs[0].Bytes < 1<<62 && p.Other.Bytes < 1<<62 {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
