@@ -188,7 +188,8 @@ func (a *app) useHugePages(ctx context.Context) error {
 	if !a.cfg.HugePages || a.enricher == nil || a.cfg.Mode != config.Collect {
 		return nil
 	}
-	if err := a.enricher.WaitSynced(ctx); err != nil {
+	// A huge page is resident as a whole. Garbage must have left before.
+	if err := a.enricher.WaitSettled(ctx); err != nil {
 		return err // the program stops
 	}
 	hugepages.Use(ctx, func(moved int64, err error) {
