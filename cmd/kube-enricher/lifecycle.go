@@ -83,10 +83,8 @@ func (a *app) run() (err error) {
 	a.logStarted(http)
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
-	if a.hubble != nil {
-		observer := start(a.hubble.Run)
-		defer func() { err = errors.Join(err, observer.stop()) }()
-	}
+	observer := start(a.runHubble)
+	defer func() { err = errors.Join(err, observer.stop()) }()
 
 	if a.recent != nil {
 		sums := start(a.recent.Run)
@@ -190,7 +188,8 @@ func (a *app) useHugePages(ctx context.Context) error {
 	if !a.cfg.HugePages || a.enricher == nil || a.cfg.Mode != config.Collect {
 		return nil
 	}
-	if err := a.enricher.WaitSynced(ctx); err != nil {
+	// A huge page is resident as a whole. Garbage must have left before.
+	if err := a.enricher.WaitSettled(ctx); err != nil {
 		return err // the program stops
 	}
 	hugepages.Use(ctx, func(moved int64, err error) {
