@@ -80,6 +80,7 @@ type Enricher struct {
 
 	ready     atomic.Bool   // the first sync is complete, or took too long
 	readyCh   chan struct{} // closed when ready becomes true
+	settledCh chan struct{} // closed when the first lists took no more memory
 	readyOnce sync.Once
 	room      atomic.Int64 // bytes that stages may still hold
 }
@@ -100,7 +101,7 @@ func New(cfg Config, source Source, log logrus.FieldLogger, reg prometheus.Regis
 	if cfg.HoldBytes <= 0 {
 		cfg.HoldBytes = defaultHold
 	}
-	e := &Enricher{cfg: cfg, source: source, log: log, readyCh: make(chan struct{})}
+	e := &Enricher{cfg: cfg, source: source, log: log, readyCh: make(chan struct{}), settledCh: make(chan struct{})}
 	e.room.Store(cfg.HoldBytes)
 	e.metrics = newMetrics(e)
 	e.store = newStore(cfg.Retain, cfg.KeepEnded || source.fixed(), source.fixed(), log, e.metrics)
@@ -124,6 +125,7 @@ func (e *Enricher) Run(ctx context.Context) error {
 		wg.Go(func() {
 			if e.WaitSynced(ctx) == nil {
 				e.store.freeGarbage()
+				close(e.settledCh)
 			}
 		})
 	}
@@ -191,6 +193,21 @@ func (e *Enricher) Ready() error {
 func (e *Enricher) WaitSynced(ctx context.Context) error {
 	select {
 	case <-e.readyCh:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// WaitSettled waits as WaitSynced does, and until the memory that the first lists took has been given
+// back. It returns at once for a snapshot that has been applied.
+func (e *Enricher) WaitSettled(ctx context.Context) error {
+	err := e.WaitSynced(ctx)
+	if err != nil || e.source.fixed() {
+		return err
+	}
+	select {
+	case <-e.settledCh:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

@@ -24,7 +24,7 @@ type pod struct {
 	ownerKnown bool   // that owner has been seen
 	addressed  bool   // it has been shown with an address
 
-	_ [8]byte // keeps pods out from among the entries of the index, as in span
+	_ [16]byte // keeps pods out from among the entries of the index, as in span
 }
 
 // owns reports whether the pod has an address.
@@ -44,7 +44,7 @@ func (st *store) applyPod(o *object, now int64) {
 	p := st.pods[key]
 	fresh := p == nil
 	if fresh {
-		p = &pod{key: key, ownerKind: noKind, end: ending{at: never, certainUntil: never, goneBy: never}, deadline: never}
+		p = &pod{key: key, ownerKind: noKind, end: ending{at: never, certainUntil: never}, deadline: never}
 		st.pods[key] = p
 		if !f.listing {
 			st.metrics.observeLag(kindPod, now, o.created)

@@ -20,34 +20,19 @@ const (
 	clockMargin = second / 4
 	// clocksDiffer is by how much a node's clock may be ahead of the API server's, as far as the start
 	// of a pod is concerned.
-	clocksDiffer = clockMargin
+	clocksDiffer = second / 2
 )
 
 // ending is when a pod's containers stopped. Times are in Unix nanoseconds.
 type ending struct {
 	at           int64 // never while one runs
 	certainUntil int64 // the pod had its addresses until then
-	goneBy       int64 // it had none of its addresses any more; never if that is unknown
 	grace        int32 // so long after at it may still have had them, in milliseconds
 	exact        bool  // it ended in the second that begins at that time
 }
 
-// findEnd returns when the pod's containers stopped, and by when its sandbox was gone.
+// findEnd returns when the pod's containers stopped.
 func (st *store) findEnd(p *pod, o *object, now int64) ending {
-	e := st.findStop(p, o, now)
-	e.goneBy = never
-	if o.stopped && o.ready == 0 && o.notReady != 0 && o.notReady >= o.lastExit {
-		// The runtime takes the address away before it says that the sandbox has stopped.
-		e.goneBy = min(o.notReady+second, now) + clockMargin
-	}
-	if o.stopped {
-		e.goneBy = min(e.goneBy, p.end.goneBy)
-	}
-	return e
-}
-
-// findStop returns when the pod's containers stopped.
-func (st *store) findStop(p *pod, o *object, now int64) ending {
 	f := &st.feeds[kindPod]
 	switch {
 	case !o.stopped: // also after a stop: the kubelet restarts containers
@@ -69,7 +54,7 @@ func (st *store) findStop(p *pod, o *object, now int64) ending {
 	case p.end.at != never:
 		return p.end
 	case !f.listing:
-		e := ending{at: now, certainUntil: max(goneAfter(o, now), min(o.lastExit, now))} // it ran until its last exit
+		e := ending{at: now, certainUntil: max(goneAfter(o, now), min(o.lastExit, now)-clockMargin)} // it ran until its last exit
 		if since, late := f.watch.lateSince(); late {
 			e.certainUntil = min(e.certainUntil, since)
 			if f.watch.reportedLate(o.notReady) {
@@ -125,7 +110,7 @@ func (st *store) updateSpans(p *pod, o *object, changed bool, now int64) {
 			st.recordEnd(s)
 		default:
 			old := *s
-			if s.setEnd(p.end); s.to != old.to || s.yieldsFrom != old.yieldsFrom || s.goneBy != old.goneBy {
+			if s.setEnd(p.end); s.to != old.to || s.yieldsFrom != old.yieldsFrom {
 				dirty = true
 				if s.to != never {
 					st.recordEnd(s)
@@ -141,7 +126,7 @@ func (st *store) updateSpans(p *pod, o *object, changed bool, now int64) {
 // setEnd ends a span with its pod. A pod that ended in the second in which it had begun had the
 // address in that second.
 func (s *span) setEnd(e ending) {
-	s.to, s.yieldsFrom, s.goneBy, s.exact = e.at, e.certainUntil, e.goneBy, e.exact
+	s.to, s.yieldsFrom, s.exact = e.at, e.certainUntil, e.exact
 	s.grace = int64(e.grace) * int64(time.Millisecond)
 	if s.exact && s.to <= s.from {
 		s.to += second

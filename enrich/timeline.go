@@ -22,7 +22,6 @@ type span struct {
 	// to yieldsFrom: outside of that it only claims what no other pod does.
 	possibleFrom, certainFrom, yieldsFrom int64
 	grace                                 int64 // how long after to its containers may have run, in nanoseconds
-	goneBy                                int64 // the pod had no address any more by then; never if that is unknown
 
 	next    *span // of the same address
 	sibling *span // of the same pod
@@ -34,6 +33,10 @@ type span struct {
 	final     bool // the end will not change any more
 	inHistory bool // it is in store.endedSpans
 	dropped   bool // it is no longer in the index
+
+	// Go's allocator puts objects of like sizes side by side. Without these bytes spans would lie
+	// among the entries of the index, which every look-up reads, and be loaded with them.
+	_ [8]byte
 }
 
 // status is how records show the span's pod.
@@ -230,7 +233,7 @@ func (t *timelineBuilder) addClaims(first *span) {
 			c.resolveSoft(first)
 		}
 		if s.to != never {
-			c.possibleUntil = max(min(max(s.lastSecond()+tolerance, s.to+s.grace), s.goneBy), c.yieldsFrom)
+			c.possibleUntil = max(s.lastSecond()+tolerance, s.to+s.grace)
 		}
 		t.claims = append(t.claims, c)
 	}

@@ -38,6 +38,14 @@ func TestHandover(t *testing.T) {
 			sleep(11.2)
 			e.store.update(pod("b", 9, 11))
 		}, 10.8, "b ambiguous"},
+		{"evicted at 12; the next one was created at 8, but the containers ran until the second that begins at 11", func(e *Enricher) {
+			sleep(13)
+			evicted := pod("a", 1, 2)
+			evicted.stopped, evicted.restartable, evicted.lastExit, evicted.disrupted = true, true, at(11), at(12)
+			e.store.update(evicted)
+			sleep(14)
+			e.store.update(pod("b", 8, 13))
+		}, 10, "a retained"},
 		{"gone from a list at 14, seen last at 10; the next one had the address in the second that begins at 12", func(e *Enricher) {
 			sleep(10)
 			e.store.onBookmark(kindPod)

@@ -16,6 +16,9 @@ const (
 	AttrZone
 	AttrPodUID
 	AttrNetwork
+	AttrSubnetLabel
+	AttrCountry
+	AttrASName
 	numAttrs // those above are read from the Object
 	// AttrStatus is read from the End, not from the Object.
 	AttrStatus = numAttrs
@@ -33,7 +36,7 @@ type AttrInfo struct {
 	Attr Attr
 	// Number is the field's number in flow.proto, counted from the first one of a
 	// prefix: from [NumberGenerated], [NumberDst], or [NumberObject]. 10 is that of
-	// the labels, see [NumberLabels]; 11 to 19 are reserved for new rows.
+	// the labels, see [NumberLabels]; 15 to 19 are reserved for new rows.
 	Number  int32
 	Name    string // after the prefix, in schema v1: Pod in SrcPod
 	Snake   string // after the prefix, in schema v2 and flow.proto: pod in src_pod
@@ -58,6 +61,9 @@ var Attrs = []AttrInfo{
 	{AttrPodUID, 8, "PodUID", "pod_uid", false, "K8S_UID", false, "metadata.uid of the pod"},
 	{AttrStatus, 9, "Status", "status", false, "K8S_Status", false, "how the owner was found: live, retained, ambiguous, service, egressip, node, endpoint or none"},
 	{AttrNetwork, 11, "Network", "network", false, "K8S_NetworkName", false, "network that the pod has the address in: default for the cluster's own, namespace/name for one of a user's or an attachment, name for a cluster-wide one"},
+	{AttrSubnetLabel, 12, "SubnetLabel", "subnet_label", false, "SubnetLabel", false, "label of -networks for an address that nobody in the cluster has"},
+	{AttrCountry, 13, "Country", "country", false, "Country", false, "country of such an address by -geoip, two letters of ISO 3166"},
+	{AttrASName, 14, "ASName", "as_name", false, "ASName", false, "organization that has the autonomous system of such an address, by -geoip"},
 }
 
 // NetObservAttr describes a generated field of schema netobserv.
@@ -149,6 +155,18 @@ func (e *End) attr(a Attr) string {
 		}
 	case AttrNetwork:
 		return o.Network
+	case AttrSubnetLabel:
+		if o.Place != nil {
+			return o.Place.SubnetLabel
+		}
+	case AttrCountry:
+		if o.Place != nil {
+			return o.Place.Country
+		}
+	case AttrASName:
+		if o.Place != nil {
+			return o.Place.ASName
+		}
 	case AttrNetworkName:
 		if o.Network == ClusterNetwork {
 			return "primary"

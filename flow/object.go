@@ -35,7 +35,24 @@ type Object struct {
 	// there, in the order of the wire; 0 if that is not known. No record shows the MAC.
 	Network string
 	MAC     uint64
+	// Place is set for an address that nobody in the cluster has. The object has no
+	// other attributes then. It is not changed.
+	Place *Place
+	// zoned is like workload, with the zone.
+	zoned unique.Handle[Workload]
 }
+
+// Place is what networks and databases of the user's say of an address outside of the
+// cluster.
+type Place struct {
+	SubnetLabel string // of -networks
+	Country     string // ISO 3166-1 alpha-2
+	ASName      string
+	ASNumber    uint32 // 0 if it is not known
+}
+
+// KindNone is the kind of a workload that stands for a network outside of the cluster.
+const KindNone = "none"
 
 // ClusterNetwork is the name of the network that pods are in unless they ask for
 // another one.
@@ -47,6 +64,8 @@ type Workload struct {
 	Namespace string // empty for a node
 	Name      string
 	Kind      string
+	// Zone is the zone of the object, in the handles of [Object.ZonedWorkloadID] alone.
+	Zone string
 }
 
 // pack copies the attributes of the default set into one string, so that they lie side by side.
@@ -71,11 +90,19 @@ func (o *Object) pack() {
 // NewObject returns o in the form that records use. Its attributes must not change
 // afterwards.
 func NewObject(o Object) *Object {
-	o.workload = unique.Make(Workload{
+	w := Workload{
 		Namespace: strings.ToValidUTF8(o.Namespace, "\uFFFD"),
 		Name:      strings.ToValidUTF8(o.Workload, "\uFFFD"),
 		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
-	})
+	}
+	if o.Place != nil {
+		w = Workload{Name: strings.ToValidUTF8(o.Place.SubnetLabel, "\uFFFD"), Kind: KindNone}
+	}
+	if o.Place == nil || w.Name != "" {
+		o.workload = unique.Make(w)
+		w.Zone = strings.ToValidUTF8(o.Zone, "\uFFFD")
+		o.zoned = unique.Make(w)
+	}
 	o.pack()
 	o.plain = plain(o.Name) && plain(o.Kind)
 	for l := range strings.SplitSeq(o.Labels, "\n") {
@@ -114,8 +141,12 @@ func (o *Object) Plain() bool { return o.plain }
 
 // WorkloadID identifies the object's workload. Handles are equal if and only if the
 // workloads are. Comparing or hashing a handle costs no more than a pointer. If o
-// was not made by [NewObject], the handle is zero and its Value panics.
+// was not made by [NewObject], or is a place without a label, the handle is zero and its
+// Value panics.
 func (o *Object) WorkloadID() unique.Handle[Workload] { return o.workload }
+
+// ZonedWorkloadID is like [Object.WorkloadID] and also tells zones apart.
+func (o *Object) ZonedWorkloadID() unique.Handle[Workload] { return o.zoned }
 
 func plain(s string) bool {
 	for i := 0; i < len(s); i++ {

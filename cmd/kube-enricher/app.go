@@ -23,6 +23,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
+	"github.com/netobserv/goflow2-kube-enricher/internal/places"
 	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
@@ -129,6 +130,7 @@ type app struct {
 	enricher  *enrich.Enricher // nil with -kube.off
 	traffic   *traffic.Counter // nil if traffic is not counted
 	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
+	places    *places.Lookup   // nil without -networks and -geoip
 	recent    *recent.Store    // nil if nobody looks at the newest records
 	hubble    *hubble.Server   // nil without Hubble's API
 	collector *collector.Collector
@@ -173,6 +175,7 @@ func (a *app) checked() string {
 	for _, f := range []struct{ what, name string }{
 		{"configuration file", c.ConfigFile}, {"elements", c.ElementsFile}, {"filter", c.FilterText},
 		{"snapshot", c.KubeSnapshot}, {"kubeconfig", c.Kubeconfig}, {"templates file", c.TemplatesFile},
+		{"networks", c.Networks}, {"GeoIP", strings.Join(c.GeoIP, ",")},
 	} {
 		if f.name != "" {
 			parts = append(parts, f.what)
@@ -219,8 +222,11 @@ func (a *app) build() (err error) {
 			return err
 		}
 	}
+	if err := a.buildPlaces(); err != nil {
+		return err
+	}
 	if a.countsTraffic() {
-		a.traffic, err = traffic.New(traffic.Config{Mapping: cfg.Mapping, MaxSeries: cfg.MetricsWorkloads}, a.reg)
+		a.traffic, err = traffic.New(traffic.Config{Mapping: cfg.Mapping, MaxSeries: cfg.MetricsWorkloads, Zones: cfg.MetricsZones}, a.reg)
 		if err != nil {
 			return err
 		}
@@ -330,7 +336,7 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, verdicts, the newest records, traffic metrics,
+// newChain makes a worker's chain: names, places, verdicts, the newest records, traffic metrics,
 // filter, outputs. What comes before the filter has records that are not written, too.
 func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
@@ -350,6 +356,9 @@ func (a *app) newChain(worker int) flow.Handler {
 	}
 	if a.policies != nil {
 		next = a.policies.NewStage(next)
+	}
+	if a.places != nil {
+		next = a.places.NewStage(next)
 	}
 	var c chain = withoutNames{next}
 	if a.enricher != nil {

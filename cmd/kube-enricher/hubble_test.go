@@ -89,6 +89,43 @@ func TestHubbleCapture(t *testing.T) {
 	}
 }
 
+// TestHubbleVerdicts shows what OVN's policies decided of the lab's traffic: pod denied lets in
+// port 8080 only.
+func TestHubbleVerdicts(t *testing.T) {
+	addr := freeAddr(t)
+	p := startProgram(t, "-hubble.addr", addr, "-kube.snapshot", ovnSnapshot, "-transport.file", "/dev/null",
+		"-ovn.nb", "../../internal/policy/testdata/nb-samples.json", ovnDir+"/ovn-sample.pcap.gz")
+	c := hubbleClient(t, addr)
+	p.eventually("all records", func() bool {
+		st, err := c.ServerStatus(t.Context(), &observerpb.ServerStatusRequest{})
+		return err == nil && st.GetNumFlows() == 255
+	})
+	dropped, allowed := 0, 0
+	for _, f := range hubbleFlows(t, c, &observerpb.GetFlowsRequest{Whitelist: []*flowpb.FlowFilter{{DestinationPod: []string{"shop/denied"}}}}) {
+		if f.GetL4().GetTCP() == nil || f.GetEventType().GetType() != 5 {
+			continue
+		}
+		want := flowpb.Verdict_DROPPED
+		if f.GetL4().GetTCP().GetDestinationPort() == 8080 {
+			want = flowpb.Verdict_FORWARDED
+		}
+		if f.GetVerdict() != want || f.GetTrafficDirection() != flowpb.TrafficDirection_INGRESS {
+			t.Errorf("want %v: %v", want, f)
+		}
+		switch {
+		case want == flowpb.Verdict_DROPPED && len(f.GetIngressDeniedBy()) == 1 && f.GetDropReasonDesc() == flowpb.DropReason_POLICY_DENIED:
+			dropped++
+		case want == flowpb.Verdict_FORWARDED && len(f.GetIngressAllowedBy()) == 1 && f.GetIngressAllowedBy()[0].GetName() == "allow-8080":
+			allowed++
+		default:
+			t.Errorf("no policy: %v", f)
+		}
+	}
+	if dropped == 0 || allowed == 0 {
+		t.Errorf("%d flows dropped, %d allowed", dropped, allowed)
+	}
+}
+
 // TestHubbleAddress: an address that is in use ends the program.
 func TestHubbleAddress(t *testing.T) {
 	addr := freeAddr(t)

@@ -83,10 +83,8 @@ func (a *app) run() (err error) {
 	a.logStarted(http)
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
-	if a.hubble != nil {
-		observer := start(a.hubble.Run)
-		defer func() { err = errors.Join(err, observer.stop()) }()
-	}
+	observer := start(a.runHubble)
+	defer func() { err = errors.Join(err, observer.stop()) }()
 
 	if a.recent != nil {
 		sums := start(a.recent.Run)
@@ -96,6 +94,10 @@ func (a *app) run() (err error) {
 	var names *task
 	if a.enricher != nil {
 		names = start(a.enricher.Run)
+	}
+	if a.places != nil {
+		files := start(a.places.Run)
+		defer func() { _ = files.stop() }()
 	}
 	if a.policies != nil {
 		policies := start(a.policies.Run)
@@ -186,7 +188,8 @@ func (a *app) useHugePages(ctx context.Context) error {
 	if !a.cfg.HugePages || a.enricher == nil || a.cfg.Mode != config.Collect {
 		return nil
 	}
-	if err := a.enricher.WaitSynced(ctx); err != nil {
+	// A huge page is resident as a whole. Garbage must have left before.
+	if err := a.enricher.WaitSettled(ctx); err != nil {
 		return err // the program stops
 	}
 	hugepages.Use(ctx, func(moved int64, err error) {
@@ -271,9 +274,12 @@ func passOver(signals <-chan os.Signal, d time.Duration) {
 	}
 }
 
-// reload reads the snapshot and OVN's tables again, where they come from files.
+// reload reads the snapshot, OVN's tables and the files of places again.
 func (a *app) reload() {
 	a.reloadPolicies()
+	if a.places != nil {
+		a.places.Reload()
+	}
 	if a.enricher != nil && a.cfg.KubeSnapshot != "" {
 		if err := a.enricher.Reload(context.Background()); err != nil {
 			a.log.WithError(err).Error("the snapshot was not read again; the old one stays in use")

@@ -17,9 +17,8 @@ import (
 const gcPercent = 25
 
 // syncGCPercent is GOGC until the cluster is known. The first lists take more memory
-// than anything later: they are decoded while what is kept of them grows. The heap's
-// pages stay with the program once they are huge, so that its greatest size counts.
-const syncGCPercent = 10
+// than anything later: they are decoded while what is kept of them grows.
+const syncGCPercent = 15
 
 // memoryShare is how much of its cgroup's memory the Go heap and what belongs to it may
 // take, before the garbage collector works harder. The rest is for socket buffers, stacks

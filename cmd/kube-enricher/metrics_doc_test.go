@@ -59,7 +59,7 @@ func TestMetricsDoc(t *testing.T) {
 // labels have values.
 func exportedMetrics(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
-	cfg, err := config.Parse([]string{"-kube.snapshot", demoSnapshot, "-transport", "file,kafka", "-ui.addr", "127.0.0.1:0", "-hubble.addr", "127.0.0.1:0", "-ovn.nb", nbSamples, "-ovn.sb", "unix:/nobody"}, nil, false)
+	cfg, err := config.Parse([]string{"-kube.snapshot", demoSnapshot, "-transport", "file,kafka", "-ui.addr", "127.0.0.1:0", "-hubble.addr", "127.0.0.1:0", "-ovn.nb", nbSamples, "-ovn.sb", "unix:/nobody", "-networks", "testdata/networks.yaml"}, nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}

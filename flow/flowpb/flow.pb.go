@@ -255,7 +255,12 @@ type EnrichedFlow struct {
 	SrcLabels map[string]string `protobuf:"bytes,2010,rep,name=src_labels,json=srcLabels,proto3" json:"src_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // -kube.labels, by the name of the field
 	// network that the pod has the address in: default for the cluster's own, namespace/name for one
 	// of a user's or an attachment, name for a cluster-wide one
-	SrcNetwork string `protobuf:"bytes,2011,opt,name=src_network,json=srcNetwork,proto3" json:"src_network,omitempty"` // 2012 to 2019 are reserved for further generated fields.
+	SrcNetwork string `protobuf:"bytes,2011,opt,name=src_network,json=srcNetwork,proto3" json:"src_network,omitempty"`
+	// label of -networks for an address that nobody in the cluster has
+	SrcSubnetLabel string `protobuf:"bytes,2012,opt,name=src_subnet_label,json=srcSubnetLabel,proto3" json:"src_subnet_label,omitempty"`
+	SrcCountry     string `protobuf:"bytes,2013,opt,name=src_country,json=srcCountry,proto3" json:"src_country,omitempty"` // country of such an address by -geoip, two letters of ISO 3166
+	// organization that has the autonomous system of such an address, by -geoip
+	SrcAsName string `protobuf:"bytes,2014,opt,name=src_as_name,json=srcAsName,proto3" json:"src_as_name,omitempty"` // 2015 to 2019 are reserved for further generated fields.
 	// The owner of the address that -mapping gives the prefix Dst.
 	DstPod string `protobuf:"bytes,2020,opt,name=dst_pod,json=dstPod,proto3" json:"dst_pod,omitempty"` // name of the pod
 	// namespace of the pod or service, or of the pods that use an egress IP
@@ -277,9 +282,14 @@ type EnrichedFlow struct {
 	DstLabels map[string]string `protobuf:"bytes,2030,rep,name=dst_labels,json=dstLabels,proto3" json:"dst_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // -kube.labels, by the name of the field
 	// network that the pod has the address in: default for the cluster's own, namespace/name for one
 	// of a user's or an attachment, name for a cluster-wide one
-	DstNetwork string        `protobuf:"bytes,2031,opt,name=dst_network,json=dstNetwork,proto3" json:"dst_network,omitempty"` // 2032 to 2039 are reserved for further generated fields.
-	Other      []*KubeObject `protobuf:"bytes,2040,rep,name=other,proto3" json:"other,omitempty"`                             // owners of addresses with other prefixes
-	Cluster    string        `protobuf:"bytes,2041,opt,name=cluster,proto3" json:"cluster,omitempty"`                         // value of -cluster
+	DstNetwork string `protobuf:"bytes,2031,opt,name=dst_network,json=dstNetwork,proto3" json:"dst_network,omitempty"`
+	// label of -networks for an address that nobody in the cluster has
+	DstSubnetLabel string `protobuf:"bytes,2032,opt,name=dst_subnet_label,json=dstSubnetLabel,proto3" json:"dst_subnet_label,omitempty"`
+	DstCountry     string `protobuf:"bytes,2033,opt,name=dst_country,json=dstCountry,proto3" json:"dst_country,omitempty"` // country of such an address by -geoip, two letters of ISO 3166
+	// organization that has the autonomous system of such an address, by -geoip
+	DstAsName string        `protobuf:"bytes,2034,opt,name=dst_as_name,json=dstAsName,proto3" json:"dst_as_name,omitempty"` // 2035 to 2039 are reserved for further generated fields.
+	Other     []*KubeObject `protobuf:"bytes,2040,rep,name=other,proto3" json:"other,omitempty"`                            // owners of addresses with other prefixes
+	Cluster   string        `protobuf:"bytes,2041,opt,name=cluster,proto3" json:"cluster,omitempty"`                        // value of -cluster
 	// What exporters send and goflow2's message has no fields for.
 	BiFlowDirection uint32 `protobuf:"varint,2100,opt,name=bi_flow_direction,json=biFlowDirection,proto3" json:"bi_flow_direction,omitempty"` // biflow direction (IE 239)
 	FlowDirection   uint32 `protobuf:"varint,2101,opt,name=flow_direction,json=flowDirection,proto3" json:"flow_direction,omitempty"`         // 0 ingress, 1 egress (IE 61)
@@ -802,6 +812,27 @@ func (x *EnrichedFlow) GetSrcNetwork() string {
 	return ""
 }
 
+func (x *EnrichedFlow) GetSrcSubnetLabel() string {
+	if x != nil {
+		return x.SrcSubnetLabel
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetSrcCountry() string {
+	if x != nil {
+		return x.SrcCountry
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetSrcAsName() string {
+	if x != nil {
+		return x.SrcAsName
+	}
+	return ""
+}
+
 func (x *EnrichedFlow) GetDstPod() string {
 	if x != nil {
 		return x.DstPod
@@ -882,6 +913,27 @@ func (x *EnrichedFlow) GetDstLabels() map[string]string {
 func (x *EnrichedFlow) GetDstNetwork() string {
 	if x != nil {
 		return x.DstNetwork
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetDstSubnetLabel() string {
+	if x != nil {
+		return x.DstSubnetLabel
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetDstCountry() string {
+	if x != nil {
+		return x.DstCountry
+	}
+	return ""
+}
+
+func (x *EnrichedFlow) GetDstAsName() string {
+	if x != nil {
+		return x.DstAsName
 	}
 	return ""
 }
@@ -1235,7 +1287,10 @@ type KubeObject struct {
 	Labels map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // -kube.labels, by the name of the field
 	// network that the pod has the address in: default for the cluster's own, namespace/name for one
 	// of a user's or an attachment, name for a cluster-wide one
-	Network       string `protobuf:"bytes,13,opt,name=network,proto3" json:"network,omitempty"` // 14 to 21 are reserved for further generated fields.
+	Network       string `protobuf:"bytes,13,opt,name=network,proto3" json:"network,omitempty"`
+	SubnetLabel   string `protobuf:"bytes,14,opt,name=subnet_label,json=subnetLabel,proto3" json:"subnet_label,omitempty"` // label of -networks for an address that nobody in the cluster has
+	Country       string `protobuf:"bytes,15,opt,name=country,proto3" json:"country,omitempty"`                            // country of such an address by -geoip, two letters of ISO 3166
+	AsName        string `protobuf:"bytes,16,opt,name=as_name,json=asName,proto3" json:"as_name,omitempty"`                // organization that has the autonomous system of such an address, by -geoip
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1361,11 +1416,32 @@ func (x *KubeObject) GetNetwork() string {
 	return ""
 }
 
+func (x *KubeObject) GetSubnetLabel() string {
+	if x != nil {
+		return x.SubnetLabel
+	}
+	return ""
+}
+
+func (x *KubeObject) GetCountry() string {
+	if x != nil {
+		return x.Country
+	}
+	return ""
+}
+
+func (x *KubeObject) GetAsName() string {
+	if x != nil {
+		return x.AsName
+	}
+	return ""
+}
+
 var File_kube_enricher_flow_flow_proto protoreflect.FileDescriptor
 
 const file_kube_enricher_flow_flow_proto_rawDesc = "" +
 	"\n" +
-	"\x1dkube-enricher/flow/flow.proto\x12\x06flowpb\"\xa7#\n" +
+	"\x1dkube-enricher/flow/flow.proto\x12\x06flowpb\"\x83%\n" +
 	"\fEnrichedFlow\x121\n" +
 	"\x04type\x18\x01 \x01(\x0e2\x1d.flowpb.EnrichedFlow.FlowTypeR\x04type\x12#\n" +
 	"\rsampling_rate\x18\x03 \x01(\x04R\fsamplingRate\x12!\n" +
@@ -1437,7 +1513,11 @@ const file_kube_enricher_flow_flow_proto_rawDesc = "" +
 	"\n" +
 	"src_labels\x18\xda\x0f \x03(\v2#.flowpb.EnrichedFlow.SrcLabelsEntryR\tsrcLabels\x12 \n" +
 	"\vsrc_network\x18\xdb\x0f \x01(\tR\n" +
-	"srcNetwork\x12\x18\n" +
+	"srcNetwork\x12)\n" +
+	"\x10src_subnet_label\x18\xdc\x0f \x01(\tR\x0esrcSubnetLabel\x12 \n" +
+	"\vsrc_country\x18\xdd\x0f \x01(\tR\n" +
+	"srcCountry\x12\x1f\n" +
+	"\vsrc_as_name\x18\xde\x0f \x01(\tR\tsrcAsName\x12\x18\n" +
 	"\adst_pod\x18\xe4\x0f \x01(\tR\x06dstPod\x12$\n" +
 	"\rdst_namespace\x18\xe5\x0f \x01(\tR\fdstNamespace\x12\x1f\n" +
 	"\vdst_host_ip\x18\xe6\x0f \x01(\tR\tdstHostIp\x12\"\n" +
@@ -1453,6 +1533,10 @@ const file_kube_enricher_flow_flow_proto_rawDesc = "" +
 	"dst_labels\x18\xee\x0f \x03(\v2#.flowpb.EnrichedFlow.DstLabelsEntryR\tdstLabels\x12 \n" +
 	"\vdst_network\x18\xef\x0f \x01(\tR\n" +
 	"dstNetwork\x12)\n" +
+	"\x10dst_subnet_label\x18\xf0\x0f \x01(\tR\x0edstSubnetLabel\x12 \n" +
+	"\vdst_country\x18\xf1\x0f \x01(\tR\n" +
+	"dstCountry\x12\x1f\n" +
+	"\vdst_as_name\x18\xf2\x0f \x01(\tR\tdstAsName\x12)\n" +
 	"\x05other\x18\xf8\x0f \x03(\v2\x12.flowpb.KubeObjectR\x05other\x12\x19\n" +
 	"\acluster\x18\xf9\x0f \x01(\tR\acluster\x12+\n" +
 	"\x11bi_flow_direction\x18\xb4\x10 \x01(\rR\x0fbiFlowDirection\x12&\n" +
@@ -1544,7 +1628,7 @@ const file_kube_enricher_flow_flow_proto_rawDesc = "" +
 	"\n" +
 	"ExtraField\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xa8\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xfe\x03\n" +
 	"\n" +
 	"KubeObject\x12\x16\n" +
 	"\x06prefix\x18\x01 \x01(\tR\x06prefix\x12\x10\n" +
@@ -1560,7 +1644,10 @@ const file_kube_enricher_flow_flow_proto_rawDesc = "" +
 	" \x01(\tR\x06podUid\x12\x16\n" +
 	"\x06status\x18\v \x01(\tR\x06status\x126\n" +
 	"\x06labels\x18\f \x03(\v2\x1e.flowpb.KubeObject.LabelsEntryR\x06labels\x12\x18\n" +
-	"\anetwork\x18\r \x01(\tR\anetwork\x1a9\n" +
+	"\anetwork\x18\r \x01(\tR\anetwork\x12!\n" +
+	"\fsubnet_label\x18\x0e \x01(\tR\vsubnetLabel\x12\x18\n" +
+	"\acountry\x18\x0f \x01(\tR\acountry\x12\x17\n" +
+	"\aas_name\x18\x10 \x01(\tR\x06asName\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B?Z=github.com/netobserv/goflow2-kube-enricher/flow/flowpb;flowpbb\x06proto3"

@@ -143,6 +143,13 @@ type Config struct {
 	// MetricsWorkloads bounds the pairs of workloads that have series of their
 	// own; 0 for no metrics of traffic.
 	MetricsWorkloads int
+	// MetricsZones reports whether these metrics have zones as labels.
+	MetricsZones bool
+
+	// Networks is the file of networks and labels; empty for none. GeoIP names the
+	// databases of countries and autonomous systems.
+	Networks string
+	GeoIP    []string
 
 	// DrainTimeout bounds the work after a signal: half of it for what has reached
 	// the sockets, half for the outputs.
@@ -167,6 +174,9 @@ type Config struct {
 	// other fields are not set then.
 	ShowVersion bool
 }
+
+// HasPlaces reports whether addresses outside of the cluster are looked up.
+func (c *Config) HasPlaces() bool { return c.Networks != "" || len(c.GeoIP) > 0 }
 
 // UsageError is a mistake in how the program was started. Its text is one line
 // that names the flag and the values that are allowed. The program ends with exit

@@ -92,8 +92,13 @@ func (c *Config) RefuseJSON() error {
 	return nil
 }
 
+// isPlace reports whether a generated field is of addresses outside of the cluster.
+func isPlace(a flow.Attr) bool {
+	return a == flow.AttrSubnetLabel || a == flow.AttrCountry || a == flow.AttrASName
+}
+
 // FilterNeedsNames reports whether the filter reads fields that come from the
 // cluster.
 func (c *Config) FilterNeedsNames() bool {
-	return c.Filter != nil && slices.ContainsFunc(c.Filter.Attrs(), func(r flow.AttrRef) bool { return r.End != flow.EndCluster })
+	return c.Filter != nil && slices.ContainsFunc(c.Filter.Attrs(), func(r flow.AttrRef) bool { return r.End != flow.EndCluster && !isPlace(r.Attr) })
 }

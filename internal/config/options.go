@@ -232,6 +232,16 @@ func kubeOptions() []option {
 			set:   prefixes(func(c *Config) *[]netip.Prefix { return &c.JoinSubnets }),
 		},
 		{
+			name: "networks", arg: "FILE",
+			usage: "YAML file of `CIDR: label`, or CSV (`FILE.csv`) of `CIDR,label`: labels for addresses that nobody in the cluster has, by longest match, as `PSubnetLabel` and in the traffic metrics. SIGHUP reads it again, and so does a new file in its place",
+			set:   path(func(c *Config) *string { return &c.Networks }, "give a file"),
+		},
+		{
+			name: "geoip", arg: "FILE,...",
+			usage: "databases in the format mmdb, of countries, cities or ASNs: `PCountry` and `PASName` of addresses that nobody in the cluster has, and `SrcAS` and `DstAS` where the exporter sends none. They are kept in memory. SIGHUP reads them again, and so do new files in their place",
+			set:   setFiles(func(c *Config) *[]string { return &c.GeoIP }),
+		},
+		{
 			name: "kube.labels", arg: "LABEL=FIELD,...",
 			usage: "pod labels to copy, each with the name of its field after the prefix: `app.kubernetes.io/name=App` makes `SrcApp` and `DstApp` where the pod has the label. In protobuf they are in the maps `src_labels` and `dst_labels`, by the name of the field",
 			set:   func(c *Config, v string) (err error) { c.KubeLabels, err = flow.ParseLabels(v); return err },
@@ -268,6 +278,11 @@ func httpOptions() []option {
 			usage: "how many pairs of workloads have series of their own in the traffic metrics (`kube_enricher_workload_bytes_total` and others); pairs with less traffic share one series. " +
 				"`0` for no such metrics. They need `-addr` and names, and don't count records from standard input. docs/traffic-metrics.md describes them",
 			set: setMetricsWorkloads,
+		},
+		{
+			name: "metrics.zones", def: "false",
+			usage: "labels `src_zone` and `dst_zone` on the traffic metrics, for who pays for traffic between zones",
+			set:   boolean(func(c *Config) *bool { return &c.MetricsZones }),
 		},
 	}
 }

@@ -100,9 +100,14 @@ func (k *kafkaOutput) batchOptions() []option {
 			},
 		},
 		{
-			name: kafkaFlags + "buffer", arg: "BYTES", def: strconv.Itoa(transport.DefaultKafkaBuffer),
+			name: kafkaFlags + "buffer", arg: "SIZE", def: "64MiB",
 			usage: "room for records that the brokers have not acknowledged, so that a short outage loses none. When it is full, new records are dropped and counted",
-			set:   integer(func(*Config) *int { return &k.BufferBytes }, 128<<10, 1<<40),
+			set: func(c *Config, v string) error {
+				n := int64(0)
+				err := size(func(*Config) *int64 { return &n }, 128<<10, 1<<40)(c, v)
+				k.BufferBytes = int(n)
+				return err
+			},
 		},
 		{
 			name: kafkaFlags + "flushfreq", arg: "DURATION", def: transport.DefaultKafkaFlushFrequency.String(),

@@ -26,6 +26,9 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if err := p.checkFiles(c); err != nil {
 		return err
 	}
+	if c.MetricsZones && c.MetricsWorkloads == 0 {
+		return Usagef("%s: there are no traffic metrics with -metrics.workloads 0; leave one of the two out", p.given["metrics.zones"].flag("metrics.zones"))
+	}
 	if err := p.readElements(c); err != nil {
 		return err
 	}

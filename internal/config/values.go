@@ -62,6 +62,23 @@ func path(field func(*Config) *string, advice string) func(*Config, string) erro
 	}
 }
 
+// setFiles takes a list of names of files.
+func setFiles(field func(*Config) *[]string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		for part := range strings.SplitSeq(v, ",") {
+			var name string
+			if err := path(func(*Config) *string { return &name }, "give files")(c, strings.TrimSpace(part)); err != nil {
+				return err
+			}
+			if name == "" {
+				return fmt.Errorf("%s has an empty name; give files such as a.mmdb,b.mmdb", Quote(v))
+			}
+			*field(c) = append(*field(c), name)
+		}
+		return nil
+	}
+}
+
 // address takes the address of an HTTP server, or nothing.
 func address(field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, v string) error {

@@ -358,7 +358,7 @@ every record.
 
 netobserv also has '"_RecordType":"flowLog"' in each record, which is a label of NetObserv’s Loki
 streams. It lacks what flowlogs-pipeline computes from its own settings: 'K8S_FlowLayer',
-subnet labels, conversations. It lacks what only an eBPF agent sees: DNS, drops,
+conversations. It lacks what only an eBPF agent sees: DNS, drops,
 round-trip times. 'Flags' are the flags of the TCP header, without NetObserv’s combinations (0x100
 and above).
 

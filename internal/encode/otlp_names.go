@@ -67,6 +67,9 @@ var otlpAttrs = map[flow.Attr]string{
 	flow.AttrPodUID:       "k8s.pod.uid",
 	flow.AttrStatus:       "k8s.status",
 	flow.AttrNetwork:      "k8s.network.name",
+	flow.AttrSubnetLabel:  "subnet.label",
+	flow.AttrCountry:      "geo.country.iso_code",
+	flow.AttrASName:       "as.organization.name",
 }
 
 // otlpEnd returns what the attributes of one prefix begin with.

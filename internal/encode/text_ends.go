@@ -67,6 +67,9 @@ func (e *Text) appendName(p *painter, r *flow.Record, end, limit int) bool {
 			name = r.Ends[end].Attr(flow.AttrName)
 		}
 	}
+	if name == "" {
+		name = lineAttr(r, end, flow.AttrSubnetLabel)
+	}
 	if name == "" && namespace == "" {
 		return false
 	}

@@ -8,12 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -140,6 +142,34 @@ func TestHour(t *testing.T) {
 		s.running.Wait()
 		if flows < 119_000 || lost != uint64(flows/1000*5) || testutil.ToFloat64(s.skipped) != float64(lost) {
 			t.Errorf("%d flows, %d lost, %v counted", flows, lost, testutil.ToFloat64(s.skipped))
+		}
+	})
+}
+
+// BenchmarkFollow is what a record costs that is not wanted, and one whose flow is made.
+func BenchmarkFollow(b *testing.B) {
+	s := newServer(Config{Mapping: mapping(b), Labels: GroupingLabels, NodeOf: nodesOfTest}, nil)
+	records := variety()
+	q, err := newQuery(&observerpb.GetFlowsRequest{Whitelist: []*flowpb.FlowFilter{{SourcePod: []string{"shop/nobody"}}, {DestinationLabel: []string{"app=none"}}}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	v := newView(&s.names)
+	b.Run("unwanted", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if v.set(records["a"]); q.selection.wants(v) {
+				b.Fatal("wanted")
+			}
+		}
+	})
+	b.Run("flow", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			v.set(records["a"])
+			if _, err := proto.Marshal(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: v.flow("v1")}}); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"slices"
 	"time"
 	"unique"
 
@@ -19,21 +20,40 @@ var labelNames = []string{"src_namespace", "src_workload", "src_kind", "dst_name
 // Values of the label kind that are not kinds of Kubernetes, which begin with a
 // capital letter.
 const (
-	kindNone  = "none"  // the workload of the address is not known
-	kindOther = "other" // all pairs without a series of their own
+	kindNone  = flow.KindNone // the workload of the address is not known
+	kindOther = "other"       // all pairs without a series of their own
 )
 
-// labelsDesc has the labels of a pair. MakeLabelPairs needs a Desc, and the name does
-// not matter to it.
-var labelsDesc = prometheus.NewDesc("labels", "", labelNames, nil)
+// zoneNames are further labels, with zones.
+var zoneNames = []string{"src_zone", "dst_zone"}
 
-func makeLabels(src, dst flow.Workload) []*dto.LabelPair {
-	return prometheus.MakeLabelPairs(labelsDesc, []string{src.Namespace, src.Name, src.Kind, dst.Namespace, dst.Name, dst.Kind})
+// The labels of a pair. MakeLabelPairs needs a Desc, and the name does not matter to it.
+var (
+	labelsDesc = prometheus.NewDesc("labels", "", labelNames, nil)
+	zonedDesc  = prometheus.NewDesc("labels", "", slices.Concat(labelNames, zoneNames), nil)
+)
+
+// makeLabels returns the labels of a pair, in a form that is shared by scrapes.
+func makeLabels(src, dst flow.Workload, zones bool) []*dto.LabelPair {
+	values := []string{src.Namespace, src.Name, src.Kind, dst.Namespace, dst.Name, dst.Kind}
+	if zones {
+		return prometheus.MakeLabelPairs(zonedDesc, append(values, src.Zone, dst.Zone))
+	}
+	return prometheus.MakeLabelPairs(labelsDesc, values)
 }
 
-func labelPairs(p pair) []*dto.LabelPair { return makeLabels(workload(p.src), workload(p.dst)) }
+func labelPairs(p pair, zones bool) []*dto.LabelPair {
+	return makeLabels(workload(p.src), workload(p.dst), zones)
+}
 
-var other = flow.Workload{Namespace: kindOther, Name: kindOther, Kind: kindOther}
+// other returns the workload that stands for both ends of all other pairs.
+func other(zones bool) flow.Workload {
+	w := flow.Workload{Namespace: kindOther, Name: kindOther, Kind: kindOther}
+	if zones {
+		w.Zone = kindOther
+	}
+	return w
+}
 
 func workload(h unique.Handle[flow.Workload]) flow.Workload {
 	if h == (unique.Handle[flow.Workload]{}) {
@@ -43,8 +63,8 @@ func workload(h unique.Handle[flow.Workload]) flow.Workload {
 }
 
 var (
-	noneHandle  = unique.Make(flow.Workload{Kind: kindNone})
-	otherHandle = unique.Make(other)
+	noneHandle   = unique.Make(flow.Workload{Kind: kindNone})
+	otherHandles = [...]unique.Handle[flow.Workload]{unique.Make(other(false)), unique.Make(other(true))}
 )
 
 // canonical returns the one pair that stands for all pairs with the labels of p. It
@@ -58,7 +78,12 @@ func (p pair) canonical() (c pair, ok bool) {
 	if p.dst == noneHandle {
 		p.dst = unique.Handle[flow.Workload]{}
 	}
-	return p, p.src != otherHandle || p.dst != otherHandle
+	for _, h := range otherHandles {
+		if p.src == h && p.dst == h {
+			return p, false
+		}
+	}
+	return p, true
 }
 
 // sample is one value of a series. The labels are shared by all scrapes, and are not
@@ -84,13 +109,17 @@ func (s sample) Write(m *dto.Metric) error {
 }
 
 func (c *Counter) describe() {
+	pairLabels := labelNames
+	if c.zones {
+		pairLabels = slices.Concat(labelNames, zoneNames)
+	}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(prefix+name, help, labels, nil)
 	}
 	c.descs = [numValues]*prometheus.Desc{
-		valueBytes:   desc("bytes_total", "Bytes sent between workloads, each packet counted once and multiplied by the sampling rate. Pairs beyond -metrics.workloads are summed up as other.", labelNames...),
-		valuePackets: desc("packets_total", "Packets sent between workloads, counted as bytes are.", labelNames...),
-		valueFlows:   desc("flows_total", "Flow records that bytes and packets were taken from; not multiplied by the sampling rate.", labelNames...),
+		valueBytes:   desc("bytes_total", "Bytes sent between workloads, each packet counted once and multiplied by the sampling rate. Pairs beyond -metrics.workloads are summed up as other.", pairLabels...),
+		valuePackets: desc("packets_total", "Packets sent between workloads, counted as bytes are.", pairLabels...),
+		valueFlows:   desc("flows_total", "Flow records that bytes and packets were taken from; not multiplied by the sampling rate.", pairLabels...),
 	}
 	c.records = desc("records_total", "Flow records by whether they count as traffic between workloads: repeated ones, and samples of OVN, have packets that another record has, too.", "result")
 	c.series = desc("series", "Pairs of workloads that have series of their own.")
@@ -114,8 +143,6 @@ func (c *Counter) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-var otherLabels = makeLabels(other, other)
-
 // collect merges what the workers counted and returns all metrics.
 func (c *Counter) collect(now time.Time) []prometheus.Metric {
 	c.mu.Lock()
@@ -134,6 +161,7 @@ func (c *Counter) collect(now time.Time) []prometheus.Metric {
 	for _, t := range tables {
 		t.clear()
 	}
+	otherLabels := makeLabels(other(c.zones), other(c.zones), c.zones)
 	metrics := make([]prometheus.Metric, 0, numValues*(len(c.ranking.shown)+1)+len(results)+2)
 	for i, d := range c.descs {
 		for _, e := range c.ranking.shown {

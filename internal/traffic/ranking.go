@@ -35,6 +35,7 @@ type ranking struct {
 	decayed time.Time // when the scores were last discounted
 	merged  time.Time // when the last merge was; before the first, when counting began
 	merges  uint64
+	zones   bool // whether the labels have zones
 }
 
 // pairState is what is known of a pair.
@@ -147,7 +148,7 @@ func (k *ranking) admit(now time.Time, candidates []*pairState) {
 func (k *ranking) show(e *pairState) {
 	e.shown, e.appeared = true, true
 	if e.labels == nil {
-		e.labels, e.since = labelPairs(e.pair), k.merged
+		e.labels, e.since = labelPairs(e.pair, k.zones), k.merged
 	}
 }
 

@@ -28,12 +28,15 @@ type Config struct {
 	// MaxSeries is the largest number of series of each metric, including the one
 	// for all other pairs. It is at least 2.
 	MaxSeries int
+	// Zones adds the zones of both ends as labels, which makes as many more pairs.
+	Zones bool
 }
 
 // Counter has the metrics of all workers. Any number of goroutines may use it.
 type Counter struct {
 	src, dst int // indexes of a record's Ends; flow.MaxEnds if there is none
 	room     int // pairs in a worker's table
+	zones    bool
 
 	mu      sync.Mutex // held by scrapes and by NewStage, never by a worker with records
 	stages  []*Stage
@@ -51,7 +54,7 @@ func New(cfg Config, reg prometheus.Registerer) (*Counter, error) {
 	if cfg.MaxSeries < 2 {
 		return nil, errors.New("fewer than 2 series of traffic between workloads")
 	}
-	c := &Counter{src: flow.MaxEnds, dst: flow.MaxEnds, room: max(roomFactor*cfg.MaxSeries, minRoom)}
+	c := &Counter{src: flow.MaxEnds, dst: flow.MaxEnds, room: max(roomFactor*cfg.MaxSeries, minRoom), zones: cfg.Zones}
 	for i, e := range cfg.Mapping {
 		switch e.Field {
 		case flow.FieldSrcAddr:
@@ -61,6 +64,7 @@ func New(cfg Config, reg prometheus.Registerer) (*Counter, error) {
 		}
 	}
 	c.ranking = newRanking(cfg.MaxSeries-1, time.Now())
+	c.ranking.zones = cfg.Zones
 	c.describe()
 	if err := reg.Register(c); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -215,7 +219,11 @@ func reasonOf(r *flow.Record) result {
 // known.
 func (s *Stage) workload(r *flow.Record, end int) unique.Handle[flow.Workload] {
 	if end < len(r.Ends) {
-		if o := r.Ends[end].Object; o != nil {
+		switch o := r.Ends[end].Object; {
+		case o == nil:
+		case s.c.zones:
+			return o.ZonedWorkloadID()
+		default:
 			return o.WorkloadID()
 		}
 	}

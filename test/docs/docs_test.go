@@ -307,3 +307,36 @@ func TestNames(t *testing.T) {
 		}
 	}
 }
+
+// TestOVNKubernetesCommands fails when a page, or what the chart prints, has a command that sets
+// something at OVN-Kubernetes without a pattern for the container: its name depends on how it was
+// installed, and kubectl sets nothing for a wrong one, with exit code 0.
+func TestOVNKubernetesCommands(t *testing.T) {
+	pages := files(t, ".md", ".txt")
+	command := regexp.MustCompile("set env daemonset/ovnkube-node[^`]{0,60}") // in a line of text, or over several
+	found := 0
+	for page, content := range pages {
+		for _, text := range command.FindAllString(content, -1) {
+			found++
+			if !strings.Contains(text, `-c 'ovnkube-*'`) {
+				t.Errorf("%s: %s has no -c 'ovnkube-*'", page, text)
+			}
+		}
+	}
+	if found < 4 {
+		t.Errorf("%d commands were found", found)
+	}
+	for page, want := range map[string][]string{
+		"docs/deploy.md":    {"global.ipfixTargets=", "global.ipfixCacheMaxFlows=", `OVN_IPFIX_TARGETS=":2055"`},
+		"docs/openshift.md": {"The operator merges the ConfigMap and `spec.exportNetworkFlows`"},
+		"charts/goflow2-kube-enricher/templates/NOTES.txt": {
+			"global.ipfixTargets=", "global.ipfixCacheMaxFlows=", "operator merges the patch and the ConfigMap", `OVN_IPFIX_TARGETS=":{{ $netflow }}"`,
+		},
+	} {
+		for _, text := range want {
+			if !strings.Contains(pages[page], text) {
+				t.Errorf("%s does not have %s", page, text)
+			}
+		}
+	}
+}

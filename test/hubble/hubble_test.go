@@ -166,6 +166,18 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// TestPolicies shows what OVN's network policies decided, and which of them.
+func TestPolicies(t *testing.T) {
+	addr := program(t, 255, "-ovn.nb", root+"internal/policy/testdata/nb-samples.json", captures+"ovn-sample.pcap.gz")
+	for _, tt := range []struct{ name, args string }{
+		{"policies-dropped", "observe --all --verdict DROPPED --print-policy-names"},
+		{"policies-allowed", "observe --last 20 --verdict FORWARDED --print-policy-names --to-pod shop/denied"},
+		{"policies-egress", "observe --all -t policy-verdict --traffic-direction egress --print-policy-names"},
+	} {
+		t.Run(tt.name, func(t *testing.T) { golden(t, tt.name, run(t, addr, strings.Fields(tt.args)...)) })
+	}
+}
+
 // golden compares a text with a golden file.
 func golden(t *testing.T, name, got string) {
 	t.Helper()

@@ -133,13 +133,20 @@ annotations:
 {{- $config := dict }}
 {{- include "kube-enricher.flatten" (dict "in" .Values.config "prefix" "" "out" $config) }}
 {{- include "kube-enricher.flatten" (dict "in" .Values.kafka.config "prefix" "transport.kafka." "out" $config) }}
+{{- range $name := list "otlp" "http" }}
+{{- include "kube-enricher.flatten" (dict "in" (index $.Values $name).config "prefix" (printf "transport.%s." $name) "out" $config) }}
+{{- end }}
 {{- range $flag, $value := dict
   "listen" "listen.netflow and listen.sflow" "allow" "listen.allow" "addr" "httpAddress and httpPort" "cluster" "cluster" "templates.file" "templates.storage"
   "kube.namespaces" "rbac.namespaces" "ui.addr" "ui.enabled" "hubble.addr" "hubble.enabled"
   "hubble.tls.cert" "hubble.tls.secret" "hubble.tls.key" "hubble.tls.secret" "hubble.tls.client-ca" "hubble.tls.caKey"
   "transport.kafka.brokers" "kafka.brokers" "transport.kafka.topic" "kafka.topic" "transport.kafka.sasl" "kafka.sasl.mechanism"
   "transport.kafka.tls" "kafka.tls.enabled" "transport.kafka.tls.insecure" "kafka.tls.insecure" "transport.kafka.tls.ca" "kafka.tls.caSecret"
-  "transport.kafka.tls.client" "kafka.tls.clientSecret" "transport.kafka.tls.key" "kafka.tls.clientSecret" }}
+  "transport.kafka.tls.client" "kafka.tls.clientSecret" "transport.kafka.tls.key" "kafka.tls.clientSecret"
+  "transport.otlp.endpoint" "otlp.endpoint" "transport.otlp.protocol" "otlp.protocol" "transport.otlp.headers" "otlp.headers" "transport.otlp.tls.ca" "otlp.tls.caSecret"
+  "transport.otlp.tls.cert" "otlp.tls.clientSecret" "transport.otlp.tls.key" "otlp.tls.clientSecret"
+  "transport.http.url" "http.url" "transport.http.headers" "http.headers" "transport.http.tls.ca" "http.tls.caSecret"
+  "transport.http.tls.cert" "http.tls.clientSecret" "transport.http.tls.key" "http.tls.clientSecret" }}
 {{- if hasKey $config $flag }}
 {{- fail (printf "config: %s is set by the value %s" $flag $value) }}
 {{- end }}
@@ -189,9 +196,34 @@ annotations:
 {{- if ne (include "kube-enricher.storage" .) "none" }}
 {{- $_ := set $config "templates.file" "/var/lib/kube-enricher/templates.json" }}
 {{- end }}
+{{- if not (hasKey $config "transport") }}
+{{- $transports := list }}
+{{- range $name := list "kafka" "otlp" "http" }}
+{{- if (index $.Values $name).enabled }}{{ $transports = append $transports $name }}{{ end }}
+{{- end }}
+{{- if $transports }}{{ $_ := set $config "transport" (join "," $transports) }}{{ end }}
+{{- end }}
+{{- range $name, $address := dict "otlp" "endpoint" "http" "url" }}
+{{- $o := index $.Values $name }}
+{{- if $o.enabled }}
+{{- $flag := printf "transport.%s." $name }}
+{{- if not (index $o $address) }}{{ fail (printf "%s.%s: say where records go" $name $address) }}{{ end }}
+{{- $_ := set $config (print $flag $address) (index $o $address) }}
+{{- with $o.protocol }}{{ $_ := set $config (print $flag "protocol") . }}{{ end }}
+{{- $headers := list }}
+{{- range $i, $h := $o.headers }}
+{{- $headers = append $headers (printf "%s=%s${file:/etc/%s/header-%d/%s}" $h.name ($h.prefix | default "" | replace "%" "%25" | replace "," "%2C") $name $i $h.key) }}
+{{- end }}
+{{- with $headers }}{{ $_ := set $config (print $flag "headers") (join "," .) }}{{ end }}
+{{- with $o.tls.caSecret }}{{ $_ := set $config (print $flag "tls.ca") (printf "/etc/%s/ca/%s" $name $o.tls.caKey) }}{{ end }}
+{{- if $o.tls.clientSecret }}
+{{- $_ := set $config (print $flag "tls.cert") (printf "/etc/%s/client/%s" $name $o.tls.certKey) }}
+{{- $_ := set $config (print $flag "tls.key") (printf "/etc/%s/client/%s" $name $o.tls.keyKey) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- with .Values.kafka }}
 {{- if .enabled }}
-{{- if not (hasKey $config "transport") }}{{ $_ := set $config "transport" "kafka" }}{{ end }}
 {{- if and (not .brokers) (not (hasKey $config "transport.kafka.srv")) }}
 {{- fail "kafka.brokers: at least one is needed" }}
 {{- end }}
@@ -213,6 +245,22 @@ annotations:
 {{- end }}
 {{- end }}
 {{- toYaml $config }}
+{{- end }}
+
+{{/* The Secrets of the outputs otlp and http: a list of volume, path and secret. */}}
+{{- define "kube-enricher.outputSecrets" -}}
+{{- $list := list }}
+{{- range $name := list "otlp" "http" }}
+{{- $o := index $.Values $name }}
+{{- if $o.enabled }}
+{{- range $i, $h := $o.headers }}
+{{- $list = append $list (dict "volume" (printf "%s-header-%d" $name $i) "path" (printf "/etc/%s/header-%d" $name $i) "secret" $h.secret) }}
+{{- end }}
+{{- with $o.tls.caSecret }}{{ $list = append $list (dict "volume" (printf "%s-ca" $name) "path" (printf "/etc/%s/ca" $name) "secret" .) }}{{ end }}
+{{- with $o.tls.clientSecret }}{{ $list = append $list (dict "volume" (printf "%s-client" $name) "path" (printf "/etc/%s/client" $name) "secret" .) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- toYaml $list }}
 {{- end }}
 
 {{/* What the collector and the test have in common of their containers. */}}
@@ -282,6 +330,11 @@ volumeMounts:
     mountPath: /etc/kafka/client
     readOnly: true
   {{- end }}
+  {{- end }}
+  {{- range $secret := include "kube-enricher.outputSecrets" . | fromYamlArray }}
+  - name: {{ $secret.volume }}
+    mountPath: {{ $secret.path }}
+    readOnly: true
   {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
@@ -378,6 +431,11 @@ volumes:
     secret:
       secretName: {{ .tls.clientSecret }}
   {{- end }}
+  {{- end }}
+  {{- range $secret := include "kube-enricher.outputSecrets" $root | fromYamlArray }}
+  - name: {{ $secret.volume }}
+    secret:
+      secretName: {{ $secret.secret }}
   {{- end }}
   {{- with $root.Values.extraVolumes }}
   {{- toYaml . | nindent 2 }}

@@ -20,8 +20,9 @@ type Switch struct {
 }
 
 // StartSwitch starts an Open vSwitch in a namespace, until the test ends. It
-// shares nothing with one that the system may run.
-func (l *Lab) StartSwitch(ns string) *Switch {
+// shares nothing with one that the system may run. env is added to the environment of
+// ovs-vswitchd, as NAME=VALUE.
+func (l *Lab) StartSwitch(ns string, env ...string) *Switch {
 	l.t.Helper()
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
 		l.t.Skipf("needs /dev/net/tun, for internal ports: %v", err)
@@ -29,7 +30,7 @@ func (l *Lab) StartSwitch(ns string) *Switch {
 	s := &Switch{daemons{lab: l, dir: shortDir(l.t)}, ns}
 	s.startDatabase(ns, "db", "openvswitch/vswitch")
 	s.Vsctl("--no-wait", "init")
-	s.start(ns, "ovs-vswitchd", "unix:"+s.path("db.sock"), "--unixctl="+s.path("vswitchd.ctl"), "--log-file="+s.path("ovs-vswitchd.log"))
+	s.start(ns, append(append([]string{"env"}, env...), "ovs-vswitchd", "unix:"+s.path("db.sock"), "--unixctl="+s.path("vswitchd.ctl"), "--log-file="+s.path("ovs-vswitchd.log"))...)
 	s.wait("vswitchd.ctl")
 	l.t.Cleanup(func() {
 		if l.t.Failed() {

@@ -212,7 +212,7 @@ func TestPause(t *testing.T) {
 	_, port, _ := net.SplitHostPort(p.listen)
 	v.wait("word on what to do", fmt.Sprintf(`/Point exporters at .*\bport %s\b/.test(document.getElementById("empty").innerText)`, port))
 	v.accessible("no datagram yet")
-	v.picture("view-empty.png", 420, wide)
+	v.picture("view-empty.png", 360, wide)
 
 	child, err := proc.Start(exec.Command(replay, "-gap", "20ms", demoCapture, p.listen))
 	if err != nil {

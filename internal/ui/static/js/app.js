@@ -61,8 +61,8 @@ function failed(error) {
 function show(summary, pairs, series) {
   filter.setVocabulary(summary);
   stats(summary);
-  setText($("version"), `${summary.version || ""}`);
-  map.update(pairs.pairs || []);
+  setText($("version"), summary.version === "unknown" ? "" : `· ${summary.version}`);
+  map.update(pairs.pairs || [], pairs.other);
   table.update(pairs.pairs || [], pairs.other);
   chart.update({ series: [], ...series });
   live.ensure(summary.mode);
@@ -78,7 +78,7 @@ function stats(s) {
   const notReady = s.ready && s.ready.ready === false;
   const parts = [
     ["State", notReady ? s.ready.state || "not ready" : s.mode === "capture" ? "capture, read" : s.records === 0 ? "waiting" : since < 15 ? "receiving" : `quiet for ${span(since)}`,
-      notReady ? "bad" : s.mode !== "capture" && since >= 60 ? "unsure" : "good"],
+      notReady ? "bad" : s.mode === "capture" ? "good" : s.records === 0 ? "" : since >= 60 ? "unsure" : "good"],
     ["In memory", s.ring ? `${count(s.ring.records)} records` : "–"],
     ["Reach", s.records ? `${span(age)}, to ${clock(s.newest)}` : "–"],
     ["Room", `${fill} % of ${room(s.ring?.capacity || 0)}`],
@@ -109,7 +109,7 @@ function empty(summary, pairs) {
   box.replaceChildren(...{
     first: () => [el("h2", { text: summary.mode === "capture" ? "The capture has no record" : "No datagram yet" }),
       el("p", { text: summary.mode === "capture" ? "It may hold no exports, or on other ports than those of -listen. The log says what was passed over." : `Point exporters at this collector: ${listening(summary)}. Templates may take some minutes to come.` }),
-      el("p", { class: "hint", text: "This page looks again every few seconds. With -loglevel debug the log tells of each exporter." })],
+      el("p", { class: "hint", text: "This page looks again every few seconds. The log says when the first datagram comes, from whom, and what to check if none does." })],
     filter: () => [el("h2", { text: "No record matches" }), el("p", { text: "Nothing in this window satisfies the filter." }),
       el("p", { class: "actions" }, el("button", { type: "button", text: "Clear the filter", click: () => filter.set("") }), el("button", { type: "button", text: "All in memory", click: () => change({ since: "", until: "" }) }))],
     window: () => [el("h2", { text: "Nothing in this window" }), el("p", { text: "No record that counts was received in it." }),

@@ -11,6 +11,7 @@ const many = 120; // from here on links are fainter
 const widest = 12;
 
 let model = build([]);
+let other = null; // what the API has left out
 let shown = null; // the view that is drawn
 let placed = null;
 let structure = ""; // what cards and rows there are: while it stays, nothing moves
@@ -46,8 +47,9 @@ export function start(onSelect) {
   }).observe($("canvas"));
 }
 
-export function update(pairs) {
+export function update(pairs, rest) {
   model = build(pairs);
+  other = rest;
   draw();
 }
 
@@ -216,5 +218,6 @@ function note() {
   const hidden = shown.links.length - linksShown;
   setText($("map-note"), model.links.length === 0 ? "" :
     `${count(model.groups.length)} groups, ${count(model.ends.size)} ends, ${count(model.links.length)} pairs. A link is as wide as the root of its bytes; each direction has its own.` +
+    (other?.pairs > 0 ? ` ${count(other.pairs)} smaller pairs, with ${bytes(other.bytes)}, are not on the map.` : "") +
     (hidden > 0 ? ` The ${count(hidden)} thinnest links are not drawn: filter, or close groups.` : ""));
 }
