@@ -180,6 +180,10 @@ test-dashboards: $(GOTEST) ## hold the Grafana dashboards to Grafana's own schem
 e2e: $(GOTEST) ## run the binary against a real API server, built from Go modules (6 min; the first time 15; ARGS='-run TestX -v')
 	$(MAKE) -C test/e2e test GO='$(GO)' GOTEST='$(CURDIR)/$(GOTEST)' ARGS='$(ARGS)'
 
+.PHONY: e2e-outputs
+e2e-outputs: ## send records to real receivers: Debian's ClickHouse (1 min)
+	$(GO) test -tags outputs -count=1 ./test/outputs $(ARGS)
+
 .PHONY: e2e-hubble
 e2e-hubble: ## Cilium's hubble command and filters against the program (2 min; the first time 15; ARGS='-run TestX -v')
 	$(GO) build -o test/hubble/bin/kube-enricher ./cmd/kube-enricher

@@ -59,6 +59,9 @@ type exporters struct {
 	numTemplates atomic.Int64
 	// heldBytes and numHeld are of the data sets that wait for a template.
 	heldBytes, numHeld atomic.Int64
+	// expireNotBefore is when expireHeld may look through all of them again, in Unix
+	// nanoseconds.
+	expireNotBefore int64
 	// numShared is the number of addresses that several exporters share.
 	numShared atomic.Int64
 	// unsaved reports whether the templates file lacks something.

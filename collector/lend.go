@@ -20,7 +20,14 @@ const (
 	lendRefreshed = 30 * 60
 	// maxLent bounds the templates that an address lends to its ports.
 	maxLent = 4096
+	// restPerLook is how long the sets of an address, or the ports of all, are not looked
+	// through again for each that was looked at: at most some hundredths of the time go there.
+	restPerLook = 20 * time.Microsecond
 )
+
+// rests reports whether it is before the given time, but not so long that a clock must have
+// gone back. Both are in Unix nanoseconds.
+func rests(now, until int64) bool { return now < until && until-now < int64(time.Minute) }
 
 // lending is what an exporter needs to lend templates. The exporter's mu guards it.
 type lending struct {
@@ -31,6 +38,8 @@ type lending struct {
 	// template to lend; refusedAt is the exporter's generation then.
 	refused   bool
 	refusedAt uint64
+	// notBefore is when the sets may be looked through again, in Unix nanoseconds.
+	notBefore int64
 }
 
 // decodableSets are held sets of one port whose template has been lent to it.
@@ -96,9 +105,11 @@ func (e *exporter) lendTemplates(now int64, last bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	generation := e.generation.Load()
-	if !last && now < e.lendAt && !(e.refused && e.refusedAt != generation) {
+	if !last && (now < e.lendAt && !(e.refused && e.refusedAt != generation) || rests(now, e.notBefore)) {
 		return
 	}
+	looked := 0
+	defer func() { e.notBefore = now + int64(looked)*int64(restPerLook) }()
 	until := now - int64(lendAfter)
 	if last {
 		until = math.MaxInt64
@@ -111,7 +122,9 @@ func (e *exporter) lendTemplates(now int64, last bool) {
 		if e.session(port) != nil {
 			continue // a port that sends templates will send this one, too
 		}
+		looked++
 		for _, s := range p.order {
+			looked++
 			k := s.portKey()
 			if _, known := since[k]; known || !s.waits || e.lent.get(k) != nil {
 				continue // the last: a worker will decode it
@@ -129,6 +142,7 @@ func (e *exporter) lendTemplates(now int64, last bool) {
 		return
 	}
 	for k, l := range e.allTemplates() {
+		looked++
 		if c := candidates[k.templateKey]; c != nil {
 			c.several = c.several || c.shape != nil && c.shape.id != l.shape.id
 			c.shape, c.refreshed = l.shape, max(c.refreshed, l.refreshed)

@@ -202,3 +202,34 @@ func TestOldOpenVSwitch(t *testing.T) {
 		t.Errorf("records by domain: %v", domains)
 	}
 }
+
+// TestLendingRests has an address hold thousands of sets that no template fits, and announce
+// another template at each look. It is not looked through each time: with as many sets as there
+// is room for, that would take a quarter of a second, in which its other ports wait.
+func TestLendingRests(t *testing.T) {
+	c, _ := newWith(t, Config{TemplatesHold: time.Hour})
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+	for i := range 20_000 {
+		d.Datagram(fromPort(i+10), AnyFlow, ipfixMessage(0, 1, set(256, []byte{6})), testTime)
+	}
+	announce := func(i int) {
+		d.Datagram(fromPort(i%2), AnyFlow, ipfixMessage(0, 1, set(2, templateRecord(256, ie{uint16(i + 1), 1, 0}))), testTime)
+	}
+	announce(0)
+	announce(1) // so there is no one shape
+	e := c.exporters.get(testSource.Addr(), testTime/1e6)
+	looks := 0
+	const seconds = 10
+	for tick := range seconds * 4 {
+		announce(tick + 2)
+		now := testTime + int64(lendAfter) + int64(tick)*int64(maintenanceInterval)
+		c.exporters.lendTemplates(now, false)
+		if e.refusedAt == e.generation.Load() {
+			looks++
+		}
+	}
+	// 20,000 ports with a set each make a rest of 0.8 s.
+	if looks == 0 || looks > seconds*5/4+1 {
+		t.Errorf("%d looks in %d s", looks, seconds)
+	}
+}

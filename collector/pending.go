@@ -294,7 +294,7 @@ func (d *Decoder) decodeHeldSet(s *heldSet) (ok bool) {
 
 // expireHeld drops and counts the sets that have waited for longer than holdFor at
 // the given time (Unix nanoseconds). If now is 0, it drops all sets, as the program
-// shuts down.
+// shuts down. One goroutine may call it.
 func (t *exporters) expireHeld(now int64, m *workerMetrics) {
 	if t.numHeld.Load() == 0 {
 		return
@@ -303,11 +303,17 @@ func (t *exporters) expireHeld(now int64, m *workerMetrics) {
 	if now == 0 {
 		reason, last = setShutdown, math.MaxInt64
 	}
+	if now != 0 && rests(now, t.expireNotBefore) {
+		return
+	}
+	looked := 0
+	defer func() { t.expireNotBefore = now + int64(looked)*int64(restPerLook) }()
 	for _, e := range t.list() {
-		if e.numHeld.Load() == 0 {
+		if looked++; e.numHeld.Load() == 0 {
 			continue
 		}
 		e.mu.Lock()
+		looked += len(e.heldPorts)
 		n := e.removeHeldUntil(last)
 		e.mu.Unlock()
 		for range n {

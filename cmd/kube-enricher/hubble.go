@@ -60,7 +60,7 @@ func (s *recentSource) Each(ctx context.Context, q hubble.Query, f func(*flow.Re
 }
 
 // hubblePerSecond bounds the flows that a client who follows is sent in a second. Each costs
-// several times what it costs to receive and write a record. The client is told how many are
+// several times what it costs to receive and write a record. The client gets to know how many are
 // left out, and a filter leaves more room for those that are wanted.
 const hubblePerSecond = 1000
 
@@ -95,6 +95,14 @@ func (a *app) listenHubble() error {
 		return nil
 	}
 	return a.hubble.Listen()
+}
+
+// runHubble answers Hubble's clients until ctx ends, if anybody does.
+func (a *app) runHubble(ctx context.Context) error {
+	if a.hubble == nil {
+		return nil
+	}
+	return a.hubble.Run(ctx)
 }
 
 // closeHubble closes it, if the server does not run.

@@ -83,10 +83,8 @@ func (a *app) run() (err error) {
 	a.logStarted(http)
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
-	if a.hubble != nil {
-		observer := start(a.hubble.Run)
-		defer func() { err = errors.Join(err, observer.stop()) }()
-	}
+	observer := start(a.runHubble)
+	defer func() { err = errors.Join(err, observer.stop()) }()
 
 	if a.recent != nil {
 		sums := start(a.recent.Run)

@@ -54,7 +54,7 @@ func TestSoak(t *testing.T) {
 	flows, addr, hubble := freeAddr(t), freeAddr(t), freeAddr(t)
 	base := "http://" + addr
 	p := startWith(t, nil, w, "-listen", "flow://"+flows+"?count=2", "-addr", addr, "-kube.snapshot", demoSnapshot,
-		"-hubble.addr", hubble, "-recent", "16MiB",
+		"-hubble.addr", hubble, "-recent", "4MiB", // small, so that it is full soon
 		"-templates.file", filepath.Join(t.TempDir(), "templates"),
 		"-templates.hold", "5s") // or what garbage makes it hold grows for 15 minutes
 	w.Close()

@@ -555,7 +555,7 @@ func TestParseErrors(t *testing.T) {
 		{"OTLP's TLS without TLS", []string{"-transport", "otlp", "-transport.otlp.protocol", "http", "-transport.otlp.endpoint", "http://c", "-transport.otlp.tls"}, nil, "", false, "-transport.otlp.tls: the endpoint begins with http://; give one that begins with https://"},
 		{"OTLP's resource", []string{"-transport", "otlp"}, []string{"OTEL_RESOURCE_ATTRIBUTES=a"}, "", false, `environment variable OTEL_RESOURCE_ATTRIBUTES: "a" is not allowed; give NAME=VALUE,...`},
 		{"zones without metrics", []string{"-metrics.zones", "-metrics.workloads", "0"}, nil, "", false, "-metrics.zones: there are no traffic metrics with -metrics.workloads 0; leave one of the two out"},
-		{"empty database", []string{"-geoip", "a.mmdb,"}, nil, "", false, `-geoip: "a.mmdb," has an empty name; give FILE,...`},
+		{"empty database", []string{"-geoip", "a.mmdb,"}, nil, "", false, `-geoip: "a.mmdb," has an empty name; give files such as a.mmdb,b.mmdb`},
 		{"SASL without user", []string{"-transport", "kafka", "-transport.kafka.sasl", "plain"}, []string{"KAFKA_SASL_PASS=x"}, "", false, "-transport.kafka.sasl: plain needs the environment variables KAFKA_SASL_USER and KAFKA_SASL_PASS; set both"},
 		{"live without check", []string{"-check.live"}, nil, "", false, "-check.live: is part of -check; give -check, too"},
 		{"SASL unknown", []string{"-transport", "kafka", "-transport.kafka.sasl", "gssapi"}, nil, "", false, `-transport.kafka.sasl: "gssapi" is not allowed; give one of none, plain, scram-sha256, scram-sha512`},

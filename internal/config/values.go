@@ -71,7 +71,7 @@ func setFiles(field func(*Config) *[]string) func(*Config, string) error {
 				return err
 			}
 			if name == "" {
-				return fmt.Errorf("%s has an empty name; give FILE,...", Quote(v))
+				return fmt.Errorf("%s has an empty name; give files such as a.mmdb,b.mmdb", Quote(v))
 			}
 			*field(c) = append(*field(c), name)
 		}

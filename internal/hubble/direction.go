@@ -31,7 +31,7 @@ const (
 	flagNS
 )
 
-// firstEphemeralPort is the first one that Linux gives to clients unless it is told otherwise
+// firstEphemeralPort is the first one that Linux gives to clients unless it is set otherwise
 // (net.ipv4.ip_local_port_range). Other systems and RFC 6335 begin higher.
 const firstEphemeralPort = 32768
 

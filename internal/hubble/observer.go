@@ -129,8 +129,8 @@ type stream struct {
 	skip uint64 // wanted records that are before the first one to send
 	sent uint64
 
-	lost     flowpb.LostEvent // not yet told
-	lostTold time.Time
+	lost     flowpb.LostEvent // not yet sent
+	lostSent time.Time
 }
 
 // run sends what was asked for. It returns nil once there is no more, or ctx ends.
@@ -216,18 +216,18 @@ func (st *stream) tellLost(skipped uint64) error {
 		st.lost.NumEventsLost += skipped
 		st.lost.Last = timestamppb.New(now)
 	}
-	if st.lost.NumEventsLost == 0 || now.Sub(st.lostTold) < lostInterval {
+	if st.lost.NumEventsLost == 0 || now.Sub(st.lostSent) < lostInterval {
 		return nil
 	}
-	st.lostTold = now
-	told := &flowpb.LostEvent{
+	st.lostSent = now
+	event := &flowpb.LostEvent{
 		Source: flowpb.LostEventSource_HUBBLE_RING_BUFFER, NumEventsLost: st.lost.NumEventsLost,
 		First: st.lost.First, Last: st.lost.Last,
 	}
 	st.lost.NumEventsLost = 0
 	return st.send(&observerpb.GetFlowsResponse{
 		Time: timestamppb.New(now), NodeName: st.s.cfg.Name,
-		ResponseTypes: &observerpb.GetFlowsResponse_LostEvents{LostEvents: told},
+		ResponseTypes: &observerpb.GetFlowsResponse_LostEvents{LostEvents: event},
 	})
 }
 
@@ -252,7 +252,7 @@ func (s *Server) GetFlows(req *observerpb.GetFlowsRequest, out grpc.ServerStream
 	return s.await(ctx, w, done)
 }
 
-// await waits for a stream's end and returns what its client is told. A client that takes
+// await waits for a stream's end and returns what its client gets to know. A client that takes
 // nothing for a while is cut off.
 func (s *Server) await(ctx context.Context, w *watchedSender, done <-chan error) error {
 	tick := time.NewTicker(stallTimeout / 4)
@@ -270,7 +270,7 @@ func (s *Server) await(ctx context.Context, w *watchedSender, done <-chan error)
 	}
 }
 
-// endOf returns what a client is told of the end of its stream.
+// endOf returns what a client gets to know of the end of its stream.
 func endOf(ctx context.Context, err error) error {
 	switch {
 	case err == nil || errors.Is(err, errEnough):

@@ -21,7 +21,7 @@ const (
 
 // steps are the lengths of buckets, in nanoseconds. Each divides the next one, and so
 // buckets never overlap.
-var steps = [...]uint64{10e9, 60e9, 600e9, 3600e9}
+var steps = [...]uint64{2e9, 10e9, 60e9, 600e9, 3600e9}
 
 // sum is what a pair has in a bucket.
 type sum struct {
@@ -62,6 +62,7 @@ type sums struct {
 
 	buckets []*bucket // by start
 	pairs   int       // in all of them
+	shrunk  bool      // some have left
 	total   totals
 	page    page
 }
@@ -228,6 +229,7 @@ func (t *sums) bucketAt(at uint64) *bucket {
 func (t *sums) shrink() {
 	for len(t.buckets) > 1 && (t.pairs > t.most || len(t.buckets) > maxBuckets) {
 		if !t.mergeOldest() {
+			t.shrunk = true
 			t.pairs -= len(t.buckets[0].pairs)
 			t.buckets = slices.Delete(t.buckets, 0, 1)
 		}
