@@ -427,6 +427,8 @@ func tableCases() []benchCase {
 		{"udp-1", "the same, 1 a datagram", "at least 200,000 records/s", throughput(1, 200_000)},
 		{"allocations", "allocations a record", "0; sFlow at most 1", allocations},
 		{"workers", "two workers against one, in process", "at least 1.8×", workers},
+		{"ring", "the newest records in memory, nobody looking, JSON, 25 a datagram, 50,000/s: against none", "at most 1.1×", ring(false, 1.1)},
+		{"ring-looked", "the same with the page open and one client of Hubble's API following", "at most 1.25×", ring(true, 1.25)},
 		{"idle", "idle, 50,000 pods", "less than 1 % of a core", idle},
 		{"latency", "from a lone datagram to its record in a pipe", "at most 20 ms", latency},
 		{"burst-default", "bursts of 50 ms, 200,000 datagrams/s, default rcvbuf", "no drop", bursts(0, 200_000)},

@@ -72,7 +72,7 @@ type Server struct {
 
 const (
 	maxScans   = 2
-	maxAnswers = 6
+	maxAnswers = 4
 	maxStreams = 64
 )
 

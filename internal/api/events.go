@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
@@ -18,9 +20,13 @@ type events struct {
 	skipped uint64        // records since the last event
 	more    chan struct{} // has an element if there are pending ones
 	line    []byte        // of the goroutine that adds
+	counter prometheus.Counter
 }
 
-func newEvents() *events { return &events{more: make(chan struct{}, 1)} }
+// newEvents returns events without any. What is skipped is counted.
+func newEvents(skipped prometheus.Counter) *events {
+	return &events{more: make(chan struct{}, 1), counter: skipped}
+}
 
 // wake tells the goroutine that sends.
 func (e *events) wake() {
@@ -30,33 +36,33 @@ func (e *events) wake() {
 	}
 }
 
-// skip notes that records were skipped. It returns how many.
-func (e *events) skip(n uint64) uint64 {
+// skip notes that records were skipped.
+func (e *events) skip(n uint64) {
 	if n > 0 {
+		e.counter.Add(float64(n))
 		e.mu.Lock()
 		e.skipped += n
 		e.mu.Unlock()
 		e.wake()
 	}
-	return n
 }
 
-// flow adds a record. It returns 1 if there is no room, and the record is skipped.
-func (e *events) flow(enc Encoder, r *flow.Record) uint64 {
+// flow adds a record. If there is no room, it is skipped.
+func (e *events) flow(enc Encoder, r *flow.Record) {
 	e.line = bytes.TrimRight(enc.AppendRecord(e.line[:0], r), "\n")
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	defer e.wake()
 	if len(e.pending)+len(e.line) > maxPending {
+		e.counter.Inc()
 		e.skipped++
-		return 1
+		return
 	}
 	if e.skipped > 0 {
 		e.pending = appendSkipped(e.pending, e.skipped)
 		e.skipped = 0
 	}
 	e.pending = append(append(append(e.pending, "event: flow\ndata: "...), e.line...), "\n\n"...)
-	return 0
 }
 
 // take returns what there is to send, and takes b for what comes.

@@ -16,7 +16,7 @@ import (
 const (
 	// maxFlows bounds the records of an answer, and maxAnswer their length in bytes.
 	maxFlows  = 2000
-	maxAnswer = 4 << 20
+	maxAnswer = 2 << 20
 )
 
 func (s *Server) flows(w http.ResponseWriter, r *http.Request) {
@@ -105,25 +105,18 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		case <-ctx.Done():
 		}
 	}()
-	out := newEvents()
+	out := newEvents(s.cfg.Store.Skipped(recent.ClientPage))
 	go func() {
 		defer cancel()
 		_ = s.cfg.Store.Follow(ctx, q, func(rec *flow.Record, skipped uint64) error {
-			s.count(out.skip(skipped))
+			out.skip(skipped)
 			if rec != nil {
-				s.count(out.flow(s.cfg.Encoder, rec))
+				out.flow(s.cfg.Encoder, rec)
 			}
 			return nil
 		})
 	}()
 	_ = out.send(ctx, w)
-}
-
-// count counts records that were skipped.
-func (s *Server) count(n uint64) {
-	if n > 0 {
-		s.cfg.Store.Skipped(recent.ClientPage).Add(float64(n))
-	}
 }
 
 func appendSkipped(b []byte, n uint64) []byte {

@@ -38,18 +38,19 @@ type Others struct {
 }
 
 // visitor takes what an answer is made of: what a pair (a number of the table, -1 for
-// others) has in the interval that begins at start; the sum is valid until it returns. start is the time of receipt for a
-// single record.
+// others) has in the interval that begins at start, which is the time of receipt for a
+// single record. The sum is valid until it returns.
 type visitor func(number int32, start uint64, s *sum)
 
 // visit calls f with all that matches q, by pairs of t. It returns the time from which on
 // the answer is complete, and the longest interval that f was called with.
 //
-// Records tell most. Sums tell of records that have left, if all records are wanted.
+// Records tell most. Sums tell of records that have left, and take less time, if all records
+// are wanted, or all from a time on that only sums reach back to.
 func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor) (from, step uint64, err error) {
 	since, until := q.bounds()
 	gone := s.gone.Load()
-	if q.Match == nil && s.sumsReach(since) {
+	if whole := gone > 0 || until == math.MaxUint64; whole && q.Match == nil && s.sumsReach(since) {
 		from, step = s.visitSums(since, until, t, f)
 		return from, step, nil
 	}
@@ -61,16 +62,20 @@ func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor) (f
 	return from, 0, s.visitRecords(ctx, q, list, t, f)
 }
 
-// sumsReach reports whether sums tell of more than the records in memory, of the time from
-// since on.
+// sumsReach reports whether sums tell all that there is of the time from since on, and the
+// records in memory no more than that.
 func (s *Store) sumsReach(since uint64) bool {
 	gone := s.gone.Load()
-	if since > gone || gone == 0 {
-		return false
-	}
 	s.sums.mu.Lock()
 	defer s.sums.mu.Unlock()
-	return len(s.sums.buckets) > 0 && s.sums.buckets[0].start <= gone
+	if len(s.sums.buckets) == 0 {
+		return false
+	}
+	first := s.sums.buckets[0].start
+	if gone > 0 {
+		return since <= gone && first <= gone
+	}
+	return since <= first && !s.sums.shrunk
 }
 
 // visitSums calls f with the sums, and with the records that are not among them yet.

@@ -206,6 +206,7 @@ func TestChart(t *testing.T) {
 	t.Run("lifecycle", c.testLifecycle)
 	t.Run("volume", c.testVolume)
 	t.Run("daemonset", c.testDaemonSet)
+	t.Run("readiness", c.testReadiness)
 	t.Run("rights", c.testRights)
 }
 

@@ -34,8 +34,10 @@ func (o *OVN) Nbctl(args ...string) string {
 	return o.run("ovn-nbctl", append([]string{"--timeout=30", "--db=unix:" + o.path("nb.sock")}, args...)...)
 }
 
-// Northbound and Southbound return where the databases are, as OVN's programs take it.
+// Northbound returns where the northbound database is, as OVN's programs take it.
 func (o *OVN) Northbound() string { return "unix:" + o.path("nb.sock") }
+
+// Southbound returns where the southbound database is.
 func (o *OVN) Southbound() string { return "unix:" + o.path("sb.sock") }
 
 // StartController starts an ovn-controller for the switch, until the test ends. settings
