@@ -86,7 +86,7 @@ func (s *Store) Skipped(client string) prometheus.Counter {
 }
 
 // sumsShare is the share of the room that sums have: one in so many bytes.
-const sumsShare = 8
+const sumsShare = 4
 
 // endsOf finds source and destination among the mapped fields.
 func endsOf(mapping []flow.MapEntry) ends {

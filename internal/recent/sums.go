@@ -12,9 +12,13 @@ import (
 const (
 	// pairSize is what a pair in a bucket takes in memory, in bytes: a key and a sum, in a map
 	// that may be half full, and its share of the names of workloads.
-	pairSize = 256
+	pairSize = 160
 	// maxBuckets bounds the buckets. They are merged, and the oldest leave, to stay below.
 	maxBuckets = 400
+	// minBuckets is how many there is room for, however many pairs each has: a bucket has one
+	// in so many of all.
+	// That is more than there can be before the oldest ones are merged.
+	minBuckets = 32
 	// maxExporters bounds the exporters that are told apart.
 	maxExporters = 1000
 )
@@ -43,12 +47,15 @@ type bucket struct {
 	other       Counts // of pairs for which there was no room
 }
 
-func (b *bucket) merge(o *bucket) {
+// merge adds another bucket. The pairs that there is no room for are among the others.
+func (b *bucket) merge(o *bucket, most int) {
 	for p, s := range o.pairs {
 		if have := b.pairs[p]; have != nil {
 			have.add(s)
-		} else {
+		} else if len(b.pairs) < most {
 			b.pairs[p] = s
+		} else {
+			b.other.add(s.Counts)
 		}
 	}
 	b.other.add(o.other)
@@ -169,9 +176,7 @@ func (t *sums) count(p *page, e ends) {
 		key := pair{workloadOf(h.src.Object, t.outside), workloadOf(h.dst.Object, t.outside)}
 		s := b.pairs[key]
 		if s == nil {
-			// A bucket may have half of the room, so that one with very many pairs leaves some
-			// of the others.
-			if len(b.pairs) >= t.most/2 {
+			if len(b.pairs) >= t.most/minBuckets {
 				b.other.add(h.Counts)
 				continue
 			}
@@ -256,7 +261,7 @@ func (t *sums) mergeOldest() bool {
 			}
 			t.pairs -= t.pairsOf(i, end)
 			for _, b := range t.buckets[i+1 : end] {
-				first.merge(b)
+				first.merge(b, t.most/minBuckets)
 			}
 			first.start, first.step = start, step
 			t.buckets = slices.Delete(t.buckets, i+1, end)

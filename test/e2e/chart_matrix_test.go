@@ -35,9 +35,11 @@ type chartCase struct {
 var needs = map[string][]string{
 	"kafka":               {"kafka.enabled=true", "kafka.brokers={kafka-0.kafka:9092,[fd00::9]:9093}"},
 	"kafka.tls":           {"kafka.tls.enabled=true"},
+	"http":                {"http.enabled=true", "http.url=http://store:8123/"},
 	"hubble":              {"hubble.enabled=true"},
 	"templates.pvc":       {"templates.storage=pvc"},
 	"ui":                  {"ui.enabled=true"},
+	"otlp":                {"otlp.enabled=true", "otlp.endpoint=collector:4317"},
 	"networkPolicy":       {"networkPolicy.enabled=true"},
 	"podDisruptionBudget": {"podDisruptionBudget.enabled=true"},
 }
