@@ -3,6 +3,7 @@ package enrich
 import (
 	"context"
 	"encoding/csv"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -384,12 +385,14 @@ func FuzzSnapshot(f *testing.F) {
 		if err != nil {
 			return
 		}
-		e, _, _ := newTest(t, Config{}, &Snapshot{read: o})
-		e.source.(*Snapshot).apply(e.store)
+		var addrs []netip.Addr
 		for _, it := range o.items[kindPod] {
-			for _, a := range it.addrs {
-				e.Lookup(a, 0, never-1)
-			}
+			addrs = append(addrs, it.addrs...)
+		}
+		e, _, _ := newTest(t, Config{}, &Snapshot{read: o})
+		e.source.(*Snapshot).apply(e.store) // which takes the objects out of the list
+		for _, a := range addrs {
+			e.Lookup(a, 0, never-1)
 		}
 	})
 }

@@ -45,7 +45,7 @@ printf '%s\n' "$few" | awk '
 echo
 echo "One record as JSON, with all default fields:"
 echo
-printf '%s\n' "$full" | grep '"DstWorkload":"kube-dns"' | head -n 1
+printf '%s\n' "$full" | grep -m 1 '"DstWorkload":"kube-dns"'
 
 cat <<END
 
