@@ -41,11 +41,11 @@ const (
 
 // daemonSetNeeds is how warnings about pods end that could be of the level `restricted`,
 // were they not on the nodes' network, where HTTP may be on the loopback, and did they not keep
-// templates in a directory of the node, which root alone may write to.
+// templates in a directory of the node, which root alone may write to, and read OVN's sockets.
 var daemonSetNeeds = regexp.MustCompile(`: host namespaces \(hostNetwork=true\)` +
 	`(, probe or lifecycle host \(container "kube-enricher" uses probe or lifecycle host "[0-9a-f.:]+"\))?` +
 	`(, seLinuxOptions \(pod set forbidden securityContext.seLinuxOptions: type "spc_t"\))?` +
-	`(, restricted volume types \(volume "templates" uses restricted volume type "hostPath"\)` +
+	`(, restricted volume types \((volume "(templates|ovn)" uses|volumes "(templates|ovn)", "(templates|ovn)" use) restricted volume type "hostPath"\)` +
 	`(, runAsNonRoot != true \(pod must not set securityContext.runAsNonRoot=false\), runAsUser=0 \(pod must not set runAsUser=0\))?)?"?$`)
 
 // testPodEnds lets kwok end what `helm test` runs: kwok runs nothing. What that

@@ -356,7 +356,7 @@ imagePullSecrets:
 {{- $context := $root.Values.podSecurityContext }}
 {{- if and $pvc (not (hasKey $context "fsGroup")) (not (include "kube-enricher.openshift" $root)) }}
 {{- $context = merge (dict "fsGroup" 65532 "fsGroupChangePolicy" "OnRootMismatch") $context }}
-{{- else if and (or (eq $storage "hostPath") $root.Values.ovn.enabled) (not (hasKey $context "runAsUser")) (not (hasKey $root.Values.securityContext "runAsUser")) }}
+{{- else if and (or (eq $storage "hostPath") (and $root.Values.ovn.enabled (not .test))) (not (hasKey $context "runAsUser")) (not (hasKey $root.Values.securityContext "runAsUser")) }}
 {{- /* The kubelet makes the directory for root alone, OVN's sockets are root's, and SELinux lets only this type at them. */}}
 {{- $context = merge (dict "runAsUser" 0 "runAsGroup" 0) (deepCopy $context) (dict "seLinuxOptions" (dict "type" "spc_t")) }}
 {{- $_ := set $context "runAsNonRoot" false }}
