@@ -1,6 +1,7 @@
 package recent
 
 import (
+	"strings"
 	"unique"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -135,12 +136,18 @@ func (t *pairTable) pair(n int32) pair {
 	return pair{t.workloads[w.src], t.workloads[w.dst]}
 }
 
-// workloadOf returns whose the traffic of an end is.
+// workloadOf returns whose the traffic of an end is. An end that nobody in the cluster has is
+// the label of its network, else its country, else the outside.
 func workloadOf(o *flow.Object, outside unique.Handle[flow.Workload]) unique.Handle[flow.Workload] {
-	if o == nil || o.WorkloadID() == (unique.Handle[flow.Workload]{}) {
+	switch {
+	case o == nil:
 		return outside
+	case o.WorkloadID() != unique.Handle[flow.Workload]{}:
+		return o.WorkloadID()
+	case o.Place != nil && o.Place.Country != "":
+		return unique.Make(flow.Workload{Kind: KindNone, Name: strings.ToValidUTF8(o.Place.Country, "\uFFFD")})
 	}
-	return o.WorkloadID()
+	return outside
 }
 
 func endOf(h unique.Handle[flow.Workload]) End {
