@@ -45,7 +45,7 @@ printf '%s\n' "$few" | awk '
 echo
 echo "One record as JSON, with all default fields:"
 echo
-printf '%s\n' "$full" | grep -m 1 '"DstWorkload":"kube-dns"'
+printf '%s\n' "$full" | awk '/"DstWorkload":"kube-dns"/ && !seen++' # reads to the end: no broken pipe
 
 cat <<END
 
