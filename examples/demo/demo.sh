@@ -32,7 +32,7 @@ printf '%s\n' "$few" | awk '
 	}
 	/"CountsOnce":true/ { bytes[end("Src") " -> " end("Dst")] += value("Bytes") }
 	END { for (pair in bytes) printf "  %9d bytes  %s\n", bytes[pair], pair }
-' | sort -rn | head -n 8
+' | sort -rn | awk 'NR <= 8'
 
 # One record of each kind; awk stops the demo if one is missing.
 printf '%s\n' "$few" | awk '
