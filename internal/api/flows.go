@@ -51,11 +51,13 @@ func (r raw) MarshalJSON() ([]byte, error) { return r, nil }
 func (s *Server) newest(ctx context.Context, q recent.Query, limit int) (*records, error) {
 	answer := &records{Flows: []raw{}}
 	size := 0
+	var buffer []byte // an encoder makes more room than it needs
 	err := s.cfg.Store.Each(ctx, q, func(r *flow.Record) bool {
 		if len(answer.Flows) == limit {
 			return false
 		}
-		line := bytes.TrimRight(s.cfg.Encoder.AppendRecord(nil, r), "\n")
+		buffer = s.cfg.Encoder.AppendRecord(buffer[:0], r)
+		line := bytes.Clone(bytes.TrimRight(buffer, "\n"))
 		if size += len(line); size > maxAnswer {
 			answer.Skipped = limit - len(answer.Flows)
 			return false

@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// samplePolicies writes on the lab's ACLs what OVN-Kubernetes would, and has OVN sample what
-// it drops.
-func (c *ovnLab) samplePolicies() {
+// writePolicies writes on the lab's ACLs what OVN-Kubernetes would, and gives samples a
+// target.
+func (c *ovnLab) writePolicies() {
 	const key = "external_ids:k8s.ovn.org/"
 	for match, ids := range map[string][]string{
 		"outport == @a_denied":                    {key + "owner-type=NetpolNamespace", key + "name=shop", "external_ids:direction=Ingress", "external_ids:type=defaultDeny"},
-		"outport == @a_denied && tcp.dst == 8080": {key + "owner-type=NetworkPolicy", key + "name=shop\\:allow-8080", "external_ids:direction=Ingress", "external_ids:gress-index=0"},
+		"outport == @a_denied && tcp.dst == 8080": {key + "owner-type=NetworkPolicy", key + `name="shop:allow-8080"`, "external_ids:direction=Ingress", "external_ids:gress-index=0"},
 		"9999": {key + "owner-type=EgressFirewall", key + "name=shop", "external_ids:rule-index=0"},
 	} {
 		var acls []string
@@ -33,8 +33,28 @@ func (c *ovnLab) samplePolicies() {
 			"--", "--id=@i", "create", "ipfix", fmt.Sprintf(`targets=["%s:2055"]`, collectorAddr), "cache_active_timeout=2", "cache_max_flows=10000",
 			"--", "create", "Flow_Sample_Collector_Set", "bridge=@b", "id=42", "ipfix=@i")
 	}
+}
+
+// sampleDrops has OVN sample what it drops.
+func (c *ovnLab) sampleDrops() {
 	c.ovn.Nbctl("set", "NB_Global", ".", "options:debug_drop_domain_id=1", "options:debug_drop_collector_set=42")
 	c.ovn.Nbctl("--wait=hv", "sync")
+}
+
+// collectVerdicts starts the program with OVN's databases.
+func (c *ovnLab) collectVerdicts() *ovnCollector {
+	return c.collect("-ovn.nb", c.ovn.Northbound(), "-ovn.sb", c.ovn.Southbound(),
+		"-fields", "default,+CountsOnce,+ObservationDomainId,+ObservationPointId,+Verdict,+PolicyKind,+PolicyNamespace,+PolicyName,+PolicyDirection,+PolicyRule,+PolicyWarn")
+}
+
+// warmUp has the nodes find each other: Open vSwitch drops the first packet of a tunnel,
+// while it looks for the other end.
+func (c *ovnLab) warmUp() {
+	for from, to := range map[string]string{"web": "client", "client": "web"} {
+		if err := c.ping(from, 3, c.pod(to).v4().String())(0); err != nil {
+			c.t.Fatal(err)
+		}
+	}
 }
 
 // deniedKinds are the kinds of traffic that policies deny, by the client's port.
@@ -49,15 +69,10 @@ var deniedKinds = map[uint16]string{
 func TestOVNDrops(t *testing.T) {
 	c := newOVNLab(t)
 	c.serve()
-	e := c.collect("-ovn.nb", c.ovn.Northbound(), "-ovn.sb", c.ovn.Southbound(),
-		"-fields", "default,+CountsOnce,+ObservationDomainId,+ObservationPointId,+Verdict,+PolicyKind,+PolicyNamespace,+PolicyName,+PolicyDirection,+PolicyRule,+PolicyWarn")
-	c.samplePolicies()
-	// Open vSwitch drops the first packet of a tunnel, while it looks for the other end.
-	for from, to := range map[string]string{"web": "client", "client": "web"} {
-		if err := c.ping(from, 3, c.pod(to).v4().String())(0); err != nil {
-			t.Fatal(err)
-		}
-	}
+	e := c.collectVerdicts()
+	c.writePolicies()
+	c.sampleDrops()
+	c.warmUp()
 	c.talk()
 	eventually(t, soon, "samples of all that was denied", func() (bool, any) {
 		wrong := c.compareDenied(t, e)

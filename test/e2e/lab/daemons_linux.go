@@ -72,7 +72,8 @@ func (d *daemons) wait(name string) {
 func (d *daemons) startDatabase(ns, name, schema string) {
 	d.lab.t.Helper()
 	file := ""
-	for _, share := range []string{"/usr/local/share/", "/usr/share/"} {
+	// OVN_ROOT is a tree of another version, whose programs are in PATH.
+	for _, share := range []string{"/usr/local/share/", "/usr/share/", os.Getenv("OVN_ROOT") + "/usr/share/"} {
 		if _, err := os.Stat(share + schema + ".ovsschema"); err == nil {
 			file = share + schema + ".ovsschema"
 		}

@@ -34,6 +34,12 @@ func (o *OVN) Nbctl(args ...string) string {
 	return o.run("ovn-nbctl", append([]string{"--timeout=30", "--db=unix:" + o.path("nb.sock")}, args...)...)
 }
 
+// Schema returns the schema of the northbound database.
+func (o *OVN) Schema() string {
+	o.lab.t.Helper()
+	return o.run("ovsdb-client", "get-schema", o.Northbound(), "OVN_Northbound")
+}
+
 // Northbound returns where the northbound database is, as OVN's programs take it.
 func (o *OVN) Northbound() string { return "unix:" + o.path("nb.sock") }
 
