@@ -35,8 +35,12 @@ func (c *ovnLab) writePolicies() {
 	}
 }
 
-// sampleDrops has OVN sample what it drops.
+// sampleDrops has OVN sample what it drops. In newer versions the flow that drops is that of
+// all ACLs, so a drop names none: they sample ACLs instead.
 func (c *ovnLab) sampleDrops() {
+	if c.samplesACLs() {
+		c.t.Skip("needs OVN 23.03, in which each ACL has a flow that drops")
+	}
 	c.ovn.Nbctl("set", "NB_Global", ".", "options:debug_drop_domain_id=1", "options:debug_drop_collector_set=42")
 	c.ovn.Nbctl("--wait=hv", "sync")
 }
