@@ -233,7 +233,7 @@ func (w *watcher) list(ctx context.Context, opts metav1.ListOptions) (runtime.Ob
 }
 
 // countFailure counts a request that failed or was not made. A right that is not granted is no
-// failure, and nobody is to be alarmed by it, if the program has been told to do without (a kind
+// failure, and nobody is to be alarmed by it, if the program is set to do without (a kind
 // that is optional) or lists instead (the right to watch).
 func (w *watcher) countFailure(verb string, err error) {
 	if !noAccess(err) || verb == "list" && !w.kind.optional() {

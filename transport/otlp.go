@@ -26,7 +26,7 @@ const (
 
 const (
 	// otlpBatch bounds a request before compression, in bytes. Receivers take 4 MiB by
-	// gRPC unless they are told otherwise.
+	// gRPC unless asked otherwise.
 	otlpBatch = 1 << 20
 	// otlpFlush is how long a record may wait for its batch to fill up.
 	otlpFlush = time.Second

@@ -23,7 +23,7 @@ var keptIDs = [...]string{idOwner, idName, idDirection, idRule, idFirewall}
 // ids are values of external_ids, in the order of keptIDs.
 type ids [len(keptIDs)]unique.Handle[string]
 
-// Owner types of OVN-Kubernetes that are told apart here. All others are kinds of their own.
+// Owner types of OVN-Kubernetes that are kept apart here. All others are kinds of their own.
 const (
 	ownerNetworkPolicy  = "NetworkPolicy"
 	ownerNamespace      = "NetpolNamespace" // a namespace's default deny

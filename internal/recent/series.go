@@ -10,7 +10,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// By says what traffic over time is told apart by.
+// By says what traffic over time is divided by.
 type By uint8
 
 // The values of [By].

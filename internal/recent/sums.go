@@ -19,7 +19,7 @@ const (
 	// in so many of all.
 	// That is more than there can be before the oldest ones are merged.
 	minBuckets = 32
-	// maxExporters bounds the exporters that are told apart.
+	// maxExporters bounds the exporters that are counted apart.
 	maxExporters = 1000
 )
 
