@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -147,6 +148,7 @@ func (c *ovsCluster) createObjects() {
 	t.Helper()
 	ctx := t.Context()
 	c.namespace = testNamespace(t)
+	t.Cleanup(c.deleteObjects) // other tests have nodes and pods of the same names and addresses
 	for _, n := range c.nodes {
 		o := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.name, Annotations: map[string]string{
 			"k8s.ovn.org/node-subnets": fmt.Sprintf(`{"default":[%q,%q]}`, n.v4, n.v6),
@@ -179,6 +181,19 @@ func (c *ovsCluster) createObjects() {
 	for i, ip := range o.Spec.ClusterIPs {
 		c.service[i] = netip.MustParseAddr(ip)
 		c.truth[c.service[i]] = names{"Namespace": c.namespace, "Workload": "backend", "WorkloadKind": "Service"}
+	}
+}
+
+// deleteObjects removes what would be taken for the objects of another cluster.
+func (c *ovsCluster) deleteObjects() {
+	ctx := context.WithoutCancel(c.t.Context()) // that of the test has ended
+	for _, n := range c.nodes {
+		if err := kube.Client.CoreV1().Nodes().Delete(ctx, n.name, metav1.DeleteOptions{}); err != nil {
+			c.t.Error(err)
+		}
+	}
+	if err := kube.Client.CoreV1().Pods(c.namespace).DeleteCollection(ctx, *metav1.NewDeleteOptions(0), metav1.ListOptions{}); err != nil {
+		c.t.Error(err)
 	}
 }
 
