@@ -200,7 +200,7 @@ func (st *store) forgetWaiting() {
 
 // renameByChain brings up to date what records show of a pod's workload.
 func (st *store) renameByChain(p *pod) {
-	o := *p.obj
+	o := p.obj.Copy()
 	if st.followChain(p, &o) {
 		st.setObject(p, o)
 		st.linkArrived(p.key) // pods may be owned by this one

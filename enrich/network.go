@@ -136,9 +136,9 @@ func (st *store) newAttachment(s *span, o *object) *attachment {
 
 // show makes what records show of a pod.
 func (a *attachment) show(pod *flow.Object) {
-	o := *pod
+	o := pod.Copy()
 	o.Network, o.MAC = a.network.name, a.mac
-	if a.object == nil || *a.object != o {
+	if a.object == nil || !a.object.Equal(&o) {
 		a.object = flow.NewObject(o)
 	}
 }

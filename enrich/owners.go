@@ -104,7 +104,7 @@ func (st *store) applyOwner(o *object) {
 
 // setRootOwner names the workload of a pod whose owner, which has the given name, is known.
 func (st *store) setRootOwner(p *pod, root rootOwner, name string) {
-	o := *p.obj
+	o := p.obj.Copy()
 	o.Workload, o.WorkloadKind = st.intern(name), p.ownerKind.String()
 	root.applyTo(&o)
 	if st.chains.owners != nil {

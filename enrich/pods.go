@@ -53,9 +53,9 @@ func (st *store) applyPod(o *object, now int64) {
 	p.mark = st.listMark
 	st.noteHost(o)
 	obj := st.renderPod(p, o)
-	changed := fresh || *obj != *p.obj
+	changed := fresh || !obj.Equal(p.obj)
 	if changed {
-		p.obj = obj
+		p.obj = flow.NewObject(obj)
 	}
 	if fresh {
 		st.linkArrived(key)
@@ -86,21 +86,17 @@ func (st *store) applyPod(o *object, now int64) {
 
 // renderPod returns what records show of a pod. It notes which owner the pod waits for, if that one
 // has not been seen.
-func (st *store) renderPod(p *pod, obj *object) *flow.Object {
-	shown := st.renderOwned(p, obj)
-	if st.chains.owners == nil {
-		return shown
+func (st *store) renderPod(p *pod, obj *object) flow.Object {
+	o := st.renderOwned(p, obj)
+	if st.chains.owners != nil {
+		p.owner = st.keepRef(chooseOwner(obj.owners))
+		st.followChain(p, &o)
 	}
-	p.owner = st.keepRef(chooseOwner(obj.owners))
-	o := *shown
-	if !st.followChain(p, &o) {
-		return shown
-	}
-	return flow.NewObject(o)
+	return o
 }
 
 // renderOwned is renderPod with the owners that are always followed.
-func (st *store) renderOwned(p *pod, obj *object) *flow.Object {
+func (st *store) renderOwned(p *pod, obj *object) flow.Object {
 	o := flow.Object{
 		Kind: kindPod.String(), Namespace: st.intern(obj.namespace), Name: obj.name, UID: obj.uid,
 		HostIP: st.intern(obj.hostIP), Node: st.intern(obj.node),
@@ -116,7 +112,7 @@ func (st *store) renderOwned(p *pod, obj *object) *flow.Object {
 	if ref == nil || ref.kind == kindNode.String() { // a static pod is its own workload
 		st.stopAwaitingOwner(p)
 		p.ownerKey, p.ownerKind = "", noKind
-		return flow.NewObject(o)
+		return o
 	}
 	if len(obj.owners) > 1 && !ref.controller {
 		o.Warn = warnSeveralOwners(obj)
@@ -125,14 +121,14 @@ func (st *store) renderOwned(p *pod, obj *object) *flow.Object {
 	if ref.followed == noKind {
 		st.stopAwaitingOwner(p)
 		p.ownerKey, p.ownerKind = "", noKind
-		return flow.NewObject(o)
+		return o
 	}
 	key := ref.key(obj.namespace)
 	if p.ownerKind == ref.followed && p.ownerKey == key {
 		if p.ownerKnown { // also if the owner has been deleted since
 			o.Workload, o.WorkloadKind = p.obj.Workload, p.obj.WorkloadKind
 		}
-		return flow.NewObject(o)
+		return o
 	}
 	st.stopAwaitingOwner(p)
 	p.ownerKey, p.ownerKind = st.intern(key), ref.followed
@@ -142,12 +138,12 @@ func (st *store) renderOwned(p *pod, obj *object) *flow.Object {
 	} else {
 		st.awaitOwner(p, ref, obj.namespace)
 	}
-	return flow.NewObject(o)
+	return o
 }
 
 // setObject changes what records show of a pod.
 func (st *store) setObject(p *pod, o flow.Object) {
-	if o == *p.obj {
+	if o.Equal(p.obj) {
 		return
 	}
 	p.obj = flow.NewObject(o)

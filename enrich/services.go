@@ -193,14 +193,15 @@ func (st *store) updateStaticSpans(s *staticOwner, claims []staticClaim, changed
 		kept = append(kept, p)
 		c := claims[i]
 		claims = slices.Delete(claims, i, i+1)
-		if obj := st.objectOnNode(s, c); changed || p.class != c.class || *obj != *p.obj {
-			p.class, p.obj = c.class, obj
+		if st.showOnNode(p, s, c) || changed || p.class != c.class {
+			p.class = c.class
 			st.publishStatic(p)
 		}
 	}
 	s.spans = kept
 	for _, c := range claims {
-		p := &staticSpan{owner: s, addr: c.addr, port: c.port, ports: c.ports, class: c.class, obj: st.objectOnNode(s, c), from: from, to: never}
+		p := &staticSpan{owner: s, addr: c.addr, port: c.port, ports: c.ports, class: c.class, from: from, to: never}
+		st.showOnNode(p, s, c)
 		s.spans = append(s.spans, p)
 		if p.port == 0 {
 			e := st.entryToChange(p.addr)
@@ -212,14 +213,22 @@ func (st *store) updateStaticSpans(s *staticOwner, claims []staticClaim, changed
 	}
 }
 
-// objectOnNode returns what records show of an owner's address: an egress IP is on a Node.
-func (st *store) objectOnNode(s *staticOwner, c staticClaim) *flow.Object {
+// showOnNode brings up to date what records show of an owner's address, and reports whether that
+// has changed. An egress IP is on a Node.
+func (st *store) showOnNode(p *staticSpan, s *staticOwner, c staticClaim) (changed bool) {
+	o := s.obj
 	if c.node == "" {
-		return s.obj
+		changed = p.obj != o
+		p.obj = o
+		return changed
 	}
-	o := *s.obj
-	o.Node, o.Zone = st.intern(c.node), st.zones[c.node]
-	return flow.NewObject(o)
+	on := o.Copy()
+	on.Node, on.Zone = st.intern(c.node), st.zones[c.node]
+	if p.obj != nil && p.obj.Equal(&on) {
+		return false
+	}
+	p.obj = flow.NewObject(on)
+	return true
 }
 
 // publishStatic brings the index up to date after a span has changed.
@@ -324,7 +333,7 @@ func (st *store) refreshZones() {
 	}
 	for _, p := range st.pods {
 		if st.nodesWithNewZone[p.obj.Node] {
-			o := *p.obj
+			o := p.obj.Copy()
 			o.Zone = st.zones[o.Node]
 			st.setObject(p, o)
 		}
@@ -332,7 +341,7 @@ func (st *store) refreshZones() {
 	for _, s := range st.staticOwners[kindEgressIP] {
 		for _, p := range s.spans {
 			if st.nodesWithNewZone[p.obj.Node] {
-				p.obj = st.objectOnNode(s, staticClaim{node: p.obj.Node})
+				st.showOnNode(p, s, staticClaim{node: p.obj.Node})
 				st.publishStatic(p)
 			}
 		}

@@ -147,7 +147,7 @@ func (s *statics) withNode(o, node *flow.Object) *flow.Object {
 		if with := known[o]; with != nil {
 			return with
 		}
-		c := *o
+		c := o.Copy()
 		c.Node, c.Zone = node.Node, node.Zone
 		with := flow.NewObject(c)
 		if len(known) >= maxOnNode {

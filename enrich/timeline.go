@@ -218,7 +218,7 @@ func (c *claim) dated() bool { return c.possibleFrom < c.announced }
 func (s *segment) continues(from int64, next *segment) bool {
 	a, b := s.end, next.end
 	return s.to == from && s.uncertain == next.uncertain && s.inTolerance == next.inTolerance &&
-		a.Status == b.Status && (a.Object == b.Object || *a.Object == *b.Object)
+		a.Status == b.Status && (a.Object == b.Object || a.Object.Equal(b.Object))
 }
 
 // addClaims makes claims of the spans.

@@ -73,7 +73,7 @@ func warn(best *flow.Object, sentence string, rivals []*flow.Object) *flow.Objec
 		b.WriteString("; ")
 		b.WriteString(best.Warn)
 	}
-	c := *best
+	c := best.Copy()
 	c.Warn = b.String()
 	return flow.NewObject(c)
 }

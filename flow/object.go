@@ -8,8 +8,10 @@ import (
 )
 
 // Object is a Kubernetes pod, service or node as records show it. It is built
-// when the cluster changes, never when a flow arrives, and is immutable from
-// then on: any number of workers may read it at once.
+// when the cluster changes, never when a flow arrives, and its attributes are immutable
+// from then on: any number of workers may read it at once. What it keeps beside them
+// changes at any time: make others of it by [Object.Copy], and compare it by
+// [Object.Equal].
 type Object struct {
 	// The attributes of the default set come first, so that they share cache lines.
 	// With many pods, waiting for these lines takes most of the time.
@@ -21,11 +23,13 @@ type Object struct {
 	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, EgressIP, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
 
-	plain bool   // no attribute needs escaping in JSON
-	kept  uint32 // not 0 once [Object.Kept] was called
-	// workload is interned: all pods of a workload have the same handle, also those
+	plain bool // no attribute needs escaping in JSON
+	made  bool // by [NewObject]
+	// state has the bits below. It is for atomic access, and says whether the handles may
+	// be read. They are interned: all pods of a workload have the same one, also those
 	// that are created later.
-	workload unique.Handle[Workload]
+	state           uint32
+	workload, zoned unique.Handle[Workload]
 
 	Node   string // node that the pod runs on; of a node: its name
 	Zone   string // topology.kubernetes.io/zone of that node
@@ -39,6 +43,15 @@ type Object struct {
 	// other attributes then. It is not changed.
 	Place *Place
 }
+
+// The bits of an object's state. Whoever sets one of the first of a pair writes the handle.
+const (
+	stateKept uint32 = 1 << iota // [Object.Kept] was called
+	stateIdentifying
+	stateIdentified // workload may be read
+	stateZoning
+	stateZoned // zoned may be read
+)
 
 // Place is what networks and databases of the user's say of an address outside of the
 // cluster.
@@ -88,17 +101,8 @@ func (o *Object) pack() {
 // NewObject returns o in the form that records use. Its attributes must not change
 // afterwards.
 func NewObject(o Object) *Object {
-	w := Workload{
-		Namespace: strings.ToValidUTF8(o.Namespace, "\uFFFD"),
-		Name:      strings.ToValidUTF8(o.Workload, "\uFFFD"),
-		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
-	}
-	if o.Place != nil {
-		w = Workload{Name: strings.ToValidUTF8(o.Place.SubnetLabel, "\uFFFD"), Kind: KindNone}
-	}
-	if o.Place == nil || w.Name != "" {
-		o.workload = unique.Make(w)
-	}
+	o.made, o.state = true, 0
+	o.workload, o.zoned = unique.Handle[Workload]{}, unique.Handle[Workload]{}
 	o.pack()
 	o.plain = plain(o.Name) && plain(o.Kind)
 	for l := range strings.SplitSeq(o.Labels, "\n") {
@@ -114,10 +118,29 @@ func NewObject(o Object) *Object {
 	return &o
 }
 
+// Copy returns the attributes of the object, for [NewObject] to make another one of.
+func (o *Object) Copy() Object {
+	return Object{
+		Kind: o.Kind, Namespace: o.Namespace, Name: o.Name, HostIP: o.HostIP,
+		Workload: o.Workload, WorkloadKind: o.WorkloadKind, Warn: o.Warn,
+		Node: o.Node, Zone: o.Zone, UID: o.UID, Labels: o.Labels,
+		Network: o.Network, MAC: o.MAC, Place: o.Place,
+	}
+}
+
+// Equal reports whether two objects have the same attributes.
+func (o *Object) Equal(p *Object) bool {
+	return o == p || o.UID == p.UID && o.Name == p.Name && o.Namespace == p.Namespace &&
+		o.Kind == p.Kind && o.HostIP == p.HostIP && o.Workload == p.Workload &&
+		o.WorkloadKind == p.WorkloadKind && o.Warn == p.Warn && o.Node == p.Node && o.Zone == p.Zone && o.Labels == p.Labels &&
+		o.Network == p.Network && o.MAC == p.MAC && o.Place == p.Place
+}
+
 // Kept reports whether it was called before. Who keeps objects in memory, though the cluster
 // may have lost them, counts each by it once.
 func (o *Object) Kept() bool {
-	return atomic.LoadUint32(&o.kept) != 0 || !atomic.CompareAndSwapUint32(&o.kept, 0, 1)
+	return atomic.LoadUint32(&o.state)&stateKept != 0 ||
+		atomic.OrUint32(&o.state, stateKept)&stateKept != 0
 }
 
 // Size returns how many bytes the object takes in memory, with its texts, but without its
@@ -139,18 +162,48 @@ func (o *Object) Plain() bool { return o.plain }
 // workloads are. Comparing or hashing a handle costs no more than a pointer. If o
 // was not made by [NewObject], or is a place without a label, the handle is zero and its
 // Value panics.
-func (o *Object) WorkloadID() unique.Handle[Workload] { return o.workload }
-
-// ZonedWorkloadID is like [Object.WorkloadID] and also tells zones apart. The handle is looked up
-// at each call, which allocates if nobody has it: few ask for zones, and to keep it for each object
-// takes 16 MiB of 50,000 pods.
-func (o *Object) ZonedWorkloadID() unique.Handle[Workload] {
-	if o.workload == (unique.Handle[Workload]{}) {
+//
+// The handle is made at the first call, and kept. Only then does it allocate, if no object
+// of the workload was asked before: a handle takes some 440 bytes, and in most clusters
+// many workloads are never seen in a flow.
+func (o *Object) WorkloadID() unique.Handle[Workload] {
+	if atomic.LoadUint32(&o.state)&stateIdentified != 0 {
 		return o.workload
 	}
-	w := o.workload.Value()
-	w.Zone = strings.ToValidUTF8(o.Zone, "\uFFFD")
-	return unique.Make(w)
+	return o.identify(&o.workload, stateIdentifying, stateIdentified, "")
+}
+
+// ZonedWorkloadID is like [Object.WorkloadID] and also tells zones apart.
+func (o *Object) ZonedWorkloadID() unique.Handle[Workload] {
+	if atomic.LoadUint32(&o.state)&stateZoned != 0 {
+		return o.zoned
+	}
+	return o.identify(&o.zoned, stateZoning, stateZoned, strings.ToValidUTF8(o.Zone, "\uFFFD"))
+}
+
+// identify makes a handle. It keeps it as one of the object's, unless another goroutine is
+// about to.
+func (o *Object) identify(
+	kept *unique.Handle[Workload], begin, done uint32, zone string,
+) (h unique.Handle[Workload]) {
+	if !o.made || o.Place != nil && o.Place.SubnetLabel == "" {
+		return h
+	}
+	w := Workload{
+		Namespace: strings.ToValidUTF8(o.Namespace, "\uFFFD"),
+		Name:      strings.ToValidUTF8(o.Workload, "\uFFFD"),
+		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
+		Zone:      zone,
+	}
+	if o.Place != nil {
+		w = Workload{Name: strings.ToValidUTF8(o.Place.SubnetLabel, "\uFFFD"), Kind: KindNone, Zone: zone}
+	}
+	h = unique.Make(w)
+	if atomic.OrUint32(&o.state, begin)&begin == 0 {
+		*kept = h
+		atomic.OrUint32(&o.state, done)
+	}
+	return h
 }
 
 func plain(s string) bool {
