@@ -53,6 +53,40 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
+// TestDroppedAllocations gates datagrams that are dropped: anybody may send them, and as many.
+func TestDroppedAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	for name, c := range map[string]struct {
+		allowed  Protocols
+		datagram []byte
+		allow    string
+	}{
+		"IPFIX at a port for sFlow":      {SFlow, ipfixMessage(0, 1, set(2, basicTemplate(256))), ""},
+		"NetFlow v5 at a port for sFlow": {SFlow, v5Message(1, v5Record(1)), ""},
+		"sFlow at a port for NetFlow":    {NetFlow, sflowMessage(), ""},
+		"no protocol":                    {AnyFlow, []byte("GET / HTTP/1.1"), ""},
+		"malformed":                      {AnyFlow, ipfixMessage(0, 1, set(2, basicTemplate(256)))[:18], ""},
+		"of nobody who may send":         {AnyFlow, v5Message(1, v5Record(1)), "203.0.113.0/24"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var cfg Config
+			if c.allow != "" {
+				cfg.Allow = []netip.Prefix{netip.MustParsePrefix(c.allow)}
+			}
+			collector, _ := newWith(t, cfg)
+			d := collector.NewDecoder(&sink{f: func(*flow.Record) { t.Error("a record") }})
+			d.Datagram(testSource, c.allowed, c.datagram, testTime) // this one is logged
+			if n := testing.AllocsPerRun(100, func() {
+				d.Datagram(testSource, c.allowed, c.datagram, testTime)
+			}); n != 0 {
+				t.Errorf("%v allocations", n)
+			}
+		})
+	}
+}
+
 // TestSampleAllocations gates the reading of sampled packets of all kinds, and of the
 // structures beside them.
 func TestSampleAllocations(t *testing.T) {

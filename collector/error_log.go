@@ -35,7 +35,9 @@ var errorTexts = [numLogReasons]string{
 // nanoseconds), unless the same was logged just before. b is the datagram, or nil
 // where its bytes do not help.
 func (l *errorLog) report(reason dropReason, source netip.AddrPort, b []byte, now int64) {
-	l.reportText(reason, errorTexts[reason], source, b, now)
+	if suppressed, ok := l.limiters[reason].Allow(now); ok {
+		l.write(reason, errorTexts[reason], suppressed, source, b)
+	}
 }
 
 // protocolTexts are the protocols as people write them.
@@ -43,24 +45,24 @@ var protocolTexts = [numProtocols]string{"", "sFlow", "NetFlow v1", "NetFlow v5"
 
 // reportUnknown logs that a datagram is of no known protocol, or of one that its port is not for.
 func (l *errorLog) reportUnknown(p protocol, allowed Protocols, port uint16, source netip.AddrPort, b []byte, now int64) {
+	suppressed, ok := l.limiters[dropUnknownProtocol].Allow(now)
+	if !ok { // anybody may send such datagrams, and as many: nothing is formatted for them
+		return
+	}
 	if p == protoUnknown {
-		l.report(dropUnknownProtocol, source, b, now)
+		l.write(dropUnknownProtocol, errorTexts[dropUnknownProtocol], suppressed, source, b)
 		return
 	}
 	others, scheme := "sFlow", "netflow"
 	if allowed == NetFlow {
 		others, scheme = "NetFlow and IPFIX", "sflow"
 	}
-	l.reportText(dropUnknownProtocol, fmt.Sprintf("datagram dropped: it is %s, and port %d is for %s; send it to a port of %s:// in -listen, or give -listen flow://:%[2]d for any protocol",
-		protocolTexts[p], port, others, scheme), source, b, now)
+	l.write(dropUnknownProtocol, fmt.Sprintf("datagram dropped: it is %s, and port %d is for %s; send it to a port of %s:// in -listen, or give -listen flow://:%[2]d for any protocol",
+		protocolTexts[p], port, others, scheme), suppressed, source, b)
 }
 
-// reportText is report with a text.
-func (l *errorLog) reportText(reason dropReason, text string, source netip.AddrPort, b []byte, now int64) {
-	suppressed, ok := l.limiters[reason].Allow(now)
-	if !ok {
-		return
-	}
+// write logs a text, and how many like it were not logged.
+func (l *errorLog) write(reason dropReason, text string, suppressed uint64, source netip.AddrPort, b []byte) {
 	fields := logrus.Fields{"exporter": source.String()}
 	if suppressed > 0 {
 		fields[ratelog.Suppressed] = suppressed
