@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -461,6 +462,24 @@ func TestPeersAreEvictedOneByOne(t *testing.T) {
 		t.Errorf("%d peers are left", len(d.peers))
 	}
 	checkCaches(t, d)
+}
+
+// TestPeerOfManyDatagrams has a source send more datagrams than its counter can hold. It is not
+// taken for one that has sent none, which would be the first to go.
+func TestPeerOfManyDatagrams(t *testing.T) {
+	c, _ := newTestCollector(t)
+	d := c.NewDecoder(&sink{f: func(*flow.Record) {}})
+	d.Datagram(testSource, AnyFlow, v5Message(1, v5Record(1)), testTime)
+	p := d.peers[testSource]
+	p.datagrams = math.MaxUint32 - 2
+	var worth []uint32
+	for i := range 6 {
+		d.Datagram(testSource, AnyFlow, v5Message(1, v5Record(1)), testTime+int64(i+1)*1e9)
+		worth = append(worth, d.slots[p.slot].worth)
+	}
+	if slices.Min(worth) != slices.Max(worth) {
+		t.Errorf("worth %d", worth)
+	}
 }
 
 // TestRecordDecodersAreEvictedOneByOne has a source send more shapes than there is

@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"math"
 	"math/bits"
 	"math/rand/v2"
 	"net/netip"
@@ -100,7 +101,9 @@ func (d *Decoder) peerOf(source netip.AddrPort) *peer {
 	steps.Add(steps.Lookup)
 	p := d.peers[source]
 	if p != nil && !p.exporter.evicted.Load() {
-		p.datagrams++
+		if p.datagrams < math.MaxUint32 { // a peer that wraps would look like a new one
+			p.datagrams++
+		}
 		if p.datagrams&(p.datagrams-1) == 0 || d.slots[p.slot].lastUsed != uint32(d.received/1e9) {
 			d.updateSlot(p)
 		}
