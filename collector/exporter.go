@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/steps"
@@ -134,6 +135,9 @@ func (e *exporter) learnTemplate(tmpl *template, port uint16, now int64) (change
 		}
 		forgotten = e.putTemplate(s, tmpl, now)
 		changed = true
+		if e.refused { // sets may wait for this one
+			e.all.lendBy(max((now+1)*int64(time.Second), e.notBefore))
+		}
 	}
 	e.mu.Unlock()
 	e.all.makeRoom(e)

@@ -64,8 +64,16 @@ func (e *exporter) waitToBorrow(s *heldSet) {
 	}
 	at := s.received + int64(lendAfter)
 	e.lendAt = min(e.lendAt, at)
-	if until := at + int64(time.Second); e.all.lendUntil.Load() < until {
-		e.all.lendUntil.Store(until)
+	e.all.lendBy(at)
+}
+
+// lendBy has workers look for sets to decode until soon after the given time (Unix
+// nanoseconds), at which a template may be lent. A worker that has no datagrams sleeps
+// otherwise.
+func (t *exporters) lendBy(at int64) {
+	until := at + int64(time.Second)
+	for old := t.lendUntil.Load(); old < until && !t.lendUntil.CompareAndSwap(old, until); {
+		old = t.lendUntil.Load()
 	}
 }
 
@@ -109,7 +117,12 @@ func (e *exporter) lendTemplates(now int64, last bool) {
 		return
 	}
 	looked := 0
-	defer func() { e.notBefore = now + int64(looked)*int64(restPerLook) }()
+	defer func() {
+		e.notBefore = now + int64(looked)*int64(restPerLook)
+		if e.lendAt != math.MaxInt64 {
+			e.all.lendBy(max(e.lendAt, e.notBefore))
+		}
+	}()
 	until := now - int64(lendAfter)
 	if last {
 		until = math.MaxInt64

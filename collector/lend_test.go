@@ -233,3 +233,58 @@ func TestLendingRests(t *testing.T) {
 		t.Errorf("%d looks in %d s", looks, seconds)
 	}
 }
+
+// TestWorkersAwaitLoans has sets that get their template late. Workers look for them until then:
+// one that sleeps would decode them with its next datagram, which may be long after.
+func TestWorkersAwaitLoans(t *testing.T) {
+	const tick = int64(maintenanceInterval)
+	template := func(id uint16) []byte { return ipfixMessage(0, 1, set(2, basicTemplate(id))) }
+	data := func(id uint16) []byte { return ipfixMessage(0, 1, set(id, basicRecord(40000))) }
+	second := func(n float64) int64 { return testTime + int64(n*1e9) }
+	for _, tc := range []struct {
+		name string
+		// prepare lets a set wait, and returns the time when it began to be overdue, and the
+		// latest time at which it may be lent its template.
+		prepare func(c *Collector, d *Decoder) (from, until int64)
+	}{
+		{"the address rests", func(c *Collector, d *Decoder) (from, until int64) {
+			c.exporters.holdExporter = 64 << 20
+			for i := range 60_000 { // that nobody has a template for
+				d.Datagram(fromPort(i+10), AnyFlow, data(999), testTime)
+			}
+			c.exporters.lendTemplates(second(10.5), false)
+			d.Datagram(fromPort(1), AnyFlow, template(256), second(13))
+			d.Datagram(fromPort(2), AnyFlow, data(256), second(13)) // to be lent from 23 s on
+			d.Datagram(fromPort(1), AnyFlow, template(257), second(22.9))
+			c.exporters.lendTemplates(second(22.9), false) // looks through all, and rests
+			return second(23), second(26)
+		}},
+		{"the template comes later", func(c *Collector, d *Decoder) (from, until int64) {
+			d.Datagram(fromPort(2), AnyFlow, data(256), testTime)
+			c.exporters.lendTemplates(second(11), false)
+			d.Datagram(fromPort(1), AnyFlow, template(256), second(100.6))
+			return second(100.6), second(101)
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, _ := newWith(t, Config{TemplatesHold: time.Hour})
+			records := 0
+			d := c.NewDecoder(&sink{f: func(*flow.Record) { records++ }})
+			from, until := tc.prepare(c, d)
+			now := from
+			for ; now < until+tick && records == 0; now += tick {
+				if !c.exporters.waitsToLend(now) {
+					t.Fatalf("after %d s a worker would sleep", (now-testTime)/1e9)
+				}
+				c.exporters.lendTemplates(now, false)
+				d.decodeLent()
+			}
+			if records != 1 {
+				t.Errorf("%d records", records)
+			}
+			if now = second(1000); c.exporters.waitsToLend(now) {
+				t.Error("workers never sleep")
+			}
+		})
+	}
+}
