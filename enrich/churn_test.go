@@ -26,6 +26,7 @@ type churnScore struct {
 	nobodys   int // flows of an address that nobody owned, or nobody known
 	steady    int // flows of 3 s from either end of a pod's time, exported after the pod was announced
 	lost      int // and not named rightly and without doubt
+	undecided int // flows whose owner does not follow from the times in the API, by any rule
 	examples  []string
 }
 
@@ -53,6 +54,9 @@ func (s *churnScore) add(w *churnWorld, f *churnFlow, end flow.End) (wrong bool)
 	s.all++
 	if watched {
 		s.flows++
+		if w.undecided(f) {
+			s.undecided++
+		}
 	}
 	ambiguous := end.Status == flow.StatusAmbiguous
 	right := named != nil && (named.overlaps(f.from, f.to) || !owned && (ambiguous || named.near(f.from, f.to)))

@@ -55,6 +55,7 @@ type tenancy struct {
 	announced      time.Duration // when the API server had the address
 	skew           time.Duration // of the exporter's clock
 	removed        time.Duration // when it was gone from the API, if its containers ran on
+	bounds         *ownershipBounds
 }
 
 // overlaps reports whether the pod owned the address at any time of [from, to].

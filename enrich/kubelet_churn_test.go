@@ -2,6 +2,7 @@ package enrich
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,7 +66,7 @@ func TestKubelets(t *testing.T) {
 					settled.sum(&scores[3])
 				})
 			}
-			t.Logf("as written: %v", &written)
+			t.Logf("as written: %v; no rule can decide %.3f %%", &written, 100*float64(written.undecided)/float64(max(1, written.flows)))
 			for _, s := range []*churnScore{&written, &settled} {
 				// One record more may be a matter of chance in the short runs.
 				if s.wrong > 0 && float64(s.wrong) > c.wrong*float64(s.all)+min(1, 1e4*c.wrong) {
@@ -99,6 +100,7 @@ func (s *churnScore) sum(o *churnScore) {
 	s.nobodys += o.nobodys
 	s.steady += o.steady
 	s.lost += o.lost
+	s.undecided += o.undecided
 	if n := 8 - len(s.examples); n > 0 {
 		s.examples = append(s.examples, o.examples[:min(n, len(o.examples))]...)
 	}
@@ -122,4 +124,19 @@ func overlapsAny(list []churnInterval, from, to time.Duration) bool {
 		}
 	}
 	return false
+}
+
+// undecided reports whether another pod may have had the address throughout the flow, as far as
+// the times in the API can say.
+func (w *churnWorld) undecided(f *churnFlow) bool {
+	if f.owner == nil || f.owner.bounds == nil {
+		return false
+	}
+	h := w.history[f.addr]
+	i := slices.Index(h, f.owner)
+	b := f.owner.bounds
+	if i+1 < len(h) && h[i+1].bounds != nil && f.from >= max(b.certainUntil, h[i+1].bounds.notBefore) {
+		return true
+	}
+	return i > 0 && h[i-1].bounds != nil && f.to < min(b.certainFrom, h[i-1].bounds.notAfter)
 }

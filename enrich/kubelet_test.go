@@ -62,6 +62,21 @@ type kubelet struct {
 	last    time.Duration // when the last state was sent
 	machine string        // the virtual machine that the pod is of
 	target  bool          // it migrates to the pod
+	bounds  ownershipBounds
+}
+
+// ownershipBounds is what the times of a pod's object say of its address. They are whole seconds, so
+// they leave room even if all clocks agree.
+type ownershipBounds struct {
+	notBefore    time.Duration // it had no address
+	certainFrom  time.Duration // it had the address from then on
+	certainUntil time.Duration
+	notAfter     time.Duration
+}
+
+// second returns the true time at which the second of a stamp begins.
+func (k *kubelet) second(at time.Duration) time.Duration {
+	return (at + k.clock).Truncate(time.Second) - k.clock
 }
 
 func (k *kubelet) upTo(d time.Duration) time.Duration { return time.Duration(k.r.Int64N(int64(d) + 1)) }
@@ -148,6 +163,7 @@ func (k *kubelet) exited(at time.Duration, code int32) {
 func (k *kubelet) begin(name string, a netip.Addr, up time.Duration, policy corev1.RestartPolicy, late bool) (running time.Duration) {
 	seen := up - k.between(300*time.Millisecond, 1500*time.Millisecond) // by the kubelet
 	created := seen - k.between(30*time.Millisecond, 800*time.Millisecond)
+	k.bounds.notBefore = k.second(seen)
 	k.pod = &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Namespace: "churn", UID: types.UID("uid-" + name), CreationTimestamp: k.apiStamp(created)},
 		Spec: corev1.PodSpec{
@@ -176,6 +192,7 @@ func (k *kubelet) begin(name string, a netip.Addr, up time.Duration, policy core
 	if k.early {
 		k.sandbox(true, up+50*time.Millisecond)
 		k.tell(up + k.between(50*time.Millisecond, 150*time.Millisecond))
+		k.bounds.certainFrom = k.last
 	}
 	running = up + k.between(100*time.Millisecond, 300*time.Millisecond)
 	if late {
@@ -188,6 +205,9 @@ func (k *kubelet) begin(name string, a netip.Addr, up time.Duration, policy core
 	k.pod.Status.Phase = corev1.PodRunning
 	k.condition(corev1.PodReady, true, turn)
 	k.tell(turn)
+	if !k.early {
+		k.bounds.certainFrom = min(turn, k.second(running)+time.Second)
+	}
 	return running
 }
 
@@ -235,6 +255,7 @@ func (k *kubelet) crash(from, until time.Duration) (ended time.Duration) {
 // terminal sends the status of a pod whose sandbox was stopped at down.
 func (k *kubelet) terminal(phase corev1.PodPhase, down time.Duration) {
 	sent := max(down, k.last) + k.between(10*time.Millisecond, 300*time.Millisecond)
+	k.bounds.notAfter = sent
 	k.pod.Status.Phase = phase
 	k.sandbox(false, sent)
 	k.condition(corev1.PodReady, false, sent)
@@ -245,6 +266,7 @@ func (k *kubelet) terminal(phase corev1.PodPhase, down time.Duration) {
 // address is free.
 func (k *kubelet) finish(stop time.Duration) (down time.Duration) {
 	shown := stop + k.upTo(time.Second)
+	k.bounds.certainUntil = k.second(stop)
 	k.exited(stop, 0)
 	k.tell(shown)
 	down = max(shown, k.last) + k.between(50*time.Millisecond, 900*time.Millisecond)
@@ -279,6 +301,10 @@ func (k *kubelet) remove(ask, ended time.Duration) (down time.Duration) {
 	} else {
 		k.exited(ended, 1)
 	}
+	k.bounds.certainUntil = k.second(max(ask, ended))
+	if ended == 0 {
+		k.bounds.certainUntil = k.second(stop)
+	}
 	down = stop + k.between(50*time.Millisecond, 500*time.Millisecond)
 	k.terminal(corev1.PodFailed, down)
 	k.pod.DeletionTimestamp, k.pod.DeletionGracePeriodSeconds = &metav1.Time{Time: request}, new(int64)
@@ -289,6 +315,7 @@ func (k *kubelet) remove(ask, ended time.Duration) (down time.Duration) {
 // force lets the pod be deleted by force.
 func (k *kubelet) force(ask time.Duration) (down time.Duration) {
 	ask = max(ask, k.last)
+	k.bounds.certainUntil, k.bounds.notAfter = k.second(ask), ask+30*time.Second
 	k.asked(ask, 0)
 	k.gone(ask)
 	down = ask + k.between(100*time.Millisecond, 3*time.Second)
@@ -302,6 +329,7 @@ func (k *kubelet) force(ask time.Duration) (down time.Duration) {
 func (k *kubelet) evict(at time.Duration) (down time.Duration) {
 	at = max(at, k.last)
 	stop := at + k.between(50*time.Millisecond, time.Second)
+	k.bounds.certainUntil = k.second(stop)
 	k.exited(stop, 137)
 	if k.r.IntN(3) == 0 { // its state was lost
 		k.pod.Status.ContainerStatuses[1].State = corev1.ContainerState{
@@ -440,7 +468,7 @@ func (w *churnWorld) runPod(k *kubelet, o *tenancy, number int) {
 	}
 	late := w.r.Float64() < pace.late
 	running := k.begin(o.name, o.addr, o.up, policy, late)
-	o.announced = k.last
+	o.announced, o.bounds = k.last, &k.bounds
 	stop := max(running, k.last) + w.between(pace.lives[0], pace.lives[1])
 	if pace.moves && w.r.IntN(4) == 0 { // the rest of its life is elsewhere
 		o.down = max(k.last, stop)
