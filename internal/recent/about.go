@@ -59,11 +59,12 @@ func (s *Store) About() *About {
 		if l.sealed {
 			oldest = min(oldest, l.oldest)
 		}
-		if l.segment.folded.Load() || !l.copyTo(&u.page) {
+		if l.segment.folded.Load() || !l.copyTo(&u.page, 0) {
 			continue
 		}
+		var h head
 		for at := 0; at < u.page.used; at += u.page.lengthAt(at) {
-			h := u.page.head(at, s.mapped)
+			h.read(&u.page.view, at, s.mapped)
 			total.note(&h)
 			oldest = min(oldest, h.received)
 		}
@@ -97,10 +98,8 @@ func (t *totals) list() []Exporter {
 // workloadsOf returns the workloads that the pairs of a table have, by their names.
 func workloadsOf(t *pairTable) []End {
 	list := []End{}
-	for _, h := range t.workloads {
-		if h != t.outside {
-			list = append(list, endOf(h))
-		}
+	for _, h := range t.workloads.list[outsideNumber+1:] {
+		list = append(list, endOf(h))
 	}
 	slices.SortFunc(list, func(a, b End) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
@@ -125,7 +124,7 @@ func (s *Store) span() (oldest, newest uint64) {
 			oldest, newest = min(oldest, l.oldest), max(newest, l.newest)
 			continue
 		}
-		if !l.copyTo(&u.page) {
+		if !l.copyTo(&u.page, 0) {
 			continue
 		}
 		for at := 0; at < u.page.used; at += u.page.lengthAt(at) {

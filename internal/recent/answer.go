@@ -85,89 +85,142 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor) (from, s
 	defer u.mu.Unlock()
 	s.fold()
 	from = math.MaxUint64
+	numbers := make([]int32, len(u.workloads.list)) // of the table, plus one
+	number := func(n uint32) uint32 {
+		if numbers[n] == 0 {
+			numbers[n] = int32(t.workloads.number(u.workloads.list[n])) + 1
+		}
+		return uint32(numbers[n] - 1)
+	}
 	for _, b := range u.buckets {
 		if b.start+b.step <= since || b.start > until {
 			continue
 		}
 		from, step = min(from, b.start), max(step, b.step)
-		for p, sum := range b.pairs {
-			f(t.numberOfPair(p), b.start, sum)
+		for i := range b.list {
+			p := &b.list[i]
+			f(t.number(pair{number(p.src), number(p.dst)}), b.start, &p.sum)
 		}
 		if b.other != (Counts{}) {
 			f(-1, b.start, &sum{Counts: b.other})
 		}
 	}
-	p := &u.page
+	w := walk{since: since, until: until, mapped: s.mapped, table: t, visit: f}
 	for _, l := range s.glances() {
-		if l.segment.folded.Load() || !l.copyTo(p) {
-			continue
+		if !l.segment.folded.Load() && l.copyTo(&u.page, 0) {
+			w.all(&u.page.view)
 		}
-		visitPage(p, s.mapped, since, until, t, f)
 	}
-	p.clear()
+	u.page.clear()
 	return min(from, max(since, s.gone.Load())), step
 }
 
 // visitRecords calls f with the records that match q.
 func (s *Store) visitRecords(ctx context.Context, q *Query, list []glance, t *pairTable, f visitor) error {
 	since, until := q.bounds()
+	w := walk{since: since, until: until, mapped: s.mapped, table: t, visit: f, match: q.Match}
 	p := pages.Get().(*page)
 	defer p.free()
-	var r flow.Record
-	var u unpacker
-	var h head
-	var d sum
 	for i := range list {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if l := &list[i]; l.outside(since, until) || !l.copyTo(p) {
+		if l := &list[i]; l.outside(since, until) || !l.copyTo(p, 0) {
 			continue
 		}
 		if q.Match == nil {
-			visitPage(p, s.mapped, since, until, t, f)
-			continue
-		}
-		for at := 0; at < p.used; at += p.lengthAt(at) {
-			if at := p.receivedAt(at); at < since || at > until {
-				continue
-			}
-			p.unpack(&u, &r, at, s.mapped.n)
-			if !q.Match(&r) {
-				continue
-			}
-			h.of(&r, s.mapped)
-			h.visit(&d, t, f)
+			w.all(&p.view)
+		} else {
+			w.matching(&p.view)
 		}
 	}
 	return nil
 }
 
-// visitPage calls f with all records of a page.
-func visitPage(p *page, e ends, since, until uint64, t *pairTable, f visitor) {
-	var d sum
-	for at := 0; at < p.used; at += p.lengthAt(at) {
-		if at := p.receivedAt(at); at < since || at > until {
-			continue
-		}
-		h := p.head(at, e)
-		h.visit(&d, t, f)
-	}
+// walk visits the records of segments.
+type walk struct {
+	since, until uint64
+	mapped       ends
+	table        *pairTable
+	visit        visitor
+	match        func(*flow.Record) bool
+
+	record   flow.Record
+	unpacker unpacker
+	batch    batch
 }
 
-// visit calls f with one record, unless it says nothing of a pair. d is for the call.
-func (h *head) visit(d *sum, t *pairTable, f visitor) {
-	if h.Flows == 0 && h.verdict == 0 {
-		return
+// all visits all records of a segment.
+func (w *walk) all(v *view) {
+	var h head
+	for at := 0; at < v.used; at += v.lengthAt(at) {
+		if at := v.receivedAt(at); at < w.since || at > w.until {
+			continue
+		}
+		if h.read(v, at, w.mapped); !h.counts() {
+			continue
+		}
+		f := w.batch.next()
+		f.pair = pair{w.number(v, h.src), w.number(v, h.dst)}
+		f.sum = sum{h.Counts, h.received, h.verdict}
+		if w.batch.full() {
+			w.flush()
+		}
 	}
-	*d = sum{h.Counts, h.received, h.verdict}
-	f(t.number(h.src.Object, h.dst.Object), h.received, d)
+	w.flush()
+}
+
+// matching visits the records of a segment that match.
+func (w *walk) matching(v *view) {
+	r := &w.record
+	for at := 0; at < v.used; at += v.lengthAt(at) {
+		if at := v.receivedAt(at); at < w.since || at > w.until {
+			continue
+		}
+		w.unpacker.unpack(v, r, at, w.mapped.n)
+		if !w.match(r) {
+			continue
+		}
+		d := sum{last: r.Msg.TimeReceivedNs, verdict: verdictOf(r.Extra.Verdict)}
+		if r.CountsOnce() {
+			d.Bytes, d.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
+			d.Flows = 1
+		} else if d.verdict == 0 {
+			continue
+		}
+		f, b := w.batch.next(), v.bytes[at:]
+		f.pair = pair{
+			w.number(v, placeOf(b, w.mapped.src, w.mapped.n)),
+			w.number(v, placeOf(b, w.mapped.dst, w.mapped.n)),
+		}
+		f.sum = d
+		if w.batch.full() {
+			w.flush()
+		}
+	}
+	w.flush()
+}
+
+// number returns the number of the workload of the object in a place.
+func (w *walk) number(v *view, place uint16) uint32 {
+	if place == 0 {
+		return outsideNumber
+	}
+	return w.table.id(v.objects[place-1])
+}
+
+// flush calls visit with the batch.
+func (w *walk) flush() {
+	found, numbers := w.batch.take(&w.table.pairs)
+	for i, n := range numbers {
+		d := &found[i].sum
+		w.visit(n, d.last, d)
+	}
 }
 
 // Pairs answers who talks to whom. Of the pairs with most bytes it shows limit.
 func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 	t := newPairTable(maxPairs)
-	var sums []sum
 	var other Counts
 	oldest, newest := s.span()
 	from, _, err := s.visit(ctx, &q, t, func(n int32, _ uint64, d *sum) {
@@ -175,26 +228,24 @@ func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 			other.add(d.Counts)
 			return
 		}
-		if int(n) == len(sums) {
-			sums = append(sums, sum{})
-		}
-		sums[n].add(d)
+		t.list[n].add(d)
 	})
 	if err != nil {
 		return nil, err
 	}
 	_, until := q.bounds()
 	answer := &Pairs{Start: known(max(from, oldest)), End: known(min(until, newest)), Pairs: []Pair{}, Other: Others{Counts: other}}
-	top := topSums(sums, limit)
-	for i := range sums {
-		answer.Other.Counts.add(sums[i].Counts)
+	top := topSums(t.list, limit)
+	for i := range t.list {
+		answer.Other.Counts.add(t.list[i].Counts)
 	}
-	answer.Other.Pairs = len(sums) - len(top)
+	answer.Other.Pairs = len(t.list) - len(top)
 	for _, n := range top {
-		d, p := &sums[n], t.pair(n)
+		d := &t.list[n]
+		src, dst := t.ends(n)
 		answer.Other.Counts.remove(d.Counts)
 		answer.Pairs = append(answer.Pairs, Pair{
-			Src: endOf(p.src), Dst: endOf(p.dst),
+			Src: endOf(src), Dst: endOf(dst),
 			Counts: d.Counts, LastSeen: timeOf(d.last), Verdict: d.verdict.String(),
 		})
 	}
@@ -202,7 +253,7 @@ func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 }
 
 // topSums returns the indexes of the sums with most bytes, at most n, in their order.
-func topSums(sums []sum, n int) []int32 {
+func topSums(sums []pairSum, n int) []int32 {
 	more := func(a, b int32) int {
 		return cmp.Or(cmp.Compare(sums[b].Bytes, sums[a].Bytes), cmp.Compare(a, b))
 	}

@@ -13,125 +13,86 @@ import (
 type head struct {
 	received uint64
 	Counts   // zero if other records count the packets
-	src, dst flow.End
+	// src and dst are where the segment has the objects, from 1 on; 0 for none.
+	src, dst uint16
+	verdict  verdicts
+	address  bool // the record has one
 	// kind and exporter are the fields Type and SamplerAddress.
 	kind     flowpb.FlowMessage_FlowType
 	exporter []byte
-	verdict  verdicts
-	address  bool // the record has one
 }
 
 // ends says which of a record's Ends are its source and destination.
 type ends struct{ src, dst, n int }
 
-// head reads the head of the record at an offset.
-func (p *page) head(at int, e ends) (h head) {
-	b := p.bytes[at:]
+// counts reports whether the record says something of a pair.
+func (h *head) counts() bool { return h.Flows != 0 || h.verdict != 0 }
+
+// read reads the head of the record at an offset.
+func (h *head) read(v *view, at int, e ends) {
+	b := v.bytes[at:]
 	h.received = binary.LittleEndian.Uint64(b[offReceived:])
-	h.src, h.dst = p.end(b, e.src, e.n), p.end(b, e.dst, e.n)
+	h.src, h.dst = placeOf(b, e.src, e.n), placeOf(b, e.dst, e.n)
 	n := offEnds + endSize*e.n
 	mask := binary.LittleEndian.Uint64(b[n:])
-	n += 8
-	control := b[n : n+numberControl]
-	values := b[n+numberControl:]
+	words := binary.LittleEndian.Uint64(b[n+maskSize:])
+	b = b[n+2*maskSize:]
 	h.address = mask&(bitSrcAddr|bitDstAddr) != 0
-	// The first numbers are bytes, packets, sampling rate and type.
-	l0, l1, l2, l3 := control[0]&15, control[0]>>4, control[1]&15, control[1]>>4
-	bytes := binary.LittleEndian.Uint64(values) & lowBytes[l0]
-	values = values[l0:]
-	packets := binary.LittleEndian.Uint64(values) & lowBytes[l1]
-	values = values[l1:]
-	rate := binary.LittleEndian.Uint64(values) & lowBytes[l2]
-	values = values[l2:]
-	h.kind = flowpb.FlowMessage_FlowType(binary.LittleEndian.Uint64(values) & lowBytes[l3])
-	if f := b[offFlags]; f&(flagDuplicate|flagSampled) == 0 && h.address {
+	h.Counts = Counts{}
+	var rate uint64
+	kind := v.base[wordType]
+	if words&(7<<wordSamplingRate) == 0 { // as in most records: these are three words
+		rate = uint64(v.base[wordSamplingRate]) | uint64(v.base[wordSamplingRate+1])<<32
+	} else {
+		rate = uint64(v.word(b, words, wordSamplingRate)) | uint64(v.word(b, words, wordSamplingRate+1))<<32
+		kind = v.word(b, words, wordType)
+	}
+	h.kind = flowpb.FlowMessage_FlowType(kind)
+	if f := v.bytes[at+offFlags]; f&(flagDuplicate|flagSampled) == 0 && h.address {
+		bytes, packets := v.counters(b, words)
 		h.Bytes, h.Packets = flow.Estimate(bytes, packets, rate, f&flagScaled != 0)
 		h.Flows = 1
 	}
-	h.variable(b[n+numberControl+numbersLen(control):], mask)
-	return h
-}
-
-// of reads the head of a record that is unpacked.
-func (h *head) of(r *flow.Record, e ends) {
-	*h = head{received: r.Msg.TimeReceivedNs, verdict: verdictOf(r.Extra.Verdict)}
-	if e.src < e.n {
-		h.src = r.Ends[e.src]
-	}
-	if e.dst < e.n {
-		h.dst = r.Ends[e.dst]
-	}
-	if r.CountsOnce() {
-		h.Bytes, h.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
-		h.Flows = 1
+	h.exporter, h.verdict = nil, 0
+	if mask&(bitSamplerAddress|bitVerdict) != 0 { // these two are the first ones
+		b = b[wordSize*bits.OnesCount64(words):]
+		if mask&bitSamplerAddress != 0 {
+			h.exporter, b = takeBytes(b)
+		}
+		if mask&bitVerdict != 0 {
+			verdict, _ := takeBytes(b)
+			h.verdict = verdictOf(verdict)
+		}
 	}
 }
 
-// end returns one of a record's ends, none if it is not mapped.
-func (p *page) end(b []byte, i, n int) (e flow.End) {
+// word returns a word of the numbers of a record. b has those that differ from the first
+// record's, and mask which ones these are.
+func (v *view) word(b []byte, mask uint64, i int) uint32 {
+	w := v.base[i]
+	if mask>>i&1 != 0 {
+		w ^= binary.LittleEndian.Uint32(b[wordSize*bits.OnesCount64(mask&(1<<i-1)):])
+	}
+	return w
+}
+
+// counters returns bytes and packets, whose words are the first ones.
+func (v *view) counters(b []byte, mask uint64) (bytes, packets uint64) {
+	var w [4]uint32
+	for i := range w {
+		differs := uint32(mask >> i & 1)
+		w[i] = v.base[i] ^ binary.LittleEndian.Uint32(b)&-differs
+		b = b[wordSize*differs:]
+	}
+	return uint64(w[wordBytes]) | uint64(w[wordBytes+1])<<32, uint64(w[wordPackets]) | uint64(w[wordPackets+1])<<32
+}
+
+// placeOf returns where the segment has one of the ends of a packed record.
+func placeOf(b []byte, i, n int) uint16 {
 	if i >= n {
-		return e
+		return 0
 	}
-	at := offEnds + endSize*i
-	e.Status = flow.Status(b[at])
-	if id := binary.LittleEndian.Uint16(b[at+1:]); id > 0 {
-		e.Object = p.objects[id-1]
-	}
-	return e
-}
-
-// numbersLen returns how long the numbers are.
-func numbersLen(control []byte) (n int) {
-	const nibbles, bytes = 0x0f0f0f0f0f0f0f0f, 0x0101010101010101
-	for len(control) >= 8 {
-		v := binary.LittleEndian.Uint64(control)
-		n += int(((v&nibbles)+(v>>4&nibbles))*bytes>>56) & 0xff
-		control = control[8:]
-	}
-	for _, c := range control {
-		n += int(c&15 + c>>4)
-	}
-	return n
-}
-
-// variable reads the exporter and the verdict in the fields of variable length.
-func (h *head) variable(b []byte, mask uint64) {
-	const wanted = bitSamplerAddress | bitVerdict
-	for rest := mask; rest&wanted != 0; rest &= rest - 1 {
-		bit := rest & -rest
-		if bit&lists != 0 {
-			b = skipList(b, bit)
-			continue
-		}
-		var v []byte
-		v, b = takeBytes(b)
-		switch bit {
-		case bitSamplerAddress:
-			h.exporter = v
-		case bitVerdict:
-			h.verdict = verdictOf(v)
-		}
-	}
-}
-
-// lists are the fields that are lists.
-const lists = bitASPath | bitBgpCommunities | bitLayerSize | bitLayerStack | bitMplsLabel | bitMplsTTL |
-	bitMplsIP | bitIPv6RoutingHeaderAddresses | bitElements
-
-// skipList returns what follows a list.
-func skipList(b []byte, bit uint64) []byte {
-	n, b := takeUint(b)
-	for ; n > 0; n-- {
-		switch bit {
-		case bitMplsIP, bitIPv6RoutingHeaderAddresses:
-			_, b = takeBytes(b)
-		case bitElements:
-			_, b = takeBytes(b[1:])
-		default:
-			_, b = takeUint(b)
-		}
-	}
-	return b
+	return binary.LittleEndian.Uint16(b[offEnds+endSize*i+1:])
 }
 
 // verdicts has what was decided about packets, several of it for a sum.

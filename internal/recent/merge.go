@@ -93,8 +93,7 @@ func (m *merger) load(c *cursor) {
 		c.list = c.list[1:]
 		from := c.from
 		c.from = 0
-		if !l.copyTo(c.page) {
-			c.page.extent = extent{}
+		if !l.copyTo(c.page, from) {
 			continue
 		}
 		c.offsets = c.offsets[:0]
@@ -137,7 +136,7 @@ func (m *merger) each(ctx context.Context, f func(*flow.Record) bool) error {
 			return nil
 		}
 		i := m.at(next)
-		next.page.unpack(&m.unpacker, &m.record, int(next.offsets[i]), m.s.mapped.n)
+		m.unpacker.unpack(&next.page.view, &m.record, int(next.offsets[i]), m.s.mapped.n)
 		if !f(&m.record) {
 			return nil
 		}

@@ -2,7 +2,6 @@ package recent
 
 import (
 	"encoding/binary"
-	"math/bits"
 	"slices"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
@@ -17,7 +16,8 @@ import (
 //	12  flags of flow.Extra
 //	13  for each entry of the mapping: status, and where the segment has the object (2 bytes)
 //	..  which fields of variable length there are, 8 bytes
-//	..  the lengths of all numbers, then the numbers without the zero bytes at their ends
+//	..  which words of the numbers differ from those of the segment's first record, 8 bytes
+//	..  these words, each as its difference, 4 bytes
 //	..  the fields of variable length, each with its length
 //
 // Numbers are little endian. All that the table of fields decides about is in
@@ -27,17 +27,24 @@ const (
 	offFlags    = 12
 	offEnds     = 13
 	endSize     = 3
+	maskSize    = 8
+	wordSize    = 4
 
 	// maxUvarint is the longest form of the numbers that are packed one by one, which have
 	// 32 bits at most.
 	maxUvarint = binary.MaxVarintLen32
-	// slack is how many bytes after the numbers may be read or written.
+	// slack is how many bytes after a record may be written.
 	slack = 8
+	// maxWords bounds the words of the numbers: each is a bit of a mask.
+	maxWords = 64
 )
 
 // maxFixed is the length of a packed record without its fields of variable length, at
 // most.
-const maxFixed = offEnds + endSize*flow.MaxEnds + 8 + numberControl + 16*numberControl + slack
+const maxFixed = offEnds + endSize*flow.MaxEnds + 2*maskSize + wordSize*numWords + slack
+
+// notZero is 1 if v is not 0. There is no branch, and so none that is foretold wrongly.
+func notZero(v uint32) uint64 { return (uint64(v) + 1<<32 - 1) >> 32 }
 
 // The flags of a record.
 const (
@@ -72,20 +79,20 @@ func bit(b bool) (n byte) {
 	return n
 }
 
-// byteLen returns how many bytes a number has without the zero bytes at its end.
-func byteLen(v uint64) byte { return byte((bits.Len64(v) + 7) >> 3) }
-
-// lowBytes has masks for numbers of 0 to 8 bytes, and for what no packed record has.
-var lowBytes = [16]uint64{
-	0, 1<<8 - 1, 1<<16 - 1, 1<<24 - 1, 1<<32 - 1, 1<<40 - 1, 1<<48 - 1, 1<<56 - 1, 1<<64 - 1,
-}
-
 // fold makes small numbers of small differences of either sign.
 func fold(d uint64) uint64 { return d<<1 ^ uint64(int64(d)>>63) }
 
 func unfold(v uint64) uint64 { return v>>1 ^ -(v & 1) }
 
+// appendBytes appends v with its length. b has room for it.
 func appendBytes(b, v []byte) []byte {
+	n := len(b)
+	if len(v) == 4 { // an address, most often
+		b = b[:n+5]
+		b[n] = 4
+		binary.LittleEndian.PutUint32(b[n+1:], binary.LittleEndian.Uint32(v))
+		return b
+	}
 	return append(binary.AppendUvarint(b, uint64(len(v))), v...)
 }
 
@@ -157,6 +164,8 @@ func elementsSize(list []flow.ElementValue) int {
 // unpacker unpacks one record after another. The lists of a record are valid until the
 // next one.
 type unpacker struct {
+	words    [maxWords]uint32
+	filled   uint64 // the fields of variable length that the record before has
 	uints    []uint32
 	addrs    [][]byte
 	layers   []flowpb.FlowMessage_LayerStack

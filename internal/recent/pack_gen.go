@@ -10,38 +10,50 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// numberControl is how many bytes the lengths of all numbers take, four bits each.
-const numberControl = 26
+// numWords is how many words the numbers of a record take. The first oftenWords of them
+// differ between most records.
+const (
+	numWords   = 53
+	oftenWords = 21
+)
+
+// The first words of some numbers.
+const (
+	wordBytes        = 0
+	wordPackets      = 2
+	wordSamplingRate = 21
+	wordType         = 23
+)
 
 // The bits of the fields that a record may lack.
 const (
-	bitSrcAddr                    uint64 = 1 << 0
-	bitDstAddr                    uint64 = 1 << 1
-	bitSamplerAddress             uint64 = 1 << 2
-	bitNextHop                    uint64 = 1 << 3
-	bitMplsTTL                    uint64 = 1 << 4
-	bitMplsLabel                  uint64 = 1 << 5
-	bitMplsIP                     uint64 = 1 << 6
-	bitBgpNextHop                 uint64 = 1 << 7
-	bitBgpCommunities             uint64 = 1 << 8
-	bitASPath                     uint64 = 1 << 9
-	bitLayerStack                 uint64 = 1 << 10
-	bitLayerSize                  uint64 = 1 << 11
-	bitIPv6RoutingHeaderAddresses uint64 = 1 << 12
-	bitInIfName                   uint64 = 1 << 13
-	bitOutIfName                  uint64 = 1 << 14
-	bitTunnelSrcAddr              uint64 = 1 << 15
-	bitTunnelDstAddr              uint64 = 1 << 16
-	bitExporterAddress            uint64 = 1 << 17
-	bitInIfDescription            uint64 = 1 << 18
-	bitOutIfDescription           uint64 = 1 << 19
-	bitIngressVrfName             uint64 = 1 << 20
-	bitEgressVrfName              uint64 = 1 << 21
-	bitApplicationID              uint64 = 1 << 22
-	bitApplicationName            uint64 = 1 << 23
-	bitPostNATSrcAddr             uint64 = 1 << 24
-	bitPostNATDstAddr             uint64 = 1 << 25
-	bitVerdict                    uint64 = 1 << 26
+	bitSamplerAddress             uint64 = 1 << 0
+	bitVerdict                    uint64 = 1 << 1
+	bitSrcAddr                    uint64 = 1 << 2
+	bitDstAddr                    uint64 = 1 << 3
+	bitNextHop                    uint64 = 1 << 4
+	bitMplsTTL                    uint64 = 1 << 5
+	bitMplsLabel                  uint64 = 1 << 6
+	bitMplsIP                     uint64 = 1 << 7
+	bitBgpNextHop                 uint64 = 1 << 8
+	bitBgpCommunities             uint64 = 1 << 9
+	bitASPath                     uint64 = 1 << 10
+	bitLayerStack                 uint64 = 1 << 11
+	bitLayerSize                  uint64 = 1 << 12
+	bitIPv6RoutingHeaderAddresses uint64 = 1 << 13
+	bitInIfName                   uint64 = 1 << 14
+	bitOutIfName                  uint64 = 1 << 15
+	bitTunnelSrcAddr              uint64 = 1 << 16
+	bitTunnelDstAddr              uint64 = 1 << 17
+	bitExporterAddress            uint64 = 1 << 18
+	bitInIfDescription            uint64 = 1 << 19
+	bitOutIfDescription           uint64 = 1 << 20
+	bitIngressVrfName             uint64 = 1 << 21
+	bitEgressVrfName              uint64 = 1 << 22
+	bitApplicationID              uint64 = 1 << 23
+	bitApplicationName            uint64 = 1 << 24
+	bitPostNATSrcAddr             uint64 = 1 << 25
+	bitPostNATDstAddr             uint64 = 1 << 26
 	bitPolicyKind                 uint64 = 1 << 27
 	bitPolicyNamespace            uint64 = 1 << 28
 	bitPolicyName                 uint64 = 1 << 29
@@ -51,462 +63,448 @@ const (
 	bitElements                   uint64 = 1 << 33
 )
 
-// putNumbers packs the numbers of r at b, which must have room for 442 bytes. It returns
-// how many it has used.
-func putNumbers(b []byte, r *flow.Record) (n int) {
-	n = numberControl
-	var v uint64
-	var l0, l1 byte
-	_, _ = l0, l1
-	v = r.Msg.Bytes
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = r.Msg.Packets
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[0] = l0 | l1<<4
-	v = r.Msg.SamplingRate
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(uint32(r.Msg.Type))
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[1] = l0 | l1<<4
-	v = uint64(r.Msg.SequenceNum)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.NextHopAs)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[2] = l0 | l1<<4
-	v = uint64(r.Msg.SrcAs)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.DstAs)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[3] = l0 | l1<<4
-	v = uint64(r.Msg.SrcNet)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.DstNet)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[4] = l0 | l1<<4
-	v = uint64(r.Msg.InIf)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.OutIf)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[5] = l0 | l1<<4
-	v = uint64(r.Msg.Proto)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.SrcPort)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[6] = l0 | l1<<4
-	v = uint64(r.Msg.DstPort)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.IpTos)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[7] = l0 | l1<<4
-	v = uint64(r.Msg.ForwardingStatus)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.IpTtl)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[8] = l0 | l1<<4
-	v = uint64(r.Msg.TcpFlags)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = r.Msg.SrcMac
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[9] = l0 | l1<<4
-	v = r.Msg.DstMac
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.VlanId)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[10] = l0 | l1<<4
-	v = uint64(r.Msg.Etype)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.IcmpType)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[11] = l0 | l1<<4
-	v = uint64(r.Msg.IcmpCode)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.SrcVlan)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[12] = l0 | l1<<4
-	v = uint64(r.Msg.DstVlan)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.FragmentId)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[13] = l0 | l1<<4
-	v = uint64(r.Msg.FragmentOffset)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.Ipv6FlowLabel)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[14] = l0 | l1<<4
-	v = uint64(r.Msg.IpFlags)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.ObservationDomainId)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[15] = l0 | l1<<4
-	v = uint64(r.Msg.ObservationPointId)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Msg.Ipv6RoutingHeaderSegLeft)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[16] = l0 | l1<<4
-	v = fold(r.Msg.TimeFlowStartNs - r.Msg.TimeReceivedNs)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = fold(r.Msg.TimeFlowEndNs - r.Msg.TimeReceivedNs)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[17] = l0 | l1<<4
-	v = uint64(r.Extra.BiFlowDirection)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Extra.FlowDirection)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[18] = l0 | l1<<4
-	v = uint64(r.Extra.FlowEndReason)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Extra.IngressVrfID)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[19] = l0 | l1<<4
-	v = uint64(r.Extra.EgressVrfID)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Extra.TunnelType)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[20] = l0 | l1<<4
-	v = r.Extra.TunnelKey
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Extra.TunnelProto)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[21] = l0 | l1<<4
-	v = uint64(r.Extra.TunnelSrcPort)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Extra.TunnelDstPort)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[22] = l0 | l1<<4
-	v = uint64(r.Extra.PostNATSrcPort)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Extra.PostNATDstPort)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[23] = l0 | l1<<4
-	v = uint64(r.Extra.NatEvent)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	v = uint64(r.Extra.FirewallEvent)
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l1 = byteLen(v)
-	n += int(l1)
-	b[24] = l0 | l1<<4
-	v = r.Extra.ObservationTimeNs
-	binary.LittleEndian.PutUint64(b[n:], v)
-	l0 = byteLen(v)
-	n += int(l0)
-	b[25] = l0
-	return n
+// wordsOf puts the words of the numbers of r into w.
+func wordsOf(w *[numWords]uint32, r *flow.Record) {
+	w[0] = uint32(r.Msg.Bytes)
+	w[1] = uint32(r.Msg.Bytes >> 32)
+	w[2] = uint32(r.Msg.Packets)
+	w[3] = uint32(r.Msg.Packets >> 32)
+	w[4] = r.Msg.SequenceNum
+	w[5] = r.Msg.SrcPort
+	w[6] = r.Msg.DstPort
+	w[7] = r.Msg.InIf
+	w[8] = r.Msg.OutIf
+	w[9] = uint32(r.Msg.SrcMac)
+	w[10] = uint32(r.Msg.SrcMac >> 32)
+	w[11] = uint32(r.Msg.DstMac)
+	w[12] = uint32(r.Msg.DstMac >> 32)
+	w[13] = uint32(fold(r.Msg.TimeFlowStartNs - r.Msg.TimeReceivedNs))
+	w[14] = uint32(fold(r.Msg.TimeFlowStartNs-r.Msg.TimeReceivedNs) >> 32)
+	w[15] = uint32(fold(r.Msg.TimeFlowEndNs - r.Msg.TimeReceivedNs))
+	w[16] = uint32(fold(r.Msg.TimeFlowEndNs-r.Msg.TimeReceivedNs) >> 32)
+	w[17] = r.Msg.Proto
+	w[18] = r.Msg.IpTtl
+	w[19] = r.Msg.TcpFlags
+	w[20] = r.Msg.IpTos
+	w[21] = uint32(r.Msg.SamplingRate)
+	w[22] = uint32(r.Msg.SamplingRate >> 32)
+	w[23] = uint32(r.Msg.Type)
+	w[24] = r.Msg.NextHopAs
+	w[25] = r.Msg.SrcAs
+	w[26] = r.Msg.DstAs
+	w[27] = r.Msg.SrcNet
+	w[28] = r.Msg.DstNet
+	w[29] = r.Msg.ForwardingStatus
+	w[30] = r.Msg.VlanId
+	w[31] = r.Msg.Etype
+	w[32] = r.Msg.IcmpType
+	w[33] = r.Msg.IcmpCode
+	w[34] = r.Msg.SrcVlan
+	w[35] = r.Msg.DstVlan
+	w[36] = r.Msg.FragmentId
+	w[37] = r.Msg.FragmentOffset
+	w[38] = r.Msg.Ipv6FlowLabel
+	w[39] = r.Msg.IpFlags
+	w[40] = r.Msg.ObservationDomainId
+	w[41] = r.Msg.ObservationPointId
+	w[42] = r.Msg.Ipv6RoutingHeaderSegLeft
+	w[43] = r.Extra.IngressVrfID
+	w[44] = r.Extra.EgressVrfID
+	w[45] = uint32(r.Extra.TunnelKey)
+	w[46] = uint32(r.Extra.TunnelKey >> 32)
+	w[47] = uint32(r.Extra.ObservationTimeNs)
+	w[48] = uint32(r.Extra.ObservationTimeNs >> 32)
+	w[49] = uint32(r.Extra.TunnelSrcPort) | uint32(r.Extra.TunnelDstPort)<<16
+	w[50] = uint32(r.Extra.PostNATSrcPort) | uint32(r.Extra.PostNATDstPort)<<16
+	w[51] = uint32(r.Extra.BiFlowDirection) | uint32(r.Extra.FlowDirection)<<8 | uint32(r.Extra.FlowEndReason)<<16 | uint32(r.Extra.TunnelType)<<24
+	w[52] = uint32(r.Extra.TunnelProto) | uint32(r.Extra.NatEvent)<<8 | uint32(r.Extra.FirewallEvent)<<16
 }
 
-// numbers unpacks the numbers at b into r, whose time of receipt is set. It returns
-// their length. The bytes after them may be read, too.
-func numbers(b []byte, r *flow.Record) (n int) {
-	n = numberControl
-	var v uint64
-	var l byte
-	l = b[0] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.Bytes = v
-	l = b[0] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.Packets = v
-	l = b[1] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.SamplingRate = v
-	l = b[1] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.Type = flowpb.FlowMessage_FlowType(uint32(v))
-	l = b[2] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.SequenceNum = uint32(v)
-	l = b[2] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.NextHopAs = uint32(v)
-	l = b[3] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.SrcAs = uint32(v)
-	l = b[3] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.DstAs = uint32(v)
-	l = b[4] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.SrcNet = uint32(v)
-	l = b[4] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.DstNet = uint32(v)
-	l = b[5] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.InIf = uint32(v)
-	l = b[5] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.OutIf = uint32(v)
-	l = b[6] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.Proto = uint32(v)
-	l = b[6] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.SrcPort = uint32(v)
-	l = b[7] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.DstPort = uint32(v)
-	l = b[7] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.IpTos = uint32(v)
-	l = b[8] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.ForwardingStatus = uint32(v)
-	l = b[8] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.IpTtl = uint32(v)
-	l = b[9] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.TcpFlags = uint32(v)
-	l = b[9] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.SrcMac = v
-	l = b[10] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.DstMac = v
-	l = b[10] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.VlanId = uint32(v)
-	l = b[11] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.Etype = uint32(v)
-	l = b[11] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.IcmpType = uint32(v)
-	l = b[12] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.IcmpCode = uint32(v)
-	l = b[12] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.SrcVlan = uint32(v)
-	l = b[13] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.DstVlan = uint32(v)
-	l = b[13] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.FragmentId = uint32(v)
-	l = b[14] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.FragmentOffset = uint32(v)
-	l = b[14] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.Ipv6FlowLabel = uint32(v)
-	l = b[15] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.IpFlags = uint32(v)
-	l = b[15] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.ObservationDomainId = uint32(v)
-	l = b[16] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.ObservationPointId = uint32(v)
-	l = b[16] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.Ipv6RoutingHeaderSegLeft = uint32(v)
-	l = b[17] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.TimeFlowStartNs = unfold(v) + r.Msg.TimeReceivedNs
-	l = b[17] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Msg.TimeFlowEndNs = unfold(v) + r.Msg.TimeReceivedNs
-	l = b[18] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.BiFlowDirection = uint8(v)
-	l = b[18] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.FlowDirection = uint8(v)
-	l = b[19] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.FlowEndReason = uint8(v)
-	l = b[19] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.IngressVrfID = uint32(v)
-	l = b[20] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.EgressVrfID = uint32(v)
-	l = b[20] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.TunnelType = uint8(v)
-	l = b[21] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.TunnelKey = v
-	l = b[21] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.TunnelProto = uint8(v)
-	l = b[22] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.TunnelSrcPort = uint16(v)
-	l = b[22] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.TunnelDstPort = uint16(v)
-	l = b[23] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.PostNATSrcPort = uint16(v)
-	l = b[23] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.PostNATDstPort = uint16(v)
-	l = b[24] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.NatEvent = uint8(v)
-	l = b[24] >> 4
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.FirewallEvent = uint8(v)
-	l = b[25] & 15
-	v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]
-	n += int(l)
-	r.Extra.ObservationTimeNs = v
-	return n
+// putOften packs the first words of the numbers of r at b, which must have room for all of
+// them: those that differ from w, as their difference. It returns which they are, and how
+// many bytes they take.
+func putOften(b []byte, w *[numWords]uint32, r *flow.Record) (mask uint64, n int) {
+	var d uint32
+	var m uint64
+	d = uint32(r.Msg.Bytes) ^ w[0]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 0
+	n += int(m << 2)
+	d = uint32(r.Msg.Bytes>>32) ^ w[1]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 1
+	n += int(m << 2)
+	d = uint32(r.Msg.Packets) ^ w[2]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 2
+	n += int(m << 2)
+	d = uint32(r.Msg.Packets>>32) ^ w[3]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 3
+	n += int(m << 2)
+	d = r.Msg.SequenceNum ^ w[4]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 4
+	n += int(m << 2)
+	d = r.Msg.SrcPort ^ w[5]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 5
+	n += int(m << 2)
+	d = r.Msg.DstPort ^ w[6]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 6
+	n += int(m << 2)
+	d = r.Msg.InIf ^ w[7]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 7
+	n += int(m << 2)
+	d = r.Msg.OutIf ^ w[8]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 8
+	n += int(m << 2)
+	d = uint32(r.Msg.SrcMac) ^ w[9]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 9
+	n += int(m << 2)
+	d = uint32(r.Msg.SrcMac>>32) ^ w[10]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 10
+	n += int(m << 2)
+	d = uint32(r.Msg.DstMac) ^ w[11]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 11
+	n += int(m << 2)
+	d = uint32(r.Msg.DstMac>>32) ^ w[12]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 12
+	n += int(m << 2)
+	d = uint32(fold(r.Msg.TimeFlowStartNs-r.Msg.TimeReceivedNs)) ^ w[13]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 13
+	n += int(m << 2)
+	d = uint32(fold(r.Msg.TimeFlowStartNs-r.Msg.TimeReceivedNs)>>32) ^ w[14]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 14
+	n += int(m << 2)
+	d = uint32(fold(r.Msg.TimeFlowEndNs-r.Msg.TimeReceivedNs)) ^ w[15]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 15
+	n += int(m << 2)
+	d = uint32(fold(r.Msg.TimeFlowEndNs-r.Msg.TimeReceivedNs)>>32) ^ w[16]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 16
+	n += int(m << 2)
+	d = r.Msg.Proto ^ w[17]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 17
+	n += int(m << 2)
+	d = r.Msg.IpTtl ^ w[18]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 18
+	n += int(m << 2)
+	d = r.Msg.TcpFlags ^ w[19]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 19
+	n += int(m << 2)
+	d = r.Msg.IpTos ^ w[20]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 20
+	n += int(m << 2)
+	return mask, n
+}
+
+// seldomDiffer reports whether one of the other words differs.
+func seldomDiffer(w *[numWords]uint32, r *flow.Record) bool {
+	var d uint32
+	d |= uint32(r.Msg.SamplingRate) ^ w[21]
+	d |= uint32(r.Msg.SamplingRate>>32) ^ w[22]
+	d |= uint32(r.Msg.Type) ^ w[23]
+	d |= r.Msg.NextHopAs ^ w[24]
+	d |= r.Msg.SrcAs ^ w[25]
+	d |= r.Msg.DstAs ^ w[26]
+	d |= r.Msg.SrcNet ^ w[27]
+	d |= r.Msg.DstNet ^ w[28]
+	d |= r.Msg.ForwardingStatus ^ w[29]
+	d |= r.Msg.VlanId ^ w[30]
+	d |= r.Msg.Etype ^ w[31]
+	d |= r.Msg.IcmpType ^ w[32]
+	d |= r.Msg.IcmpCode ^ w[33]
+	d |= r.Msg.SrcVlan ^ w[34]
+	d |= r.Msg.DstVlan ^ w[35]
+	d |= r.Msg.FragmentId ^ w[36]
+	d |= r.Msg.FragmentOffset ^ w[37]
+	d |= r.Msg.Ipv6FlowLabel ^ w[38]
+	d |= r.Msg.IpFlags ^ w[39]
+	d |= r.Msg.ObservationDomainId ^ w[40]
+	d |= r.Msg.ObservationPointId ^ w[41]
+	d |= r.Msg.Ipv6RoutingHeaderSegLeft ^ w[42]
+	d |= r.Extra.IngressVrfID ^ w[43]
+	d |= r.Extra.EgressVrfID ^ w[44]
+	d |= uint32(r.Extra.TunnelKey) ^ w[45]
+	d |= uint32(r.Extra.TunnelKey>>32) ^ w[46]
+	d |= uint32(r.Extra.ObservationTimeNs) ^ w[47]
+	d |= uint32(r.Extra.ObservationTimeNs>>32) ^ w[48]
+	d |= (uint32(r.Extra.TunnelSrcPort) | uint32(r.Extra.TunnelDstPort)<<16) ^ w[49]
+	d |= (uint32(r.Extra.PostNATSrcPort) | uint32(r.Extra.PostNATDstPort)<<16) ^ w[50]
+	d |= (uint32(r.Extra.BiFlowDirection) | uint32(r.Extra.FlowDirection)<<8 | uint32(r.Extra.FlowEndReason)<<16 | uint32(r.Extra.TunnelType)<<24) ^ w[51]
+	d |= (uint32(r.Extra.TunnelProto) | uint32(r.Extra.NatEvent)<<8 | uint32(r.Extra.FirewallEvent)<<16) ^ w[52]
+	return d != 0
+}
+
+// putSeldom is putOften for the other words.
+func putSeldom(b []byte, w *[numWords]uint32, r *flow.Record) (mask uint64, n int) {
+	var d uint32
+	var m uint64
+	d = uint32(r.Msg.SamplingRate) ^ w[21]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 21
+	n += int(m << 2)
+	d = uint32(r.Msg.SamplingRate>>32) ^ w[22]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 22
+	n += int(m << 2)
+	d = uint32(r.Msg.Type) ^ w[23]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 23
+	n += int(m << 2)
+	d = r.Msg.NextHopAs ^ w[24]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 24
+	n += int(m << 2)
+	d = r.Msg.SrcAs ^ w[25]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 25
+	n += int(m << 2)
+	d = r.Msg.DstAs ^ w[26]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 26
+	n += int(m << 2)
+	d = r.Msg.SrcNet ^ w[27]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 27
+	n += int(m << 2)
+	d = r.Msg.DstNet ^ w[28]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 28
+	n += int(m << 2)
+	d = r.Msg.ForwardingStatus ^ w[29]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 29
+	n += int(m << 2)
+	d = r.Msg.VlanId ^ w[30]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 30
+	n += int(m << 2)
+	d = r.Msg.Etype ^ w[31]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 31
+	n += int(m << 2)
+	d = r.Msg.IcmpType ^ w[32]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 32
+	n += int(m << 2)
+	d = r.Msg.IcmpCode ^ w[33]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 33
+	n += int(m << 2)
+	d = r.Msg.SrcVlan ^ w[34]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 34
+	n += int(m << 2)
+	d = r.Msg.DstVlan ^ w[35]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 35
+	n += int(m << 2)
+	d = r.Msg.FragmentId ^ w[36]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 36
+	n += int(m << 2)
+	d = r.Msg.FragmentOffset ^ w[37]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 37
+	n += int(m << 2)
+	d = r.Msg.Ipv6FlowLabel ^ w[38]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 38
+	n += int(m << 2)
+	d = r.Msg.IpFlags ^ w[39]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 39
+	n += int(m << 2)
+	d = r.Msg.ObservationDomainId ^ w[40]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 40
+	n += int(m << 2)
+	d = r.Msg.ObservationPointId ^ w[41]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 41
+	n += int(m << 2)
+	d = r.Msg.Ipv6RoutingHeaderSegLeft ^ w[42]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 42
+	n += int(m << 2)
+	d = r.Extra.IngressVrfID ^ w[43]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 43
+	n += int(m << 2)
+	d = r.Extra.EgressVrfID ^ w[44]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 44
+	n += int(m << 2)
+	d = uint32(r.Extra.TunnelKey) ^ w[45]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 45
+	n += int(m << 2)
+	d = uint32(r.Extra.TunnelKey>>32) ^ w[46]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 46
+	n += int(m << 2)
+	d = uint32(r.Extra.ObservationTimeNs) ^ w[47]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 47
+	n += int(m << 2)
+	d = uint32(r.Extra.ObservationTimeNs>>32) ^ w[48]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 48
+	n += int(m << 2)
+	d = (uint32(r.Extra.TunnelSrcPort) | uint32(r.Extra.TunnelDstPort)<<16) ^ w[49]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 49
+	n += int(m << 2)
+	d = (uint32(r.Extra.PostNATSrcPort) | uint32(r.Extra.PostNATDstPort)<<16) ^ w[50]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 50
+	n += int(m << 2)
+	d = (uint32(r.Extra.BiFlowDirection) | uint32(r.Extra.FlowDirection)<<8 | uint32(r.Extra.FlowEndReason)<<16 | uint32(r.Extra.TunnelType)<<24) ^ w[51]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 51
+	n += int(m << 2)
+	d = (uint32(r.Extra.TunnelProto) | uint32(r.Extra.NatEvent)<<8 | uint32(r.Extra.FirewallEvent)<<16) ^ w[52]
+	binary.LittleEndian.PutUint32(b[n:], d)
+	m = notZero(d)
+	mask |= m << 52
+	n += int(m << 2)
+	return mask, n
+}
+
+// setWords sets the numbers of r, whose time of receipt is set.
+func setWords(r *flow.Record, w *[maxWords]uint32) {
+	r.Msg.Bytes = uint64(w[0]) | uint64(w[1])<<32
+	r.Msg.Packets = uint64(w[2]) | uint64(w[3])<<32
+	r.Msg.SequenceNum = w[4]
+	r.Msg.SrcPort = w[5]
+	r.Msg.DstPort = w[6]
+	r.Msg.InIf = w[7]
+	r.Msg.OutIf = w[8]
+	r.Msg.SrcMac = uint64(w[9]) | uint64(w[10])<<32
+	r.Msg.DstMac = uint64(w[11]) | uint64(w[12])<<32
+	r.Msg.TimeFlowStartNs = unfold(uint64(w[13])|uint64(w[14])<<32) + r.Msg.TimeReceivedNs
+	r.Msg.TimeFlowEndNs = unfold(uint64(w[15])|uint64(w[16])<<32) + r.Msg.TimeReceivedNs
+	r.Msg.Proto = w[17]
+	r.Msg.IpTtl = w[18]
+	r.Msg.TcpFlags = w[19]
+	r.Msg.IpTos = w[20]
+	r.Msg.SamplingRate = uint64(w[21]) | uint64(w[22])<<32
+	r.Msg.Type = flowpb.FlowMessage_FlowType(w[23])
+	r.Msg.NextHopAs = w[24]
+	r.Msg.SrcAs = w[25]
+	r.Msg.DstAs = w[26]
+	r.Msg.SrcNet = w[27]
+	r.Msg.DstNet = w[28]
+	r.Msg.ForwardingStatus = w[29]
+	r.Msg.VlanId = w[30]
+	r.Msg.Etype = w[31]
+	r.Msg.IcmpType = w[32]
+	r.Msg.IcmpCode = w[33]
+	r.Msg.SrcVlan = w[34]
+	r.Msg.DstVlan = w[35]
+	r.Msg.FragmentId = w[36]
+	r.Msg.FragmentOffset = w[37]
+	r.Msg.Ipv6FlowLabel = w[38]
+	r.Msg.IpFlags = w[39]
+	r.Msg.ObservationDomainId = w[40]
+	r.Msg.ObservationPointId = w[41]
+	r.Msg.Ipv6RoutingHeaderSegLeft = w[42]
+	r.Extra.IngressVrfID = w[43]
+	r.Extra.EgressVrfID = w[44]
+	r.Extra.TunnelKey = uint64(w[45]) | uint64(w[46])<<32
+	r.Extra.ObservationTimeNs = uint64(w[47]) | uint64(w[48])<<32
+	r.Extra.TunnelSrcPort = uint16(w[49])
+	r.Extra.TunnelDstPort = uint16(w[49] >> 16)
+	r.Extra.PostNATSrcPort = uint16(w[50])
+	r.Extra.PostNATDstPort = uint16(w[50] >> 16)
+	r.Extra.BiFlowDirection = uint8(w[51])
+	r.Extra.FlowDirection = uint8(w[51] >> 8)
+	r.Extra.FlowEndReason = uint8(w[51] >> 16)
+	r.Extra.TunnelType = uint8(w[51] >> 24)
+	r.Extra.TunnelProto = uint8(w[52])
+	r.Extra.NatEvent = uint8(w[52] >> 8)
+	r.Extra.FirewallEvent = uint8(w[52] >> 16)
 }
 
 // variable returns which fields of variable length r has, and an upper bound for their
 // length when they are packed.
 func variable(r *flow.Record) (mask uint64, size int) {
+	if n := len(r.Msg.SamplerAddress); n > 0 {
+		mask |= bitSamplerAddress
+		size += maxUvarint + n
+	}
+	if n := len(r.Extra.Verdict); n > 0 {
+		mask |= bitVerdict
+		size += maxUvarint + n
+	}
 	if n := len(r.Msg.SrcAddr); n > 0 {
 		mask |= bitSrcAddr
 		size += maxUvarint + n
@@ -515,14 +513,53 @@ func variable(r *flow.Record) (mask uint64, size int) {
 		mask |= bitDstAddr
 		size += maxUvarint + n
 	}
-	if n := len(r.Msg.SamplerAddress); n > 0 {
-		mask |= bitSamplerAddress
-		size += maxUvarint + n
-	}
 	if n := len(r.Msg.NextHop); n > 0 {
 		mask |= bitNextHop
 		size += maxUvarint + n
 	}
+	if seldomLen(r) > 0 {
+		more, n := seldomVariable(r)
+		mask |= more
+		size += n
+	}
+	return mask, size
+}
+
+// seldomLen is more than 0 if r has others than those that most records have.
+func seldomLen(r *flow.Record) int {
+	return len(r.Extra.Elements) |
+		len(r.Msg.MplsTtl) |
+		len(r.Msg.MplsLabel) |
+		len(r.Msg.MplsIp) |
+		len(r.Msg.BgpNextHop) |
+		len(r.Msg.BgpCommunities) |
+		len(r.Msg.AsPath) |
+		len(r.Msg.LayerStack) |
+		len(r.Msg.LayerSize) |
+		len(r.Msg.Ipv6RoutingHeaderAddresses) |
+		len(r.Extra.InIfName) |
+		len(r.Extra.OutIfName) |
+		len(r.Extra.TunnelSrcAddr) |
+		len(r.Extra.TunnelDstAddr) |
+		len(r.Extra.ExporterAddress) |
+		len(r.Extra.InIfDescription) |
+		len(r.Extra.OutIfDescription) |
+		len(r.Extra.IngressVrfName) |
+		len(r.Extra.EgressVrfName) |
+		len(r.Extra.ApplicationID) |
+		len(r.Extra.ApplicationName) |
+		len(r.Extra.PostNATSrcAddr) |
+		len(r.Extra.PostNATDstAddr) |
+		len(r.Extra.PolicyKind) |
+		len(r.Extra.PolicyNamespace) |
+		len(r.Extra.PolicyName) |
+		len(r.Extra.PolicyDirection) |
+		len(r.Extra.PolicyRule) |
+		len(r.Extra.PolicyWarn)
+}
+
+// seldomVariable is variable for those.
+func seldomVariable(r *flow.Record) (mask uint64, size int) {
 	if n := len(r.Msg.MplsTtl); n > 0 {
 		mask |= bitMplsTTL
 		size += maxUvarint + maxUvarint*n
@@ -611,10 +648,6 @@ func variable(r *flow.Record) (mask uint64, size int) {
 		mask |= bitPostNATDstAddr
 		size += maxUvarint + n
 	}
-	if n := len(r.Extra.Verdict); n > 0 {
-		mask |= bitVerdict
-		size += maxUvarint + n
-	}
 	if n := len(r.Extra.PolicyKind); n > 0 {
 		mask |= bitPolicyKind
 		size += maxUvarint + n
@@ -648,18 +681,28 @@ func variable(r *flow.Record) (mask uint64, size int) {
 
 // appendVariable packs the fields of variable length that mask has.
 func appendVariable(b []byte, mask uint64, r *flow.Record) []byte {
+	if mask&bitSamplerAddress != 0 {
+		b = appendBytes(b, r.Msg.SamplerAddress)
+	}
+	if mask&bitVerdict != 0 {
+		b = appendBytes(b, r.Extra.Verdict)
+	}
 	if mask&bitSrcAddr != 0 {
 		b = appendBytes(b, r.Msg.SrcAddr)
 	}
 	if mask&bitDstAddr != 0 {
 		b = appendBytes(b, r.Msg.DstAddr)
 	}
-	if mask&bitSamplerAddress != 0 {
-		b = appendBytes(b, r.Msg.SamplerAddress)
-	}
 	if mask&bitNextHop != 0 {
 		b = appendBytes(b, r.Msg.NextHop)
 	}
+	if mask >= 1<<5 {
+		b = appendSeldom(b, mask, r)
+	}
+	return b
+}
+
+func appendSeldom(b []byte, mask uint64, r *flow.Record) []byte {
 	if mask&bitMplsTTL != 0 {
 		b = appendUints(b, r.Msg.MplsTtl)
 	}
@@ -726,9 +769,6 @@ func appendVariable(b []byte, mask uint64, r *flow.Record) []byte {
 	if mask&bitPostNATDstAddr != 0 {
 		b = appendBytes(b, r.Extra.PostNATDstAddr)
 	}
-	if mask&bitVerdict != 0 {
-		b = appendBytes(b, r.Extra.Verdict)
-	}
 	if mask&bitPolicyKind != 0 {
 		b = appendBytes(b, r.Extra.PolicyKind)
 	}
@@ -756,18 +796,27 @@ func appendVariable(b []byte, mask uint64, r *flow.Record) []byte {
 // variable unpacks the fields of variable length that mask has, from b. Slices alias b
 // and the lists of u.
 func (u *unpacker) variable(b []byte, mask uint64, r *flow.Record) {
+	if mask&bitSamplerAddress != 0 {
+		r.Msg.SamplerAddress, b = takeBytes(b)
+	}
+	if mask&bitVerdict != 0 {
+		r.Extra.Verdict, b = takeBytes(b)
+	}
 	if mask&bitSrcAddr != 0 {
 		r.Msg.SrcAddr, b = takeBytes(b)
 	}
 	if mask&bitDstAddr != 0 {
 		r.Msg.DstAddr, b = takeBytes(b)
 	}
-	if mask&bitSamplerAddress != 0 {
-		r.Msg.SamplerAddress, b = takeBytes(b)
-	}
 	if mask&bitNextHop != 0 {
 		r.Msg.NextHop, b = takeBytes(b)
 	}
+	if mask >= 1<<5 {
+		u.seldom(b, mask, r)
+	}
+}
+
+func (u *unpacker) seldom(b []byte, mask uint64, r *flow.Record) {
 	if mask&bitMplsTTL != 0 {
 		r.Msg.MplsTtl, b = u.takeUints(b)
 	}
@@ -834,9 +883,6 @@ func (u *unpacker) variable(b []byte, mask uint64, r *flow.Record) {
 	if mask&bitPostNATDstAddr != 0 {
 		r.Extra.PostNATDstAddr, b = takeBytes(b)
 	}
-	if mask&bitVerdict != 0 {
-		r.Extra.Verdict, b = takeBytes(b)
-	}
 	if mask&bitPolicyKind != 0 {
 		r.Extra.PolicyKind, b = takeBytes(b)
 	}
@@ -857,5 +903,111 @@ func (u *unpacker) variable(b []byte, mask uint64, r *flow.Record) {
 	}
 	if mask&bitElements != 0 {
 		r.Extra.Elements = u.takeElements(b)
+	}
+}
+
+// forget empties the fields that mask has.
+func forget(r *flow.Record, mask uint64) {
+	if mask&bitSamplerAddress != 0 {
+		r.Msg.SamplerAddress = nil
+	}
+	if mask&bitVerdict != 0 {
+		r.Extra.Verdict = nil
+	}
+	if mask&bitSrcAddr != 0 {
+		r.Msg.SrcAddr = nil
+	}
+	if mask&bitDstAddr != 0 {
+		r.Msg.DstAddr = nil
+	}
+	if mask&bitNextHop != 0 {
+		r.Msg.NextHop = nil
+	}
+	if mask&bitMplsTTL != 0 {
+		r.Msg.MplsTtl = nil
+	}
+	if mask&bitMplsLabel != 0 {
+		r.Msg.MplsLabel = nil
+	}
+	if mask&bitMplsIP != 0 {
+		r.Msg.MplsIp = nil
+	}
+	if mask&bitBgpNextHop != 0 {
+		r.Msg.BgpNextHop = nil
+	}
+	if mask&bitBgpCommunities != 0 {
+		r.Msg.BgpCommunities = nil
+	}
+	if mask&bitASPath != 0 {
+		r.Msg.AsPath = nil
+	}
+	if mask&bitLayerStack != 0 {
+		r.Msg.LayerStack = nil
+	}
+	if mask&bitLayerSize != 0 {
+		r.Msg.LayerSize = nil
+	}
+	if mask&bitIPv6RoutingHeaderAddresses != 0 {
+		r.Msg.Ipv6RoutingHeaderAddresses = nil
+	}
+	if mask&bitInIfName != 0 {
+		r.Extra.InIfName = nil
+	}
+	if mask&bitOutIfName != 0 {
+		r.Extra.OutIfName = nil
+	}
+	if mask&bitTunnelSrcAddr != 0 {
+		r.Extra.TunnelSrcAddr = nil
+	}
+	if mask&bitTunnelDstAddr != 0 {
+		r.Extra.TunnelDstAddr = nil
+	}
+	if mask&bitExporterAddress != 0 {
+		r.Extra.ExporterAddress = nil
+	}
+	if mask&bitInIfDescription != 0 {
+		r.Extra.InIfDescription = nil
+	}
+	if mask&bitOutIfDescription != 0 {
+		r.Extra.OutIfDescription = nil
+	}
+	if mask&bitIngressVrfName != 0 {
+		r.Extra.IngressVrfName = nil
+	}
+	if mask&bitEgressVrfName != 0 {
+		r.Extra.EgressVrfName = nil
+	}
+	if mask&bitApplicationID != 0 {
+		r.Extra.ApplicationID = nil
+	}
+	if mask&bitApplicationName != 0 {
+		r.Extra.ApplicationName = nil
+	}
+	if mask&bitPostNATSrcAddr != 0 {
+		r.Extra.PostNATSrcAddr = nil
+	}
+	if mask&bitPostNATDstAddr != 0 {
+		r.Extra.PostNATDstAddr = nil
+	}
+	if mask&bitPolicyKind != 0 {
+		r.Extra.PolicyKind = nil
+	}
+	if mask&bitPolicyNamespace != 0 {
+		r.Extra.PolicyNamespace = nil
+	}
+	if mask&bitPolicyName != 0 {
+		r.Extra.PolicyName = nil
+	}
+	if mask&bitPolicyDirection != 0 {
+		r.Extra.PolicyDirection = nil
+	}
+	if mask&bitPolicyRule != 0 {
+		r.Extra.PolicyRule = nil
+	}
+	if mask&bitPolicyWarn != 0 {
+		r.Extra.PolicyWarn = nil
+	}
+	if mask&bitElements != 0 {
+		r.Extra.Elements = nil
 	}
 }

@@ -3,6 +3,7 @@ package recent
 import (
 	"strings"
 	"unique"
+	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -20,137 +21,247 @@ const (
 	Outside  = "outside"
 )
 
-// pair is who talks to whom.
-type pair struct{ src, dst unique.Handle[flow.Workload] }
+// handle is a workload. All objects of a workload have the same one.
+type handle = unique.Handle[flow.Workload]
 
-// pairTable gives numbers to pairs, from 0 on.
-type pairTable struct {
-	most    int // pairs; others have the number -1
-	outside unique.Handle[flow.Workload]
-
-	// Workloads have numbers, too, from 0 on. cache has those of the objects that were
-	// looked for last.
-	workloads []unique.Handle[flow.Workload]
-	ids       map[unique.Handle[flow.Workload]]uint32
-	cache     [objectSlots]struct {
-		object *flow.Object
-		id     uint32
-	}
-
-	// list has the numbers of the workloads of each pair, and slots those of pairs plus
-	// one, by a hash of that. Go's maps take twice the time.
-	list  []workloads
-	slots []int32
+// workloads gives numbers to workloads, from 0 on, of which the outside has the first.
+type workloads struct {
+	list  []handle
+	slots []uint32 // numbers plus one, by a hash of the handle. Go's maps take twice the time.
+	bytes int64    // what the names take
 }
 
-// workloads are the numbers of a source and a destination.
-type workloads struct{ src, dst uint32 }
-
-func (w workloads) hash() uint64 {
-	h := (uint64(w.src)<<32 | uint64(w.dst)) * 0x9e3779b97f4a7c15
-	return h ^ h>>32
-}
+// outsideNumber is the number of the outside.
+const outsideNumber = 0
 
 const (
-	objectBits  = 12
-	objectSlots = 1 << objectBits
-	minSlots    = 1 << 10
+	golden   = 0x9e3779b97f4a7c15 // of Fibonacci hashing: its upper bits depend on all others
+	minSlots = 1 << 4
 )
 
-func newPairTable(most int) *pairTable {
-	return &pairTable{
-		most:    most,
-		outside: unique.Make(flow.Workload{Kind: KindNone, Name: Outside}),
-		ids:     make(map[unique.Handle[flow.Workload]]uint32),
-		slots:   make([]int32, minSlots),
-	}
+func newWorkloads() *workloads {
+	w := &workloads{slots: make([]uint32, minSlots)}
+	w.number(unique.Make(flow.Workload{Kind: KindNone, Name: Outside}))
+	return w
 }
 
-// number returns the number of the pair of two objects, -1 if there are too many.
-func (t *pairTable) number(src, dst *flow.Object) int32 {
-	return t.numberOf(workloads{t.id(src), t.id(dst)})
-}
-
-// numberOfPair is the same for workloads.
-func (t *pairTable) numberOfPair(p pair) int32 {
-	return t.numberOf(workloads{t.idOf(p.src), t.idOf(p.dst)})
-}
-
-func (t *pairTable) numberOf(w workloads) int32 {
-	mask := uint64(len(t.slots) - 1)
-	for i := w.hash() & mask; ; i = (i + 1) & mask {
-		n := t.slots[i] - 1
-		if n < 0 {
-			return t.add(w, i)
+// number returns the number of a workload.
+func (w *workloads) number(h handle) uint32 {
+	mask := uint64(len(w.slots) - 1)
+	for i := hashOf(h) & mask; ; i = (i + 1) & mask {
+		n := w.slots[i]
+		if n == 0 {
+			return w.add(h, i)
 		}
-		if t.list[n] == w {
-			return n
+		if w.list[n-1] == h {
+			return n - 1
 		}
 	}
 }
 
-// add gives a number to a pair that is new, in a slot that is free.
-func (t *pairTable) add(w workloads, slot uint64) int32 {
-	if len(t.list) >= t.most {
-		return -1
+// of returns the number of the workload of an object.
+func (w *workloads) of(o *flow.Object) uint32 {
+	if o == nil {
+		return outsideNumber
 	}
-	t.list = append(t.list, w)
-	n := int32(len(t.list))
-	t.slots[slot] = n
-	if 2*len(t.list) > len(t.slots) {
-		t.slots = make([]int32, 2*len(t.slots))
-		mask := uint64(len(t.slots) - 1)
-		for i, w := range t.list {
-			at := w.hash() & mask
-			for t.slots[at] != 0 {
+	if h := o.WorkloadID(); h != (handle{}) {
+		return w.number(h)
+	}
+	return w.number(placeOfObject(o, w.list[outsideNumber]))
+}
+
+// add gives a number to a workload that is new, in a slot that is free.
+func (w *workloads) add(h handle, slot uint64) uint32 {
+	w.list = append(w.list, h)
+	w.bytes += sizeOf(h)
+	n := uint32(len(w.list))
+	w.slots[slot] = n
+	if 2*len(w.list) > len(w.slots) {
+		w.slots = make([]uint32, 2*len(w.slots))
+		mask := uint64(len(w.slots) - 1)
+		for i, h := range w.list {
+			at := hashOf(h) & mask
+			for w.slots[at] != 0 {
 				at = (at + 1) & mask
 			}
-			t.slots[at] = int32(i + 1)
+			w.slots[at] = uint32(i + 1)
 		}
 	}
 	return n - 1
 }
 
+// size is what the workloads take in memory, in bytes.
+func (w *workloads) size() int64 {
+	return w.bytes + int64(cap(w.list))*int64(unsafe.Sizeof(handle{})) + int64(len(w.slots))*4
+}
+
+// hashOf returns a hash of a handle, of which all lower bits may be used. A handle is a
+// pointer, and what it points to does not move.
+func hashOf(h handle) uint64 { return uint64(*(*uintptr)(unsafe.Pointer(&h))) * golden >> 24 }
+
+const _ = -(unsafe.Sizeof(handle{}) - unsafe.Sizeof(uintptr(0))) // a handle is a pointer
+
+// sizeOf returns what a workload takes in memory, in bytes, if no object has it any more.
+func sizeOf(h handle) int64 {
+	const shared = 160 // the entry in Go's table of unique values, and what allocations are rounded up by
+	w := h.Value()
+	return int64(unsafe.Sizeof(w)) + int64(len(w.Namespace)+len(w.Name)+len(w.Kind)+len(w.Zone)) + shared
+}
+
+// pair is who talks to whom, by numbers of workloads.
+type pair struct{ src, dst uint32 }
+
+func (p pair) hash() uint64 {
+	h := (uint64(p.src)<<32 | uint64(p.dst)) * golden
+	return h ^ h>>32
+}
+
+// pairSum is what a pair has.
+type pairSum struct {
+	pair
+	sum
+}
+
+// pairs has sums of pairs, which have numbers from 0 on.
+type pairs struct {
+	most  int // further ones have the number -1
+	list  []pairSum
+	slots []int32 // numbers plus one, by a hash of the pair
+}
+
+// newPairs makes room for some pairs, and for more when there are.
+func newPairs(most, some int) pairs {
+	n := minSlots
+	for n < 2*some {
+		n *= 2
+	}
+	return pairs{most: most, list: make([]pairSum, 0, some), slots: make([]int32, n)}
+}
+
+// number returns the number of a pair, -1 if there are too many.
+func (t *pairs) number(p pair) int32 {
+	mask := uint64(len(t.slots) - 1)
+	for i := p.hash() & mask; ; i = (i + 1) & mask {
+		n := t.slots[i] - 1
+		if n < 0 {
+			return t.insert(p, i)
+		}
+		if t.list[n].pair == p {
+			return n
+		}
+	}
+}
+
+// batch gathers pairs to look for. A table is not in the processor's cache, most often: to
+// look for many, one right after another, means to wait for several at once.
+type batch struct {
+	used    int
+	found   [128]pairSum
+	numbers [128]int32
+}
+
+// next returns the place of a further pair. There must be one.
+func (b *batch) next() *pairSum {
+	b.used++
+	return &b.found[b.used-1]
+}
+
+func (b *batch) full() bool { return b.used == len(b.found) }
+
+// take returns all pairs with their numbers, and empties the batch. They are valid until
+// the next one.
+func (b *batch) take(t *pairs) ([]pairSum, []int32) {
+	found, numbers := b.found[:b.used], b.numbers[:b.used]
+	b.used = 0
+	mask := uint64(len(t.slots) - 1)
+	for i := range found {
+		numbers[i] = t.slots[found[i].hash()&mask] - 1
+	}
+	for i, n := range numbers {
+		if p := &found[i]; n < 0 || t.list[n].pair != p.pair {
+			numbers[i] = t.number(p.pair)
+		}
+	}
+	return found, numbers
+}
+
+// insert gives a number to a pair that is new, in a slot that is free.
+func (t *pairs) insert(p pair, slot uint64) int32 {
+	if len(t.list) >= t.most {
+		return -1
+	}
+	t.list = append(t.list, pairSum{pair: p})
+	n := int32(len(t.list))
+	t.slots[slot] = n
+	if 2*len(t.list) > len(t.slots) {
+		t.index(2 * len(t.slots))
+	}
+	return n - 1
+}
+
+// index makes n slots.
+func (t *pairs) index(n int) {
+	t.slots = make([]int32, n)
+	mask := uint64(n - 1)
+	for i := range t.list {
+		at := t.list[i].hash() & mask
+		for t.slots[at] != 0 {
+			at = (at + 1) & mask
+		}
+		t.slots[at] = int32(i + 1)
+	}
+}
+
+// size is what the pairs take in memory, in bytes.
+func (t *pairs) size() int64 {
+	return int64(cap(t.list))*int64(unsafe.Sizeof(pairSum{})) + int64(len(t.slots))*4
+}
+
+// pairTable has the sums of an answer.
+type pairTable struct {
+	pairs
+	workloads *workloads
+	// cache has the numbers of the workloads of the objects that were looked for last.
+	cache [objectSlots]struct {
+		object *flow.Object
+		id     uint32
+	}
+}
+
+const (
+	objectBits  = 12
+	objectSlots = 1 << objectBits
+)
+
+func newPairTable(most int) *pairTable {
+	return &pairTable{pairs: newPairs(most, objectSlots), workloads: newWorkloads()}
+}
+
 // id returns the number of the workload of an object.
 func (t *pairTable) id(o *flow.Object) uint32 {
-	c := &t.cache[addressOf(o)*0x9e3779b97f4a7c15>>(64-objectBits)]
+	c := &t.cache[addressOf(o)*golden>>(64-objectBits)]
 	if c.object != o || o == nil {
-		c.object, c.id = o, t.idOf(workloadOf(o, t.outside))
+		c.object, c.id = o, t.workloads.of(o)
 	}
 	return c.id
 }
 
-func (t *pairTable) idOf(h unique.Handle[flow.Workload]) uint32 {
-	id, ok := t.ids[h]
-	if !ok {
-		id = uint32(len(t.workloads))
-		t.ids[h] = id
-		t.workloads = append(t.workloads, h)
-	}
-	return id
+// ends returns who a pair is, by its number.
+func (t *pairTable) ends(n int32) (src, dst handle) {
+	p := &t.list[n]
+	return t.workloads.list[p.src], t.workloads.list[p.dst]
 }
 
-// pair returns who a pair is, by its number.
-func (t *pairTable) pair(n int32) pair {
-	w := t.list[n]
-	return pair{t.workloads[w.src], t.workloads[w.dst]}
-}
-
-// workloadOf returns whose the traffic of an end is. An end that nobody in the cluster has is
-// the label of its network, else its country, else the outside.
-func workloadOf(o *flow.Object, outside unique.Handle[flow.Workload]) unique.Handle[flow.Workload] {
-	switch {
-	case o == nil:
-		return outside
-	case o.WorkloadID() != unique.Handle[flow.Workload]{}:
-		return o.WorkloadID()
-	case o.Place != nil && o.Place.Country != "":
+// placeOfObject returns whose the traffic of an end is that nobody in the cluster has, and
+// that has no label of its network: the country's, else the outside's.
+func placeOfObject(o *flow.Object, outside handle) handle {
+	if o.Place != nil && o.Place.Country != "" {
 		return unique.Make(flow.Workload{Kind: KindNone, Name: strings.ToValidUTF8(o.Place.Country, "\uFFFD")})
 	}
 	return outside
 }
 
-func endOf(h unique.Handle[flow.Workload]) End {
+func endOf(h handle) End {
 	w := h.Value()
 	return End{Kind: w.Kind, Namespace: w.Namespace, Name: w.Name}
 }

@@ -3,6 +3,7 @@ package recent
 import (
 	"cmp"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"sync"
 
@@ -48,27 +49,38 @@ func (l *glance) outside(since, until uint64) bool {
 	return l.sealed && (l.newest < since || l.oldest > until)
 }
 
+// view is what is read of a segment, in its place or in a copy.
+type view struct {
+	extent
+	base    *[numWords]uint32 // the numbers of the first record
+	objects []*flow.Object
+	bytes   []byte
+}
+
 // page is a reader's copy of a segment.
 type page struct {
-	extent
-	objects [segmentObjects]*flow.Object
-	bytes   [segmentBytes + slack]byte
+	view
+	copied struct {
+		base    [numWords]uint32
+		objects [segmentObjects]*flow.Object
+		bytes   [segmentBytes + slack]byte
+	}
 }
 
 // pages has those that nobody uses.
 var pages = sync.Pool{New: func() any { return new(page) }}
 
 // clear forgets the objects, so that they need not stay in memory.
-func (p *page) clear() { clear(p.objects[:]) }
+func (p *page) clear() { clear(p.copied.objects[:]) }
 
 func (p *page) free() {
 	p.clear()
 	pages.Put(p)
 }
 
-// copyTo copies what the segment had at the glance. It reports false if the segment has
-// been recycled since.
-func (l *glance) copyTo(p *page) bool {
+// copyTo copies what the segment had at the glance, records from an offset on. It reports
+// false if the segment has been recycled since.
+func (l *glance) copyTo(p *page, from int) bool {
 	g := l.segment
 	if !g.pin() {
 		return false
@@ -77,46 +89,50 @@ func (l *glance) copyTo(p *page) bool {
 	if g.number != l.number {
 		return false
 	}
-	l.copyPinned(p)
+	c := &p.copied
+	p.view = view{extent: l.extent, base: &c.base, objects: c.objects[:l.extent.objects], bytes: c.bytes[:l.used]}
+	c.base = g.base
+	copy(p.bytes[from:], g.bytes[from:])
+	copy(p.objects, g.objects[:])
 	return true
 }
 
-// copyPinned copies a segment that is pinned.
-func (l *glance) copyPinned(p *page) {
-	p.extent = l.extent
-	copy(p.bytes[:l.used], l.segment.bytes[:l.used])
-	copy(p.objects[:l.extent.objects], l.segment.objects[:l.extent.objects])
-}
-
 // lengthAt returns the length of the packed record at an offset.
-func (p *page) lengthAt(at int) int { return int(binary.LittleEndian.Uint32(p.bytes[at:])) }
+func (v *view) lengthAt(at int) int { return int(binary.LittleEndian.Uint32(v.bytes[at:])) }
 
 // receivedAt returns the time of receipt of the packed record at an offset.
-func (p *page) receivedAt(at int) uint64 {
-	return binary.LittleEndian.Uint64(p.bytes[at+offReceived:])
+func (v *view) receivedAt(at int) uint64 {
+	return binary.LittleEndian.Uint64(v.bytes[at+offReceived:])
 }
 
-// unpack unpacks the record at an offset into r. Slices of r alias the page and the
-// lists of u.
-func (p *page) unpack(u *unpacker, r *flow.Record, at, ends int) {
-	b := p.bytes[at:]
-	r.Reset()
+// unpack unpacks the record at an offset into r, which is new or has the record that u has
+// unpacked before. Slices of r alias the view and the lists of u.
+func (u *unpacker) unpack(v *view, r *flow.Record, at, ends int) {
+	b := v.bytes[at : at+v.lengthAt(at)]
 	r.Msg.TimeReceivedNs = binary.LittleEndian.Uint64(b[offReceived:])
 	setFlags(&r.Extra, b[offFlags])
 	n := offEnds
 	for i := range ends {
 		e := flow.End{Status: flow.Status(b[n])}
 		if id := binary.LittleEndian.Uint16(b[n+1:]); id > 0 {
-			e.Object = p.objects[id-1]
+			e.Object = v.objects[id-1]
 		}
 		r.Ends[i] = e
 		n += endSize
 	}
 	mask := binary.LittleEndian.Uint64(b[n:])
-	n += 8
-	n += numbers(b[n:], r)
-	if mask != 0 {
-		u.reset()
-		u.variable(b[n:p.lengthAt(at)], mask, r)
+	words := binary.LittleEndian.Uint64(b[n+maskSize:])
+	b = b[n+2*maskSize:]
+	copy(u.words[:], v.base[:])
+	for ; words != 0; words &= words - 1 {
+		u.words[bits.TrailingZeros64(words)] ^= binary.LittleEndian.Uint32(b)
+		b = b[wordSize:]
 	}
+	setWords(r, &u.words)
+	if gone := u.filled &^ mask; gone != 0 {
+		forget(r, gone)
+	}
+	u.filled = mask
+	u.reset()
+	u.variable(b, mask, r)
 }

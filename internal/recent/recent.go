@@ -105,8 +105,9 @@ func endsOf(mapping []flow.MapEntry) ends {
 // foldEvery is how often records are added to the sums.
 const foldEvery = 250 * time.Millisecond
 
-// Run adds records to the sums, until ctx ends.
+// Run makes room for records, and adds them to the sums until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
+	s.makeRoom()
 	tick := time.NewTicker(foldEvery)
 	defer tick.Stop()
 	for last := uint64(0); ; {
@@ -120,6 +121,17 @@ func (s *Store) Run(ctx context.Context) error {
 			s.sums.mu.Lock()
 			s.fold()
 			s.sums.mu.Unlock()
+		}
+	}
+}
+
+// makeRoom makes all segments at once. One by one, as records come, they would make the heap
+// grow, which means a collection of garbage after each quarter of it: with many pods that
+// costs more than the records. The system gives memory only when it is written to.
+func (s *Store) makeRoom() {
+	for i := range s.slots {
+		if s.used.Add(segmentSize) > s.room || !s.slots[i].CompareAndSwap(nil, new(segment)) {
+			s.used.Add(-segmentSize)
 		}
 	}
 }

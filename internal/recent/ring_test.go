@@ -377,8 +377,8 @@ func TestSums(t *testing.T) {
 			s.fold()
 			s.sums.mu.Unlock()
 		}
-		if n := s.sums.pairs; n > s.sums.most+s.sums.most/2 {
-			t.Fatalf("%d pairs in sums with room for %d", n, s.sums.most)
+		if n := s.sums.size(); n > s.sums.room {
+			t.Fatalf("sums take %d bytes with room for %d", n, s.sums.room)
 		}
 	}
 	if a := s.About(); a.Counts != all {

@@ -12,7 +12,7 @@ const (
 	// segmentBytes is the room for packed records in a segment, some 128 KiB. No record is
 	// longer: a datagram has 64 KiB at most, and texts from options data are short. A
 	// segment takes whole pages of memory (8 KiB), and nothing of a further one.
-	segmentBytes = 128<<10 - 256
+	segmentBytes = 128<<10 - 512
 	// segmentObjects is how many objects the records of a segment can have.
 	segmentObjects = 2 << 10
 	// segmentSize is what a segment takes in memory.
@@ -40,8 +40,8 @@ type segment struct {
 
 	// These are valid once the segment is sealed.
 	oldest, newest uint64 // times of receipt, Unix nanoseconds
-	counts         Counts
 
+	base    [numWords]uint32 // the numbers of the first record; valid once that is published
 	objects [segmentObjects]*flow.Object
 	bytes   [segmentBytes + slack]byte
 }
@@ -115,19 +115,23 @@ func (st *Stage) keep(r *flow.Record) {
 		binary.LittleEndian.PutUint16(b[at+1:], st.idOf(g, e.Object))
 		at += endSize
 	}
+	if st.has.count == 0 {
+		wordsOf(&g.base, r)
+	}
+	numbers := b[at+2*maskSize:]
+	words, n := putOften(numbers, &g.base, r)
+	if seldomDiffer(&g.base, r) {
+		more, k := putSeldom(numbers[n:], &g.base, r)
+		words, n = words|more, n+k
+	}
 	binary.LittleEndian.PutUint64(b[at:], mask)
-	at += 8
-	at += putNumbers(b[at:], r)
+	binary.LittleEndian.PutUint64(b[at+maskSize:], words)
+	at += 2*maskSize + n
 	if mask != 0 {
 		at = len(appendVariable(b[:at], mask, r))
 	}
 	binary.LittleEndian.PutUint32(b, uint32(at))
 	g.oldest, g.newest = min(g.oldest, r.Msg.TimeReceivedNs), max(g.newest, r.Msg.TimeReceivedNs)
-	if r.CountsOnce() {
-		c := Counts{Flows: 1}
-		c.Bytes, c.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
-		g.counts.add(c)
-	}
 	st.has.used += at
 	st.has.count++
 	g.published.Store(st.has.pack())
@@ -238,8 +242,23 @@ func (s *Store) left(g *segment) {
 		was = s.gone.Load()
 	}
 	if !g.folded.Load() {
-		s.missed.add(e.count, g.counts)
+		s.missed.add(e.count, g.view(e).counts(s.mapped))
 	}
+}
+
+// view returns what a segment has, in its place. It must be pinned or recycling, and stay so.
+func (g *segment) view(e extent) *view {
+	return &view{extent: e, base: &g.base, objects: g.objects[:e.objects], bytes: g.bytes[:e.used]}
+}
+
+// counts returns what all records have.
+func (v *view) counts(e ends) (sum Counts) {
+	var h head
+	for at := 0; at < v.used; at += v.lengthAt(at) {
+		h.read(v, at, e)
+		sum.add(h.Counts)
+	}
+	return sum
 }
 
 // recycle makes a segment empty, and pins it for its worker.
@@ -248,7 +267,6 @@ func (g *segment) recycle(number uint64, worker int, first uint64) {
 	g.published.Store(0)
 	g.sealed.Store(false)
 	g.folded.Store(false)
-	g.counts = Counts{}
 	g.number, g.worker, g.first = number, worker, first
 	g.oldest, g.newest = ^uint64(0), 0
 	g.pins.Store(1)

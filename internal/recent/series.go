@@ -5,9 +5,6 @@ import (
 	"context"
 	"slices"
 	"time"
-	"unique"
-
-	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // By says what traffic over time is divided by.
@@ -117,7 +114,7 @@ func (c *chart) line(number int32) *Line {
 	if int(number) < len(c.of) {
 		return c.of[number]
 	}
-	label := c.label(c.table.pair(number))
+	label := c.label(c.table.ends(number))
 	l := c.lines[label]
 	if l == nil {
 		l = c.other
@@ -130,22 +127,22 @@ func (c *chart) line(number int32) *Line {
 	return l
 }
 
-func (c *chart) label(p pair) string {
+func (c *chart) label(src, dst handle) string {
 	switch c.by {
 	case ByNamespace:
-		for _, h := range []unique.Handle[flow.Workload]{p.src, p.dst} {
+		for _, h := range [...]handle{src, dst} {
 			if w := h.Value(); w.Namespace != "" {
 				return w.Namespace
 			}
 		}
 		return Outside
 	case ByPair:
-		return endName(p.src) + " → " + endName(p.dst)
+		return endName(src) + " → " + endName(dst)
 	}
 	return "total"
 }
 
-func endName(h unique.Handle[flow.Workload]) string {
+func endName(h handle) string {
 	if w := h.Value(); w.Namespace != "" {
 		return w.Namespace + "/" + w.Name
 	}

@@ -1,23 +1,20 @@
 package recent
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"unique"
-
-	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 const (
-	// pairSize is what a pair in a bucket takes in memory, in bytes: a key and a sum, in a map
-	// that may be half full, and its share of the names of workloads.
-	pairSize = 160
+	// pairShare says how many pairs a bucket has room for: that of all sums has so many bytes
+	// for one of each of minBuckets.
+	pairShare = 160
 	// maxBuckets bounds the buckets. They are merged, and the oldest leave, to stay below.
 	maxBuckets = 400
-	// minBuckets is how many there is room for, however many pairs each has: a bucket has one
-	// in so many of all.
-	// That is more than there can be before the oldest ones are merged.
+	// minBuckets is how many there is room for, however many pairs each has. That is more than
+	// there can be before the oldest ones are merged.
 	minBuckets = 32
 	// maxExporters bounds the exporters that are counted apart.
 	maxExporters = 1000
@@ -43,19 +40,18 @@ func (s *sum) add(d *sum) {
 // bucket has the sums of an interval.
 type bucket struct {
 	start, step uint64
-	pairs       map[pair]*sum
-	other       Counts // of pairs for which there was no room
+	pairs
+	other Counts // of pairs for which there was no room
 }
 
 // merge adds another bucket. The pairs that there is no room for are among the others.
-func (b *bucket) merge(o *bucket, most int) {
-	for p, s := range o.pairs {
-		if have := b.pairs[p]; have != nil {
-			have.add(s)
-		} else if len(b.pairs) < most {
-			b.pairs[p] = s
+func (b *bucket) merge(o *bucket) {
+	for i := range o.list {
+		p := &o.list[i]
+		if n := b.number(p.pair); n >= 0 {
+			b.list[n].add(&p.sum)
 		} else {
-			b.other.add(s.Counts)
+			b.other.add(p.Counts)
 		}
 	}
 	b.other.add(o.other)
@@ -63,14 +59,19 @@ func (b *bucket) merge(o *bucket, most int) {
 
 // sums has what was counted of segments, before they leave the ring. It is bounded.
 type sums struct {
-	mu      sync.Mutex
-	most    int // pairs in all buckets
-	outside unique.Handle[flow.Workload]
+	mu   sync.Mutex
+	room int64 // in bytes, for workloads and buckets
+	most int   // pairs in a bucket
 
-	buckets []*bucket // by start
-	pairs   int       // in all of them
-	shrunk  bool      // some have left
-	total   totals
+	workloads *workloads
+	buckets   []*bucket // by start
+	spare     bool      // there may be workloads that no bucket has
+	shrunk    bool      // some have left
+	total     totals
+
+	waiting []waiting
+	numbers [segmentObjects + 1]uint32 // of the workloads of the segment that is counted
+	batch   batch
 	page    page
 }
 
@@ -108,7 +109,7 @@ type exporterSum struct {
 
 func newSums(room int64) *sums {
 	return &sums{
-		most: int(room / pairSize), outside: unique.Make(flow.Workload{Kind: KindNone, Name: Outside}),
+		room: room, most: int(room / pairShare / minBuckets), workloads: newWorkloads(),
 		total: totals{exporters: make(map[exporterKey]*exporterSum)},
 	}
 }
@@ -129,63 +130,103 @@ func (m *missed) take() (records uint64, c Counts) {
 	return m.records.Swap(0), Counts{m.bytes.Swap(0), m.packets.Swap(0), m.flows.Swap(0)}
 }
 
-// fold adds the segments that are sealed and were not added yet. s.sums.mu is held.
+// fold adds the segments that are sealed and were not added yet, the oldest first.
+// s.sums.mu is held.
 func (s *Store) fold() {
-	for _, l := range s.glances() {
-		if l.sealed && l.takeTo(&s.sums.page) {
-			s.sums.count(&s.sums.page, s.mapped)
+	t := s.sums
+	for i := range s.slots {
+		if g := s.slots[i].Load(); g != nil && g.waits() && g.pin() {
+			t.waiting = append(t.waiting, waiting{g, g.number})
+			g.unpin()
 		}
 	}
+	slices.SortFunc(t.waiting, func(a, b waiting) int { return cmp.Compare(a.number, b.number) })
+	for _, w := range t.waiting {
+		if w.take() {
+			t.count(w.view(extentOf(w.published.Load())), s.mapped)
+			w.unpin()
+			t.shrink()
+		}
+	}
+	clear(t.waiting)
+	t.waiting = t.waiting[:0]
 	if records, c := s.missed.take(); records > 0 {
 		s.sums.total.records += records
 		s.sums.total.counts.add(c)
 		s.sums.bucketAt(s.sums.total.newest).other.add(c)
 	}
-	s.sums.page.clear()
-	s.sums.shrink()
 }
 
-// takeTo copies a segment that was not added to the sums yet, and marks it. The mark is
-// set while the segment is pinned, so a worker that recycles it knows.
-func (l *glance) takeTo(p *page) bool {
-	g := l.segment
-	if g.folded.Load() || !g.pin() {
+// waiting is a segment that is to be added to the sums.
+type waiting struct {
+	*segment
+	number uint64
+}
+
+// waits reports whether the segment is sealed and was not added to the sums yet.
+func (g *segment) waits() bool { return g.sealed.Load() && !g.folded.Load() }
+
+// take pins the segment and marks it as added, unless it has been recycled since. The mark
+// is set while the segment is pinned, so a worker that recycles it knows.
+func (w *waiting) take() bool {
+	if !w.pin() {
 		return false
 	}
-	defer g.unpin()
-	if g.number != l.number || g.folded.Load() {
+	if w.segment.number != w.number || !w.waits() {
+		w.unpin()
 		return false
 	}
-	g.folded.Store(true)
-	l.copyPinned(p)
+	w.folded.Store(true)
 	return true
 }
 
+// numbersOf returns the numbers of the workloads of a segment's objects by their places, of
+// which the first one is nobody's. One after another, objects need not be waited for.
+func (w *workloads) numbersOf(v *view, numbers *[segmentObjects + 1]uint32) []uint32 {
+	numbers[0] = outsideNumber
+	for i, o := range v.objects {
+		numbers[i+1] = w.of(o)
+	}
+	return numbers[:len(v.objects)+1]
+}
+
 // count adds the records of a segment.
-func (t *sums) count(p *page, e ends) {
+func (t *sums) count(v *view, e ends) {
+	numbers := t.workloads.numbersOf(v, &t.numbers)
+	t.spare = true
 	var b *bucket
-	for at := 0; at < p.used; at += p.lengthAt(at) {
-		h := p.head(at, e)
+	var h head
+	for at := 0; at < v.used; at += v.lengthAt(at) {
+		h.read(v, at, e)
 		t.total.note(&h)
-		if h.Flows == 0 && h.verdict == 0 {
+		if !h.counts() {
 			continue
 		}
 		if b == nil || h.received < b.start || h.received >= b.start+b.step {
+			b.add(&t.batch)
 			b = t.bucketAt(h.received)
 		}
-		key := pair{workloadOf(h.src.Object, t.outside), workloadOf(h.dst.Object, t.outside)}
-		s := b.pairs[key]
-		if s == nil {
-			if len(b.pairs) >= t.most/minBuckets {
-				b.other.add(h.Counts)
-				continue
-			}
-			s = new(sum)
-			b.pairs[key] = s
-			t.pairs++
+		p := t.batch.next()
+		p.pair, p.sum = pair{numbers[h.src], numbers[h.dst]}, sum{h.Counts, h.received, h.verdict}
+		if t.batch.full() {
+			b.add(&t.batch)
 		}
-		s.Counts.add(h.Counts)
-		s.last, s.verdict = max(s.last, h.received), s.verdict|h.verdict
+	}
+	b.add(&t.batch)
+}
+
+// add adds pairs. A nil bucket has nothing to add.
+func (b *bucket) add(batch *batch) {
+	if b == nil {
+		return
+	}
+	found, numbers := batch.take(&b.pairs)
+	for i, n := range numbers {
+		if n < 0 {
+			b.other.add(found[i].Counts)
+		} else {
+			b.list[n].add(&found[i].sum)
+		}
 	}
 }
 
@@ -196,7 +237,7 @@ func (t *totals) note(h *head) {
 	t.newest = max(t.newest, h.received)
 	if h.address {
 		t.addressed++
-		if h.src.Object != nil || h.dst.Object != nil {
+		if h.src|h.dst != 0 {
 			t.named++
 		}
 	}
@@ -224,20 +265,59 @@ func (t *sums) bucketAt(at uint64) *bucket {
 	if i > 0 && at < t.buckets[i-1].start+t.buckets[i-1].step {
 		return t.buckets[i-1]
 	}
-	b := &bucket{start: at - at%steps[0], step: steps[0], pairs: make(map[pair]*sum)}
+	some := 0 // as many as the one before has
+	if i > 0 {
+		some = len(t.buckets[i-1].list)
+	}
+	b := &bucket{start: at - at%steps[0], step: steps[0], pairs: newPairs(t.most, some)}
 	t.buckets = slices.Insert(t.buckets, i, b)
 	return b
 }
 
-// shrink makes room: it merges the oldest buckets into longer ones, as long as there are
-// shorter ones than the longest, and drops the oldest ones after that.
+// size is what the sums take in memory, in bytes.
+func (t *sums) size() int64 {
+	n := t.workloads.size()
+	for _, b := range t.buckets {
+		n += b.size()
+	}
+	return n
+}
+
+// shrink makes room: it forgets the workloads that no bucket has, merges the oldest buckets
+// into longer ones, as long as there are shorter ones than the longest, and drops the oldest
+// ones after that.
 func (t *sums) shrink() {
-	for len(t.buckets) > 1 && (t.pairs > t.most || len(t.buckets) > maxBuckets) {
+	for len(t.buckets) > 1 && (len(t.buckets) > maxBuckets || t.size() > t.room) {
+		if t.spare && len(t.buckets) <= maxBuckets {
+			t.forgetSpare()
+			continue
+		}
+		t.spare = true
 		if !t.mergeOldest() {
 			t.shrunk = true
-			t.pairs -= len(t.buckets[0].pairs)
 			t.buckets = slices.Delete(t.buckets, 0, 1)
 		}
+	}
+}
+
+// forgetSpare forgets the workloads that no bucket has.
+func (t *sums) forgetSpare() {
+	t.spare = false
+	old := t.workloads
+	t.workloads = newWorkloads()
+	numbers := make([]uint32, len(old.list)) // by the old ones, 0 for those that are not known yet
+	number := func(n uint32) uint32 {
+		if n != outsideNumber && numbers[n] == 0 {
+			numbers[n] = t.workloads.number(old.list[n])
+		}
+		return numbers[n]
+	}
+	for _, b := range t.buckets {
+		for i := range b.list {
+			p := &b.list[i]
+			p.pair = pair{number(p.src), number(p.dst)}
+		}
+		b.index(len(b.slots))
 	}
 }
 
@@ -259,22 +339,13 @@ func (t *sums) mergeOldest() bool {
 			if end == len(t.buckets) {
 				continue // the newest is one of them
 			}
-			t.pairs -= t.pairsOf(i, end)
 			for _, b := range t.buckets[i+1 : end] {
-				first.merge(b, t.most/minBuckets)
+				first.merge(b)
 			}
 			first.start, first.step = start, step
 			t.buckets = slices.Delete(t.buckets, i+1, end)
-			t.pairs += len(first.pairs)
 			return true
 		}
 	}
 	return false
-}
-
-func (t *sums) pairsOf(from, to int) (n int) {
-	for _, b := range t.buckets[from:to] {
-		n += len(b.pairs)
-	}
-	return n
 }

@@ -10,38 +10,73 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// packedFirst has the numbers that the sums of package recent read without the others,
-// in their order.
-var packedFirst = []string{"Bytes", "Packets", "SamplingRate", "Type"}
+// packedOften has the numbers that differ between most records, packedSeldom the first ones
+// of the others. The sums of package recent read some of them alone, which come first.
+var (
+	packedOften = []string{
+		"Bytes", "Packets", "SequenceNum", "SrcPort", "DstPort", "InIf", "OutIf", "SrcMac", "DstMac",
+		"TimeFlowStartNs", "TimeFlowEndNs", "Proto", "IPTTL", "TCPFlags", "IPTos",
+	}
+	packedSeldom = []string{"SamplingRate", "Type"}
+)
 
-// maxVariable is how many fields of package recent may have values of variable length,
-// the elements of the user's list being one of them: they are bits of a number.
-const maxVariable = 64
+// packedFirst has the fields of variable length that the sums read, and those that most
+// records have.
+var (
+	packedFirst = []string{"SamplerAddress", "Verdict"}
+	packedMost  = []string{"SrcAddr", "DstAddr", "NextHop"}
+)
+
+// maxPacked is how many words numbers may take in package recent, and how many fields may
+// have values of variable length, the elements of the user's list being one of them: each is
+// a bit of a number.
+const maxPacked = 64
 
 // packed returns internal/recent/pack_gen.go.
 func packed(fields []field) (string, error) {
 	numbers := slices.DeleteFunc(byNumber(fields, func(*flow.Field) bool { return true }), func(f field) bool {
 		return !f.packedNumber()
 	})
-	slices.SortStableFunc(numbers, func(a, b field) int { return packedRank(a) - packedRank(b) })
+	rank(numbers, slices.Concat(packedOften, packedSeldom))
 	variable := slices.DeleteFunc(byNumber(fields, func(*flow.Field) bool { return true }), func(f field) bool {
 		return f.path == "" || f.typ.Kind() != reflect.Slice
 	})
-	if len(variable) >= maxVariable {
-		return "", fmt.Errorf("%s: package recent has no room for more than %d fields of variable length", variable[maxVariable-1].Name, maxVariable-1)
+	rank(variable, slices.Concat(packedFirst, packedMost))
+	words, often := packedWords(numbers)
+	if len(words) > maxPacked || len(variable) >= maxPacked {
+		return "", fmt.Errorf("package recent has no room for more than %d words of numbers and %d fields of variable length; there are %d and %d",
+			maxPacked, maxPacked-1, len(words), len(variable))
 	}
 	b := new(bytes.Buffer)
 	p := func(format string, args ...any) { fmt.Fprintf(b, format, args...) }
 	p("%spackage recent\n\nimport (\n\"encoding/binary\"\n\nflowpb \"github.com/netsampler/goflow2/v2/pb\"\n\n\"github.com/netobserv/goflow2-kube-enricher/flow\"\n)\n\n", header)
-	p("// numberControl is how many bytes the lengths of all numbers take, four bits each.\nconst numberControl = %d\n\n", (len(numbers)+1)/2)
-	p("// The bits of the fields that a record may lack.\nconst (\n")
+	p("// numWords is how many words the numbers of a record take. The first oftenWords of them\n// differ between most records.\nconst (\nnumWords = %d\noftenWords = %d\n)\n\n", len(words), often)
+	p("// The first words of some numbers.\nconst (\n")
+	for i, w := range words {
+		if name := w.first(); slices.Contains(packedSeldom, name) || i < 4 && name != "" {
+			p("word%s = %d\n", name, i)
+		}
+	}
+	p(")\n\n// The bits of the fields that a record may lack.\nconst (\n")
 	for i, f := range variable {
 		p("bit%s uint64 = 1 << %d\n", strings.TrimPrefix(f.ident, "Field"), i)
 	}
 	p("bitElements uint64 = 1 << %d\n)\n", len(variable))
-	packNumbers(p, numbers)
+	packWords(p, words, often)
+	setWords(p, words)
 	packVariable(p, variable)
 	return b.String(), nil
+}
+
+// rank sorts fields: those with a name come first, in the order of the names.
+func rank(fields []field, names []string) {
+	of := func(f field) int {
+		if i := slices.Index(names, f.Name); i >= 0 {
+			return i
+		}
+		return len(names)
+	}
+	slices.SortStableFunc(fields, func(a, b field) int { return of(a) - of(b) })
 }
 
 // packedNumber reports whether the field is a number that is packed: it has a place of
@@ -57,70 +92,159 @@ func (f *field) packedNumber() bool {
 	return false
 }
 
-func packedRank(f field) int {
-	if i := slices.Index(packedFirst, f.Name); i >= 0 {
-		return i
-	}
-	return len(packedFirst)
+// part is a field, or a half of one, in a word.
+type part struct {
+	field
+	shift int  // in the word
+	high  bool // the upper half of a number of 64 bits
+	bits  int
 }
 
-// packNumbers writes putNumbers and numbers. Times are differences from the time of
-// receipt, and so most often short.
-func packNumbers(p func(string, ...any), numbers []field) {
-	p(`
-// putNumbers packs the numbers of r at b, which must have room for %d bytes. It returns
-// how many it has used.
-func putNumbers(b []byte, r *flow.Record) (n int) {
-n = numberControl
-var v uint64
-var l0, l1 byte
-_, _ = l0, l1
-`, (len(numbers)+1)/2+8*len(numbers)+8)
-	for i, f := range numbers {
-		value := f.uint64()
-		switch {
-		case strings.HasPrefix(f.Name, "TimeFlow"):
-			value = "fold(" + f.path + " - r.Msg.TimeReceivedNs)"
-		case f.typ.Kind() == reflect.Int32:
-			value = "uint64(uint32(" + f.path + "))"
-		}
-		p("v = %s\nbinary.LittleEndian.PutUint64(b[n:], v)\nl%d = byteLen(v)\nn += int(l%d)\n", value, i%2, i%2)
-		switch {
-		case i%2 == 1:
-			p("b[%d] = l0 | l1<<4\n", i/2)
-		case i == len(numbers)-1:
-			p("b[%d] = l0\n", i/2)
-		}
+// word has the parts of 32 bits that are packed together.
+type word []part
+
+// first returns the name of the field that begins in the word.
+func (w word) first() string {
+	if w[0].high {
+		return ""
 	}
-	p(`return n
+	return w[0].Name
 }
 
-// numbers unpacks the numbers at b into r, whose time of receipt is set. It returns
-// their length. The bytes after them may be read, too.
-func numbers(b []byte, r *flow.Record) (n int) {
-n = numberControl
-var v uint64
-var l byte
-`)
+// packedWords divides numbers into words: those of 64 bits take two, and several short ones
+// share one. It returns how many words differ between most records.
+func packedWords(numbers []field) (words []word, often int) {
+	var short []part
 	for i, f := range numbers {
-		if i%2 == 0 {
-			p("l = b[%d] & 15\n", i/2)
-		} else {
-			p("l = b[%d] >> 4\n", i/2)
+		if i == len(packedOften) {
+			often = len(words)
 		}
-		p("v = binary.LittleEndian.Uint64(b[n:]) & lowBytes[l]\nn += int(l)\n")
-		switch {
-		case strings.HasPrefix(f.Name, "TimeFlow"):
-			p("%s = unfold(v) + r.Msg.TimeReceivedNs\n", f.path)
-		case f.typ.Kind() == reflect.Uint64:
-			p("%s = v\n", f.path)
-		case f.typ.Kind() == reflect.Int32:
-			p("%s = %s(uint32(v))\n", f.path, enumName(f.typ))
+		switch f.typ.Kind() {
+		case reflect.Uint64:
+			words = append(words, word{{field: f, bits: 32}}, word{{field: f, bits: 32, high: true}})
+		case reflect.Uint8, reflect.Uint16:
+			short = append(short, part{field: f, bits: f.typ.Bits()})
 		default:
-			p("%s = %s(v)\n", f.path, f.typ)
+			words = append(words, word{{field: f, bits: 32}})
 		}
 	}
-	p("return n\n}\n")
+	slices.SortStableFunc(short, func(a, b part) int { return b.bits - a.bits })
+	used := 32
+	for _, s := range short {
+		if used+s.bits > 32 {
+			words, used = append(words, nil), 0
+		}
+		s.shift = used
+		words[len(words)-1] = append(words[len(words)-1], s)
+		used += s.bits
+	}
+	return words, often
+}
+
+// value returns the expression for a word of a record.
+func (w word) value() string {
+	var parts []string
+	for _, p := range w {
+		v := p.path
+		if strings.HasPrefix(p.Name, "TimeFlow") {
+			v = "fold(" + v + "-r.Msg.TimeReceivedNs)"
+		}
+		if p.high {
+			v += ">>32"
+		}
+		if p.typ.Kind() != reflect.Uint32 {
+			v = "uint32(" + v + ")"
+		}
+		if p.shift > 0 {
+			v += fmt.Sprintf("<<%d", p.shift)
+		}
+		parts = append(parts, v)
+	}
+	return strings.Join(parts, " | ")
+}
+
+// packWords writes what packs numbers. Times are differences from the time of receipt, and
+// so most often short.
+func packWords(p func(string, ...any), words []word, often int) {
+	p("\n// wordsOf puts the words of the numbers of r into w.\nfunc wordsOf(w *[numWords]uint32, r *flow.Record) {\n")
+	for i, w := range words {
+		p("w[%d] = %s\n", i, w.value())
+	}
+	p(`}
+
+// putOften packs the first words of the numbers of r at b, which must have room for all of
+// them: those that differ from w, as their difference. It returns which they are, and how
+// many bytes they take.
+func putOften(b []byte, w *[numWords]uint32, r *flow.Record) (mask uint64, n int) {
+var d uint32
+var m uint64
+`)
+	put := func(i int) {
+		p("d = %s ^ w[%d]\nbinary.LittleEndian.PutUint32(b[n:], d)\nm = notZero(d)\nmask |= m<<%d\nn += int(m<<2)\n", words[i].bracketed(), i, i)
+	}
+	for i := range often {
+		put(i)
+	}
+	p(`return mask, n
+}
+
+// seldomDiffer reports whether one of the other words differs.
+func seldomDiffer(w *[numWords]uint32, r *flow.Record) bool {
+var d uint32
+`)
+	for i := often; i < len(words); i++ {
+		p("d |= %s ^ w[%d]\n", words[i].bracketed(), i)
+	}
+	p(`return d != 0
+}
+
+// putSeldom is putOften for the other words.
+func putSeldom(b []byte, w *[numWords]uint32, r *flow.Record) (mask uint64, n int) {
+var d uint32
+var m uint64
+`)
+	for i := often; i < len(words); i++ {
+		put(i)
+	}
+	p("return mask, n\n}\n")
+}
+
+func (w word) bracketed() string {
+	if len(w) > 1 {
+		return "(" + w.value() + ")"
+	}
+	return w.value()
+}
+
+// setWords writes what puts words into a record.
+func setWords(p func(string, ...any), words []word) {
+	p(`
+// setWords sets the numbers of r, whose time of receipt is set.
+func setWords(r *flow.Record, w *[maxWords]uint32) {
+`)
+	for i, w := range words {
+		for _, s := range w {
+			v := fmt.Sprintf("w[%d]", i)
+			if s.shift > 0 {
+				v += fmt.Sprintf(">>%d", s.shift)
+			}
+			switch {
+			case s.high:
+				continue
+			case s.typ.Kind() == reflect.Uint64:
+				v = fmt.Sprintf("uint64(w[%d]) | uint64(w[%d])<<32", i, i+1)
+				if strings.HasPrefix(s.Name, "TimeFlow") {
+					v = "unfold(" + v + ") + r.Msg.TimeReceivedNs"
+				}
+			case s.typ.Kind() == reflect.Int32:
+				v = enumName(s.typ) + "(" + v + ")"
+			case s.typ.Kind() != reflect.Uint32:
+				v = fmt.Sprintf("%s(%s)", s.typ, v)
+			}
+			p("%s = %s\n", s.path, v)
+		}
+	}
+	p("}\n")
 }
 
 func enumName(t reflect.Type) string { return "flowpb." + t.Name() }
@@ -132,7 +256,16 @@ func packVariable(p func(string, ...any), variable []field) {
 // length when they are packed.
 func variable(r *flow.Record) (mask uint64, size int) {
 `)
-	for _, f := range variable {
+	common := len(packedFirst) + len(packedMost)
+	for i, f := range variable {
+		if i == common {
+			p("if seldomLen(r) > 0 {\nmore, n := seldomVariable(r)\nmask |= more\nsize += n\n}\nreturn mask, size\n}\n")
+			p("\n// seldomLen is more than 0 if r has others than those that most records have.\nfunc seldomLen(r *flow.Record) int {\nreturn len(r.Extra.Elements)")
+			for _, f := range variable[common:] {
+				p(" |\nlen(%s)", f.path)
+			}
+			p("\n}\n\n// seldomVariable is variable for those.\nfunc seldomVariable(r *flow.Record) (mask uint64, size int) {\n")
+		}
 		bit := "bit" + strings.TrimPrefix(f.ident, "Field")
 		p("if n := len(%s); n > 0 {\nmask |= %s\nsize += %s\n}\n", f.path, bit, packedSize(f))
 	}
@@ -141,7 +274,10 @@ func variable(r *flow.Record) (mask uint64, size int) {
 // appendVariable packs the fields of variable length that mask has.
 func appendVariable(b []byte, mask uint64, r *flow.Record) []byte {
 `)
-	for _, f := range variable {
+	for i, f := range variable {
+		if i == common {
+			p("if mask >= 1<<%d {\nb = appendSeldom(b, mask, r)\n}\nreturn b\n}\n\nfunc appendSeldom(b []byte, mask uint64, r *flow.Record) []byte {\n", common)
+		}
 		p("if mask&bit%s != 0 {\nb = append%s(b, %s)\n}\n", strings.TrimPrefix(f.ident, "Field"), packedForm(f), f.path)
 	}
 	p("if mask&bitElements != 0 {\nb = appendElements(b, r.Extra.Elements)\n}\nreturn b\n}\n")
@@ -150,7 +286,10 @@ func appendVariable(b []byte, mask uint64, r *flow.Record) []byte {
 // and the lists of u.
 func (u *unpacker) variable(b []byte, mask uint64, r *flow.Record) {
 `)
-	for _, f := range variable {
+	for i, f := range variable {
+		if i == common {
+			p("if mask >= 1<<%d {\nu.seldom(b, mask, r)\n}\n}\n\nfunc (u *unpacker) seldom(b []byte, mask uint64, r *flow.Record) {\n", common)
+		}
 		form := packedForm(f)
 		p("if mask&bit%s != 0 {\n%s, b = ", strings.TrimPrefix(f.ident, "Field"), f.path)
 		if form == "Bytes" {
@@ -160,6 +299,11 @@ func (u *unpacker) variable(b []byte, mask uint64, r *flow.Record) {
 		}
 	}
 	p("if mask&bitElements != 0 {\nr.Extra.Elements = u.takeElements(b)\n}\n}\n")
+	p("\n// forget empties the fields that mask has.\nfunc forget(r *flow.Record, mask uint64) {\n")
+	for _, f := range variable {
+		p("if mask&bit%s != 0 {\n%s = nil\n}\n", strings.TrimPrefix(f.ident, "Field"), f.path)
+	}
+	p("if mask&bitElements != 0 {\nr.Extra.Elements = nil\n}\n}\n")
 }
 
 // packedForm returns the shape of a field of variable length.
