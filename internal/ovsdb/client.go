@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -88,11 +89,7 @@ func (c *Client) follow(ctx context.Context, remote Remote, to Receiver) error {
 		return err
 	}
 	c.cfg.Ready(remote)
-	for {
-		if err := s.message(); err != nil {
-			return err
-		}
-	}
+	return s.watch()
 }
 
 // monitorName is what updates are recognized by.
@@ -226,6 +223,23 @@ func (s *session) call(method string, params ...any) (json.RawMessage, error) {
 		if string(s.id) == id {
 			return s.result, s.failed
 		}
+	}
+}
+
+// watch reads messages until the connection ends, and says until when the view was right: to
+// the last message that was read, or to the end if the server has said all that it had.
+func (s *session) watch() error {
+	for {
+		right := time.Now()
+		err := s.message()
+		if err == nil {
+			continue
+		}
+		if err == io.EOF {
+			right = time.Now()
+		}
+		s.to.Lost(right)
+		return err
 	}
 }
 

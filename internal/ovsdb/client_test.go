@@ -56,11 +56,7 @@ func (s *script) follow(t *testing.T, r Receiver) error {
 	if err := c.run(); err != nil {
 		return err
 	}
-	for {
-		if err := c.message(); err != nil {
-			return err
-		}
-	}
+	return c.watch()
 }
 
 const anID = "01020304-0506-0708-090a-0b0c0d0e0f10"
@@ -120,6 +116,46 @@ func TestBrokenView(t *testing.T) {
 				if r.ends != 0 {
 					t.Error("a view that is not whole has ended")
 				}
+			})
+		})
+	}
+}
+
+// TestLost has connections that end after ten minutes and a little: in order, within a message,
+// and by silence. What was right is known up to the last whole message, or to the end in order.
+func TestLost(t *testing.T) {
+	const echo = `{"id":"echo","method":"echo","params":[]}`
+	const half = `{"id":null,"method":"update2","params":["kube-enricher",{"ACL":{"` + anID + `":{"del`
+	const every, little, times = 20 * time.Second, 10 * time.Second, 30
+	for name, c := range map[string]struct {
+		end  func(server net.Conn)
+		want time.Duration
+	}{
+		"in order":    {func(c net.Conn) { c.Close() }, times*every + little},
+		"in the half": {func(c net.Conn) { _, _ = io.WriteString(c, half); c.Close() }, times * every},
+		"by silence":  {func(net.Conn) {}, times * every},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				client, server := net.Pipe()
+				go func() { _, _ = io.Copy(io.Discard, server) }()
+				go func() {
+					for range times {
+						time.Sleep(every)
+						_, _ = io.WriteString(server, echo)
+					}
+					time.Sleep(little)
+					c.end(server)
+				}()
+				r := newRows()
+				s := &session{cfg: &Config{}, conn: client, to: r}
+				s.in = newDecoder(s)
+				err := s.watch()
+				if err == nil || r.lost.Sub(start) != c.want {
+					t.Errorf("right until %v, not %v (%v)", r.lost.Sub(start), c.want, err)
+				}
+				server.Close()
 			})
 		})
 	}

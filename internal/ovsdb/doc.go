@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Table is a table that is read.
@@ -48,6 +49,8 @@ type Receiver interface {
 	Change(table string, id UUID, op Op, row Row) error
 	// End says that all rows of a message, or of a file, have been handed over.
 	End()
+	// Lost says that the view is kept up to date no longer: it was right until a time.
+	Lost(right time.Time)
 }
 
 // UUID identifies a row.

@@ -95,6 +95,7 @@ type rows struct {
 	pending map[UUID]bool
 	ends    int
 	changed chan struct{}
+	lost    time.Time
 }
 
 func newRows() *rows {
@@ -152,6 +153,18 @@ func (r *rows) End() {
 	}
 	r.ends++
 	r.changed <- struct{}{}
+}
+
+func (r *rows) Lost(right time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = right
+}
+
+func (r *rows) wasRight() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost
 }
 
 // text has the ACLs in a comparable form.
@@ -236,9 +249,13 @@ func TestServer(t *testing.T) {
 		d.await(r)
 	}
 
+	before := time.Now()
 	d.stop()
 	if err := <-failures; err == nil {
 		t.Error("no error for a server that ended")
+	}
+	if right := r.wasRight(); right.Before(before) || right.After(time.Now()) {
+		t.Errorf("right until %v, and the server ended after %v", right, before)
 	}
 	d.start()
 	d.nbctl("acl-del", "sw")

@@ -64,66 +64,85 @@ type logicalFlow struct {
 	seen uint32
 }
 
-// database holds the rows of both databases, and keeps numbers up to date. Its methods are
-// called with the lock of Policies held.
-type database struct {
-	numbers *numbers
-	view    uint32
-
-	acls    map[ovsdb.UUID]*acl
-	samples map[ovsdb.UUID]sample
-	apps    map[ovsdb.UUID]app
-	dropApp map[ovsdb.UUID]globals
-	flows   map[ovsdb.UUID]logicalFlow
-
-	byHint map[uint32][]ovsdb.UUID // rows of ACL, by the first 32 bits; nil without flows
-	hinted map[uint32][]uint32     // points of drops, by the hint
-
-	left       []*acl                  // rows of ACL that were deleted
-	dirty      map[ovsdb.UUID]struct{} // rows of ACL to be looked at
-	dirtyAll   bool                    // all of them: a sample has another number
-	dirtyHints map[uint32]struct{}
-}
-
 // globals is what is kept of the row of table NB_Global.
 type globals struct {
 	drop uint8 // 0 for none
 	seen uint32
 }
 
+// database keeps numbers up to date with the rows of both sides. Its methods, and those of
+// the sides, are called with the lock of Policies held.
+type database struct {
+	numbers *numbers
+	sides   [numSides]*side
+	hinted  map[uint32][]uint32 // points of drops, by the hint
+	hints   bool                // whether there were logical flows: byHint is kept
+}
+
+// side has the rows that one flag's database or file has. They are its own: a view of it
+// says nothing of the rows that the other side has, even under the same UUID.
+type side struct {
+	db   *database
+	view uint32
+
+	acls    map[ovsdb.UUID]*acl
+	samples map[ovsdb.UUID]sample
+	apps    map[ovsdb.UUID]app
+	dropApp map[ovsdb.UUID]globals
+	flows   map[ovsdb.UUID]logicalFlow
+	byHint  map[uint32][]ovsdb.UUID // rows of ACL, by the first 32 bits; nil without flows
+
+	// What settle will look at.
+	left       []*acl                  // rows of ACL that were deleted
+	dirty      map[ovsdb.UUID]struct{} // rows of ACL that have changed
+	dirtyAll   bool                    // all of them: a sample has another number
+	dirtyHints map[uint32]struct{}
+}
+
+// The sides, by the flag that names them.
+const (
+	sideNorth = iota // -ovn.nb
+	sideSouth        // -ovn.sb
+	numSides
+)
+
 func newDatabase(n *numbers) *database {
-	return &database{
-		numbers: n,
-		acls:    make(map[ovsdb.UUID]*acl), samples: make(map[ovsdb.UUID]sample),
-		apps: make(map[ovsdb.UUID]app), dropApp: make(map[ovsdb.UUID]globals),
-		flows: make(map[ovsdb.UUID]logicalFlow), hinted: make(map[uint32][]uint32),
-		dirty: make(map[ovsdb.UUID]struct{}), dirtyHints: make(map[uint32]struct{}),
+	db := &database{numbers: n, hinted: make(map[uint32][]uint32)}
+	for i := range db.sides {
+		db.sides[i] = &side{
+			db:   db,
+			acls: make(map[ovsdb.UUID]*acl), samples: make(map[ovsdb.UUID]sample),
+			apps: make(map[ovsdb.UUID]app), dropApp: make(map[ovsdb.UUID]globals),
+			flows: make(map[ovsdb.UUID]logicalFlow),
+			dirty: make(map[ovsdb.UUID]struct{}), dirtyHints: make(map[uint32]struct{}),
+		}
 	}
+	return db
 }
 
 // change takes over one row.
-func (db *database) change(table string, id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
+func (s *side) change(table string, id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 	switch table {
 	case tableACL:
-		return db.changeACL(id, op, row)
+		return s.changeACL(id, op, row)
 	case tableSample:
-		return db.changeSample(id, op, row)
+		return s.changeSample(id, op, row)
 	case tableApp:
-		return db.changeApp(id, op, row)
+		return s.changeApp(id, op, row)
 	case tableGlobal:
-		return db.changeGlobal(id, op, row)
+		return s.changeGlobal(id, op, row)
 	case tableFlow:
-		return db.changeFlow(id, op, row)
+		return s.changeFlow(id, op, row)
 	}
 	return nil
 }
 
-func (db *database) changeACL(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
-	db.dirty[id] = struct{}{}
-	a := db.acls[id]
+func (s *side) changeACL(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
+	s.dirty[id] = struct{}{}
+	a := s.acls[id]
 	if op == ovsdb.Delete {
 		if a != nil {
-			db.deleteACL(id, a)
+			s.deleteACL(id, a)
 		}
 		return nil
 	}
@@ -133,12 +152,12 @@ func (db *database) changeACL(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 			a.ids[i] = unique.Make("")
 		}
 		a.action, a.direction, a.name = unique.Make(""), unique.Make(""), unique.Make("")
-		db.acls[id] = a
-		if db.byHint != nil {
-			db.byHint[id.Prefix()] = append(db.byHint[id.Prefix()], id)
+		s.acls[id] = a
+		if s.byHint != nil {
+			s.byHint[id.Prefix()] = append(s.byHint[id.Prefix()], id)
 		}
 	}
-	a.seen = db.view
+	a.seen = s.view
 	return a.update(op, row)
 }
 
@@ -183,24 +202,35 @@ func (a *acl) update(op ovsdb.Op, row ovsdb.Row) (err error) {
 	return err
 }
 
-func (db *database) changeSample(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
+func (s *side) changeSample(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 	if op == ovsdb.Delete {
-		delete(db.samples, id)
-		db.dirtyAll = true
+		delete(s.samples, id)
+		s.dirtyAll = true
 		return nil
 	}
 	n, err := row.Integer("metadata")
 	if err != nil {
 		return err
 	}
-	old, known := db.samples[id]
+	old, known := s.samples[id]
 	if op == ovsdb.Modify && !row.Has("metadata") {
 		n = int64(old.point)
 	}
-	db.samples[id] = sample{uint32(n), db.view}
-	// Rows of ACL that refer to a new row come with it, or before it in the same view.
-	db.dirtyAll = db.dirtyAll || known && old.point != uint32(n)
+	s.samples[id] = sample{uint32(n), s.view}
+	// Rows of ACL that refer to a new row come with it, or before it in the same view. Those
+	// of the other side may have come long before.
+	s.dirtyAll = s.dirtyAll || known && old.point != uint32(n) || !known && s.others()
 	return nil
+}
+
+// others reports whether the other side has ACLs.
+func (s *side) others() bool {
+	for _, o := range s.db.sides {
+		if o != s && len(o.acls) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // roles are the applications (ovn-nb(5), Sampling_App.type).
@@ -216,17 +246,20 @@ func roleOf(typ string) role {
 	return roleNone
 }
 
-func (db *database) changeApp(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
+func (s *side) changeApp(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 	if op == ovsdb.Delete {
-		delete(db.apps, id)
+		delete(s.apps, id)
 		return nil
 	}
-	a := db.apps[id]
-	a.seen = db.view
+	a := s.apps[id]
+	a.seen = s.view
 	if row.Has("id") {
 		n, err := row.Integer("id")
-		if err != nil || n < 1 || n > 255 {
-			return fmt.Errorf("id %d of a sampling application is not 1 to 255 (%w)", n, err)
+		if err != nil {
+			return err
+		}
+		if n < 1 || n > 255 {
+			return fmt.Errorf("id %d of a sampling application is not 1 to 255", n)
 		}
 		a.id = uint8(n)
 	}
@@ -237,22 +270,22 @@ func (db *database) changeApp(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 		}
 		a.role = roleOf(typ)
 	}
-	db.apps[id] = a
+	s.apps[id] = a
 	return nil
 }
 
 // changeGlobal reads which application drops have in OVN before 24.09.
-func (db *database) changeGlobal(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
+func (s *side) changeGlobal(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 	if op == ovsdb.Delete {
-		delete(db.dropApp, id)
+		delete(s.dropApp, id)
 		return nil
 	}
 	options, err := row.Map("options")
 	if err != nil {
 		return err
 	}
-	g := db.dropApp[id]
-	g.seen = db.view
+	g := s.dropApp[id]
+	g.seen = s.view
 	text, ok := options["debug_drop_domain_id"]
 	n, parseErr := strconv.ParseUint(text, 0, 8)
 	switch {
@@ -266,49 +299,57 @@ func (db *database) changeGlobal(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) erro
 	default:
 		g.drop = uint8(n)
 	}
-	db.dropApp[id] = g
+	s.dropApp[id] = g
 	return err
 }
 
-// indexHints finds rows of ACL by what logical flows have of them.
+// indexHints finds rows of ACL by what logical flows have of them, from now on.
 func (db *database) indexHints() {
-	db.byHint = make(map[uint32][]ovsdb.UUID, len(db.acls))
-	for id := range db.acls {
-		db.byHint[id.Prefix()] = append(db.byHint[id.Prefix()], id)
+	if db.hints {
+		return
+	}
+	db.hints = true
+	for _, s := range db.sides {
+		s.byHint = make(map[uint32][]ovsdb.UUID, len(s.acls))
+		for id := range s.acls {
+			s.byHint[id.Prefix()] = append(s.byHint[id.Prefix()], id)
+		}
 	}
 }
 
 // changeFlow keeps the flows that ACLs have made: "stage-hint" has the first 32 bits of the
 // row that a flow was made of (northd, ovn_lflow_add_at), which may be of another table.
-func (db *database) changeFlow(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
+func (s *side) changeFlow(id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 	external, err := row.Map("external_ids")
 	if err != nil {
 		return err
 	}
-	hint, hinted := uint64(0), false
-	if text, ok := external["stage-hint"]; ok && op != ovsdb.Delete {
+	old, known := s.flows[id]
+	text, hinted := external["stage-hint"]
+	hint := uint64(0)
+	if hinted && op != ovsdb.Delete {
 		if hint, err = strconv.ParseUint(text, 16, 32); err != nil {
-			return fmt.Errorf("stage-hint %.20q: %w", text, err)
+			return fmt.Errorf("stage-hint %.20q is no hexadecimal number of 32 bits", text)
 		}
-		hinted = true
 	}
-	old, known := db.flows[id]
-	if op == ovsdb.Modify && !row.Has("external_ids") || known && hinted && uint64(old.hint) == hint {
-		if known {
-			db.flows[id] = logicalFlow{old.hint, db.view}
-		}
+	same := known && uint64(old.hint) == hint
+	switch {
+	case op == ovsdb.Delete:
+		hinted = false
+	case op == ovsdb.Modify && known && !hinted || op == ovsdb.Insert && hinted && same:
+		s.flows[id] = logicalFlow{old.hint, s.view}
 		return nil
+	case op == ovsdb.Modify && same: // a difference has what was removed, too
+		hinted = false
 	}
 	if known {
-		db.deleteFlow(id, old)
+		s.deleteFlow(id, old)
 	}
 	if hinted {
-		db.flows[id] = logicalFlow{uint32(hint), db.view}
-		if db.byHint == nil {
-			db.indexHints()
-		}
-		db.hinted[uint32(hint)] = append(db.hinted[uint32(hint)], id.Prefix())
-		db.dirtyHints[uint32(hint)] = struct{}{}
+		s.flows[id] = logicalFlow{uint32(hint), s.view}
+		s.db.indexHints()
+		s.db.hinted[uint32(hint)] = append(s.db.hinted[uint32(hint)], id.Prefix())
+		s.dirtyHints[uint32(hint)] = struct{}{}
 	}
 	return nil
 }

@@ -83,7 +83,11 @@ func (m *metrics) connected(database string, yes bool) {
 func (p *Policies) acls() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.db.acls)
+	n := 0
+	for range p.db.all() {
+		n++
+	}
+	return n
 }
 
 // listed returns how many ACLs are sampled, by their policy.
@@ -91,7 +95,7 @@ func (p *Policies) listed() map[Policy]int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	listed := make(map[Policy]int)
-	for _, a := range p.db.acls {
+	for a := range p.db.all() {
 		if len(a.keys) > 0 {
 			listed[a.shown.policy.Value()]++
 		}

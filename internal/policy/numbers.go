@@ -119,6 +119,14 @@ func (n *numbers) add(k key, s *shown, from int64) {
 			return
 		}
 	}
+	for i := range spans {
+		// Rows that were made anew, by a server that was, are the same to a user.
+		if o := &spans[i]; o.shown.Decision == s.Decision && o.to >= from {
+			o.acls, o.to = 1, forever
+			m[k] = &timeline{spans: spans}
+			return
+		}
+	}
 	spans = append(spans, span{shown: s, from: from, to: forever, acls: 1})
 	if len(spans) > maxSpans {
 		spans = slices.Delete(spans, 0, 1)

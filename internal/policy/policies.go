@@ -8,7 +8,6 @@ package policy
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -42,9 +41,9 @@ type Policies struct {
 	metrics *metrics
 	warned  ratelog.Set
 
-	mu      sync.Mutex // guards db; no worker takes it
-	db      *database
-	changed map[string]int64 // when each database was known to be as db has it
+	mu    sync.Mutex // guards what follows; no worker takes it
+	db    *database
+	right map[string]int64 // until when each source is known to have been as db has it
 
 	ready chan struct{} // closed once all databases have been read
 }
@@ -52,6 +51,7 @@ type Policies struct {
 // source is a database that is read, by the flag that names it.
 type source struct {
 	flag     string
+	side     int
 	from     string
 	database string
 	tables   []ovsdb.Table
@@ -60,17 +60,17 @@ type source struct {
 // sources returns the databases that are read.
 func (p *Policies) sources() (all []source) {
 	if p.cfg.Northbound != "" {
-		all = append(all, source{"-ovn.nb", p.cfg.Northbound, "OVN_Northbound", northbound()})
+		all = append(all, source{"-ovn.nb", sideNorth, p.cfg.Northbound, "OVN_Northbound", northbound()})
 	}
 	if p.cfg.Southbound != "" {
-		all = append(all, source{"-ovn.sb", p.cfg.Southbound, "OVN_Southbound", southbound()})
+		all = append(all, source{"-ovn.sb", sideSouth, p.cfg.Southbound, "OVN_Southbound", southbound()})
 	}
 	return all
 }
 
 // New makes Policies and registers its metrics. It reads and connects to nothing.
 func New(cfg Config, log logrus.FieldLogger, reg prometheus.Registerer) (*Policies, error) {
-	p := &Policies{cfg: cfg, log: log, changed: make(map[string]int64), ready: make(chan struct{})}
+	p := &Policies{cfg: cfg, log: log, right: make(map[string]int64), ready: make(chan struct{})}
 	p.db = newDatabase(&p.numbers)
 	p.apps.Store(new(p.db.applications()))
 	p.metrics = newMetrics(p)
@@ -96,11 +96,23 @@ func (p *Policies) Load() error {
 		}
 		// Whichever flag names it, a file may have the tables of both.
 		s.tables = append(northbound(), southbound()...)
-		if _, err := ovsdb.ReadFile(s.from, s.tables, &view{p: p, source: s}); err != nil {
+		if _, err := ovsdb.ReadFile(s.from, s.tables, newView(p, s)); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", s.flag, err))
 		}
 	}
-	return errors.Join(errs...)
+	return inOneLine(errs)
+}
+
+// inOneLine joins errors in a line.
+func inOneLine(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	err := errs[0]
+	for _, e := range errs[1:] {
+		err = fmt.Errorf("%w; %w", err, e)
+	}
+	return err
 }
 
 // Run follows those databases that are not files, until ctx ends.
@@ -156,21 +168,24 @@ func (p *Policies) follow(ctx context.Context, s source) {
 				log.Warnf("%s: row left out: %v", s.flag, err)
 			}
 		},
-	}).Run(ctx, &view{p: p, source: s})
+	}).Run(ctx, newView(p, s))
 }
 
-// view takes the rows of one database.
+// view takes the rows of one source.
 type view struct {
 	p      *Policies
 	source source
+	side   *side
 	whole  bool // a whole view has begun, and not ended
 }
+
+func newView(p *Policies, s source) *view { return &view{p: p, source: s, side: p.db.sides[s.side]} }
 
 // Begin implements [ovsdb.Receiver].
 func (v *view) Begin() {
 	v.p.mu.Lock()
 	defer v.p.mu.Unlock()
-	v.p.db.begin()
+	v.side.begin()
 	v.whole = true
 }
 
@@ -178,7 +193,7 @@ func (v *view) Begin() {
 func (v *view) Change(table string, id ovsdb.UUID, op ovsdb.Op, row ovsdb.Row) error {
 	v.p.mu.Lock()
 	defer v.p.mu.Unlock()
-	return v.p.db.change(table, id, op, row)
+	return v.side.change(table, id, op, row)
 }
 
 // End implements [ovsdb.Receiver].
@@ -188,19 +203,27 @@ func (v *view) End() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change := period{now, now}
+	right, again := p.right[v.source.flag]
 	if v.whole {
-		p.db.sweep(v.source.tables)
+		v.side.sweep(v.source.tables)
 		change.since = -forever // what is there at first has been there for long, for all we know
-		if at, ok := p.changed[v.source.flag]; ok {
-			change.since = at
+		if again {
+			change.since = right
 		}
 		v.whole = false
 	}
-	p.db.settle(change)
-	_, again := p.changed[v.source.flag]
-	p.changed[v.source.flag] = now
-	if !again && len(p.changed) == len(p.sources()) {
+	v.side.settle(change)
+	p.right[v.source.flag] = now
+	if !again && len(p.right) == len(p.sources()) {
 		close(p.ready)
 	}
 	p.apps.Store(new(p.db.applications()))
+}
+
+// Lost implements [ovsdb.Receiver]. What changes from here to the next whole view changes at
+// a time that nobody knows.
+func (v *view) Lost(right time.Time) {
+	v.p.mu.Lock()
+	defer v.p.mu.Unlock()
+	v.p.right[v.source.flag] = right.UnixNano()
 }

@@ -103,6 +103,13 @@ func asMap(m map[string]string) any {
 
 func put(t testing.TB, p *Policies, table string, n int, op ovsdb.Op, columns map[string]any) {
 	t.Helper()
+	if err := p.db.sides[sideNorth].change(table, id(n), op, row(t, columns)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func row(t testing.TB, columns map[string]any) ovsdb.Row {
+	t.Helper()
 	row := ovsdb.Row{}
 	for k, v := range columns {
 		text, err := json.Marshal(v)
@@ -111,13 +118,11 @@ func put(t testing.TB, p *Policies, table string, n int, op ovsdb.Op, columns ma
 		}
 		row[k] = text
 	}
-	if err := p.db.change(table, id(n), op, row); err != nil {
-		t.Fatal(err)
-	}
+	return row
 }
 
 func settle(p *Policies, since, until time.Time) {
-	p.db.settle(period{since.UnixNano(), until.UnixNano()})
+	p.db.sides[sideNorth].settle(period{since.UnixNano(), until.UnixNano()})
 	roles := p.db.applications()
 	p.apps.Store(&roles)
 }
@@ -138,7 +143,7 @@ func TestTime(t *testing.T) {
 	put(t, p, tableSample, 11, ovsdb.Insert, map[string]any{"metadata": 500})
 	put(t, p, tableSample, 12, ovsdb.Insert, map[string]any{"metadata": 501})
 	put(t, p, tableACL, 1, ovsdb.Insert, policyACL("a", "allow-related", 11, 12))
-	p.db.settle(period{-forever, at(0).UnixNano()})
+	p.db.sides[sideNorth].settle(period{-forever, at(0).UnixNano()})
 	// At 100 s policy a goes, and at 200 s policy b comes with its numbers.
 	put(t, p, tableACL, 1, ovsdb.Delete, nil)
 	settle(p, at(100), at(100))
@@ -191,7 +196,7 @@ func TestInterruption(t *testing.T) {
 	p := newPolicies(t, Config{})
 	put(t, p, tableSample, 11, ovsdb.Insert, map[string]any{"metadata": 500})
 	put(t, p, tableACL, 1, ovsdb.Insert, policyACL("a", "drop", 11, 0))
-	p.db.settle(period{-forever, at(0).UnixNano()})
+	p.db.sides[sideNorth].settle(period{-forever, at(0).UnixNano()})
 	put(t, p, tableACL, 1, ovsdb.Delete, nil)
 	put(t, p, tableACL, 2, ovsdb.Insert, policyACL("b", "drop", 11, 0))
 	settle(p, at(100), at(200)) // the first view was good until 100 s
@@ -351,8 +356,8 @@ func BenchmarkLoad(b *testing.B) {
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)
-		if len(p.db.acls) != 50_000 {
-			b.Fatal(len(p.db.acls))
+		if p.acls() != 50_000 {
+			b.Fatal(p.acls())
 		}
 		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB")
 		runtime.KeepAlive(p)

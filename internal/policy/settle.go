@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"iter"
 	"slices"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -11,35 +12,35 @@ import (
 // until. They are the same where changes are announced, and apart where two views differ.
 type period struct{ since, until int64 }
 
-// begin starts a whole view of the tables of one database.
-func (db *database) begin() { db.view++ }
+// begin starts a whole view of the side's tables.
+func (s *side) begin() { s.view++ }
 
 // sweep drops the rows of some tables that were not in the view that began last.
-func (db *database) sweep(tables []ovsdb.Table) {
+func (s *side) sweep(tables []ovsdb.Table) {
 	for _, t := range tables {
 		switch t.Name {
 		case tableACL:
-			for id, a := range db.acls {
-				if a.seen != db.view {
-					db.dirty[id] = struct{}{}
-					db.deleteACL(id, a)
+			for id, a := range s.acls {
+				if a.seen != s.view {
+					s.dirty[id] = struct{}{}
+					s.deleteACL(id, a)
 				}
 			}
 		case tableSample:
-			for id, s := range db.samples {
-				if s.seen != db.view {
-					delete(db.samples, id)
-					db.dirtyAll = true
+			for id, row := range s.samples {
+				if row.seen != s.view {
+					delete(s.samples, id)
+					s.dirtyAll = true
 				}
 			}
 		case tableApp:
-			deleteUnseen(db.apps, func(a app) bool { return a.seen == db.view })
+			deleteUnseen(s.apps, func(a app) bool { return a.seen == s.view })
 		case tableGlobal:
-			deleteUnseen(db.dropApp, func(g globals) bool { return g.seen == db.view })
+			deleteUnseen(s.dropApp, func(g globals) bool { return g.seen == s.view })
 		case tableFlow:
-			for id, f := range db.flows {
-				if f.seen != db.view {
-					db.deleteFlow(id, f)
+			for id, f := range s.flows {
+				if f.seen != s.view {
+					s.deleteFlow(id, f)
 				}
 			}
 		}
@@ -55,78 +56,120 @@ func deleteUnseen[V any](m map[ovsdb.UUID]V, seen func(V) bool) {
 }
 
 // deleteACL forgets a row. What numbers have of it goes with settle.
-func (db *database) deleteACL(id ovsdb.UUID, a *acl) {
-	delete(db.acls, id)
-	db.left = append(db.left, a)
-	if db.byHint == nil {
+func (s *side) deleteACL(id ovsdb.UUID, a *acl) {
+	delete(s.acls, id)
+	s.left = append(s.left, a)
+	if s.byHint == nil {
 		return
 	}
 	hint := id.Prefix()
-	if db.byHint[hint] = slices.DeleteFunc(db.byHint[hint], func(o ovsdb.UUID) bool { return o == id }); len(db.byHint[hint]) == 0 {
-		delete(db.byHint, hint)
+	rows := slices.DeleteFunc(s.byHint[hint], func(o ovsdb.UUID) bool { return o == id })
+	if s.byHint[hint] = rows; len(rows) == 0 {
+		delete(s.byHint, hint)
 	}
 }
 
-func (db *database) deleteFlow(id ovsdb.UUID, f logicalFlow) {
-	delete(db.flows, id)
-	points := db.hinted[f.hint]
+func (s *side) deleteFlow(id ovsdb.UUID, f logicalFlow) {
+	delete(s.flows, id)
+	points := s.db.hinted[f.hint]
 	if i := slices.Index(points, id.Prefix()); i >= 0 {
 		points = slices.Delete(points, i, i+1)
 	}
-	if db.hinted[f.hint] = points; len(points) == 0 {
-		delete(db.hinted, f.hint)
+	if s.db.hinted[f.hint] = points; len(points) == 0 {
+		delete(s.db.hinted, f.hint)
 	}
-	db.dirtyHints[f.hint] = struct{}{}
+	s.dirtyHints[f.hint] = struct{}{}
 }
 
-// settle brings numbers up to date with what has changed within p, and publishes them.
-func (db *database) settle(p period) {
-	for _, a := range db.left {
+// settle brings numbers up to date with what has changed on this side within p, and
+// publishes them.
+func (s *side) settle(p period) {
+	db := s.db
+	for _, a := range s.left {
 		db.unlist(a, p)
 	}
-	db.left = nil
-	for hint := range db.dirtyHints {
-		for _, id := range db.byHint[hint] {
-			db.dirty[id] = struct{}{}
-		}
-	}
-	if db.dirtyAll {
-		for id, a := range db.acls {
-			db.list(a, db.keys(id, a), p)
-		}
-	}
-	for id := range db.dirty {
-		if a := db.acls[id]; a != nil && !db.dirtyAll {
-			db.list(a, db.keys(id, a), p)
+	for id := range s.dirty {
+		if a := s.acls[id]; a != nil {
+			db.list(a, s.keys(id, a), p)
 		}
 	}
 	// New maps: those of a whole view stay as large as it was.
-	db.dirty, db.dirtyHints = make(map[ovsdb.UUID]struct{}), make(map[uint32]struct{})
-	db.dirtyAll = false
+	s.left, s.dirty = nil, make(map[ovsdb.UUID]struct{})
+	for _, o := range db.sides {
+		if s.dirtyAll {
+			for id := range o.acls {
+				o.again(id, p)
+			}
+		}
+		for hint := range s.dirtyHints {
+			for _, id := range o.byHint[hint] {
+				o.again(id, p)
+			}
+		}
+	}
+	s.dirtyAll, s.dirtyHints = false, make(map[uint32]struct{})
 	db.numbers.publish()
+}
+
+// again lists an ACL whose numbers may have changed, but not the ACL. One that has changed
+// waits for its own side to settle: the view that it came with may break off.
+func (s *side) again(id ovsdb.UUID, p period) {
+	if _, changed := s.dirty[id]; !changed {
+		a := s.acls[id]
+		s.db.list(a, s.keys(id, a), p)
+	}
 }
 
 // keys returns the numbers of an ACL. A label takes the place of the sample's number in
 // versions that have both (northd, build_acl_sample).
-func (db *database) keys(id ovsdb.UUID, a *acl) []key {
+func (s *side) keys(id ovsdb.UUID, a *acl) []key {
 	var keys []key
 	if verdict(a.action.Value()) == flow.VerdictDropped {
-		for _, point := range db.hinted[id.Prefix()] {
+		for _, point := range s.db.hinted[id.Prefix()] {
 			keys = append(keys, newKey(roleDrop, point))
 		}
 	}
 	for r, id := range map[role]ovsdb.UUID{roleNew: a.new, roleEstablished: a.established} {
-		s, ok := db.samples[id]
+		row, ok := s.sample(id)
 		if !ok {
 			continue
 		}
-		keys = append(keys, newKey(r, s.point))
-		if a.label != 0 && a.label != s.point {
+		keys = append(keys, newKey(r, row.point))
+		if a.label != 0 && a.label != row.point {
 			keys = append(keys, newKey(r, a.label))
 		}
 	}
 	slices.Sort(keys)
 	return slices.Compact(keys)
+}
+
+// sample finds a row of table Sample, on the other side too: a file may have it.
+func (s *side) sample(id ovsdb.UUID) (sample, bool) {
+	if row, ok := s.samples[id]; ok {
+		return row, true
+	}
+	for _, o := range s.db.sides {
+		if row, ok := o.samples[id]; ok {
+			return row, true
+		}
+	}
+	return sample{}, false
+}
+
+// all yields the ACLs. One that both sides have is one.
+func (db *database) all() iter.Seq[*acl] {
+	return func(yield func(*acl) bool) {
+		for i, s := range db.sides {
+			for id, a := range s.acls {
+				if i > sideNorth && db.sides[sideNorth].acls[id] != nil {
+					continue
+				}
+				if !yield(a) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // unlist takes an ACL out of numbers.
@@ -164,13 +207,17 @@ func (db *database) list(a *acl, keys []key, p period) {
 // OVN-Kubernetes numbers them (go-controller/pkg/observability).
 func (db *database) applications() (roles [256]role) {
 	roles[1], roles[2], roles[3] = roleDrop, roleNew, roleEstablished
-	for _, g := range db.dropApp {
-		if g.drop != 0 {
-			roles[g.drop] = roleDrop
+	for _, s := range db.sides {
+		for _, g := range s.dropApp {
+			if g.drop != 0 {
+				roles[g.drop] = roleDrop
+			}
 		}
 	}
-	for _, a := range db.apps {
-		roles[a.id] = a.role
+	for _, s := range db.sides {
+		for _, a := range s.apps {
+			roles[a.id] = a.role
+		}
 	}
 	return roles
 }
