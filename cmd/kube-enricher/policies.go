@@ -20,7 +20,7 @@ func (a *app) buildPolicies() error {
 	}
 	if cfg.OVN.Keys.CA != "" {
 		if err := cfg.OVN.Keys.Check(); err != nil {
-			return config.Usagef("-ovn.tls: %v", err)
+			return config.Usagef("%v", err)
 		}
 	}
 	p, err := policy.New(policy.Config{

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -53,7 +54,7 @@ func (c *Client) Run(ctx context.Context, to Receiver) {
 	for attempt := 0; ctx.Err() == nil; attempt++ {
 		remote := c.cfg.Remotes[attempt%len(c.cfg.Remotes)]
 		began := time.Now()
-		err := c.follow(ctx, remote, to)
+		begun, err := c.follow(ctx, remote, to)
 		if ctx.Err() != nil {
 			return
 		}
@@ -61,7 +62,7 @@ func (c *Client) Run(ctx context.Context, to Receiver) {
 			wait = minWait // it has worked for a while
 		}
 		pause := wait/2 + rand.N(wait/2+1) //nolint:gosec // spreads clients, no secret
-		c.cfg.Failed(fmt.Errorf("%v: %w", remote, err), pause)
+		c.cfg.Failed(fmt.Errorf("%v: %w", remote, explain(remote, begun, err)), pause)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -72,24 +73,66 @@ func (c *Client) Run(ctx context.Context, to Receiver) {
 	}
 }
 
-// follow works with one connection until it ends.
-func (c *Client) follow(ctx context.Context, remote Remote, to Receiver) error {
-	dialing, cancel := context.WithTimeout(ctx, connectTimeout)
-	defer cancel()
-	conn, err := remote.dial(dialing, c.cfg.Keys)
+// follow works with one connection until it ends. begun reports whether the tables have come.
+func (c *Client) follow(ctx context.Context, remote Remote, to Receiver) (begun bool, err error) {
+	s, err := c.cfg.dial(ctx, remote, to)
 	if err != nil {
-		return err
+		return false, err
 	}
-	s := &session{cfg: &c.cfg, conn: conn, to: to}
-	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer s.conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
 	defer stop()
-	s.in = newDecoder(s)
 	if err := s.run(); err != nil {
-		return err
+		return false, err
 	}
 	c.cfg.Ready(remote)
-	return s.watch()
+	return true, s.watch()
+}
+
+// dial begins a session.
+func (cfg *Config) dial(ctx context.Context, remote Remote, to Receiver) (*session, error) {
+	dialing, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := remote.dial(dialing, cfg.Keys)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{cfg: cfg, conn: conn, to: to}
+	s.in = newDecoder(s)
+	return s, nil
+}
+
+// Probe asks the remotes one after the other for the tables that there are, without reading
+// them, and returns the first that answers and the tables. It ends with ctx.
+func Probe(ctx context.Context, cfg Config) (remote Remote, tables []string, err error) {
+	for _, r := range cfg.Remotes {
+		tables, failed := cfg.probe(ctx, r)
+		if failed == nil {
+			return r, tables, nil
+		}
+		failed = fmt.Errorf("%v: %w", r, explain(r, false, failed))
+		if err == nil {
+			err = failed
+		} else {
+			err = fmt.Errorf("%w; %w", err, failed)
+		}
+	}
+	return remote, nil, err
+}
+
+func (cfg *Config) probe(ctx context.Context, remote Remote) ([]string, error) {
+	s, err := cfg.dial(ctx, remote, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer s.conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = s.conn.Close() })
+	defer stop()
+	wanted, err := s.schema()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return slices.Sorted(maps.Keys(wanted)), err
 }
 
 // monitorName is what updates are recognized by.
@@ -155,20 +198,28 @@ func (s *session) send(message any) error {
 
 // run asks for the schema and for the tables, and hands over the whole view.
 func (s *session) run() error {
-	schema, err := s.call("get_schema", s.cfg.Database)
-	if err != nil {
-		return s.wrongDatabase(err)
-	}
-	requests, err := requests(schema, s.cfg)
+	requests, err := s.schema()
 	if err != nil {
 		return err
 	}
 	s.view = true
 	_, err = s.call("monitor_cond", s.cfg.Database, monitorName, requests)
 	if err == nil && !s.viewed {
-		err = errors.New("its answer to monitor_cond has no tables")
+		err = errors.New("its answer to monitor_cond has no tables; OVN 20.03 and newer have monitor_cond")
 	}
 	return err
+}
+
+// schema asks for the schema, and returns what monitor_cond takes.
+func (s *session) schema() (requests map[string]any, err error) {
+	schema, err := s.call("get_schema", s.cfg.Database)
+	if err != nil && s.failed != nil {
+		err = s.wrongDatabase(err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return requestsOf(schema, s.cfg)
 }
 
 // wrongDatabase says which databases there are, if there is not the one that was asked for.
@@ -181,8 +232,8 @@ func (s *session) wrongDatabase(err error) error {
 	return fmt.Errorf("has no database %s, but %s; name another socket or port", s.cfg.Database, strings.Join(list, ", "))
 }
 
-// requests returns what monitor_cond takes: the columns of each table that the schema has.
-func requests(schema json.RawMessage, cfg *Config) (map[string]any, error) {
+// requestsOf returns what monitor_cond takes: the columns of each table that the schema has.
+func requestsOf(schema json.RawMessage, cfg *Config) (map[string]any, error) {
 	var has struct {
 		Tables map[string]struct {
 			Columns map[string]json.RawMessage `json:"columns"`
@@ -201,7 +252,7 @@ func requests(schema json.RawMessage, cfg *Config) (map[string]any, error) {
 		wanted[t.Name] = []any{map[string]any{"columns": columns}}
 	}
 	if len(wanted) == 0 {
-		return nil, fmt.Errorf("the schema of %s has none of the tables %s", cfg.Database, tableNames(cfg.Tables))
+		return nil, fmt.Errorf("the schema of %s has none of the tables %s; give the socket or port of OVN's databases", cfg.Database, tableNames(cfg.Tables))
 	}
 	return wanted, nil
 }
@@ -214,6 +265,11 @@ func (s *session) call(method string, params ...any) (json.RawMessage, error) {
 	}
 	id := strconv.FormatUint(s.last, 10)
 	if err := s.send(map[string]any{"id": s.last, "method": method, "params": params}); err != nil {
+		if ended(err) { // what the server said before tells more
+			if said := s.message(); said != nil && !ended(said) {
+				err = said
+			}
+		}
 		return nil, err
 	}
 	for {
@@ -344,7 +400,7 @@ func (s *session) update() error {
 // row hands one row to the receiver. What it cannot read costs that row alone.
 func (s *session) row(table string, id UUID, op Op, r Row) error {
 	if err := s.to.Change(table, id, op, r); err != nil {
-		s.cfg.Malformed(fmt.Errorf("table %s, row %x: %w", table, id, err))
+		s.cfg.Malformed(&explained{err: fmt.Errorf("table %s, row %x: %w", table, id, err)})
 	}
 	return nil
 }

@@ -17,9 +17,21 @@ import (
 // The file has what "ovn-nbctl --format=json list TABLE" writes, any number of times. Other
 // tables are passed over. ReadFile returns the names of the tables that it found.
 //
-// A file that is wrong is handed over in part, and End is not called then. It takes the room of one row: a table whose headings follow its rows is read twice. The
-// error names the place in the file, and says what to do.
+// A file that is wrong is handed over in part, and End is not called then. It takes the room
+// of one row: a table whose headings follow its rows is read twice. The error is one line,
+// names the place in the file, and says what to do.
 func ReadFile(name string, tables []Table, to Receiver) (found []string, err error) {
+	found, err = readFile(name, tables, to)
+	if err != nil {
+		return nil, &explained{err, advice}
+	}
+	return found, nil
+}
+
+// advice says how a file comes about.
+const advice = `write it with "ovn-nbctl --format=json list ACL", and so on`
+
+func readFile(name string, tables []Table, to Receiver) (found []string, err error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -64,12 +76,11 @@ type lists struct {
 }
 
 func (l *lists) nothing() error {
-	const advice = `write it with "ovn-nbctl --format=json list ACL", and so on`
 	if len(l.others) == 0 {
-		return errors.New("holds no table; " + advice)
+		return errors.New("holds no table")
 	}
-	return fmt.Errorf("holds none of the tables %s, but one with the columns %.200s; %s",
-		tableNames(l.tables), strings.Join(l.others[0], ","), advice)
+	return fmt.Errorf("holds none of the tables %s, but one with the columns %.200s",
+		tableNames(l.tables), strings.Join(l.others[0], ","))
 }
 
 func tableNames(tables []Table) string {

@@ -69,17 +69,19 @@ func (k Keys) config() (*tls.Config, error) {
 	if k.Cert != "" || k.Key != "" {
 		pair, err := tls.LoadX509KeyPair(k.Cert, k.Key)
 		if err != nil {
-			return nil, fmt.Errorf("certificate and key: %w", err)
+			return nil, fmt.Errorf("-ovn.tls.cert, -ovn.tls.key: %w; give a certificate and its key, in PEM", err)
 		}
-		c.Certificates = []tls.Certificate{pair}
+		// Like OVN's own clients, whatever authorities the server asks for: it says then what
+		// is wrong with the certificate.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
 	}
 	text, err := os.ReadFile(k.CA)
 	if err != nil {
-		return nil, fmt.Errorf("certificate authority: %w", err)
+		return nil, fmt.Errorf("-ovn.tls.ca: %w; give the certificate of an authority, in PEM", err)
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(text) {
-		return nil, fmt.Errorf("certificate authority: %s holds no certificate in PEM", k.CA)
+		return nil, fmt.Errorf("-ovn.tls.ca: %s holds no certificate in PEM; give that of the authority that the database's comes from", k.CA)
 	}
 	c.InsecureSkipVerify = true // VerifyConnection checks the certificate
 	c.VerifyConnection = func(state tls.ConnectionState) error {

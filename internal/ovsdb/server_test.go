@@ -9,10 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,8 +19,10 @@ import (
 
 // database is a real ovsdb-server with a northbound database of OVN.
 type database struct {
-	t   *testing.T
-	dir string
+	t       *testing.T
+	dir     string
+	options []string // further ones of the server
+	server  *exec.Cmd
 }
 
 const nbSchema = "/usr/share/ovn/ovn-nb.ovsschema" // Debian's
@@ -30,6 +30,7 @@ const nbSchema = "/usr/share/ovn/ovn-nb.ovsschema" // Debian's
 func newDatabase(t *testing.T) *database {
 	t.Helper()
 	needs.Program(t, "ovn-nbctl")
+	needs.Program(t, "ovsdb-client")
 	needs.Program(t, "ovsdb-server")
 	tool := needs.Program(t, "ovsdb-tool")
 	_, err := os.Stat(nbSchema)
@@ -62,24 +63,20 @@ func (d *database) run(name string, args ...string) string {
 // start starts the server, and waits until it answers.
 func (d *database) start() {
 	d.t.Helper()
-	d.run("ovsdb-server", d.file("nb.db"), "--remote=p"+d.socket(), "--unixctl="+d.file("ctl"), "--log-file="+d.file("log"),
-		"--detach", "--pidfile="+d.file("pid")) // it returns once the server listens
+	d.server = exec.Command("ovsdb-server", append([]string{
+		d.file("nb.db"), "--remote=p" + d.socket(), "--unixctl=" + d.file("ctl"), "--log-file=" + d.file("log"), "--pidfile=" + d.file("pid"),
+	}, d.options...)...)
+	if err := d.server.Start(); err != nil {
+		d.t.Fatal(err)
+	}
+	d.run("ovsdb-client", "--timeout=20", "wait", d.socket(), "OVN_Northbound", "connected")
 	d.run("ovn-nbctl", "--db="+d.socket(), "--timeout=20", "init")
 }
 
-// stop ends the server at once.
+// stop ends the server at once, and waits until it has ended.
 func (d *database) stop() {
-	text, err := os.ReadFile(d.file("pid"))
-	if err != nil {
-		d.t.Error(err)
-		return
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil {
-		d.t.Error(err)
-		return
-	}
-	_ = syscall.Kill(pid, syscall.SIGKILL)
+	_ = d.server.Process.Kill()
+	_ = d.server.Wait()
 }
 
 func (d *database) nbctl(args ...string) string {
