@@ -161,6 +161,25 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestUUIDs reads UUIDs as RFC 7047 writes them, and refuses what has as many characters.
+func TestUUIDs(t *testing.T) {
+	for text, ok := range map[string]bool{
+		anID:                                   true,
+		strings.ToUpper(anID):                  true,
+		strings.Repeat("0", 36):                false,
+		"0102030-405060708-090a-0b0c-0d0e0f10": false,
+		"0102030405060708090a0b0c0d0e0f10----": false,
+		"01020304-0506-0708-090a-0b0c0d0e0f1g": false,
+		"0102-0304-0506-0708-090a0b0c0d0e0f10": false,
+		anID[:35]:                              false, "": false,
+	} {
+		id, err := ParseUUID(text)
+		if (err == nil) != ok || (id != UUID{}) != ok {
+			t.Errorf("%q: %x, %v", text, id, err)
+		}
+	}
+}
+
 // TestRemotes reads remotes as ovsdb(7) has them.
 func TestRemotes(t *testing.T) {
 	for text, want := range map[string][]Remote{
