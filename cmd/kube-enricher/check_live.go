@@ -39,8 +39,11 @@ func (a *app) checkLive(ctx context.Context) error {
 	rows = append(rows, a.checkCluster(ctx)...)
 	if a.cfg.Mode == config.Collect {
 		rows = append(rows, checkBuffers(a.cfg.Listen, "/proc/sys/net/core/rmem_max")...)
-		rows = append(rows, a.checkPorts(ctx)...)
+		rows = append(rows, a.checkPorts(ctx))
 	}
+	rows = append(rows, a.checkHTTP()...)
+	rows = append(rows, a.checkHubble()...)
+	rows = append(rows, a.checkDatabases(ctx)...)
 	rows = append(rows, a.checkOutputs(ctx)...)
 	return writeFindings(a.stdout, rows)
 }
@@ -114,25 +117,71 @@ func checkBuffers(listen []collector.Listener, file string) []finding {
 	return []finding{{"rmem_max", findingWarning, fmt.Sprintf("%d bytes, and sockets ask for %d: without the capability NET_ADMIN they get less; sysctl -w net.core.rmem_max=%[2]d", limit, wanted)}}
 }
 
-// checkPorts binds what the program would bind, and gives it back.
-func (a *app) checkPorts(ctx context.Context) []finding {
-	var rows []finding
+// checkPorts binds what the program would receive on, and gives it back.
+func (a *app) checkPorts(ctx context.Context) finding {
+	const what = "ports for flows"
 	if err := a.collector.Open(ctx); err != nil {
-		rows = append(rows, finding{"ports for flows", findingFailed, err.Error()})
-	} else {
-		var urls []string
-		for _, l := range a.collector.Bound() {
-			urls = append(urls, fmt.Sprintf("%s (buffer of %d bytes)", l.URL(), l.ReceiveBuffer))
+		return finding{what, findingFailed, err.Error()}
+	}
+	defer a.collector.Close()
+	var urls []string
+	for _, l := range a.collector.Bound() {
+		urls = append(urls, fmt.Sprintf("%s (buffer of %d bytes)", l.URL(), l.ReceiveBuffer))
+	}
+	return finding{what, findingOK, strings.Join(urls, ", ")}
+}
+
+// checkHTTP binds the addresses for HTTP one by one, and gives them back.
+func (a *app) checkHTTP() (rows []finding) {
+	for _, s := range []struct{ flag, addr string }{
+		{"-addr", a.cfg.Addr}, {"-debug.addr", a.cfg.DebugAddr}, {"-ui.addr", a.cfg.UIAddr},
+	} {
+		if s.addr == "" {
+			continue
 		}
-		rows = append(rows, finding{"ports for flows", findingOK, strings.Join(urls, ", ")})
-		a.collector.Close()
+		row := finding{"port for HTTP", findingOK, fmt.Sprintf("%s (%s)", s.addr, s.flag)}
+		if l, err := listenTCP(s.flag, s.addr); err != nil {
+			row.result, row.detail = findingFailed, err.Error()
+		} else {
+			_ = l.Close()
+		}
+		rows = append(rows, row)
 	}
-	h, err := a.listenHTTP()
-	if err != nil {
-		return append(rows, finding{"ports for HTTP", findingFailed, err.Error()})
+	return rows
+}
+
+// checkHubble binds the address of Hubble's API, if there is one, and gives it back.
+func (a *app) checkHubble() []finding {
+	if a.hubble == nil {
+		return nil
 	}
-	h.close()
-	return append(rows, finding{"ports for HTTP", findingOK, strings.Trim(a.cfg.Addr+", "+a.cfg.DebugAddr, ", ")})
+	const what = "port for Hubble"
+	if err := a.listenHubble(); err != nil {
+		return []finding{{what, findingFailed, err.Error()}}
+	}
+	a.closeHubble()
+	return []finding{{what, findingOK, a.cfg.Hubble.Addr + " (-hubble.addr)"}}
+}
+
+// databasePatience is how long OVN's databases may take to answer.
+const databasePatience = 5 * time.Second
+
+// checkDatabases asks OVN's databases which tables they have. Without them records have no
+// policies, and the program works.
+func (a *app) checkDatabases(ctx context.Context) (rows []finding) {
+	if a.policies == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, databasePatience)
+	defer cancel()
+	for _, d := range a.policies.Probe(ctx) {
+		row := finding{"database " + d.Name, findingOK, d.String()}
+		if d.Err != nil {
+			row.result = findingFailed
+		}
+		rows = append(rows, row)
+	}
+	return rows
 }
 
 // checkOutputs runs each output without records, until it has reached its destination.

@@ -16,7 +16,7 @@ import (
 // an API server.
 func TestCheckLive(t *testing.T) {
 	c := brokers.New(t, kafkaTopic)
-	free, used := freeAddr(t), freeAddr(t)
+	free, other, used := freeAddr(t), freeAddr(t), freeAddr(t)
 	conn, err := net.ListenPacket("udp", used)
 	if err != nil {
 		t.Fatal(err)
@@ -27,6 +27,21 @@ func TestCheckLive(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	go func() { // a web server, which is no database
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n"))
+			_ = c.Close()
+		}
+	}()
 	for _, tc := range []struct {
 		name string
 		args []string
@@ -34,13 +49,24 @@ func TestCheckLive(t *testing.T) {
 		want []string // patterns of rows
 	}{
 		{"all is well", append(kafkaArgs(c.ListenAddrs()[0]), "-listen", "flow://"+free, "-addr", free), exitDone, []string{
-			`ports for flows +ok +flow://` + free, `ports for HTTP +ok +` + free + `\n`, `output kafka +ok +reached`,
+			`ports for flows +ok +flow://` + free, `port for HTTP +ok +` + free + ` \(-addr\)\n`, `output kafka +ok +reached`,
 		}},
 		{"ports in use", []string{"-listen", "flow://" + used, "-addr", used}, exitFailed, []string{
-			`ports for flows +failed .*address already in use`, `ports for HTTP +failed .*address already in use`, `output file +ok`,
+			`ports for flows +failed .*address already in use`, `port for HTTP +failed .*-addr.*address already in use`, `output file +ok`,
 		}},
 		{"no broker", append(kafkaArgs("127.0.0.1:1"), "-listen", "flow://"+free, "-addr", free), exitFailed, []string{
 			`ports for flows +ok`, `output kafka +failed .*connection refused`,
+		}},
+		{"page and Hubble", []string{"-addr", "", "-ui.addr", free, "-hubble.addr", other, "-listen", "flow://" + free}, exitDone, []string{
+			`port for HTTP +ok +` + free + ` \(-ui.addr\)\n`, `port for Hubble +ok +` + other + ` \(-hubble.addr\)\n`,
+		}},
+		{"page in use, and one that is not ours", []string{"-addr", free, "-debug.addr", "192.0.2.1:80", "-ui.addr", used, "-hubble.addr", taken.Addr().String(), "-listen", "flow://" + free}, exitFailed, []string{
+			`port for HTTP +ok +` + free + ` \(-addr\)\n`, `port for HTTP +failed .*192.0.2.1:80 \(-debug.addr\).*cannot assign`,
+			`port for HTTP +failed .*\(-ui.addr\).*already in use`, `port for Hubble +failed .*\(-hubble.addr\).*already in use`,
+		}},
+		{"a capture with a page", []string{"-ui.addr", used, ovnDrop}, exitFailed, []string{`port for HTTP +failed .*\(-ui.addr\).*already in use`}},
+		{"databases", []string{"-ovn.nb", "tcp:" + used, "-ovn.sb", nbDrops, "-addr", free, "-listen", "flow://" + free}, exitFailed, []string{
+			`database OVN_Northbound +failed +-ovn.nb: tcp:` + used + `: .*give its socket or port\n`, `database OVN_Southbound +ok +` + nbDrops + `\n`,
 		}},
 	} {
 		stdout, stderr, code := runProgram(t, append([]string{"-check", "-check.live", "-kube.off"}, tc.args...)...)

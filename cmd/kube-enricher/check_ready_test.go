@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,4 +65,36 @@ type answers func() (code int, body string)
 func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
 	code, body := a()
 	return &http.Response{StatusCode: code, Status: fmt.Sprint(code, " ", http.StatusText(code)), Body: io.NopCloser(strings.NewReader(body))}, nil
+}
+
+// TestNotReadyOnceStopping has a program that a signal has reached, and whose output is stalled:
+// from the signal on, nobody is to be sent to it.
+func TestNotReadyOnceStopping(t *testing.T) {
+	r, w, err := os.Pipe() // nobody reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	flows, addr := freeAddr(t), freeAddr(t)
+	p := startWith(t, nil, w, "-listen", "flow://"+flows, "-addr", addr, "-kube.off")
+	w.Close()
+	base := "http://" + addr
+	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
+	for range 5 {
+		sendCapture(t, flows, "softflowd-v5")
+	}
+	p.eventually("received", func() bool {
+		text, _ := get(t, base+"/metrics")
+		return metric(text, "kube_enricher_records_received_total", "") == 5*744
+	})
+	p.signal(syscall.SIGTERM)
+	p.eventually("stopping", func() bool { return strings.Contains(p.stderr(), "msg=\"stopping: ") })
+	if body, code := get(t, base+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, `"process":"stopping"`) {
+		t.Errorf("/readyz once the program stops: %d %s", code, body)
+	}
+	if _, code := get(t, base+"/livez"); code != http.StatusOK {
+		t.Errorf("/livez once the program stops: %d", code)
+	}
+	p.signal(syscall.SIGTERM)
+	p.wait()
 }

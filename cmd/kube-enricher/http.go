@@ -64,13 +64,10 @@ func (a *app) listenHTTP() (*httpServers, error) {
 		if s.addr == "" {
 			continue
 		}
-		l, err := net.Listen("tcp", s.addr)
+		l, err := listenTCP(s.flag, s.addr)
 		if err != nil {
 			h.close()
-			if op := (*net.OpError)(nil); errors.As(err, &op) {
-				err = op.Err // the address is named already
-			}
-			return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", s.addr, s.flag, err)
+			return nil, err
 		}
 		server := newServer(s.handler, s.connections)
 		if s.flag == "-ui.addr" {
@@ -79,6 +76,18 @@ func (a *app) listenHTTP() (*httpServers, error) {
 		h.servers = append(h.servers, httpServer{server, s.flag, l})
 	}
 	return h, nil
+}
+
+// listenTCP opens an address for HTTP that a flag has.
+func listenTCP(flag, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		if op := (*net.OpError)(nil); errors.As(err, &op) {
+			err = op.Err // the address is named already
+		}
+		return nil, fmt.Errorf("listen for HTTP on %s (%s): %w", addr, flag, err)
+	}
+	return l, nil
 }
 
 // newServer returns a server whose clients can hang without holding up others.
@@ -180,7 +189,7 @@ func (h *httpServers) readiness() *readiness {
 			missing[part] = err.Error()
 		}
 	}
-	if h.draining.Load() {
+	if h.draining.Load() || h.a.isSignalled() {
 		missing["process"] = "stopping"
 	}
 	if h.a.cfg.Mode == config.Collect {

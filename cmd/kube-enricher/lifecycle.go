@@ -81,6 +81,8 @@ func (a *app) run() (err error) {
 		return err
 	}
 	a.logStarted(http)
+	unready := context.AfterFunc(input, http.stopping) // also where an output ends the input
+	defer unready()
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
 	observer := start(a.runHubble)
@@ -182,6 +184,16 @@ func (a *app) stay(http *httpServers) {
 	a.stoppedBy.Store(0)
 }
 
+// isSignalled reports whether a signal has asked to stop.
+func (a *app) isSignalled() bool {
+	select {
+	case <-a.signalled:
+		return true
+	default:
+		return false
+	}
+}
+
 // useHugePages moves the heap into huge pages once the cluster is known, until
 // ctx ends. Captures and pipes are over before it would pay.
 func (a *app) useHugePages(ctx context.Context) error {
@@ -234,7 +246,7 @@ func (a *app) handleSignals(cancelInput context.CancelCauseFunc) (stop func()) {
 					if n, ok := s.(syscall.Signal); ok {
 						a.stoppedBy.Store(int32(n))
 					}
-					close(a.signalled)
+					close(a.signalled) // not ready from here on
 					passOver(signals, twinWithin)
 					a.log.WithField("signal", s.String()).Info("stopping: writing out what was received; a second signal ends at once")
 					cancelInput(nil)

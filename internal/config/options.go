@@ -327,7 +327,7 @@ func programOptions() []option {
 		},
 		{
 			name: "check.live", def: "false",
-			usage: "with `-check`: also contact the cluster and ask for rights, read the kernel's limit of receive buffers, try the ports and the outputs, and print a table. What would keep the program from working ends it with exit code 1",
+			usage: "with `-check`: also contact the cluster and ask for rights, read the kernel's limit of receive buffers, try the ports, OVN's databases and the outputs, and print a table. What would keep the program from working ends it with exit code 1",
 			set:   boolean(func(c *Config) *bool { return &c.CheckLive }),
 		},
 		{

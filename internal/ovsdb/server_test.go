@@ -271,7 +271,19 @@ func TestWrongDatabase(t *testing.T) {
 		cancel()
 	}})
 	c.Run(ctx, newRows())
-	if err := <-failures; !strings.Contains(err.Error(), "has no database OVN_Southbound, but OVN_Northbound") {
+	const want = "has no database OVN_Southbound, but OVN_Northbound"
+	if err := <-failures; !strings.Contains(err.Error(), want) {
 		t.Error(err)
+	}
+	cfg := Config{Remotes: remotes, Database: "OVN_Southbound", Tables: []Table{testTable}}
+	if _, _, err := Probe(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
+		t.Error(err)
+	}
+	// The first of several that answers counts, with the tables that it has.
+	cfg.Database, cfg.Remotes = "OVN_Northbound", append([]Remote{{"unix", d.file("nobody")}}, remotes...)
+	cfg.Tables = append(cfg.Tables, Table{Name: "Sample"}, Table{Name: "NB_Global"})
+	remote, tables, err := Probe(t.Context(), cfg)
+	if err != nil || remote != remotes[0] || !slices.Contains(tables, "ACL") || !slices.Contains(tables, "NB_Global") {
+		t.Errorf("%v %v %v", remote, tables, err)
 	}
 }
