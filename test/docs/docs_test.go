@@ -176,6 +176,9 @@ func TestLength(t *testing.T) {
 // the targets of links don't count.
 func TestLines(t *testing.T) {
 	for name, page := range files(t, ".md") {
+		if !strings.HasSuffix(page, "\n") || strings.HasSuffix(page, "\n\n") {
+			t.Errorf("%s: does not end with one line break", name)
+		}
 		prose(page, func(number int, line string) {
 			text := strings.TrimSpace(line)
 			if strings.HasPrefix(text, "|") || strings.HasPrefix(text, "![") || strings.HasPrefix(text, "<") {

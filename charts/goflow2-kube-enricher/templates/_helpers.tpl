@@ -500,3 +500,29 @@ volumes:
   verbs: [get, list, watch]
 {{- end }}
 {{- end }}
+
+{{/* The port of a URL, or of host:port: url, and else, for one without. A path or a query may have a colon, and so has an IPv6 address. */}}
+{{- define "kube-enricher.port" -}}
+{{- $host := regexReplaceAll "[/?#].*$" (regexReplaceAll "^[a-z]+://" .url "") "" -}}
+{{- regexFind ":[0-9]+$" (regexReplaceAll "^.*]" $host "]") | trimPrefix ":" | default .else -}}
+{{- end -}}
+
+{{/* The port that OTLP goes to, empty for none. gRPC has one of its own by default, HTTP that of its scheme. */}}
+{{- define "kube-enricher.otlpPort" -}}
+{{- with .Values.otlp -}}
+{{- if .enabled -}}
+{{- $else := "4317" -}}
+{{- if eq .protocol "http" -}}{{- $else = ternary "443" "80" (hasPrefix "https:" .endpoint) -}}{{- end -}}
+{{- include "kube-enricher.port" (dict "url" .endpoint "else" $else) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The port that the HTTP output goes to, empty for none. */}}
+{{- define "kube-enricher.httpOutputPort" -}}
+{{- with .Values.http -}}
+{{- if .enabled -}}
+{{- include "kube-enricher.port" (dict "url" .url "else" (ternary "443" "80" (hasPrefix "https:" .url))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
