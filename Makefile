@@ -181,8 +181,10 @@ e2e: $(GOTEST) ## run the binary against a real API server, built from Go module
 	$(MAKE) -C test/e2e test GO='$(GO)' GOTEST='$(CURDIR)/$(GOTEST)' ARGS='$(ARGS)'
 
 .PHONY: e2e-outputs
-e2e-outputs: ## send records to real receivers: Debian's ClickHouse (1 min)
-	$(GO) test -tags outputs -count=1 ./test/outputs $(ARGS)
+e2e-outputs: ## send records to OpenTelemetry's collector, VictoriaLogs and Debian's ClickHouse (3 min; the first time 10; OUTAGE=30s)
+	$(GO) -C test/outputs/otelcol build -o bin/ .
+	$(GO) -C test/outputs/victorialogs build -o bin/ tool
+	OUTAGE=$(OUTAGE) $(GO) test -tags outputs -count=1 -timeout 20m ./test/outputs $(ARGS)
 
 .PHONY: e2e-hubble
 e2e-hubble: ## Cilium's hubble command and filters against the program (2 min; the first time 15; ARGS='-run TestX -v')
@@ -252,5 +254,5 @@ docs: ## write the generated pages of docs/ anew (30 s)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin dist test/hubble/bin
+	rm -rf bin dist test/hubble/bin test/outputs/*/bin
 	$(MAKE) -C test/e2e clean

@@ -1,13 +1,11 @@
 //go:build outputs
 
-// Package outputs sends records to real receivers. "make e2e-outputs" runs it.
 package outputs
 
 import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,36 +18,11 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/internal/needs"
 )
 
-const (
-	root    = "../.."
-	capture = root + "/testdata/captures/softflowd-v9.pcap"
-)
-
-// program builds the program and returns its path.
-func program(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "kube-enricher")
-	if out, err := exec.Command("go", "build", "-o", path, root+"/cmd/kube-enricher").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	return path
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
 // clickhouse is a server of ClickHouse, with its data in a directory.
 type clickhouse struct {
+	server
 	dir  string
 	port int
-	cmd  *exec.Cmd
 }
 
 func newClickhouse(t *testing.T) *clickhouse {
@@ -64,35 +37,38 @@ func newClickhouse(t *testing.T) *clickhouse {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(c.stop)
+	program := needs.Program(t, "clickhouse-server")
+	c.ready = answers(fmt.Sprintf("http://127.0.0.1:%d/ping", c.port))
+	c.command = func() *exec.Cmd {
+		return exec.Command(program, "--config-file="+filepath.Join(c.dir, "config.xml"))
+	}
+	t.Cleanup(func() { c.stop(os.Kill) })
 	return c
 }
 
-// start starts the server and waits until it answers.
-func (c *clickhouse) start(t *testing.T) {
+// create makes the table of the example.
+func (c *clickhouse) create(t *testing.T) {
 	t.Helper()
-	server := needs.Program(t, "clickhouse-server")
-	c.cmd = exec.Command(server, "--config-file="+filepath.Join(c.dir, "config.xml"))
-	c.cmd.Stderr = os.Stderr
-	if err := c.cmd.Start(); err != nil {
+	table, err := os.ReadFile(root + "/examples/clickhouse/table.sql")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for began := time.Now(); time.Since(began) < time.Minute; time.Sleep(100 * time.Millisecond) {
-		if resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/ping", c.port)); err == nil {
-			_ = resp.Body.Close()
-			return
+	var lines []string
+	for line := range strings.Lines(string(table)) {
+		if !strings.HasPrefix(line, "--") {
+			lines = append(lines, line)
 		}
 	}
-	t.Fatal("ClickHouse does not start")
+	for statement := range strings.SplitSeq(strings.Join(lines, ""), ";") {
+		if strings.TrimSpace(statement) != "" {
+			c.query(t, statement)
+		}
+	}
 }
 
-// stop kills the server, as an outage does.
-func (c *clickhouse) stop() {
-	if c.cmd != nil {
-		_ = c.cmd.Process.Kill()
-		_ = c.cmd.Wait()
-		c.cmd = nil
-	}
+// insert returns the URL that lines of JSON are sent to.
+func (c *clickhouse) insert() string {
+	return fmt.Sprintf("http://127.0.0.1:%d/?query=%s&input_format_skip_unknown_fields=1", c.port, url.QueryEscape("INSERT INTO flows FORMAT JSONEachRow"))
 }
 
 // query sends a statement and returns the answer.
@@ -122,27 +98,12 @@ func TestClickHouse(t *testing.T) {
 	bin := program(t)
 	c := newClickhouse(t)
 	c.start(t)
-	table, err := os.ReadFile(root + "/examples/clickhouse/table.sql")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var lines []string
-	for line := range strings.Lines(string(table)) {
-		if !strings.HasPrefix(line, "--") {
-			lines = append(lines, line)
-		}
-	}
-	for statement := range strings.SplitSeq(strings.Join(lines, ""), ";") {
-		if strings.TrimSpace(statement) != "" {
-			c.query(t, statement)
-		}
-	}
+	c.create(t)
 	for _, compression := range []string{"none", "gzip"} {
 		c.query(t, "TRUNCATE TABLE flows")
-		c.stop()
+		c.stop(os.Kill)
 		file := filepath.Join(t.TempDir(), "flows.json")
-		insert := fmt.Sprintf("http://127.0.0.1:%d/?query=%s&input_format_skip_unknown_fields=1", c.port, url.QueryEscape("INSERT INTO flows FORMAT JSONEachRow"))
-		cmd := exec.Command(bin, "-kube.off", "-transport", "file,http", "-transport.file", file, "-transport.http.url", insert, "-transport.http.compression", compression,
+		cmd := exec.Command(bin, "-kube.off", "-drain-timeout", "2m", "-transport", "file,http", "-transport.file", file, "-transport.http.url", c.insert(), "-transport.http.compression", compression,
 			"-transport.http.headers", "X-ClickHouse-User=flows,X-ClickHouse-Key=${CLICKHOUSE_KEY}", capture)
 		cmd.Env = append(os.Environ(), "CLICKHOUSE_KEY=hunter2")
 		var log strings.Builder
@@ -156,20 +117,31 @@ func TestClickHouse(t *testing.T) {
 			t.Fatalf("%v: %s", err, &log)
 		}
 		records, bytes, packets := 0, uint64(0), uint64(0)
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for line := range strings.Lines(string(text)) {
-			var r struct{ Bytes, Packets uint64 }
-			if err := json.Unmarshal([]byte(line), &r); err != nil {
-				t.Fatal(err)
-			}
-			records, bytes, packets = records+1, bytes+r.Bytes, packets+r.Packets
+		for _, r := range readLines(t, file) {
+			b, _ := r["Bytes"].(float64)
+			p, _ := r["Packets"].(float64)
+			records, bytes, packets = records+1, bytes+uint64(b), packets+uint64(p)
 		}
 		want := fmt.Sprintf("%d\t%d\t%d", records, bytes, packets)
 		if got := c.query(t, "SELECT count(), sum(Bytes), sum(Packets) FROM flows"); records == 0 || got != want {
 			t.Errorf("%s: ClickHouse has %q, the file %q", compression, got, want)
 		}
 	}
+}
+
+// readLines returns the objects in a file of JSON lines.
+func readLines(t *testing.T, file string) (objects []map[string]any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var r map[string]any
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatal(err)
+		}
+		objects = append(objects, r)
+	}
+	return objects
 }
