@@ -72,7 +72,7 @@ type sender interface {
 type batchOutput struct {
 	runner
 	sender     sender
-	batchBytes atomic.Int64  // the most that a batch may have; less once one was too large
+	batchBytes batchLimit
 	flushAfter time.Duration // how long a record may wait for its batch to fill up
 
 	queue queue
@@ -93,7 +93,7 @@ var (
 // initBatches sets up what all such outputs have in common.
 func (o *batchOutput) initBatches(s sender, batchBytes int, flush time.Duration) {
 	o.sender, o.flushAfter = s, flush
-	o.batchBytes.Store(int64(batchBytes))
+	o.batchBytes.reset(batchBytes)
 	o.ctx, o.cancel = context.WithCancel(context.Background())
 	// Records that need not wait are sent when their worker has nothing else to do.
 	o.buf.lazy = flush >= flushEvery
@@ -127,7 +127,7 @@ func (o *batchOutput) step(finishing bool) (progress, error) {
 	}
 	more := o.fill()
 	for o.queue.size > 0 && o.inFlight.Load() < maxInFlight && (more || finishing || o.due()) {
-		o.start(o.queue.take(int(o.batchBytes.Load())))
+		o.start(o.queue.take(o.batchBytes.get()))
 		more = o.fill()
 	}
 	if !more && o.queue.size == 0 && o.inFlight.Load() == 0 {
@@ -139,7 +139,7 @@ func (o *batchOutput) step(finishing bool) (progress, error) {
 // fill moves chunks from the buffer to the queue until that has a whole batch, and
 // reports whether it has.
 func (o *batchOutput) fill() bool {
-	for o.queue.size < int(o.batchBytes.Load()) {
+	for o.queue.size < o.batchBytes.get() {
 		c := o.buf.next()
 		if c == nil {
 			return false
@@ -208,13 +208,7 @@ func (o *batchOutput) deliver(b *batch) {
 // deliverHalves sends a batch that was too large as two, and makes later batches
 // smaller.
 func (o *batchOutput) deliverHalves(b *batch) {
-	for {
-		limit := o.batchBytes.Load()
-		smaller := max(int64(b.size/2), 1)
-		if smaller >= limit || o.batchBytes.CompareAndSwap(limit, smaller) {
-			break
-		}
-	}
+	o.batchBytes.tooLarge(b.size)
 	first, second := b.halves()
 	o.deliver(&first)
 	o.deliver(&second)
@@ -227,6 +221,7 @@ func (o *batchOutput) acknowledged(b *batch, a attempt, took time.Duration) {
 		bytes = len(b.encoded)
 	}
 	o.stats.observeBatch(bytes, took)
+	o.batchBytes.accepted(b.size)
 	o.waitingSince.Store(int64(o.now()))
 	rejected := min(max(a.rejected, 0), b.records)
 	if rejected > 0 {

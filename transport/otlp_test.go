@@ -149,7 +149,7 @@ func newOTLP(t *testing.T, cfg OTLPConfig) *batchBench {
 	o, err := NewOTLP(cfg, logEncoder{}, log, b.reg)
 	noError(t, err)
 	b.batchOutput = &o.batchOutput
-	b.batchBytes.Store(20_000)
+	b.batchBytes.reset(20_000)
 	b.flushAfter, b.flushEvery = flushEvery, flushEvery
 	return b
 }
