@@ -154,7 +154,7 @@ type httpClient struct {
 	// envelope, if it is set, returns what goes before the records in the body.
 	envelope func(b *batch) []byte
 	// accepted, if it is set, reads the body of an answer that acknowledges a batch.
-	accepted func(body []byte) attempt
+	accepted func(body []byte, hidden secrets) attempt
 	// again reports whether a batch is sent again that the server has answered with
 	// a code other than 2xx, and that it cannot have or may have twice.
 	again func(code int) bool
@@ -221,7 +221,7 @@ func dialTLS(ctx context.Context, network, addr string, files *TLSFiles) (net.Co
 }
 
 // headers returns the headers of a request, and those values that may be secrets.
-func (c *httpClient) headers() (h http.Header, secrets []string, err error) {
+func (c *httpClient) headers() (h http.Header, hidden secrets, err error) {
 	h = http.Header{"User-Agent": {"kube-enricher"}}
 	if c.cfg.ContentType != "" {
 		h.Set("Content-Type", c.cfg.ContentType)
@@ -235,14 +235,10 @@ func (c *httpClient) headers() (h http.Header, secrets []string, err error) {
 			return nil, nil, err
 		}
 		h.Set(c.cfg.Headers[i].Name, v)
-		secrets = appendSecret(secrets, v)
+		hidden.addHeader(v)
 	}
-	if u := c.cfg.URL; u.User != nil {
-		if p, ok := u.User.Password(); ok {
-			secrets = append(secrets, p)
-		}
-	}
-	return h, secrets, nil
+	hidden.addURL(c.cfg.URL)
+	return h, hidden, nil
 }
 
 // send implements [sender].
@@ -253,7 +249,7 @@ func (c *httpClient) send(ctx context.Context, b *batch) attempt {
 	if err != nil {
 		return attempt{verdict: refused, err: err}
 	}
-	headers, secrets, err := c.headers()
+	headers, hidden, err := c.headers()
 	if err != nil {
 		return attempt{verdict: sentNone, err: err} // a file that is being replaced
 	}
@@ -273,14 +269,14 @@ func (c *httpClient) send(ctx context.Context, b *batch) attempt {
 		return a
 	}
 	defer resp.Body.Close()
-	return c.answer(ctx, resp, secrets)
+	return c.answer(ctx, resp, hidden)
 }
 
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 64 << 10
 
 // answer judges a batch by the server's answer.
-func (c *httpClient) answer(ctx context.Context, resp *http.Response, secrets []string) attempt {
+func (c *httpClient) answer(ctx context.Context, resp *http.Response, hidden secrets) attempt {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	code := resp.StatusCode
 	switch {
@@ -290,11 +286,11 @@ func (c *httpClient) answer(ctx context.Context, resp *http.Response, secrets []
 			// it has the request.
 			text = nil
 		}
-		return c.accepted(text)
+		return c.accepted(text, hidden)
 	case code >= 200 && code < 300:
 		return attempt{verdict: sentAll}
 	}
-	a := attempt{verdict: refused, err: errors.New("the server answers " + answerText(resp, redact(string(text), secrets)))}
+	a := attempt{verdict: refused, err: errors.New("the server answers " + answerText(resp, hidden.redact(string(text))))}
 	switch {
 	case code == http.StatusRequestEntityTooLarge:
 		a.verdict = tooLarge
@@ -320,6 +316,8 @@ func answerText(resp *http.Response, text string) string {
 func retryAfter(v string, now time.Time) time.Duration {
 	if s, err := strconv.ParseUint(v, 10, 31); err == nil {
 		return time.Duration(s) * time.Second
+	} else if errors.Is(err, strconv.ErrRange) {
+		return longestWait
 	}
 	if t, err := http.ParseTime(v); err == nil {
 		return max(t.Sub(now), 0)

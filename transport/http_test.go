@@ -699,7 +699,7 @@ func TestRetryAfter(t *testing.T) {
 	for v, want := range map[string]time.Duration{
 		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "soon": 0,
 		"Fri, 02 Jan 2026 03:04:35 GMT": 30 * time.Second, "Fri, 02 Jan 2026 03:00:00 GMT": 0,
-		"99999999999999999999": 0,
+		"99999999999999999999": 5 * time.Minute,
 	} {
 		if got := retryAfter(v, now); got != want {
 			t.Errorf("%q: %v, want %v", v, got, want)

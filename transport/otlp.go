@@ -206,7 +206,7 @@ func (e *envelope) before(b *batch) []byte {
 
 // partialSuccess reads an ExportLogsServiceResponse. What cannot be read is taken for
 // an answer without one: the receiver has acknowledged the batch.
-func partialSuccess(response []byte) attempt {
+func partialSuccess(response []byte, hidden secrets) attempt {
 	a := attempt{verdict: sentAll}
 	partial := bytesField(response, fieldPartialSuccess)
 	message := string(bytesField(partial, fieldErrorMessage))
@@ -226,7 +226,7 @@ func partialSuccess(response []byte) attempt {
 		partial = partial[n:]
 	}
 	if a.rejected > 0 {
-		a.err = errors.New("the receiver has rejected records of a batch" + quoteAnswer(message))
+		a.err = errors.New("the receiver has rejected records of a batch" + quoteAnswer(hidden.redact(message)))
 	}
 	return a
 }

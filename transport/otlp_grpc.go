@@ -75,7 +75,7 @@ func newGRPCClient(cfg OTLPConfig, timeout time.Duration, e envelope) (*grpcClie
 }
 
 // metadata returns the headers of a request, and those values that may be secrets.
-func (c *grpcClient) metadata() (md metadata.MD, secrets []string, err error) {
+func (c *grpcClient) metadata() (md metadata.MD, hidden secrets, err error) {
 	md = metadata.MD{}
 	for i := range c.cfg.Headers {
 		h := &c.cfg.Headers[i]
@@ -84,14 +84,14 @@ func (c *grpcClient) metadata() (md metadata.MD, secrets []string, err error) {
 			return nil, nil, err
 		}
 		md.Set(strings.ToLower(h.Name), v)
-		secrets = appendSecret(secrets, v)
+		hidden.addHeader(v)
 	}
-	return md, secrets, nil
+	return md, hidden, nil
 }
 
 // send implements [sender].
 func (c *grpcClient) send(ctx context.Context, b *batch) attempt {
-	md, secrets, err := c.metadata()
+	md, hidden, err := c.metadata()
 	if err != nil {
 		return attempt{verdict: sentNone, err: err} // a file that is being replaced
 	}
@@ -109,16 +109,16 @@ func (c *grpcClient) send(ctx context.Context, b *batch) attempt {
 	var response []byte
 	err = c.conn.Invoke(metadata.NewOutgoingContext(ctx, md), exportMethod, message, &response)
 	if err == nil {
-		return partialSuccess(response)
+		return partialSuccess(response, hidden)
 	}
-	return c.failed(err, secrets)
+	return c.failed(err, hidden)
 }
 
 // failed judges a call that has failed, by the table of the specification ("OTLP/gRPC
 // Throttling" and "Failures").
-func (c *grpcClient) failed(err error, secrets []string) attempt {
+func (c *grpcClient) failed(err error, hidden secrets) attempt {
 	s := status.Convert(err)
-	text := redact(s.Message(), secrets)
+	text := hidden.redact(s.Message())
 	a := attempt{verdict: refused, err: errors.New("the receiver answers " + s.Code().String() + quoteAnswer(text))}
 	wait, hasRetry := retryInfo(s)
 	switch s.Code() {
@@ -132,7 +132,7 @@ func (c *grpcClient) failed(err error, secrets []string) attempt {
 		switch {
 		case hasRetry:
 			a.verdict = sentNone
-		case strings.Contains(text, "larger than max"): // of gRPC itself
+		case strings.Contains(s.Message(), "larger than max"): // of gRPC itself
 			a.verdict = tooLarge
 		}
 	}

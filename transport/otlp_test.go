@@ -428,14 +428,17 @@ func TestPartialSuccess(t *testing.T) {
 	good, err := proto.Marshal(&collogspb.ExportLogsServiceResponse{PartialSuccess: &collogspb.ExportLogsPartialSuccess{RejectedLogRecords: 5, ErrorMessage: "why"}})
 	noError(t, err)
 	for i := range good {
-		_ = partialSuccess(good[:i])
-		_ = partialSuccess(bytes.Replace(good, good[i:i+1], []byte{0xff}, 1))
+		_ = partialSuccess(good[:i], nil)
+		_ = partialSuccess(bytes.Replace(good, good[i:i+1], []byte{0xff}, 1), nil)
 	}
-	if a := partialSuccess([]byte("<html>all is well</html>")); a.verdict != sentAll || a.rejected != 0 {
+	if a := partialSuccess([]byte("<html>all is well</html>"), nil); a.verdict != sentAll || a.rejected != 0 {
 		t.Errorf("%+v", a)
 	}
-	if a := partialSuccess(good); a.rejected != 5 || !strings.HasSuffix(a.err.Error(), ": why") {
+	if a := partialSuccess(good, nil); a.rejected != 5 || !strings.HasSuffix(a.err.Error(), ": why") {
 		t.Errorf("%+v", a)
+	}
+	if a := partialSuccess(good, secrets{"why"}); !strings.HasSuffix(a.err.Error(), ": ...") {
+		t.Errorf("a secret is repeated: %v", a.err)
 	}
 }
 

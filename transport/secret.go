@@ -1,11 +1,14 @@
 package transport
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
@@ -129,24 +132,82 @@ func (h *Header) get() (string, error) {
 	return b.String(), nil
 }
 
-// redact replaces secrets in a message of the destination's, which may have them
-// from the request.
-func redact(text string, secrets []string) string {
-	for _, s := range secrets {
-		if len(s) >= 4 {
-			text = strings.ReplaceAll(text, s, "...")
-		}
+// secrets are what the program's messages must not have, though a server may repeat it
+// from a request.
+type secrets []string
+
+// addHeader adds the value of a header, and what of it is secret by itself.
+func (s *secrets) addHeader(value string) {
+	s.add(value)
+	if _, token, ok := strings.Cut(value, " "); ok { // Bearer, Basic
+		s.add(token)
 	}
-	return text
 }
 
-// appendSecret appends the value of a header, and what of it is secret by itself.
-func appendSecret(secrets []string, value string) []string {
-	secrets = append(secrets, value)
-	if _, token, ok := strings.Cut(value, " "); ok { // Bearer, Basic
-		secrets = append(secrets, token)
+// addURL adds user and password, and the values of the query. Values there that are too
+// short to be secrets count only under a name that says so: all messages would be full
+// of gaps otherwise.
+func (s *secrets) addURL(u *url.URL) {
+	if u.User != nil {
+		password, _ := u.User.Password()
+		s.add(u.User.Username())
+		s.add(password)
+		s.add(base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password)))
 	}
-	return secrets
+	const shortest = 4
+	for pair := range strings.SplitSeq(u.RawQuery, "&") { // [url.ParseQuery] leaves some out
+		name, v, _ := strings.Cut(pair, "=")
+		if len(v) < shortest && !secretName.MatchString(name) {
+			continue
+		}
+		s.add(v)
+		if plain, err := url.QueryUnescape(v); err == nil {
+			s.add(plain)
+		}
+	}
+}
+
+// secretName matches names of a query's values that are secrets.
+var secretName = regexp.MustCompile(`(?i)pass|pwd|secret|token|key|auth|sig|cred|user|code`)
+
+// add adds a secret, as it is and as it may be in a URL.
+func (s *secrets) add(v string) {
+	if v == "" {
+		return
+	}
+	for _, form := range []string{v, url.QueryEscape(v), url.PathEscape(v)} {
+		if !slices.Contains(*s, form) {
+			*s = append(*s, form)
+		}
+	}
+}
+
+// redact replaces what the destination's message repeats of the secrets. Those that are
+// next to each other, or overlap, are one gap.
+func (s secrets) redact(text string) string {
+	hidden := make([]bool, len(text))
+	for _, v := range s {
+		for from := 0; ; {
+			i := strings.Index(text[from:], v)
+			if i < 0 {
+				break
+			}
+			for k := range len(v) {
+				hidden[from+i+k] = true
+			}
+			from += i + 1
+		}
+	}
+	var b strings.Builder
+	for i := range len(text) {
+		switch {
+		case !hidden[i]:
+			b.WriteByte(text[i])
+		case i == 0 || !hidden[i-1]:
+			b.WriteString("...")
+		}
+	}
+	return b.String()
 }
 
 // quoteAnswer returns the beginning of what a server says, as one line after a colon;

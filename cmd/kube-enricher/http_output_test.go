@@ -44,7 +44,7 @@ func (p *posts) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.body = append(p.body, body...)
 	p.requests = append(p.requests, r)
 	w.WriteHeader(p.code)
-	_, _ = io.WriteString(w, "your key is "+r.Header.Get("X-Key"))
+	_, _ = io.WriteString(w, "your key is "+r.Header.Get("X-Key")+", your tenant "+r.Header.Get("X-Tenant")+", your query "+r.URL.RawQuery)
 }
 
 // TestHTTPOutput sends a capture to a server, as JSON and as protobuf, and compares
@@ -109,7 +109,7 @@ func sortedMessages(t *testing.T, b []byte) []string {
 func TestHTTPOutputSecrets(t *testing.T) {
 	_, url := newPosts(t, 401)
 	url = strings.Replace(url, "http://", "http://user:hunter2@", 1) + "/?password=hunter2"
-	env := []string{"KEY=hunter2", "KUBE_ENRICHER_TRANSPORT_HTTP_HEADERS=X-Key=${KEY},Authorization=Bearer hunter2"}
+	env := []string{"KEY=hunter2", "KUBE_ENRICHER_TRANSPORT_HTTP_HEADERS=X-Key=${KEY},Authorization=Bearer hunter2,X-Tenant=q~"}
 	for _, args := range [][]string{
 		{kafkaCapture},
 		{"-check", kafkaCapture},
@@ -118,7 +118,7 @@ func TestHTTPOutputSecrets(t *testing.T) {
 	} {
 		args = append([]string{"-kube.off", "-loglevel", "trace", "-transport", "http", "-transport.http.url", url}, args...)
 		stdout, stderr, code := runWith(t, env, args...)
-		if strings.Contains(stdout+stderr, "hunter2") {
+		if strings.Contains(stdout+stderr, "hunter2") || strings.Contains(stdout+stderr, "q~") {
 			t.Errorf("%v: a secret is shown: %s%s", args[5:], stdout, stderr)
 		}
 		if failed := args[len(args)-2] != "-check" && args[len(args)-2] != "-check.live"; failed == (code == exitDone) {
