@@ -150,7 +150,9 @@ type httpClient struct {
 	cfg       HTTPConfig
 	client    *http.Client
 	transport *http.Transport
-	compress  compressor
+	// plain and secure make connections, without TLS and with it.
+	plain, secure *dialer
+	compress      compressor
 	// envelope, if it is set, returns what goes before the records in the body.
 	envelope func(b *batch) []byte
 	// accepted, if it is set, reads the body of an answer that acknowledges a batch.
@@ -171,6 +173,7 @@ func newHTTPClient(cfg HTTPConfig) (*httpClient, error) {
 		}
 		return false
 	}}
+	c.plain, c.secure = new(dialer), &dialer{files: &c.cfg.TLS, protocols: []string{"http/1.1"}}
 	tlsConfig, err := cfg.TLS.config()
 	if err != nil {
 		return nil, err
@@ -182,11 +185,9 @@ func newHTTPClient(cfg HTTPConfig) (*httpClient, error) {
 		return nil, err
 	}
 	c.transport = &http.Transport{
-		Proxy:       http.ProxyFromEnvironment,
-		DialContext: dial,
-		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			return dialTLS(ctx, network, addr, &c.cfg.TLS)
-		},
+		Proxy:           http.ProxyFromEnvironment,
+		DialContext:     c.plain.DialContext,
+		DialTLSContext:  c.secure.DialContext,
 		TLSClientConfig: tlsConfig, // with a proxy
 		// A server that closes a connection for its age may do so while a batch is
 		// under way, and nobody knows whether it has the batch then.
@@ -202,22 +203,6 @@ func newHTTPClient(cfg HTTPConfig) (*httpClient, error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return c, nil
-}
-
-// dial connects to a server.
-func dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, addr)
-}
-
-// dialTLS connects to a server with TLS.
-func dialTLS(ctx context.Context, network, addr string, files *TLSFiles) (net.Conn, error) {
-	cfg, err := files.config()
-	if err != nil {
-		return nil, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	return (&tlsDialer{cfg}).DialContext(ctx, network, addr)
 }
 
 // headers returns the headers of a request, and those values that may be secrets.
@@ -349,27 +334,11 @@ func (c *httpClient) probe(ctx context.Context) error {
 	if port == "" {
 		port = u.Scheme
 	}
-	files := &c.cfg.TLS
-	if u.Scheme != "https" {
-		files = nil
+	d := c.plain
+	if u.Scheme == "https" {
+		d = c.secure
 	}
-	return probeAddress(ctx, net.JoinHostPort(u.Hostname(), port), files)
-}
-
-// probeAddress returns nil if a server can be connected to, with TLS unless files is
-// nil. It sends nothing.
-func probeAddress(ctx context.Context, addr string, files *TLSFiles) error {
-	var conn net.Conn
-	var err error
-	if files != nil {
-		conn, err = dialTLS(ctx, "tcp", addr, files)
-	} else {
-		conn, err = dial(ctx, "tcp", addr)
-	}
-	if err != nil {
-		return err
-	}
-	return conn.Close()
+	return d.probe(ctx, net.JoinHostPort(u.Hostname(), port))
 }
 
 // close implements [sender].

@@ -2,12 +2,9 @@ package transport
 
 import (
 	"bytes"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -154,13 +151,4 @@ func (c *compressor) compress(blocks body) ([]byte, error) {
 		return nil, fmt.Errorf("compress: %w", err)
 	}
 	return buf.Bytes(), nil
-}
-
-// tlsDialer connects with TLS, for HTTP/1.1.
-type tlsDialer struct{ cfg *tls.Config }
-
-// DialContext connects within the time that ctx leaves.
-func (d *tlsDialer) DialContext(ctx context.Context, network, addr string) (net.Conn, error) {
-	d.cfg.NextProtos = []string{"http/1.1"}
-	return (&tls.Dialer{NetDialer: &net.Dialer{}, Config: d.cfg}).DialContext(ctx, network, addr)
 }

@@ -2,7 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -46,15 +45,9 @@ type KafkaConfig struct {
 	// empty.
 	Topic string
 
-	// TLS makes connections use TLS.
-	TLS bool
-	// ClientCert, ClientKey and CA are names of files in PEM: the certificate and the
-	// key of the client, and the certificates of the authorities that the client
-	// trusts. The system's authorities are trusted if CA is empty. The files are read
-	// for each connection, so that they can be replaced.
-	ClientCert, ClientKey, CA string
-	// Insecure turns the check of the brokers' certificates off.
-	Insecure bool
+	// UseTLS makes connections use TLS.
+	UseTLS bool
+	TLS    TLSFiles
 
 	// SASL is SASLNone or another of these constants. User and Password are for SASL.
 	SASL           string
@@ -125,6 +118,13 @@ func (c *KafkaConfig) setDefaults() {
 
 // options returns the options of the client, but for the brokers.
 func (c *KafkaConfig) options() ([]kgo.Opt, error) {
+	var d dialer
+	if c.UseTLS {
+		d.files = &c.TLS
+		if _, err := c.TLS.config(); err != nil {
+			return nil, err
+		}
+	}
 	opts := []kgo.Opt{
 		kgo.ClientID("kube-enricher"),
 		kgo.DisableClientMetrics(),
@@ -140,7 +140,7 @@ func (c *KafkaConfig) options() ([]kgo.Opt, error) {
 		kgo.ProducerLinger(c.FlushFrequency),
 		kgo.RetryBackoffFn(backoff),
 		kgo.MetadataMinAge(time.Second),
-		kgo.Dialer(c.dial),
+		kgo.Dialer(d.DialContext),
 	}
 	switch c.Compression {
 	case CompressionNone:
@@ -172,31 +172,7 @@ func (c *KafkaConfig) options() ([]kgo.Opt, error) {
 	default:
 		return nil, fmt.Errorf("kafka: no SASL mechanism is named %q", c.SASL)
 	}
-	if c.TLS {
-		if _, err := c.tlsConfig(); err != nil {
-			return nil, err
-		}
-	}
 	return opts, nil
-}
-
-// dial connects to a broker.
-func (c *KafkaConfig) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	if !c.TLS {
-		return dialer.DialContext(ctx, network, addr)
-	}
-	cfg, err := c.tlsConfig()
-	if err != nil {
-		return nil, err
-	}
-	return (&tls.Dialer{NetDialer: dialer, Config: cfg}).DialContext(ctx, network, addr)
-}
-
-// tlsConfig reads the files, and returns a [FileError] if one cannot be used.
-func (c *KafkaConfig) tlsConfig() (*tls.Config, error) {
-	files := TLSFiles{Cert: c.ClientCert, Key: c.ClientKey, CA: c.CA, Insecure: c.Insecure}
-	return files.config()
 }
 
 // backoff returns how long the client waits before its attempt number n.

@@ -2,10 +2,8 @@ package transport
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -31,20 +29,21 @@ type grpcClient struct {
 	timeout  time.Duration
 	envelope envelope
 	conn     *grpc.ClientConn
+	dialer   dialer // of probes
 }
 
 // newGRPCClient returns a client that connects at the first request.
 func newGRPCClient(cfg OTLPConfig, timeout time.Duration, e envelope) (*grpcClient, error) {
-	c := &grpcClient{cfg: cfg, timeout: timeout, envelope: e}
+	c := &grpcClient{cfg: cfg, timeout: timeout, envelope: e, dialer: dialer{protocols: []string{"h2"}}}
 	if _, err := cfg.TLS.config(); err != nil {
 		return nil, err
 	}
 	if _, _, err := c.metadata(); err != nil {
 		return nil, err
 	}
-	creds := insecure.NewCredentials()
+	var creds credentials.TransportCredentials = insecure.NewCredentials()
 	if cfg.UseTLS {
-		creds = &freshCredentials{credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}), &c.cfg.TLS}
+		creds, c.dialer.files = newGRPCCredentials(&c.cfg.TLS), &c.cfg.TLS
 	}
 	opts := []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
@@ -56,7 +55,7 @@ func newGRPCClient(cfg OTLPConfig, timeout time.Duration, e envelope) (*grpcClie
 		// The attempts of the output decide how often a receiver that is away is tried.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           grpcbackoff.Config{BaseDelay: shortestRetry, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: probeTimeout,
+			MinConnectTimeout: dialTimeout,
 		}),
 		grpc.WithWriteBufferSize(64 << 10),
 	}
@@ -152,10 +151,7 @@ func retryInfo(s *status.Status) (time.Duration, bool) {
 
 // probe implements [sender]. It connects, and sends nothing.
 func (c *grpcClient) probe(ctx context.Context) error {
-	if c.cfg.UseTLS {
-		return probeAddress(ctx, c.cfg.Address, &c.cfg.TLS)
-	}
-	return probeAddress(ctx, c.cfg.Address, nil)
+	return c.dialer.probe(ctx, c.cfg.Address)
 }
 
 // close implements [sender].
@@ -184,24 +180,4 @@ func (rawCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	}
 	*p = data.Materialize()
 	return nil
-}
-
-// freshCredentials reads the files for each connection, so that they can be replaced.
-type freshCredentials struct {
-	credentials.TransportCredentials
-	files *TLSFiles
-}
-
-// ClientHandshake implements [credentials.TransportCredentials].
-func (f *freshCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	cfg, err := f.files.config()
-	if err != nil {
-		return nil, nil, err
-	}
-	return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, conn)
-}
-
-// Clone implements [credentials.TransportCredentials].
-func (f *freshCredentials) Clone() credentials.TransportCredentials {
-	return &freshCredentials{f.TransportCredentials.Clone(), f.files}
 }

@@ -3,9 +3,11 @@ package transport
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -419,6 +421,40 @@ func TestOTLPTLS(t *testing.T) {
 		file := (*FileError)(nil)
 		if _, err := NewOTLP(OTLPConfig{UseTLS: true, TLS: files}, logEncoder{}, nullLog(), prometheus.NewRegistry()); !errors.As(err, &file) {
 			t.Errorf("%+v: %v", files, err)
+		}
+	}
+}
+
+// TestProbe connects to servers that want TLS, and more: a certificate of the client, and
+// that it names the protocol it will speak. Nothing is sent.
+func TestProbe(t *testing.T) {
+	certs := brokers.NewCertificates(t)
+	cfg := certs.Server(true)
+	cfg.NextProtos = []string{"h2", "http/1.1"}
+	named := make(chan []string, 10)
+	cfg.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		named <- hello.SupportedProtos
+		return nil, nil
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { t.Errorf("a request for %s", r.URL) }))
+	server.TLS, server.Config.ErrorLog = cfg, log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	u, err := ParseURL(server.URL)
+	noError(t, err)
+	for protocol, want := range map[string]string{OTLPGRPC: "h2", OTLPHTTP: "http/1.1"} {
+		for files, refused := range map[TLSFiles]bool{
+			{CA: certs.CA, Cert: certs.ClientCert, Key: certs.ClientKey}: false,
+			{CA: certs.CA}: true,
+		} {
+			o := newOTLP(t, OTLPConfig{Protocol: protocol, Address: u.Host, URL: u, UseTLS: true, TLS: files})
+			if err := o.sender.probe(t.Context()); (err != nil) != refused {
+				t.Errorf("%s, %+v: %v", protocol, files, err)
+			}
+			if got := <-named; len(got) != 1 || got[0] != want {
+				t.Errorf("%s: the client names %q, want %s", protocol, got, want)
+			}
+			o.sender.close()
 		}
 	}
 }

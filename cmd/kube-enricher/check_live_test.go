@@ -2,6 +2,7 @@ package main
 
 import (
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -42,6 +43,8 @@ func TestCheckLive(t *testing.T) {
 			_ = c.Close()
 		}
 	}()
+	posts, server := newPosts(t, http.StatusOK)
+	logs, receiver := newLogsReceiver(t)
 	for _, tc := range []struct {
 		name string
 		args []string
@@ -68,6 +71,12 @@ func TestCheckLive(t *testing.T) {
 		{"databases", []string{"-ovn.nb", "tcp:" + used, "-ovn.sb", nbDrops, "-addr", free, "-listen", "flow://" + free}, exitFailed, []string{
 			`database OVN_Northbound +failed +-ovn.nb: tcp:` + used + `: .*give its socket or port\n`, `database OVN_Southbound +ok +` + nbDrops + `\n`,
 		}},
+		{"a server and a receiver", []string{"-listen", "flow://" + free, "-addr", free, "-transport", "http,otlp", "-transport.http.url", server, "-transport.otlp.endpoint", receiver}, exitDone, []string{
+			`output http +ok +reached`, `output otlp +ok +reached`,
+		}},
+		{"no server, and one without TLS", []string{"-listen", "flow://" + free, "-addr", free, "-transport", "http,otlp", "-transport.http.url", "http://127.0.0.1:1/", "-transport.otlp.endpoint", "https://" + receiver}, exitFailed, []string{
+			`output http +failed .*connection refused`, `output otlp +failed .*tls: first record does not look like a TLS handshake`,
+		}},
 	} {
 		stdout, stderr, code := runProgram(t, append([]string{"-check", "-check.live", "-kube.off"}, tc.args...)...)
 		if code != tc.code {
@@ -78,6 +87,9 @@ func TestCheckLive(t *testing.T) {
 				t.Errorf("%s: no %s in\n%s", tc.name, want, stdout)
 			}
 		}
+	}
+	if len(posts.requests) > 0 || len(logs.records) > 0 {
+		t.Errorf("%d requests and %d records were sent", len(posts.requests), len(logs.records))
 	}
 }
 

@@ -41,7 +41,7 @@ func TestParseDefaults(t *testing.T) {
 		t.Errorf("mapping %+v", c.Mapping)
 	}
 	if k := kafkaOf(c); strings.Join(k.Brokers, " ") != "127.0.0.1:9092 [::1]:9092" || k.Topic != "flow-messages" || k.MaxMsgBytes != 1000000 || k.FlushBytes != 100<<20 ||
-		k.FlushFrequency != 5*time.Second || k.BufferBytes != 64<<20 || k.TLS || k.Insecure || k.SASL != "none" || k.Compression != "none" {
+		k.FlushFrequency != 5*time.Second || k.BufferBytes != 64<<20 || k.UseTLS || k.TLS.Insecure || k.SASL != "none" || k.Compression != "none" {
 		t.Errorf("kafka %+v", k)
 	}
 	if k := kafkaOf(c); k.key != "SrcAddr,DstAddr" || !k.hashing {
@@ -155,11 +155,11 @@ func TestParseEverywhere(t *testing.T) {
 		"transport.kafka.flushfreq":    {"0s", nil, func(c *Config) bool { return kafkaOf(c).FlushFrequency < 0 }},
 		"transport.kafka.flushbytes":   {"1", nil, func(c *Config) bool { return kafkaOf(c).FlushBytes == 1 }},
 		"transport.kafka.maxmsgbytes":  {"2000000", nil, func(c *Config) bool { return kafkaOf(c).MaxMsgBytes == 2e6 }},
-		"transport.kafka.tls":          {"true", nil, func(c *Config) bool { return kafkaOf(c).TLS }},
-		"transport.kafka.tls.ca":       {"/ca", nil, func(c *Config) bool { return kafkaOf(c).CA == "/ca" }},
-		"transport.kafka.tls.client":   {"/cert", nil, func(c *Config) bool { return kafkaOf(c).ClientCert == "/cert" }},
-		"transport.kafka.tls.key":      {"/key", nil, func(c *Config) bool { return kafkaOf(c).ClientKey == "/key" }},
-		"transport.kafka.tls.insecure": {"true", nil, func(c *Config) bool { return kafkaOf(c).Insecure }},
+		"transport.kafka.tls":          {"true", nil, func(c *Config) bool { return kafkaOf(c).UseTLS }},
+		"transport.kafka.tls.ca":       {"/ca", nil, func(c *Config) bool { return kafkaOf(c).TLS.CA == "/ca" }},
+		"transport.kafka.tls.client":   {"/cert", nil, func(c *Config) bool { return kafkaOf(c).TLS.Cert == "/cert" }},
+		"transport.kafka.tls.key":      {"/key", nil, func(c *Config) bool { return kafkaOf(c).TLS.Key == "/key" }},
+		"transport.kafka.tls.insecure": {"true", nil, func(c *Config) bool { return kafkaOf(c).TLS.Insecure }},
 		"transport.kafka.sasl": {"scram-sha512", nil, func(c *Config) bool {
 			return kafkaOf(c).SASL == "scram-sha512" && kafkaOf(c).User == "u" && kafkaOf(c).Password == "p=1"
 		}},

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +20,8 @@ type httpOutput struct {
 const httpFlags = "transport.http."
 
 func (h *httpOutput) name() string { return "http" }
+
+func (h *httpOutput) tls() tlsFlags { return tlsFlags{httpFlags, "tls.cert", oneServer, &h.TLS} }
 
 func (h *httpOutput) options() []option {
 	return inGroup("HTTP", slices.Concat([]option{
@@ -77,41 +78,12 @@ func (h *httpOutput) options() []option {
 			usage: "room for records that the server has not acknowledged, so that a short outage loses none. When it is full, new records are dropped and counted",
 			set:   size(func(*Config) *int64 { return &h.buffer }, 128<<10, 1<<40),
 		},
-	}, tlsOptions(httpFlags, &h.TLS)))
+	}, h.tls().options()))
 }
 
 // headersUsage describes a list of headers.
 const headersUsage = "headers of each request. Values may have references, so that secrets are not in flags: `${env:NAME}` or `${NAME}` is an environment variable, " +
 	"`${file:PATH}` the content of a file, which is read for each request. A comma in a value is `%2C`, and a `%` is `%25`: `Authorization=Bearer ${file:/run/secrets/token}`"
-
-// tlsOptions returns the options of connections with TLS that several outputs have.
-func tlsOptions(flags string, files *transport.TLSFiles) []option {
-	file := func(field *string) func(*Config, string) error {
-		return path(func(*Config) *string { return field }, "give a file")
-	}
-	return []option{
-		{
-			name: flags + "tls.ca", arg: "FILE",
-			usage: "certificates of the authorities that sign the server's certificate (PEM), in place of the system's. This file and the next two are read at each connection, so they may be replaced",
-			set:   file(&files.CA),
-		},
-		{
-			name: flags + "tls.cert", arg: "FILE",
-			usage: "client certificate for the server (PEM)",
-			set:   file(&files.Cert),
-		},
-		{
-			name: flags + "tls.key", arg: "FILE",
-			usage: "key of the client certificate (PEM)",
-			set:   file(&files.Key),
-		},
-		{
-			name: flags + "tls.insecure", def: "false",
-			usage: "don't verify the server's certificate",
-			set:   boolean(func(*Config) *bool { return &files.Insecure }),
-		},
-	}
-}
 
 // unused refuses options of an output that records don't go to. where names it in
 // the error.
@@ -120,24 +92,6 @@ func (p *parser) unused(flags, where, transport string) error {
 		if s, ok := p.given[o.name]; ok && strings.HasPrefix(o.name, flags) {
 			return Usagef("%s: records don't go to %s; give -transport %s, or leave it out", s.flag(o.name), where, transport)
 		}
-	}
-	return nil
-}
-
-// checkTLS refuses contradictions among the options of tlsOptions. advice says how
-// to have TLS, where there is none.
-func (p *parser) checkTLS(flags string, files *transport.TLSFiles, on bool, advice string) error {
-	flag := func(name string) string { return p.given[flags+name].flag(flags + name) }
-	for _, name := range []string{"tls.ca", "tls.cert", "tls.key", "tls.insecure"} {
-		if s, ok := p.given[flags+name]; ok && !on && s.value != "" && (name != "tls.insecure" || files.Insecure) {
-			return Usagef("%s: connections have no TLS; %s, or leave it out", flag(name), advice)
-		}
-	}
-	switch {
-	case files.Cert != "" && files.Key == "":
-		return Usagef("%s: the key is missing; give -%stls.key, too", flag("tls.cert"), flags)
-	case files.Key != "" && files.Cert == "":
-		return Usagef("%s: the certificate is missing; give -%stls.cert, too", flag("tls.key"), flags)
 	}
 	return nil
 }
@@ -176,7 +130,7 @@ func (h *httpOutput) finish(p *parser, c *Config, chosen bool) error {
 	if h.batch > h.buffer/2 {
 		return Usagef("%s: a batch of %d bytes is more than half of the buffer, %d; give a smaller one, or a larger -%sbuffer", flag("batch"), h.batch, h.buffer, httpFlags)
 	}
-	return p.checkTLS(httpFlags, &h.TLS, h.URL.Scheme == "https", "give a URL that begins with https")
+	return h.tls().finish(p, h.URL.Scheme == "https", "give a URL that begins with https")
 }
 
 // check does nothing: build reads the files of TLS and headers.
@@ -187,24 +141,7 @@ func (h *httpOutput) build(s outputSettings, enc transport.Encoder, d OutputDeps
 	cfg.Block, cfg.Several, cfg.DrainTimeout = s.block, s.several, s.drainTimeout
 	out, err := transport.NewHTTP(cfg, enc, d.Log, d.Reg)
 	if err != nil {
-		return nil, fileUsage(httpFlags, &cfg.TLS, err)
+		return nil, h.tls().usage(err)
 	}
 	return out, nil
-}
-
-// fileUsage makes an error of an output's constructor one that names the flag, if a
-// file cannot be used.
-func fileUsage(flags string, files *transport.TLSFiles, err error) error {
-	file := (*transport.FileError)(nil)
-	if !errors.As(err, &file) {
-		return err
-	}
-	flag := "headers"
-	switch file.Name {
-	case files.CA:
-		flag = "tls.ca"
-	case files.Cert, files.Key:
-		flag = "tls.cert"
-	}
-	return Usagef("-%s%s: %v", flags, flag, err)
 }

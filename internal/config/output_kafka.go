@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -25,6 +24,8 @@ type kafkaOutput struct {
 const kafkaFlags = "transport.kafka."
 
 func (k *kafkaOutput) name() string { return "kafka" }
+
+func (k *kafkaOutput) tls() tlsFlags { return tlsFlags{kafkaFlags, "tls.client", someBrokers, &k.TLS} }
 
 func (k *kafkaOutput) options() []option {
 	return inGroup("Kafka", slices.Concat(k.topicOptions(), k.batchOptions(), k.connectionOptions()))
@@ -140,33 +141,11 @@ func (k *kafkaOutput) batchOptions() []option {
 
 // connectionOptions returns the options of TLS and SASL.
 func (k *kafkaOutput) connectionOptions() []option {
-	file := func(field func(*Config) *string) func(*Config, string) error { return path(field, "give a file") }
-	return []option{
-		{
-			name: kafkaFlags + "tls", def: "false",
-			usage: "connect with TLS",
-			set:   boolean(func(*Config) *bool { return &k.TLS }),
-		},
-		{
-			name: kafkaFlags + "tls.ca", arg: "FILE",
-			usage: "certificates of the authorities that sign the brokers' certificates (PEM), in place of the system's. This file and the next two are read at each connection, so they may be replaced",
-			set:   file(func(*Config) *string { return &k.CA }),
-		},
-		{
-			name: kafkaFlags + "tls.client", arg: "FILE",
-			usage: "client certificate for the brokers (PEM)",
-			set:   file(func(*Config) *string { return &k.ClientCert }),
-		},
-		{
-			name: kafkaFlags + "tls.key", arg: "FILE",
-			usage: "key of the client certificate (PEM)",
-			set:   file(func(*Config) *string { return &k.ClientKey }),
-		},
-		{
-			name: kafkaFlags + "tls.insecure", def: "false",
-			usage: "don't verify the brokers' certificates",
-			set:   boolean(func(*Config) *bool { return &k.Insecure }),
-		},
+	return slices.Concat([]option{{
+		name: kafkaFlags + "tls", def: "false",
+		usage: "connect with TLS",
+		set:   boolean(func(*Config) *bool { return &k.UseTLS }),
+	}}, k.tls().options(), []option{
 		{
 			name: kafkaFlags + "sasl", arg: "MECHANISM", def: transport.SASLNone,
 			usage: "how to log in to the brokers: `none`, `plain`, `scram-sha256` or `scram-sha512`, with the environment variables `KAFKA_SASL_USER` and `KAFKA_SASL_PASS`. Use it with TLS",
@@ -174,7 +153,7 @@ func (k *kafkaOutput) connectionOptions() []option {
 				return oneOf(func(*Config) *string { return &k.SASL }, transport.SASLNone, transport.SASLPlain, transport.SASLSHA256, transport.SASLSHA512)(c, strings.ToLower(v))
 			},
 		},
-	}
+	})
 }
 
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,249}$`)
@@ -183,26 +162,13 @@ func (k *kafkaOutput) finish(p *parser, c *Config, chosen bool) error {
 	flag := func(name string) string { return p.given[kafkaFlags+name].flag(kafkaFlags + name) }
 	given := func(name string) bool { _, ok := p.given[kafkaFlags+name]; return ok }
 	if !chosen {
-		for _, o := range p.options {
-			if s, ok := p.given[o.name]; ok && strings.HasPrefix(o.name, kafkaFlags) {
-				return Usagef("%s: records don't go to Kafka; give -transport kafka, or leave it out", s.flag(o.name))
-			}
-		}
-		return nil
+		return p.unused(kafkaFlags, "Kafka", k.name())
 	}
 	if k.SRV != "" && given("brokers") {
 		return Usagef("%s: cannot be used with %s; give one of the two", flag("srv"), flag("brokers"))
 	}
-	for _, name := range []string{"tls.ca", "tls.client", "tls.key", "tls.insecure"} {
-		if given(name) && !k.TLS && p.given[kafkaFlags+name].value != "" && (name != "tls.insecure" || k.Insecure) {
-			return Usagef("%s: connections have no TLS; give -%stls, or leave it out", flag(name), kafkaFlags)
-		}
-	}
-	switch {
-	case k.ClientCert != "" && k.ClientKey == "":
-		return Usagef("%s: the key is missing; give -%stls.key, too", flag("tls.client"), kafkaFlags)
-	case k.ClientKey != "" && k.ClientCert == "":
-		return Usagef("%s: the certificate is missing; give -%stls.client, too", flag("tls.key"), kafkaFlags)
+	if err := k.tls().finish(p, k.UseTLS, "give -"+kafkaFlags+"tls"); err != nil {
+		return err
 	}
 	if k.SASL != transport.SASLNone {
 		k.User, k.Password = p.variables["KAFKA_SASL_USER"], p.variables["KAFKA_SASL_PASS"]
@@ -231,15 +197,8 @@ func (k *kafkaOutput) build(s outputSettings, enc transport.Encoder, d OutputDep
 	cfg := k.KafkaConfig
 	cfg.Block, cfg.Binary, cfg.Several, cfg.DrainTimeout = s.block, s.binary, s.several, s.drainTimeout
 	out, err := transport.NewKafka(cfg, enc, d.Log, d.Reg)
-	if file := (*transport.FileError)(nil); errors.As(err, &file) {
-		flag := "tls.client"
-		if file.Name == cfg.CA {
-			flag = "tls.ca"
-		}
-		return nil, Usagef("-%s%s: %v", kafkaFlags, flag, err)
-	}
 	if err != nil {
-		return nil, err
+		return nil, k.tls().usage(err)
 	}
 	return out, nil
 }

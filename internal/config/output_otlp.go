@@ -27,6 +27,8 @@ const otlpFlags = "transport.otlp."
 
 func (o *otlpOutput) name() string { return "otlp" }
 
+func (o *otlpOutput) tls() tlsFlags { return tlsFlags{otlpFlags, "tls.cert", oneServer, &o.TLS} }
+
 func (o *otlpOutput) options() []option {
 	return inGroup("OTLP", append([]option{
 		{
@@ -64,7 +66,7 @@ func (o *otlpOutput) options() []option {
 			usage: "connect with TLS; an endpoint that begins with `https://` asks for it, too",
 			set:   boolean(func(*Config) *bool { return &o.UseTLS }),
 		},
-	}, tlsOptions(otlpFlags, &o.TLS)...))
+	}, o.tls().options()...))
 }
 
 // otelVariables are the variables of OpenTelemetry's "Exporter Configuration" that
@@ -166,7 +168,7 @@ func (o *otlpOutput) finish(p *parser, c *Config, chosen bool) error {
 		return err
 	}
 	on := o.UseTLS || o.URL != nil && o.URL.Scheme == "https"
-	return p.checkTLS(otlpFlags, &o.TLS, on, "give -"+otlpFlags+"tls or an endpoint that begins with https://")
+	return o.tls().finish(p, on, "give -"+otlpFlags+"tls or an endpoint that begins with https://")
 }
 
 // setEndpoint reads the endpoint, for the protocol.
@@ -258,7 +260,7 @@ func (o *otlpOutput) build(s outputSettings, enc transport.Encoder, d OutputDeps
 	cfg.Block, cfg.Several, cfg.DrainTimeout = s.block, s.several, s.drainTimeout
 	out, err := transport.NewOTLP(cfg, enc, d.Log, d.Reg)
 	if err != nil {
-		return nil, fileUsage(otlpFlags, &cfg.TLS, err)
+		return nil, o.tls().usage(err)
 	}
 	return out, nil
 }
