@@ -83,15 +83,15 @@ func (a *app) run() (err error) {
 	a.logStarted(http)
 	unready := context.AfterFunc(input, http.stopping) // also where an output ends the input
 	defer unready()
+	if a.recent != nil {
+		sums := start(a.recent.Run)
+		defer func() { _ = sums.stop() }() // once nobody reads the records any more
+	}
 	server := start(http.serve)
 	defer func() { err = errors.Join(err, server.stop()) }() // last, so that the drain can be scraped
 	observer := start(a.runHubble)
 	defer func() { err = errors.Join(err, observer.stop()) }()
 
-	if a.recent != nil {
-		sums := start(a.recent.Run)
-		defer func() { _ = sums.stop() }()
-	}
 	outputs := a.startOutputs(cancelInput)
 	var names *task
 	if a.enricher != nil {

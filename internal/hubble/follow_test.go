@@ -39,33 +39,6 @@ func unserved(t *testing.T, source Source) *Server {
 	return s
 }
 
-// TestStall cuts off a client that reads nothing for a minute, and not one that reads slowly.
-func TestStall(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		m := newMemory(record(0, 1), record(0, 2), record(0, 3))
-		s := unserved(t, m)
-		ctx, cancel := context.WithCancel(t.Context())
-		begun := time.Now()
-		err := s.GetFlows(&observerpb.GetFlowsRequest{Follow: true, Number: 10}, &testStream{ctx: ctx, send: func(resp *observerpb.GetFlowsResponse) error {
-			if src, _ := ports(resp.GetFlow()); src < 3 {
-				time.Sleep(stallTimeout - time.Second) // slow, and still there
-				return nil
-			}
-			<-ctx.Done() // until gRPC ends the stream
-			return ctx.Err()
-		}})
-		slow := 2 * (stallTimeout - time.Second)
-		if took := time.Since(begun); status.Code(err) != codes.ResourceExhausted || took < slow+stallTimeout || took > slow+2*stallTimeout {
-			t.Errorf("%v after %v", err, took)
-		}
-		if n := testutil.ToFloat64(s.cut); n != 1 || len(s.streams) != 0 {
-			t.Errorf("%v counted as cut, %d places are taken", n, len(s.streams))
-		}
-		cancel() // as gRPC does once the call has returned
-		s.running.Wait()
-	})
-}
-
 // steady is a source that has a record at each step, for ever, each with pods of its own.
 type steady struct {
 	memory
@@ -139,7 +112,6 @@ func TestHour(t *testing.T) {
 		if err := <-ended; status.Code(err) != codes.Canceled {
 			t.Error(err)
 		}
-		s.running.Wait()
 		if flows < 119_000 || lost != uint64(flows/1000*5) || testutil.ToFloat64(s.skipped) != float64(lost) {
 			t.Errorf("%d flows, %d lost, %v counted", flows, lost, testutil.ToFloat64(s.skipped))
 		}

@@ -237,37 +237,8 @@ func (s *Server) GetFlows(req *observerpb.GetFlowsRequest, out grpc.ServerStream
 	if err != nil {
 		return err
 	}
-	select {
-	case s.streams <- struct{}{}:
-		defer func() { <-s.streams }()
-	default:
-		return status.Errorf(codes.ResourceExhausted, "%d requests for flows are answered already; try again later", cap(s.streams))
-	}
-	ctx, cancel := context.WithCancel(out.Context())
-	defer cancel()
-	w := &watchedSender{out: out}
-	st := &stream{s: s, q: q, v: newView(&s.names), send: w.Send}
-	done := make(chan error, 1)
-	s.running.Go(func() { done <- st.run(ctx) })
-	return s.await(ctx, w, done)
-}
-
-// await waits for a stream's end and returns what its client gets to know. A client that takes
-// nothing for a while is cut off.
-func (s *Server) await(ctx context.Context, w *watchedSender, done <-chan error) error {
-	tick := time.NewTicker(stallTimeout / 4)
-	defer tick.Stop()
-	for {
-		select {
-		case err := <-done:
-			return endOf(ctx, err)
-		case <-tick.C:
-			if w.stalled(stallTimeout) {
-				s.cut.Inc()
-				return status.Errorf(codes.ResourceExhausted, "the client has read nothing for %v", stallTimeout)
-			}
-		}
-	}
+	st := &stream{s: s, q: q, v: newView(&s.names), send: out.Send}
+	return endOf(out.Context(), st.run(out.Context()))
 }
 
 // endOf returns what a client gets to know of the end of its stream.

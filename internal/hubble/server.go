@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -14,30 +15,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/keepalive"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
-)
-
-// What clients may take. A stream that nobody reads holds a window of 64 KiB.
-const (
-	maxConnections = 64
-	maxStreams     = 64       // requests for flows at a time, of all clients
-	maxCalls       = 32       // calls at a time on one connection
-	maxRequest     = 1 << 20  // bytes of a request: ten thousand values of filters
-	maxHeaders     = 16 << 10 // bytes of the headers of a call
-
-	handshakeTimeout = 10 * time.Second
-	// idleAfter is how long a connection may have no call.
-	idleAfter = 15 * time.Minute
-	// A client that has gone without a word is found out after pingAfter and pingTimeout.
-	pingAfter   = 30 * time.Second
-	pingTimeout = 10 * time.Second
-	// pingsEvery is how often a client may ask whether we are there.
-	pingsEvery = 5 * time.Second
 )
 
 // observerService is the name that Hubble's clients ask the health service for
@@ -74,14 +55,16 @@ type Server struct {
 	started time.Time
 
 	listener net.Listener
+	front    *http.Server
 	grpc     *grpc.Server
 	health   *health.Server
 
 	rate       rate
 	nodes      *answer[*observerpb.GetNodesResponse]
 	namespaces *answer[*observerpb.GetNamespacesResponse]
-	streams    chan struct{}  // a place for each request for flows
-	running    sync.WaitGroup // goroutines that read for a client
+
+	// Places for calls, and for those that take most.
+	calls, streams, lists chan struct{}
 
 	skipped, cut prometheus.Counter
 }
@@ -91,22 +74,16 @@ type Server struct {
 func New(cfg Config, source Source, skipped prometheus.Counter, log logrus.FieldLogger, reg prometheus.Registerer) (*Server, error) {
 	s := newServer(cfg, source)
 	s.log, s.skipped = log, skipped
-	opts := []grpc.ServerOption{
-		grpc.MaxConcurrentStreams(maxCalls), grpc.MaxRecvMsgSize(maxRequest), grpc.MaxHeaderListSize(maxHeaders),
-		grpc.ConnectionTimeout(handshakeTimeout),
-		grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: idleAfter, Time: pingAfter, Timeout: pingTimeout}),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingsEvery, PermitWithoutStream: true}),
-	}
+	var config *tls.Config
 	if cfg.Cert != "" {
 		files, err := loadCertificates(cfg.Cert, cfg.Key, cfg.ClientCA, log)
 		if err != nil {
 			return nil, err
 		}
-		opts = append(opts, grpc.Creds(credentials.NewTLS(&tls.Config{
-			MinVersion: minTLS, GetConfigForClient: files.configFor,
-		})))
+		config = &tls.Config{MinVersion: minTLS, GetConfigForClient: files.configFor}
 	}
-	s.grpc = grpc.NewServer(opts...)
+	s.front = s.newFront(config)
+	s.grpc = grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.WaitForHandlers(true))
 	observerpb.RegisterObserverServer(s.grpc, s)
 	healthpb.RegisterHealthServer(s.grpc, s.health)
 	for _, name := range [...]string{observerService, observerpb.Observer_ServiceDesc.ServiceName} {
@@ -121,13 +98,14 @@ func newServer(cfg Config, source Source) *Server {
 		cfg: cfg, source: source, started: time.Now(),
 		names: names{
 			src: flow.MaxEnds, dst: flow.MaxEnds, labels: cfg.Labels, cluster: valid(cfg.Cluster), ids: newIdentities(), nodeOf: cfg.NodeOf,
+			known: &endpoints{},
 		},
 		health: health.NewServer(),
 		nodes:  newAnswer[*observerpb.GetNodesResponse](), namespaces: newAnswer[*observerpb.GetNamespacesResponse](),
-		streams: make(chan struct{}, maxStreams),
+		calls: make(chan struct{}, maxCalls), streams: make(chan struct{}, maxStreams), lists: make(chan struct{}, maxLists),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kube_enricher_hubble_streams_cut_total",
-			Help: "requests of Hubble's clients that were ended because the client read nothing for a minute",
+			Help: "calls of Hubble's clients that were ended because the client read nothing for a minute",
 		}),
 	}
 	for i, e := range cfg.Mapping {
@@ -169,26 +147,39 @@ func (s *Server) Addr() string {
 // Close closes the address, if Run is not called.
 func (s *Server) Close() { _ = s.listener.Close() }
 
-// Run answers clients until ctx ends. Then it ends what they still ask for.
+// Run answers clients until ctx ends. Then it ends what they still ask for: once Run has
+// returned, nobody reads from the source any more.
 func (s *Server) Run(ctx context.Context) error {
 	served := make(chan error, 1)
-	go func() { served <- s.grpc.Serve(s.listener) }()
+	go func() { served <- s.serve() }()
 	var measuring sync.WaitGroup
 	measuring.Go(func() { s.measure(ctx) })
 	var err error
 	select {
 	case <-ctx.Done():
 		s.health.Shutdown()
-		s.grpc.Stop()
+		s.end()
 		err = <-served
 	case err = <-served:
-		s.grpc.Stop()
+		s.end()
 		<-ctx.Done() // what else runs does not end with us
 	}
 	measuring.Wait()
-	s.running.Wait()
-	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	if err != nil && !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve Hubble's clients: %w", err)
 	}
 	return nil
+}
+
+func (s *Server) serve() error {
+	if s.front.TLSConfig != nil {
+		return s.front.ServeTLS(s.listener, "", "")
+	}
+	return s.front.Serve(s.listener)
+}
+
+// end closes all connections, and waits for those who still work for a client.
+func (s *Server) end() {
+	_ = s.front.Close()
+	s.grpc.Stop()
 }

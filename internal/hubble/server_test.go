@@ -202,12 +202,12 @@ func TestManyRequests(t *testing.T) {
 	m := newMemory(record(0, 1))
 	s := serve(t, Config{}, m)
 	var conns []observerpb.ObserverClient
-	for range (maxStreams + maxCalls - 1) / maxCalls {
+	for range (maxStreams + maxCallsEach - 1) / maxCallsEach {
 		conns = append(conns, client(t, s))
 	}
 	var open []grpc.ServerStreamingClient[observerpb.GetFlowsResponse]
 	for i := range maxStreams {
-		st, err := conns[i/maxCalls].GetFlows(t.Context(), &observerpb.GetFlowsRequest{Follow: true, Number: 1})
+		st, err := conns[i/maxCallsEach].GetFlows(t.Context(), &observerpb.GetFlowsRequest{Follow: true, Number: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

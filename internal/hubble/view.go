@@ -2,6 +2,7 @@ package hubble
 
 import (
 	"net/netip"
+	"sync"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -14,10 +15,43 @@ type names struct {
 	ids      *identities
 	// nodeOf returns the Node that has an address at a time, empty if there is none.
 	nodeOf func(addr netip.Addr, at int64) string
+	known  *endpoints
 }
 
-// maxEndpoints bounds the ends that a request remembers.
-const maxEndpoints = 10_000
+// What requests remember: maxEndpoints ends together, and each for itself mostNear of those that
+// it saw last, and as many exporters.
+const (
+	maxEndpoints = 10_000
+	mostNear     = 256
+)
+
+// endpoints has the ends that requests saw. Any number of goroutines may use it at once.
+type endpoints struct {
+	mu    sync.RWMutex
+	byKey map[endpointKey]*endpoint
+}
+
+// get returns an end, made by create if it is not known. Of two that are made at once, the first
+// one stays.
+func (e *endpoints) get(key endpointKey, create func(endpointKey) *endpoint) *endpoint {
+	e.mu.RLock()
+	ep := e.byKey[key]
+	e.mu.RUnlock()
+	if ep != nil {
+		return ep
+	}
+	made := create(key)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if ep := e.byKey[key]; ep != nil {
+		return ep
+	}
+	if e.byKey == nil || len(e.byKey) >= maxEndpoints {
+		e.byKey = make(map[endpointKey]*endpoint) // costs less than to find out which are old
+	}
+	e.byKey[key] = made
+	return made
+}
 
 // view is a record as Hubble sees it. What costs something is found out when it is first asked
 // for. A request has one view and sets it to one record after another; one goroutine uses it.
@@ -99,10 +133,10 @@ func (v *view) endpoint(e *end) *endpoint {
 	}
 	ep, ok := v.endpoints[key]
 	if !ok {
-		if len(v.endpoints) >= maxEndpoints {
-			clear(v.endpoints) // a new set costs less than to find out which are old
+		if len(v.endpoints) >= mostNear {
+			clear(v.endpoints)
 		}
-		ep = v.newEndpoint(key)
+		ep = v.known.get(key, v.newEndpoint)
 		v.endpoints[key] = ep
 	}
 	e.ep = ep
@@ -149,7 +183,7 @@ func (v *view) lookUpNode(a netip.Addr) string {
 	if n, ok := v.nodes[a]; ok && n.second == second {
 		return n.name
 	}
-	if len(v.nodes) >= maxEndpoints {
+	if len(v.nodes) >= mostNear {
 		clear(v.nodes)
 	}
 	name := v.nodeOf(a, at)

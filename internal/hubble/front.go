@@ -1,0 +1,180 @@
+package hubble
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	stdlog "log"
+	"net/http"
+	"os"
+	"strconv"
+	"time"
+
+	observerpb "github.com/cilium/cilium/api/v1/observer"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// What clients may take, all of them together.
+const (
+	maxConnections = 64
+	maxCalls       = 128      // calls at a time
+	maxStreams     = 64       // requests for flows among them
+	maxLists       = 4        // answers with lists of nodes or namespaces, which can be long
+	maxCallsEach   = 32       // calls at a time on one connection
+	maxRequest     = 64 << 10 // bytes of a request: thousands of values of filters
+	maxFilters     = 1000     // of a request; each takes a kilobyte, and two bytes on the way
+	maxHeaders     = 16 << 10 // bytes of the headers of a call
+
+	// requestTimeout is how long a request may be on its way, and a handshake.
+	requestTimeout = 10 * time.Second
+	// stallTimeout is how long a client may take nothing of an answer before its call is ended.
+	stallTimeout = time.Minute
+	// idleAfter is how long a connection may have no call. gRPC's clients connect again by
+	// themselves.
+	idleAfter = 5 * time.Minute
+	// A client that has gone without a word is found out after pingAfter and pingTimeout.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 10 * time.Second
+)
+
+// prefix is how many bytes come before a message: whether it is compressed, and its length
+// (PROTOCOL-HTTP2.md of github.com/grpc/grpc).
+const prefix = 5
+
+// newFront returns the server of HTTP/2 that calls come through. gRPC's own one lets each stream
+// hold a message that comes half and 64 KiB that its client does not read, for as long as the
+// connection lasts, which makes gigabytes of all together. This one hands calls to gRPC once
+// they are whole, and answers wait in the window of the client.
+func (s *Server) newFront(config *tls.Config) *http.Server {
+	front := &http.Server{
+		Handler:           http.HandlerFunc(s.serveCall),
+		TLSConfig:         config,
+		ReadHeaderTimeout: requestTimeout,
+		IdleTimeout:       idleAfter,
+		MaxHeaderBytes:    maxHeaders,
+		ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
+		Protocols:         new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams: maxCallsEach, MaxReadFrameSize: 16 << 10,
+			MaxReceiveBufferPerConnection: 64 << 10, MaxReceiveBufferPerStream: 64 << 10,
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout, WriteByteTimeout: stallTimeout,
+		},
+	}
+	front.Protocols.SetHTTP2(config != nil)
+	front.Protocols.SetUnencryptedHTTP2(config == nil)
+	return front
+}
+
+// serveCall hands a call to gRPC, if there is a place for it and its request comes in time.
+func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
+	if !tryEnter(s.calls) {
+		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxCalls)+" calls are answered already; try again later")
+		return
+	}
+	defer leave(s.calls)
+	body, code, problem := readRequest(w, r)
+	if code != codes.OK {
+		refuse(w, code, problem)
+		return
+	}
+	answer := newPatientWriter(w, s.cut)
+	switch r.URL.Path {
+	case observerpb.Observer_GetFlows_FullMethodName:
+		filters, follow := glance(body)
+		answer.gathers = !follow
+		if filters > maxFilters {
+			refuse(w, codes.InvalidArgument, "at most "+strconv.Itoa(maxFilters)+" filters are possible")
+			return
+		}
+		if !tryEnter(s.streams) {
+			refuse(w, codes.ResourceExhausted, strconv.Itoa(maxStreams)+" requests for flows are answered already; try again later")
+			return
+		}
+		defer leave(s.streams)
+	case observerpb.Observer_GetNodes_FullMethodName, observerpb.Observer_GetNamespaces_FullMethodName:
+		if !enter(r.Context(), s.lists) {
+			return
+		}
+		defer leave(s.lists)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	s.grpc.ServeHTTP(answer, r)
+}
+
+// readRequest reads the message of a call. If it does not come, or is not one that is taken, it
+// returns what the client gets to know.
+func readRequest(w http.ResponseWriter, r *http.Request) (body []byte, code codes.Code, problem string) {
+	c := http.NewResponseController(w)
+	_ = c.SetReadDeadline(time.Now().Add(requestTimeout))
+	body, err := io.ReadAll(io.LimitReader(r.Body, prefix+maxRequest+1))
+	_ = c.SetReadDeadline(time.Time{})
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, codes.DeadlineExceeded, "the request has not come within " + requestTimeout.String()
+	case err != nil:
+		return nil, codes.Canceled, "the request breaks off"
+	case len(body) > prefix+maxRequest:
+		return nil, codes.ResourceExhausted, "the request has more than " + strconv.Itoa(maxRequest) + " bytes"
+	case len(body) > 0 && body[0] != 0:
+		return nil, codes.Unimplemented, "compressed requests are not taken"
+	}
+	return body, codes.OK, ""
+}
+
+// glance looks at the request for flows in a body: how many filters it has, and whether it is to
+// follow. What it cannot read, gRPC refuses.
+func glance(body []byte) (filters int, follow bool) {
+	const followField, blacklist, whitelist = 3, 5, 6 // in GetFlowsRequest of observer.proto
+	for b := body[min(prefix, len(body)):]; len(b) > 0; {
+		number, kind, size := protowire.ConsumeTag(b)
+		if size < 0 {
+			break
+		}
+		b = b[size:]
+		switch number {
+		case whitelist, blacklist:
+			filters++
+		case followField:
+			n, _ := protowire.ConsumeVarint(b)
+			follow = n != 0
+		}
+		if size = protowire.ConsumeFieldValue(number, kind, b); size < 0 {
+			break
+		}
+		b = b[size:]
+	}
+	return filters, follow
+}
+
+// refuse answers a call without gRPC. The text has no percent sign, and is ASCII.
+func refuse(w http.ResponseWriter, code codes.Code, text string) {
+	w.Header().Set("Content-Type", "application/grpc")
+	w.Header().Set("Grpc-Status", strconv.Itoa(int(code)))
+	w.Header().Set("Grpc-Message", text)
+	w.WriteHeader(http.StatusOK)
+}
+
+// tryEnter takes a place if one is free.
+func tryEnter(places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// enter waits for a place. It reports false if ctx has ended before.
+func enter(ctx context.Context, places chan struct{}) bool {
+	select {
+	case places <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func leave(places chan struct{}) { <-places }
