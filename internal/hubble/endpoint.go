@@ -29,6 +29,10 @@ const (
 	// labelWorkload is ours. Hubble UI takes the title of a card from it where no label names
 	// the application.
 	labelWorkload = "workload.name"
+	// Ours, too: what the user's files say of addresses outside of the cluster.
+	labelSubnet  = "subnet.label"
+	labelCountry = "country"
+	labelASName  = "as.name"
 )
 
 // GroupingLabels lists the labels of pods by which Hubble UI groups and titles its cards, and by
@@ -63,7 +67,8 @@ type endpointKey struct {
 type endpoint struct {
 	identity       uint32
 	namespace, pod string
-	service        string // name of the Service that the address belongs to
+	service        string   // name of the Service that the address belongs to
+	names          []string // of an end outside of the cluster: the label of its network
 	workloads      []*flowpb.Workload
 	labels         []label
 	texts          []string // the labels as flows show them
@@ -75,6 +80,9 @@ func (n *names) newEndpoint(key endpointKey) *endpoint {
 	switch {
 	case o == nil && key.routed:
 		ep.reserve(identityWorld, "world")
+	case o != nil && o.Place != nil:
+		ep.reserve(identityWorld, "world")
+		ep.locate(o.Place)
 	case o == nil:
 		ep.reserve(identityUnknown, "unknown")
 	case o.Kind == kindNode && key.local:
@@ -98,6 +106,20 @@ func (n *names) newEndpoint(key endpointKey) *endpoint {
 func (ep *endpoint) reserve(identity uint32, name string) {
 	ep.identity = identity
 	ep.labels = []label{{sourceReserved, name, ""}}
+}
+
+// locate adds what is known of a place outside of the cluster.
+func (ep *endpoint) locate(p *flow.Place) {
+	for _, l := range [...]label{
+		{sourceGenerated, labelSubnet, valid(p.SubnetLabel)}, {sourceGenerated, labelCountry, valid(p.Country)}, {sourceGenerated, labelASName, valid(p.ASName)},
+	} {
+		if l.value != "" {
+			ep.labels = append(ep.labels, l)
+		}
+	}
+	if p.SubnetLabel != "" {
+		ep.names = []string{valid(p.SubnetLabel)}
+	}
 }
 
 // describe fills ep for an object in a namespace: a pod, a service, or an egress IP.

@@ -1,6 +1,7 @@
 package hubble
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -54,17 +55,29 @@ func compile(white, black []*flowpb.FlowFilter) (*selection, error) {
 	}
 	s := &selection{}
 	var err error
-	if s.white, err = compileList(white); err != nil {
+	if s.white, err = compileList(white, false); err != nil {
 		return nil, err
 	}
-	s.black, err = compileList(black)
+	s.black, err = compileList(black, true)
 	return s, err
 }
 
-func compileList(filters []*flowpb.FlowFilter) ([]predicate, error) {
+// unknowable is an error: a filter asks for what no record tells. Who waits for such flows gets to
+// know that there will be none. As a black filter, it leaves out none.
+type unknowable string
+
+// Error implements error.
+func (u unknowable) Error() string {
+	return "no record tells " + string(u) + ": there are no flows for this filter"
+}
+
+func compileList(filters []*flowpb.FlowFilter, black bool) ([]predicate, error) {
 	var list []predicate
 	for _, f := range filters {
 		parts, err := compileOne(f)
+		if u := unknowable(""); black && errors.As(err, &u) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -94,8 +107,8 @@ var parts = []part{
 	ofCluster((*flowpb.FlowFilter).GetSourceClusterName, (*view).source),
 	ofCluster((*flowpb.FlowFilter).GetDestinationClusterName, (*view).destination),
 	ofLabel((*flowpb.FlowFilter).GetSourceLabel, (*view).source), ofLabel((*flowpb.FlowFilter).GetDestinationLabel, (*view).destination),
-	ofLabel((*flowpb.FlowFilter).GetNodeLabels, nil),
-	ofNames((*flowpb.FlowFilter).GetSourceFqdn), ofNames((*flowpb.FlowFilter).GetDestinationFqdn),
+	nodeLabelsAre,
+	ofNames((*flowpb.FlowFilter).GetSourceFqdn, (*view).source), ofNames((*flowpb.FlowFilter).GetDestinationFqdn, (*view).destination),
 	ofNode, uuidIs, noExpression,
 }
 
@@ -125,13 +138,13 @@ func valuesIn(f *flowpb.FlowFilter) (n int) {
 	return n
 }
 
-// never is true for no record.
-func never(*view) bool { return false }
-
-// noLayer7 is for what asks for requests of HTTP or DNS, which no record has.
+// noLayer7 is for what asks for requests of HTTP or DNS.
 func noLayer7(f *flowpb.FlowFilter) (predicate, error) {
-	if len(f.GetHttpStatusCode())+len(f.GetHttpMethod())+len(f.GetHttpPath())+len(f.GetHttpUrl())+len(f.GetHttpHeader())+len(f.GetDnsQuery()) > 0 {
-		return never, nil
+	if len(f.GetHttpStatusCode())+len(f.GetHttpMethod())+len(f.GetHttpPath())+len(f.GetHttpUrl())+len(f.GetHttpHeader()) > 0 {
+		return nil, unknowable("requests of HTTP")
+	}
+	if len(f.GetDnsQuery()) > 0 {
+		return nil, unknowable("queries of DNS")
 	}
 	return nil, nil
 }

@@ -43,34 +43,45 @@ func (s labelSet) Lookup(key string) (value string, ok bool) {
 	return "", false
 }
 
-// unlabelled is an end without labels.
-var unlabelled = &endpoint{}
+// selectors parses selectors of labels.
+func selectors(texts []string) (list []labels.Selector, err error) {
+	for _, s := range texts {
+		selector, err := labels.Parse(dotted(s))
+		if err != nil {
+			return nil, fmt.Errorf("%q is no selector of labels such as app=shop or k8s:tier in (a, b): %w", s, err)
+		}
+		list = append(list, selector)
+	}
+	return list, nil
+}
 
-// ofLabel makes the part for selectors that values returns. Without of, no record has labels.
+// oneMatches reports whether one of some selectors matches an end.
+func oneMatches(list []labels.Selector, ep *endpoint) bool {
+	return slices.ContainsFunc(list, func(s labels.Selector) bool { return s.Matches(labelSet(ep.labels)) })
+}
+
+// nodeLabelsAre is for labels of nodes, which nobody asks the cluster for.
+func nodeLabelsAre(f *flowpb.FlowFilter) (predicate, error) {
+	list, err := selectors(f.GetNodeLabels())
+	if err != nil || len(list) == 0 || oneMatches(list, &endpoint{}) {
+		return nil, err
+	}
+	return nil, unknowable("labels of nodes")
+}
+
+// ofLabel makes the part for selectors that values returns.
 func ofLabel(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
 	return func(f *flowpb.FlowFilter) (predicate, error) {
-		var list []labels.Selector
-		for _, s := range values(f) {
-			selector, err := labels.Parse(dotted(s))
-			if err != nil {
-				return nil, fmt.Errorf("%q is no selector of labels such as app=shop or k8s:tier in (a, b): %w", s, err)
-			}
-			list = append(list, selector)
-		}
-		if len(list) == 0 {
-			return nil, nil
+		list, err := selectors(values(f))
+		if err != nil || len(list) == 0 {
+			return nil, err
 		}
 		// What a selector says of an endpoint does not change.
 		var last *endpoint
 		matches := false
 		return func(v *view) bool {
-			ep := unlabelled
-			if of != nil {
-				ep = of(v)
-			}
-			if ep != last {
-				last = ep
-				matches = slices.ContainsFunc(list, func(s labels.Selector) bool { return s.Matches(labelSet(ep.labels)) })
+			if ep := of(v); ep != last {
+				last, matches = ep, oneMatches(list, ep)
 			}
 			return matches
 		}, nil

@@ -99,22 +99,43 @@ func ofCluster(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
 	}
 }
 
-// ofNames makes the part for names of addresses that values returns. Records have no names of
-// that kind; patterns are checked all the same.
-func ofNames(values func(*flowpb.FlowFilter) []string) part {
+// ofNames makes the part for names of addresses that values returns: those of networks outside of
+// the cluster, in any case. Other ends have none.
+func ofNames(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
 	return func(f *flowpb.FlowFilter) (predicate, error) {
-		list := values(f)
-		if len(list) == 0 {
-			return nil, nil
+		list, err := allPatterns(values(f), domainPattern)
+		if len(list) == 0 || err != nil {
+			return nil, err
 		}
-		for _, s := range list {
-			if _, err := domainPattern(s); err != nil {
-				return nil, err
+		pattern, err := regexp.Compile(`(?i)` + anyOf(list))
+		if err != nil {
+			return nil, fmt.Errorf("domain names: %w", err)
+		}
+		var last *endpoint
+		matches := false
+		return func(v *view) bool {
+			if ep := of(v); ep != last {
+				last, matches = ep, slices.ContainsFunc(ep.names, pattern.MatchString)
 			}
-		}
-		return never, nil
+			return matches
+		}, nil
 	}
 }
+
+// allPatterns makes regular expressions of names.
+func allPatterns(names []string, pattern func(string) (string, error)) (list []string, err error) {
+	for _, s := range names {
+		p, err := pattern(s)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, p)
+	}
+	return list, nil
+}
+
+// anyOf returns a regular expression for what one of some matches as a whole.
+func anyOf(patterns []string) string { return `\A(?:` + strings.Join(patterns, "|") + `)\z` }
 
 // anyDomain is a regular expression for a domain name.
 const anyDomain = `[-0-9_a-z]+(?:\.[-0-9_a-z]+)*`
@@ -146,18 +167,11 @@ const defaultCluster = "default"
 
 // ofNode makes the predicate for names of Nodes: NODE, CLUSTER/NODE or CLUSTER/, with * for any part.
 func ofNode(f *flowpb.FlowFilter) (predicate, error) {
-	var list []string
-	for _, s := range f.GetNodeName() {
-		p, err := nodePattern(s)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, p)
+	list, err := allPatterns(f.GetNodeName(), nodePattern)
+	if len(list) == 0 || err != nil {
+		return nil, err
 	}
-	if len(list) == 0 {
-		return nil, nil
-	}
-	pattern, err := regexp.Compile(`\A(?:` + strings.Join(list, "|") + `)\z`)
+	pattern, err := regexp.Compile(anyOf(list))
 	if err != nil {
 		return nil, fmt.Errorf("names of nodes: %w", err)
 	}

@@ -32,7 +32,11 @@ func uuidIs(f *flowpb.FlowFilter) (predicate, error) { return one(f.GetUuid(), (
 
 // encryptedIs is for WireGuard and IPsec, of which exporters tell nothing.
 func encryptedIs(f *flowpb.FlowFilter) (predicate, error) {
-	return one(f.GetEncrypted(), func(*view) bool { return false })
+	list := f.GetEncrypted()
+	if len(list) > 0 && !slices.Contains(list, false) {
+		return nil, unknowable("what is encrypted")
+	}
+	return nil, nil
 }
 
 func dropReasonIs(f *flowpb.FlowFilter) (predicate, error) {
@@ -65,7 +69,7 @@ func replyIs(f *flowpb.FlowFilter) (predicate, error) {
 var protocols = map[string][]uint32{
 	"icmp": {protoICMP, protoICMP6}, "icmpv4": {protoICMP}, "icmpv6": {protoICMP6}, "tcp": {protoTCP}, "udp": {protoUDP},
 	"sctp": {protoSCTP}, "vrrp": {protoVRRP}, "igmp": {protoIGMP},
-	"dns": nil, "http": nil, // no record has requests
+	"dns": nil, "http": nil,
 }
 
 func protocolIs(f *flowpb.FlowFilter) (predicate, error) {
@@ -80,6 +84,9 @@ func protocolIs(f *flowpb.FlowFilter) (predicate, error) {
 			return nil, fmt.Errorf("there is no protocol %q", name)
 		}
 		numbers = append(numbers, list...)
+	}
+	if len(numbers) == 0 {
+		return nil, unknowable("requests of HTTP or DNS; ask for their ports")
 	}
 	return func(v *view) bool { return slices.Contains(numbers, v.r.Msg.Proto) }, nil
 }
@@ -136,7 +143,7 @@ func traceIs(f *flowpb.FlowFilter) (predicate, error) {
 		return nil, nil
 	}
 	if len(application) > 0 && !slices.Contains(application, "") || len(ip) > 0 && !slices.Contains(ip, 0) {
-		return never, nil
+		return nil, unknowable("traces")
 	}
 	return nil, nil
 }

@@ -7,6 +7,8 @@ import (
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	goflowpb "github.com/netsampler/goflow2/v2/pb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -115,7 +117,7 @@ func TestFilters(t *testing.T) {
 		{"label, host", &f{DestinationLabel: []string{"reserved:host"}}, "d"},
 		{"label, other node", &f{SourceLabel: []string{"reserved:remote-node"}}, "e"},
 		{"label, workload", &f{SourceLabel: []string{"workload.name=client"}}, "d"},
-		{"label of a node", &f{NodeLabels: []string{"a=b"}}, ""},
+		{"label that no node has", &f{NodeLabels: []string{"a=b", "!a"}}, "abcdefgh"},
 		{"identity", &f{SourceIdentity: []uint32{identity}}, "ac"},
 		{"identities", &f{DestinationIdentity: []uint32{identityHost, identityWorld}}, "dgh"},
 		{"ip", &f{SourceIp: []string{"203.0.113.5"}}, "f"},
@@ -128,7 +130,7 @@ func TestFilters(t *testing.T) {
 		{"protocol", &f{Protocol: []string{"TCP"}}, "abdh"},
 		{"protocols", &f{Protocol: []string{"sctp", "icmp"}}, "efg"},
 		{"icmpv4", &f{Protocol: []string{"icmpv4"}}, "f"},
-		{"http", &f{Protocol: []string{"http"}}, ""},
+		{"http or tcp", &f{Protocol: []string{"http", "tcp"}}, "abdh"},
 		{"flags", &f{TcpFlags: []*flowpb.TCPFlags{{SYN: true}}}, "ab"},
 		{"flags, all", &f{TcpFlags: []*flowpb.TCPFlags{{SYN: true, ACK: true}}}, "b"},
 		{"verdict", &f{Verdict: []flowpb.Verdict{flowpb.Verdict_FORWARDED}}, "a"},
@@ -148,9 +150,8 @@ func TestFilters(t *testing.T) {
 		{"interface", &f{Interface: []*flowpb.NetworkInterface{{Name: "ovn-k8s"}}}, "a"},
 		{"interface, index", &f{Interface: []*flowpb.NetworkInterface{{Index: 7}, {Index: 8}}}, "a"},
 		{"name", &f{DestinationFqdn: []string{"*.example.org"}}, ""},
-		{"method", &f{HttpMethod: []string{"GET"}}, ""},
-		{"encrypted", &f{Encrypted: []bool{true}}, ""},
 		{"not encrypted", &f{Encrypted: []bool{false}}, "abcdefgh"},
+		{"encrypted or not", &f{Encrypted: []bool{true, false}}, "abcdefgh"},
 		{"all of several", &f{SourcePod: []string{"shop/"}, Protocol: []string{"tcp"}, Reply: []bool{false}}, "a"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -178,6 +179,38 @@ func TestFilters(t *testing.T) {
 		list, err := getFlows(t, c, &observerpb.GetFlowsRequest{Whitelist: []*flowpb.FlowFilter{{Uuid: []string{resp.GetFlow().GetUuid()}}}})
 		if got := letters(list); err != nil || got != "abcdefgh"[i:i+1] {
 			t.Errorf("by UUID: %q, %v", got, err)
+		}
+	}
+}
+
+// TestUnknowable: who asks for what no record tells gets to know that, and who wants to leave it
+// out leaves out nothing.
+func TestUnknowable(t *testing.T) {
+	type f = flowpb.FlowFilter
+	c := client(t, serve(t, Config{}, newMemory(record(0, 1))))
+	for _, tt := range []struct {
+		filter *f
+		want   string
+	}{
+		{&f{HttpMethod: []string{"GET"}}, "HTTP"},
+		{&f{HttpStatusCode: []string{"5+"}}, "HTTP"},
+		{&f{HttpPath: []string{"/"}}, "HTTP"},
+		{&f{HttpUrl: []string{"http://.*"}}, "HTTP"},
+		{&f{HttpHeader: []*flowpb.HTTPHeader{{Key: "a", Value: "b"}}}, "HTTP"},
+		{&f{DnsQuery: []string{".*"}}, "DNS"},
+		{&f{Protocol: []string{"http"}}, "HTTP"},
+		{&f{Protocol: []string{"dns"}, SourcePort: []string{"1"}}, "DNS"},
+		{&f{Encrypted: []bool{true}}, "encrypted"},
+		{&f{TraceId: []string{"1"}}, "traces"},
+		{&f{IpTraceId: []uint64{1}}, "traces"},
+		{&f{NodeLabels: []string{"a=b"}}, "labels of nodes"},
+	} {
+		_, err := getFlows(t, c, &observerpb.GetFlowsRequest{Whitelist: []*f{{}, tt.filter}})
+		if status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%v: %v, want %s", tt.filter, err, tt.want)
+		}
+		if list, err := getFlows(t, c, &observerpb.GetFlowsRequest{Blacklist: []*f{tt.filter}}); err != nil || len(list) != 1 {
+			t.Errorf("black %v: %d flows, %v", tt.filter, len(list), err)
 		}
 	}
 }

@@ -35,6 +35,8 @@ func (v *view) flow(version string) *flowpb.Flow {
 		NodeName:           v.inCluster(v.nodeName()),
 		SourceService:      serviceOf(src),
 		DestinationService: serviceOf(dst),
+		SourceNames:        src.names,
+		DestinationNames:   dst.names,
 		TrafficDirection:   v.direction(),
 		Interface:          v.networkInterface(),
 		Summary:            v.summary(), //nolint:staticcheck // it is what clients show

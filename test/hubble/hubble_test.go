@@ -166,6 +166,31 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// TestRefusedCommand: filters that can have no flows are answered by an error that says why.
+func TestRefusedCommand(t *testing.T) {
+	addr := captured(t, "ovs4-ipfix1.pcap.gz", 235)
+	for _, args := range []string{
+		"--http-method get", "--http-path /", "--http-status 404", "--http-url http://.*", "--http-header a:b", "--protocol http", "--protocol dns", "--encrypted",
+		"--trace-id 1", "--ip-trace-id 1", "--node-label a=b", "--cel-expression true",
+	} {
+		out, err := command(t.Context(), addr, append([]string{"observe", "--all"}, strings.Fields(args)...)...).CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "no record tells") && !strings.Contains(string(out), "CEL") {
+			t.Errorf("%s: %v\n%s", args, err, out)
+		}
+	}
+}
+
+// TestNetworks names ends outside of the cluster, and asks for them by their names.
+func TestNetworks(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "networks.yaml")
+	if err := os.WriteFile(file, []byte("172.18.0.0/16: lab-hosts\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr := program(t, 235, "-networks", file, captures+"ovs4-ipfix1.pcap.gz")
+	golden(t, "networks-name", run(t, addr, "observe", "--all", "--to-fqdn", "lab-*", "--protocol", "tcp"))
+	golden(t, "networks-label", run(t, addr, "observe", "--all", "--from-label", "gen:subnet.label=lab-hosts", "--protocol", "tcp", "-o", "jsonpb"))
+}
+
 // TestPolicies shows what OVN's network policies decided, and which of them.
 func TestPolicies(t *testing.T) {
 	addr := program(t, 255, "-ovn.nb", root+"internal/policy/testdata/nb-samples.json", captures+"ovn-sample.pcap.gz")
