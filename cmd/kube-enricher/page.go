@@ -36,7 +36,7 @@ func (h *httpServers) page() (*api.Server, http.Handler, error) {
 	server := api.New(api.Config{
 		Store: h.a.recent, Encoder: enc, Compile: h.a.compile,
 		Explain: h.explainAPI, Ready: func() any { return h.readiness() },
-		Version: version, Mode: cfg.Mode.String(), Listen: listen, Started: time.Now(), Fields: fields,
+		Version: version, Mode: cfg.Mode.String(), Listen: listen, Started: time.Now(), Fields: fields, Mapping: cfg.GivenMapping(),
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/api/", server.Handler())

@@ -53,6 +53,8 @@ type Config struct {
 	Listen  []string
 	Started time.Time
 	Fields  []Field
+	// Mapping has the address fields whose names are in records, as in -mapping.
+	Mapping []flow.MapEntry
 }
 
 // Server answers requests. Any number of goroutines may use it.
@@ -226,9 +228,16 @@ type summary struct {
 	Ring         ring              `json:"ring"`
 	Exporters    []recent.Exporter `json:"exporters"`
 	Fields       []Field           `json:"fields"`
+	Mapping      []mapped          `json:"mapping"`
 	Namespaces   []string          `json:"namespaces"`
 	Workloads    []recent.End      `json:"workloads"`
 	Ready        any               `json:"ready"`
+}
+
+// mapped is an address field, and what the names of its owners begin with.
+type mapped struct {
+	Field  string `json:"field"`
+	Prefix string `json:"prefix"`
 }
 
 type ring struct {
@@ -248,12 +257,16 @@ func (s *Server) summary(_ context.Context, p *params) (any, error) {
 			namespaces = append(namespaces, e.Namespace)
 		}
 	}
+	mapping := []mapped{}
+	for _, m := range s.cfg.Mapping {
+		mapping = append(mapping, mapped{flow.Fields[m.Field].Name, m.Prefix})
+	}
 	return summary{
 		Version: s.cfg.Version, Mode: s.cfg.Mode, Listen: s.cfg.Listen, Started: s.cfg.Started.UTC(),
 		Newest: known(a.Newest), Oldest: known(a.Oldest),
 		Records: a.Records, Bytes: a.Bytes, Packets: a.Packets, NamedPercent: a.NamedPercent,
 		Ring:      ring{a.Used, a.InMemory, a.Capacity},
-		Exporters: a.Exporters, Fields: s.cfg.Fields, Namespaces: namespaces, Workloads: a.Workloads,
+		Exporters: a.Exporters, Fields: s.cfg.Fields, Mapping: mapping, Namespaces: namespaces, Workloads: a.Workloads,
 		Ready: s.cfg.Ready(),
 	}, nil
 }

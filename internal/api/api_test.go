@@ -73,7 +73,7 @@ func newFixtureOf(t *testing.T, room int64) *fixture {
 		},
 		Explain: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"addr":"10.0.0.1"}`) },
 		Ready:   func() any { return map[string]any{"ready": true} },
-		Version: "v1", Mode: "collect", Listen: []string{"flow://:2055"}, Started: time.Now(), Fields: []Field{{"Bytes", "number"}},
+		Version: "v1", Mode: "collect", Listen: []string{"flow://:2055"}, Started: time.Now(), Fields: []Field{{"Bytes", "number"}}, Mapping: mapping,
 	})
 	f.http = httptest.NewServer(Guard("page.example:8082", f.Handler()))
 	t.Cleanup(f.http.Close)

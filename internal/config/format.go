@@ -35,10 +35,7 @@ func (c *Config) NewEncoder(o Output) (transport.Encoder, error) {
 	if o.Format == FormatText {
 		return c.newText(o)
 	}
-	mapping := c.Mapping
-	if c.textEntry {
-		mapping = mapping[:len(mapping)-1]
-	}
+	mapping := c.GivenMapping()
 	if o.Format == FormatOTLP {
 		return encode.NewOTLP(encode.OTLPConfig{Fields: c.Fields, Mapping: mapping, Labels: c.KubeLabels, Elements: c.Elements})
 	}

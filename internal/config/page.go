@@ -13,14 +13,18 @@ import (
 // KeepsRecent reports whether somebody looks at the newest records.
 func (c *Config) KeepsRecent() bool { return c.UIAddr != "" || c.Hubble.Addr != "" }
 
+// GivenMapping returns the entries of -mapping, without one that the program has added.
+func (c *Config) GivenMapping() []flow.MapEntry {
+	if c.textEntry {
+		return c.Mapping[:len(c.Mapping)-1]
+	}
+	return c.Mapping
+}
+
 // NewPageEncoder makes the encoder of the records that the page shows: JSON with all fields,
 // in schema v1 whatever the outputs have.
 func (c *Config) NewPageEncoder() (*encode.JSON, error) {
-	mapping := c.Mapping
-	if c.textEntry {
-		mapping = mapping[:len(mapping)-1]
-	}
-	return encode.NewJSON(encode.JSONConfig{Schema: "v1", Fields: "all", Mapping: mapping, Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
+	return encode.NewJSON(encode.JSONConfig{Schema: "v1", Fields: "all", Mapping: c.GivenMapping(), Cluster: c.Cluster, Labels: c.KubeLabels, Elements: c.Elements})
 }
 
 // CompileFilter compiles an expression as -filter does. The error is a [*filter.Error], which

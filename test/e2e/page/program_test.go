@@ -37,10 +37,10 @@ func read(t *testing.T, snapshot, capture string, args ...string) *program {
 }
 
 // collect starts the program with its page as a collector.
-func collect(t *testing.T, snapshot string) *program {
+func collect(t *testing.T, snapshot string, args ...string) *program {
 	t.Helper()
 	p := &program{listen: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
-	p.start(t, 0, "-kube.snapshot", snapshot, "-transport.file", os.DevNull, "-listen", "netflow://"+p.listen+"?count=1")
+	p.start(t, 0, append([]string{"-kube.snapshot", snapshot, "-transport.file", os.DevNull, "-listen", "netflow://" + p.listen + "?count=1"}, args...)...)
 	return p
 }
 

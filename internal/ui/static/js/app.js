@@ -4,6 +4,8 @@ import { $, el, setText } from "./dom.js";
 import { bytes, clock, count, room, span } from "./format.js";
 import { get, Refused } from "./api.js";
 import { state, load, change, onChange, query } from "./state.js";
+import { setMapping } from "./names.js";
+import * as doubt from "./doubt.js";
 import * as filter from "./filter.js";
 import * as map from "./map.js";
 import * as table from "./table.js";
@@ -65,7 +67,14 @@ function show(summary, pairs, series) {
   map.update(pairs.pairs || [], pairs.other);
   table.update(pairs.pairs || [], pairs.other);
   chart.update({ series: [], ...series });
-  live.ensure(summary.mode);
+  if (setMapping(summary.mapping)) live.restart();
+  else live.ensure(summary.mode);
+  if (summary.records > 0) {
+    doubt.ask(() => {
+      map.draw();
+      table.render();
+    });
+  }
   empty(summary, pairs.pairs || []);
   if (!restored && state.at) panel.select({ id: state.at });
   restored = true;
@@ -192,6 +201,7 @@ addEventListener("pause", () => (live.isPaused() ? clearTimeout(timer) : refresh
 document.addEventListener("visibilitychange", () => document.hidden || live.isPaused() || refresh());
 onChange(changed => {
   if (changed.has("filter") || changed.has("since") || changed.has("until")) {
+    doubt.forget();
     refresh();
     live.restart();
   }

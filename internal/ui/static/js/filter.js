@@ -3,6 +3,7 @@
 import { $, el, debounce } from "./dom.js";
 import { change, state, onChange } from "./state.js";
 import { quote } from "./format.js";
+import { sides } from "./names.js";
 
 const most = 12;
 let vocabulary = { fields: [], namespaces: [], workloads: [] };
@@ -129,7 +130,7 @@ export function completions(before, all, words) {
   const cut = typed.length;
   const fields = rank(words.fields.map(f => f.name), typed).map(name => ({ insert: `${name} `, label: name, about: kindOf(name, words), cut }));
   if (typed.length < 2) return fields;
-  const ends = (attr, names) => rank(names, typed).slice(0, 4).map(n => ({ insert: `(Src${attr} == ${quote(n)} || Dst${attr} == ${quote(n)}) `, label: n, about: `either end, ${attr.toLowerCase()}`, cut }));
+  const ends = (attr, names) => rank(names, typed).slice(0, 4).map(n => ({ insert: `(${sides().map(p => `${p}${attr} == ${quote(n)}`).join(" || ")}) `, label: n, about: `either end, ${attr.toLowerCase()}`, cut }));
   return [...ends("Namespace", words.namespaces), ...ends("Workload", unique(words.workloads.map(w => w.name))), ...fields];
 }
 

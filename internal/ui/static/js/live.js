@@ -2,6 +2,7 @@
 
 import { $, el, setText } from "./dom.js";
 import { bytes, clock, count } from "./format.js";
+import { destination, further, prefixOf, source } from "./names.js";
 import { query } from "./state.js";
 import { follow, get } from "./api.js";
 
@@ -104,22 +105,33 @@ const say = text => setText($("live-state"), text);
 
 function row(r) {
   const time = new Date(received(r) / 1e6);
-  const doubt = [r.SrcWarn, r.DstWarn].filter(Boolean).join("; ");
   const verdict = r.Verdict || "";
   const cells = [
     el("td", { class: "time", text: clock(time) }),
-    el("td", {}, end(r, "Src", time)),
-    el("td", {}, end(r, "Dst", time)),
+    el("td", {}, end(r, "Src", source(), time)),
+    el("td", {}, end(r, "Dst", destination(), time)),
     el("td", { text: r.ProtoName || r.EtypeName || (r.Proto ? String(r.Proto) : "–") }),
     el("td", { class: "number", text: bytes(r.Bytes || 0) }),
     el("td", { class: "number", text: count(r.Packets || 0) }),
     el("td", { text: direction(r) }),
     el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}` }, el("span", { text: verdict }), " ", el("span", { class: "by", text: policy(r) })),
-    el("td", { class: "via", text: r.SamplerWorkload || r.SamplerAddress || "" }),
+    el("td", { class: "via", text: r[`${prefixOf("SamplerAddress")}Workload`] || r.SamplerAddress || "" }, ...further().flatMap(m => also(r, m))),
   ];
-  if (doubt) cells[r.SrcWarn ? 1 : 2].append(el("span", { class: "doubt", role: "img", "aria-label": doubt, title: doubt, text: "?" }));
+  [source(), destination()].forEach((p, i) => cells[i + 1].append(...doubtful(r[`${p}Warn`])));
+  cells[7].append(...doubtful(r.PolicyWarn));
   const once = r.CountsOnce !== false;
   return el("tr", { class: once ? "" : "again", title: once ? null : "another record counts these packets" }, ...cells);
+}
+
+// doubtful is a mark that says what is in doubt, if anything is.
+const doubtful = text => (text ? [el("span", { class: "doubt", role: "img", "aria-label": text, title: text, text: "?" })] : []);
+
+// also names a further end of a record, such as the next hop.
+function also(r, { field, prefix }) {
+  const name = r[`${prefix}Workload`] || r[`${prefix}Pod`] || r[`${prefix}SubnetLabel`];
+  if (!name) return [];
+  const title = `${field} ${r[field]}${r[`${prefix}Pod`] ? `, pod ${r[`${prefix}Pod`]}` : ""}`;
+  return [el("span", { class: "also", title, text: ` ${field}: ${r[`${prefix}Namespace`] ? `${r[`${prefix}Namespace`]}/` : ""}${name}` }), ...doubtful(r[`${prefix}Warn`])];
 }
 
 // A direction of 0 is ingress or none: the JSON does not tell which.
@@ -128,14 +140,15 @@ const direction = r => (r.FlowDirection === 1 ? "egress" : "");
 // policy is what decided: its kind, name, direction and rule.
 function policy(r) {
   const name = [r.PolicyNamespace, r.PolicyName].filter(Boolean).join("/");
-  return [r.PolicyKind, name, r.PolicyDirection, r.PolicyRule && `rule ${r.PolicyRule}`, r.PolicyWarn].filter(Boolean).join(" ");
+  return [r.PolicyKind, name, r.PolicyDirection, r.PolicyRule && `rule ${r.PolicyRule}`].filter(Boolean).join(" ");
 }
 
-function end(r, prefix, time) {
+// end shows an end by its names, and what else the record has of it: side is Src or Dst.
+function end(r, side, prefix, time) {
   const of = name => r[prefix + name] || "";
-  const address = of("Addr"), name = of("Workload") || of("Pod");
-  const label = name || of("SubnetLabel") || of("Country") || address || of("Mac") || "–";
-  const port = r.Proto === 6 || r.Proto === 17 || r.Proto === 132 ? `:${of("Port") || 0}` : "";
+  const address = r[`${side}Addr`] || "", name = of("Workload") || of("Pod");
+  const label = name || of("SubnetLabel") || of("Country") || address || r[`${side}Mac`] || "–";
+  const port = r.Proto === 6 || r.Proto === 17 || r.Proto === 132 ? `:${r[`${side}Port`] || 0}` : "";
   const css = !name ? "outside" : of("WorkloadKind") === "Service" ? "service" : /^(Node|EgressIP)$/.test(of("WorkloadKind")) ? "node" : "workload";
   const parts = [el("span", { class: "ns", text: of("Namespace") ? `${of("Namespace")}/` : "" }), el("span", { class: "name", text: label }), el("span", { class: "port", text: port })];
   if (!address) return el("span", { class: `end ${css}` }, ...parts);

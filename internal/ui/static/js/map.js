@@ -2,6 +2,7 @@
 
 import { $, el, inFrames, svg, setText } from "./dom.js";
 import { bytes, count } from "./format.js";
+import { inEnd } from "./doubt.js";
 import { change, state } from "./state.js";
 import { build, opened, view, others } from "./model.js";
 import { layout, curve, size } from "./layout.js";
@@ -133,7 +134,10 @@ function card(c) {
 
 function refreshCards() {
   const cards = new Map(shown.cards.map(c => [c.id, c]));
+  const unsure = new Set([...model.ends.values()].filter(e => inEnd(e.id)).flatMap(e => [e.id, e.group]));
   for (const e of $("cards").querySelectorAll("[data-sum]")) {
+    e.classList.toggle("doubtful", unsure.has(e.dataset.sum));
+    e.title = unsure.has(e.dataset.sum) ? "The name is doubtful in some flows" : "";
     const c = cards.get(e.dataset.sum), end = model.ends.get(e.dataset.sum);
     if (c) setText(e, c.open || c.id === others ? "" : `${count(c.count)} · ${bytes(c.bytes)}`);
     else if (end) setText(e, bytes(end.sent + end.received));
@@ -152,7 +156,7 @@ function drawLinks() {
       paths.delete(key);
     }
   }
-  inFrames($("canvas"), links, 60, l => drawLink(l, most), () => highlight(selected));
+  inFrames($("canvas"), links, 40, l => drawLink(l, most), () => highlight(selected));
 }
 
 function drawLink(l, most) {

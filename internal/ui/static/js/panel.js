@@ -4,9 +4,11 @@ import { $, el, setText } from "./dom.js";
 import { bytes, clock, count, quote } from "./format.js";
 import { get } from "./api.js";
 import { change, query } from "./state.js";
+import { inEnd } from "./doubt.js";
 import { hasField, narrow } from "./filter.js";
 import { current, mark, title } from "./map.js";
 import { isOutside, others, remaining } from "./model.js";
+import { destination, sides, source } from "./names.js";
 
 let back = null; // what had the focus before
 let turn = 0;
@@ -55,7 +57,7 @@ function linkParts(l) {
 }
 
 // either is a condition that holds if one of the ends does.
-const either = parts => `(${["Src", "Dst"].map(p => parts.map(([field, v]) => `${p}${field} == ${quote(v)}`).join(" && ")).map(c => (parts.length > 1 ? `(${c})` : c)).join(" || ")})`;
+const either = parts => `(${sides().map(p => parts.map(([field, v]) => `${p}${field} == ${quote(v)}`).join(" && ")).map(c => (parts.length > 1 ? `(${c})` : c)).join(" || ")})`;
 
 // condition selects the records of an end.
 export function condition(end) {
@@ -63,7 +65,7 @@ export function condition(end) {
     const parts = [["WorkloadKind", end.kind], ["Workload", end.name]];
     return either(end.namespace ? [["Namespace", end.namespace], ...parts] : parts);
   }
-  const label = end.name !== "outside" && ["SubnetLabel", "Country"].filter(f => hasField(`Src${f}`));
+  const label = end.name !== "outside" && ["SubnetLabel", "Country"].filter(f => hasField(`${source()}${f}`));
   if (label && label.length) return `(${label.map(f => either([[f, end.name]])).join(" || ")})`;
   return either([["Workload", ""]]);
 }
@@ -86,6 +88,7 @@ function endParts(end) {
   const why = el("div", { class: "why" });
   const ask = el("button", { type: "button", text: "Why this name?", click: () => explainEnd(end, why) });
   return [el("dl", {}, fact("Kind", end.kind === "none" ? "outside the cluster" : end.kind), ...(end.namespace ? [fact("Namespace", end.namespace)] : []), ...sums([end])),
+    ...(inEnd(end.id) ? [el("p", { class: "warn", text: `In ${count(inEnd(end.id))} flows its name is doubtful: see them in the live list, or ask why.` })] : []),
     el("p", { class: "actions" }, el("button", { type: "button", text: "Only this", click: () => narrow(condition(end)) }), ask), why,
     ...peers(l => l.from.id === end.id || l.to.id === end.id, l => (l.from.id === end.id ? l.to : l.from), "Talks with")];
 }
@@ -123,8 +126,8 @@ async function explainEnd(end, into) {
     if (mine !== turn) return;
     const found = new Map();
     for (const r of flows) {
-      for (const p of ["Src", "Dst"]) {
-        if (is(r, p, end) && r[`${p}Addr`] && !found.has(r[`${p}Addr`])) found.set(r[`${p}Addr`], new Date(Number(r.TimeReceivedNs || r.TimeReceived * 1e9) / 1e6).toISOString());
+      for (const [p, address] of [[source(), r.SrcAddr], [destination(), r.DstAddr]]) {
+        if (is(r, p, end) && address && !found.has(address)) found.set(address, new Date(Number(r.TimeReceivedNs || r.TimeReceived * 1e9) / 1e6).toISOString());
       }
     }
     const some = [...found].slice(0, 12);

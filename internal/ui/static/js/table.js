@@ -3,6 +3,7 @@
 import { $, el, inFrames, setText } from "./dom.js";
 import { bytes, clock, count, endName } from "./format.js";
 import { change, state } from "./state.js";
+import { inPair } from "./doubt.js";
 import { endId, kindClass } from "./model.js";
 
 const page = 50;
@@ -67,7 +68,7 @@ export function render() {
   const most = Math.max(1, ...list.map(p => p.bytes));
   const body = $("pairs-table").tBodies[0];
   while (body.rows.length > list.length) body.deleteRow(-1);
-  inFrames($("pairs-table"), list, 15, (p, i) => fill(body.rows[i] || body.appendChild(blank()), p, most));
+  inFrames($("pairs-table"), list, 10, (p, i) => fill(body.rows[i] || body.appendChild(blank()), p, most));
   setText($("pairs-count"), rows.length ? `${count(rows.length)} pairs` : "");
   const left = rows.length - list.length;
   $("pairs-more").hidden = left <= 0;
@@ -96,10 +97,20 @@ function fill(tr, p, most) {
   setText(flows, count(p.flows));
   setText(seen, clock(p.last_seen));
   setText(verdict, p.verdict || "");
+  const doubt = inPair(p);
+  unsure(src, doubt.src, "this name is doubtful");
+  unsure(dst, doubt.dst, "this name is doubtful");
   verdict.className = `verdict ${p.verdict === "dropped" ? "dropped" : p.verdict === "allowed" ? "allowed" : p.verdict === "mixed" ? "mixed" : ""}`;
+  unsure(verdict, doubt.verdict, "which policy decided is doubtful");
   tr.dataset.bytes = p.bytes;
   tr.dataset.src = endId(p.src);
   tr.dataset.dst = endId(p.dst);
+}
+
+// unsure marks a cell that is in doubt in some flows.
+function unsure(cell, flows, what) {
+  cell.classList.toggle("doubtful", flows > 0);
+  cell.title = flows > 0 ? `In ${count(flows)} flows ${what}` : "";
 }
 
 function end(button, e) {
