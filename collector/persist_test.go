@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/netsampler/goflow2/v2/decoders/netflow"
@@ -258,8 +259,13 @@ func TestStoreInProportion(t *testing.T) {
 	}
 }
 
-// TestStoreInterval writes a changed table every few seconds at most.
+// TestStoreInterval writes a changed table every few seconds at most. By the clock of the bubble,
+// writing takes no time, after which the next one would be put off.
 func TestStoreInterval(t *testing.T) {
+	synctest.Test(t, testStoreInterval)
+}
+
+func testStoreInterval(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "templates")
 	now := time.Unix(0, testTime)
 	c, f, _, _ := openTemplatesFile(t, path, now)
