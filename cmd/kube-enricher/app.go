@@ -125,14 +125,15 @@ type app struct {
 	reg           *prometheus.Registry
 
 	outputs   []*output
-	snapshot  *enrich.Snapshot // nil until it is loaded, or with a cluster
-	names     enrich.Source    // nil with -kube.off
-	enricher  *enrich.Enricher // nil with -kube.off
-	traffic   *traffic.Counter // nil if traffic is not counted
-	policies  *policy.Policies // nil without -ovn.nb and -ovn.sb
-	places    *places.Lookup   // nil without -networks and -geoip
-	recent    *recent.Store    // nil if nobody looks at the newest records
-	hubble    *hubble.Server   // nil without Hubble's API
+	snapshot  *enrich.Snapshot   // nil until it is loaded, or with a cluster
+	names     enrich.Source      // nil with -kube.off
+	enricher  *enrich.Enricher   // nil with -kube.off
+	traffic   *traffic.Counter   // nil if traffic is not counted
+	policies  *policy.Policies   // nil without -ovn.nb and -ovn.sb
+	places    *places.Lookup     // nil without -networks and -geoip
+	recent    *recent.Store      // nil if nobody looks at the newest records
+	hubble    *hubble.Server     // nil without Hubble's API
+	pageCut   prometheus.Counter // nil without the page
 	collector *collector.Collector
 	summary   *summary.Stage // nil if there is to be none
 
@@ -239,7 +240,7 @@ func (a *app) build() (err error) {
 			return err
 		}
 	}
-	if err := a.buildHubble(); err != nil {
+	if err := errors.Join(a.buildPage(), a.buildHubble()); err != nil {
 		return err
 	}
 	a.collector, err = collector.New(collector.Config{

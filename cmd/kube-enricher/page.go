@@ -8,12 +8,26 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/api"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
 	"github.com/netobserv/goflow2-kube-enricher/internal/ui"
 )
+
+// buildPage makes the metric of the page, if there is to be one.
+func (a *app) buildPage() error {
+	if a.cfg.UIAddr == "" {
+		return nil
+	}
+	a.pageCut = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "kube_enricher_page_streams_cut_total",
+		Help: "streams of the page's clients that were ended because the client read nothing for half a minute",
+	})
+	return a.reg.Register(a.pageCut)
+}
 
 // page returns the handler of -ui.addr: the page and its API.
 func (h *httpServers) page() (*api.Server, http.Handler, error) {
@@ -36,7 +50,7 @@ func (h *httpServers) page() (*api.Server, http.Handler, error) {
 	server := api.New(api.Config{
 		Store: h.a.recent, Encoder: enc, Compile: h.a.compile,
 		Explain: h.explainAPI, Ready: func() any { return h.readiness() },
-		Version: version, Mode: cfg.Mode.String(), Listen: listen, Started: time.Now(), Fields: fields, Mapping: cfg.GivenMapping(),
+		Version: version, Mode: cfg.Mode.String(), Listen: listen, Started: time.Now(), Fields: fields, Mapping: cfg.GivenMapping(), Cut: h.a.pageCut,
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/api/", server.Handler())

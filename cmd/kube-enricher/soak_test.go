@@ -51,10 +51,10 @@ func TestSoak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flows, addr, hubble := freeAddr(t), freeAddr(t), freeAddr(t)
+	flows, addr, hubble, page := freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)
 	base := "http://" + addr
 	p := startWith(t, nil, w, "-listen", "flow://"+flows+"?count=2", "-addr", addr, "-kube.snapshot", demoSnapshot,
-		"-hubble.addr", hubble, "-recent", "4MiB", // small, so that it is full soon
+		"-hubble.addr", hubble, "-ui.addr", page, "-recent", "4MiB", // small, so that it is full soon
 		"-templates.file", filepath.Join(t.TempDir(), "templates"),
 		"-templates.hold", "5s") // or what garbage makes it hold grows for 15 minutes
 	w.Close()
@@ -72,7 +72,7 @@ func TestSoak(t *testing.T) {
 	}()
 	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
 
-	stopHubble := followHubble(t, hubble)
+	stopHubble, stopPage := followHubble(t, hubble), followPage(t, page)
 	s := newSoak(t, flows)
 	start := time.Now()
 	// It takes a while until all has been sent once.
@@ -120,9 +120,12 @@ func TestSoak(t *testing.T) {
 	if want := s.recordsOfWholeTurns(); kernel == 0 && received < float64(want) {
 		t.Errorf("%v records received, the captures alone have %d", received, want)
 	}
-	followed, lost := stopHubble()
-	if n := float64(followed + lost); n < received/2 || n > received {
-		t.Errorf("%v records received; %d were sent to the one who follows, who was too slow for %d", received, followed, lost)
+	for name, stop := range map[string]func() (uint64, uint64){"Hubble's API": stopHubble, "the page's API": stopPage} {
+		followed, lost := stop()
+		if n := float64(followed + lost); n < received/2 || n > received {
+			t.Errorf("%v records received; %d were sent to the one who follows by %s, who was too slow for %d", received, followed, name, lost)
+		}
+		t.Logf("%s sent %d records, and left out %d", name, followed, lost)
 	}
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {

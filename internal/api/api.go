@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 )
@@ -55,6 +57,8 @@ type Config struct {
 	Fields  []Field
 	// Mapping has the address fields whose names are in records, as in -mapping.
 	Mapping []flow.MapEntry
+	// Cut counts the streams that were ended because their client read nothing for a while.
+	Cut prometheus.Counter
 }
 
 // Server answers requests. Any number of goroutines may use it.
@@ -174,9 +178,12 @@ type failure struct {
 	Position int `json:"position"`
 }
 
+// maxError bounds what is said of a mistake, in bytes: what a client sent may be in it.
+const maxError = 500
+
 // Fail answers with what is wrong.
 func Fail(w http.ResponseWriter, status int, err error) {
-	body := failure{Error: err.Error()}
+	body := failure{Error: cut(err.Error(), maxError)}
 	if m := (*Mistake)(nil); errors.As(err, &m) {
 		body.Position = m.Position
 	}

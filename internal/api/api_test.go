@@ -49,6 +49,17 @@ func newFixture(t *testing.T) *fixture {
 // newFixtureOf is the same with so many bytes of room.
 func newFixtureOf(t *testing.T, room int64) *fixture {
 	t.Helper()
+	f := unserved(t, room)
+	f.http = httptest.NewServer(Guard("page.example:8082", f.Handler()))
+	t.Cleanup(f.http.Close)
+	t.Cleanup(f.Stop)
+	f.base = f.http.URL + "/api/v1/"
+	return f
+}
+
+// unserved is the same without a network.
+func unserved(t *testing.T, room int64) *fixture {
+	t.Helper()
 	mapping, err := flow.ParseMapping("SrcAddr=Src,DstAddr=Dst")
 	if err != nil {
 		t.Fatal(err)
@@ -74,11 +85,8 @@ func newFixtureOf(t *testing.T, room int64) *fixture {
 		Explain: func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"addr":"10.0.0.1"}`) },
 		Ready:   func() any { return map[string]any{"ready": true} },
 		Version: "v1", Mode: "collect", Listen: []string{"flow://:2055"}, Started: time.Now(), Fields: []Field{{"Bytes", "number"}}, Mapping: mapping,
+		Cut: prometheus.NewCounter(prometheus.CounterOpts{Name: "cut"}),
 	})
-	f.http = httptest.NewServer(Guard("page.example:8082", f.Handler()))
-	t.Cleanup(f.http.Close)
-	t.Cleanup(f.Stop)
-	f.base = f.http.URL + "/api/v1/"
 	return f
 }
 

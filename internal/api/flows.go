@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -118,7 +119,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 			return nil
 		})
 	}()
-	_ = out.send(ctx, w)
+	if err := out.send(ctx, w); errors.Is(err, os.ErrDeadlineExceeded) {
+		s.cfg.Cut.Inc()
+	}
 }
 
 func appendSkipped(b []byte, n uint64) []byte {

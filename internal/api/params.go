@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 )
@@ -109,10 +110,15 @@ func (p *params) end() error {
 }
 
 // short cuts what a client sent, for an error.
-func short(s string) string {
-	const most = 100
-	if len(s) > most {
-		return s[:most] + "..."
+func short(s string) string { return cut(s, 100) }
+
+// cut returns the beginning of a text, at most so many bytes of it, in whole characters.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
 	}
-	return s
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most] + "..."
 }
