@@ -22,6 +22,7 @@ const (
 	maxConnections = 64
 	maxCalls       = 128      // calls at a time
 	maxStreams     = 64       // requests for flows among them
+	maxScans       = 2        // that read records now, each of which takes a core
 	maxLists       = 4        // answers with lists of nodes or namespaces, which can be long
 	maxCallsEach   = 32       // calls at a time on one connection
 	maxRequest     = 64 << 10 // bytes of a request: thousands of values of filters

@@ -128,6 +128,8 @@ type stream struct {
 	send func(*observerpb.GetFlowsResponse) error
 	skip uint64 // wanted records that are before the first one to send
 	sent uint64
+	// reads reports whether the stream has a place among those who read records now.
+	reads bool
 
 	lost     flowpb.LostEvent // not yet sent
 	lostSent time.Time
@@ -139,6 +141,10 @@ func (st *stream) run(ctx context.Context) error {
 	if q.follow && q.number == 0 && q.since.IsZero() {
 		return st.follow(ctx, Query{})
 	}
+	if !st.enter(ctx) {
+		return ctx.Err()
+	}
+	defer st.leave()
 	at, err := q.start(ctx, source, st.v)
 	if err != nil {
 		return err
@@ -148,11 +154,12 @@ func (st *stream) run(ctx context.Context) error {
 		if at.since.IsZero() {
 			at.since = time.Unix(0, 1) // all that there is, and then what comes
 		}
+		st.leave() // it takes turns with others record by record
 		return st.follow(ctx, Query{Since: at.since})
 	}
 	var failed error
 	err = source.Each(ctx, Query{Since: at.since, Until: q.until}, func(r *flow.Record) bool {
-		failed = st.take(r)
+		failed = st.take(ctx, r)
 		return failed == nil
 	})
 	return errors.Join(failed, err)
@@ -167,8 +174,22 @@ func (st *stream) follow(ctx context.Context, from Query) error {
 		if err := st.tellLost(skipped); err != nil || r == nil {
 			return err
 		}
-		return st.take(r)
+		return st.take(ctx, r)
 	})
+}
+
+// enter waits for a place among those who read records. It reports false if ctx has ended before.
+func (st *stream) enter(ctx context.Context) bool {
+	st.reads = st.reads || enter(ctx, st.s.scans)
+	return st.reads
+}
+
+// leave gives the place back, if there is one.
+func (st *stream) leave() {
+	if st.reads {
+		leave(st.s.scans)
+	}
+	st.reads = false
 }
 
 // isOver reports whether a record came after all that was asked for.
@@ -177,7 +198,7 @@ func (q *query) isOver(r *flow.Record) bool {
 }
 
 // take sends a record if it is wanted. It returns errEnough after the last one.
-func (st *stream) take(r *flow.Record) error {
+func (st *stream) take(ctx context.Context, r *flow.Record) error {
 	q := st.q
 	if q.isOver(r) {
 		return errEnough
@@ -190,13 +211,21 @@ func (st *stream) take(r *flow.Record) error {
 		st.skip--
 		return nil
 	}
+	read := st.reads
+	if !st.enter(ctx) {
+		return ctx.Err()
+	}
 	f := st.v.flow(st.s.cfg.Version)
 	resp := &observerpb.GetFlowsResponse{
 		Time: f.GetTime(), NodeName: f.GetNodeName(), ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: f},
 	}
 	q.mask.apply(f)
+	st.leave() // the client may be slow
 	if err := st.send(resp); err != nil {
 		return err
+	}
+	if read && !st.enter(ctx) {
+		return ctx.Err()
 	}
 	if st.sent++; !q.follow && st.sent == q.number {
 		return errEnough

@@ -64,7 +64,7 @@ type Server struct {
 	namespaces *answer[*observerpb.GetNamespacesResponse]
 
 	// Places for calls, and for those that take most.
-	calls, streams, lists chan struct{}
+	calls, streams, lists, scans chan struct{}
 
 	skipped, cut prometheus.Counter
 }
@@ -103,6 +103,7 @@ func newServer(cfg Config, source Source) *Server {
 		health: health.NewServer(),
 		nodes:  newAnswer[*observerpb.GetNodesResponse](), namespaces: newAnswer[*observerpb.GetNamespacesResponse](),
 		calls: make(chan struct{}, maxCalls), streams: make(chan struct{}, maxStreams), lists: make(chan struct{}, maxLists),
+		scans: make(chan struct{}, maxScans),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kube_enricher_hubble_streams_cut_total",
 			Help: "calls of Hubble's clients that were ended because the client read nothing for a minute",

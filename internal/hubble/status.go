@@ -168,6 +168,10 @@ func addrText(b []byte) string {
 
 // scan calls f with a view of each record, the newest first, until it returns false.
 func (s *Server) scan(ctx context.Context, f func(*view) bool) error {
+	if !enter(ctx, s.scans) {
+		return endOf(ctx, ctx.Err())
+	}
+	defer leave(s.scans)
 	v := newView(&s.names)
 	err := s.source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
 		v.set(r)
