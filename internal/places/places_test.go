@@ -303,7 +303,7 @@ func TestStageAllocs(t *testing.T) {
 	if n := testing.AllocsPerRun(3, step); n > 2000 && !race.Enabled {
 		t.Errorf("%v allocations for 50,000 records", n)
 	}
-	if len(s.cache) != cacheSlots || len(s.objects) > maxObjects {
+	if len(s.cache) != cacheSets || len(s.objects) > maxObjects {
 		t.Errorf("%d slots, %d places", len(s.cache), len(s.objects))
 	}
 	if n := testing.AllocsPerRun(100, func() { r.Ends = [flow.MaxEnds]flow.End{}; s.HandleFlow(r) }); n != 0 && !race.Enabled {
@@ -317,7 +317,7 @@ func BenchmarkStage(b *testing.B) {
 		Networks: put(b, filepath.Join(dir, "n"), manyNetworks()),
 		GeoIP:    []string{put(b, filepath.Join(dir, "c"), makeDatabase(b, "Country", map[string]mmdbtype.Map{"0.0.0.0/1": country("DE")}))},
 	})
-	for _, addresses := range []int{1000, 1 << 20} {
+	for _, addresses := range []int{1000, 10_000, 1 << 20} {
 		b.Run(fmt.Sprint(addresses), func(b *testing.B) {
 			s := l.NewStage(new(sink))
 			r := new(flow.Record)

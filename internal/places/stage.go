@@ -8,8 +8,12 @@ import (
 )
 
 const (
-	// cacheSlots is how many addresses a worker remembers. It is a power of two.
-	cacheSlots = 1 << 14
+	// cacheSets and cacheWays say how many addresses a worker remembers: in as many sets,
+	// of which an address may be in one. If each had but one place, half of 10,000
+	// addresses would be in the way of others. cacheSets is a power of two.
+	cacheBits = 13
+	cacheSets = 1 << cacheBits
+	cacheWays = 4
 	// maxObjects bounds the different places that a worker remembers.
 	maxObjects = 1 << 14
 )
@@ -17,9 +21,14 @@ const (
 // slot has what is known of an address.
 type slot struct {
 	high, low uint64       // the address as IPv6
-	object    *flow.Object // nil if nothing is known
-	used      bool
+	object    *flow.Object // nil if the slot is free, nobody if nothing is known
 }
+
+// nobody stands for an address of which nothing is known.
+var nobody = new(flow.Object)
+
+// set has the addresses of one hash, the newest first.
+type set [cacheWays]slot
 
 // combination is a place by where its parts are.
 type combination struct {
@@ -34,7 +43,7 @@ type Stage struct {
 	next flow.Handler
 
 	tables  *tables // that the rest was made from
-	cache   []slot  // by a hash of the address; nil before the first one
+	cache   []set   // by a hash of the address; nil before the first one
 	objects map[combination]*flow.Object
 }
 
@@ -48,7 +57,7 @@ func (s *Stage) Idle() (pending bool) { return s.next.Idle() }
 func (s *Stage) HandleFlow(r *flow.Record) {
 	if t := s.l.tables.Load(); t != s.tables {
 		s.tables = t
-		s.cache, s.objects = make([]slot, cacheSlots), make(map[combination]*flow.Object)
+		s.cache, s.objects = make([]set, cacheSets), make(map[combination]*flow.Object)
 	}
 	for i, m := range s.l.cfg.Mapping {
 		end := &r.Ends[i]
@@ -83,13 +92,27 @@ func (s *Stage) find(addr []byte) *flow.Object {
 		return nil
 	}
 	// Fibonacci hashing: the upper bits of the product depend on all of both numbers.
-	c := &s.cache[((high*0x9e3779b97f4a7c15^low)*0x9e3779b97f4a7c15)>>(64-14)%cacheSlots]
-	if c.used && c.high == high && c.low == low {
-		return c.object
+	c := &s.cache[((high*0x9e3779b97f4a7c15^low)*0x9e3779b97f4a7c15)>>(64-cacheBits)%cacheSets]
+	for i := range c {
+		if slot := &c[i]; slot.low == low && slot.high == high && slot.object != nil {
+			return known(slot.object)
+		}
 	}
+	copy(c[1:], c[:])
 	a, _ := netip.AddrFromSlice(addr)
-	*c = slot{high, low, s.look(a.Unmap()), true}
-	return c.object
+	c[0] = slot{high, low, s.look(a.Unmap())}
+	if c[0].object == nil {
+		c[0].object = nobody
+	}
+	return known(c[0].object)
+}
+
+// known returns the object of a slot, nil for nobody.
+func known(o *flow.Object) *flow.Object {
+	if o == nobody {
+		return nil
+	}
+	return o
 }
 
 // look finds an address in the tables.
