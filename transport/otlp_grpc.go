@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -30,6 +31,7 @@ type grpcClient struct {
 	envelope envelope
 	conn     *grpc.ClientConn
 	dialer   dialer // of probes
+	requests requestPool
 }
 
 // newGRPCClient returns a client that connects at the first request.
@@ -99,12 +101,12 @@ func (c *grpcClient) send(ctx context.Context, b *batch) attempt {
 	// The client may read a request after its call has ended, when the chunks are in
 	// use for other records. So it gets a copy.
 	before := c.envelope.before(b)
-	request := mem.DefaultBufferPool().Get(len(before) + b.size)
+	request := c.requests.Get(len(before) + b.size)
 	n := copy(*request, before)
 	for _, p := range b.parts {
 		n += copy((*request)[n:], p.bytes())
 	}
-	message := mem.BufferSlice{mem.NewBuffer(request, mem.DefaultBufferPool())}
+	message := mem.BufferSlice{mem.NewBuffer(request, &c.requests)}
 	var response []byte
 	err = c.conn.Invoke(metadata.NewOutgoingContext(ctx, md), exportMethod, message, &response)
 	if err == nil {
@@ -156,6 +158,23 @@ func (c *grpcClient) probe(ctx context.Context) error {
 
 // close implements [sender].
 func (c *grpcClient) close() { _ = c.conn.Close() }
+
+// requestPool has the memory of requests that gRPC has done with. Its own pool clears
+// what it hands out, which costs as much as to fill it. It implements [mem.BufferPool].
+type requestPool struct{ pool sync.Pool }
+
+// Get implements [mem.BufferPool], but for what the memory has.
+func (p *requestPool) Get(size int) *[]byte {
+	if b, ok := p.pool.Get().(*[]byte); ok && cap(*b) >= size {
+		*b = (*b)[:size]
+		return b
+	}
+	b := make([]byte, size, size+size/8)
+	return &b
+}
+
+// Put implements [mem.BufferPool].
+func (p *requestPool) Put(b *[]byte) { p.pool.Put(b) }
 
 // rawCodec passes messages that are encoded.
 type rawCodec struct{}
