@@ -29,10 +29,15 @@ const attempts = 3
 // cost runs a program under a load and returns its CPU time for each record, in
 // microseconds. All records that were sent must have been written.
 func (b *bench) cost(ctx context.Context, p *program, l load) (float64, error) {
+	return b.costTo(ctx, p, l, os.DevNull)
+}
+
+// costTo does so with the records in a file.
+func (b *bench) costTo(ctx context.Context, p *program, l load, output string) (float64, error) {
 	var err error
 	for range attempts {
 		var v float64
-		if v, err = b.costOnce(ctx, p, l); err == nil || !errors.Is(err, errLost) {
+		if v, err = b.costOnce(ctx, p, l, output); err == nil || !errors.Is(err, errLost) {
 			return v, err
 		}
 		fmt.Fprintf(b.log, "        %v\n", err)
@@ -40,8 +45,8 @@ func (b *bench) cost(ctx context.Context, p *program, l load) (float64, error) {
 	return 0, err
 }
 
-func (b *bench) costOnce(ctx context.Context, p *program, l load) (float64, error) {
-	run, err := b.start(ctx, p, os.DevNull)
+func (b *bench) costOnce(ctx context.Context, p *program, l load, output string) (float64, error) {
+	run, err := b.start(ctx, p, output)
 	if err != nil {
 		return 0, err
 	}
@@ -52,7 +57,7 @@ func (b *bench) costOnce(ctx context.Context, p *program, l load) (float64, erro
 	if err != nil {
 		return 0, err
 	}
-	if err := run.settle(ctx); err != nil {
+	if err := run.settle(ctx, p); err != nil {
 		return 0, err
 	}
 	var before, after uint64
@@ -69,7 +74,7 @@ func (b *bench) costOnce(ctx context.Context, p *program, l load) (float64, erro
 	if err != nil {
 		return 0, err
 	}
-	if err := run.settle(ctx); err != nil {
+	if err := run.settle(ctx, p); err != nil {
 		return 0, err
 	}
 	end, err := run.cpu()
@@ -115,7 +120,7 @@ func (b *bench) verify(ctx context.Context, p *program, format string, l load) e
 	if err != nil {
 		return err
 	}
-	if err := run.settle(ctx); err != nil {
+	if err := run.settle(ctx, p); err != nil {
 		return err
 	}
 	run.stop()
@@ -249,7 +254,7 @@ func (b *bench) sustained(ctx context.Context, run *process, l load) (rate float
 	if err != nil {
 		return 0, "", err
 	}
-	if err := run.settle(ctx); err != nil {
+	if err := run.settle(ctx, p); err != nil {
 		return 0, "", err
 	}
 	after, err := p.written(run)
@@ -284,7 +289,7 @@ func bursts(rcvbuf int, rate float64) func(context.Context, *bench) (result, err
 		if err != nil {
 			return result{}, err
 		}
-		if err := run.settle(ctx); err != nil {
+		if err := run.settle(ctx, p); err != nil {
 			return result{}, err
 		}
 		n, err := p.written(run)
@@ -429,6 +434,9 @@ func tableCases() []benchCase {
 		{"workers", "two workers against one, in process", "at least 1.8×", workers},
 		{"ring", "the newest records in memory, nobody looking, JSON, 25 a datagram, 50,000/s: against none", "at most 1.1×", ring(false, 1.1)},
 		{"ring-looked", "the same with the page open and one client of Hubble's API following", "at most 1.25×", ring(true, 1.25)},
+		{"http", "JSON by HTTP, without compression, 25 a datagram, 50,000/s: against JSON in a file", "at most 1.3×", output("http", 1.3)},
+		{"otlp", "OTLP by gRPC, the same", "at most 1.3×", output("otlp", 1.3)},
+		{"places", "-networks of 10,000 prefixes and two -geoip files, all flows to 10,000 addresses in them, JSON, 25 a datagram, 50,000/s: against none", "at most 1.1×", places(1.1)},
 		{"idle", "idle, 50,000 pods", "less than 1 % of a core", idle},
 		{"latency", "from a lone datagram to its record in a pipe", "at most 20 ms", latency},
 		{"burst-default", "bursts of 50 ms, 200,000 datagrams/s, default rcvbuf", "no drop", bursts(0, 200_000)},

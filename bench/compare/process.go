@@ -42,6 +42,8 @@ type program struct {
 	written func(p *process) (uint64, error)
 	// ready reports whether it receives.
 	ready func(p *process) bool
+	// settled, if it is set, waits until nothing is written any more.
+	settled func(context.Context) error
 }
 
 func freePort(network string) (string, error) {
@@ -223,6 +225,7 @@ type load struct {
 	burst, pause time.Duration
 	seconds      float64
 	pods         int
+	outside      int // addresses beyond the cluster that flows go to, instead of pods
 }
 
 // generate sends a load and waits until it is sent.
@@ -231,6 +234,9 @@ func (b *bench) generate(ctx context.Context, to string, l load) (sent, error) {
 	args := []string{
 		"-to", to, "-protocol", l.protocol, "-records", strconv.Itoa(l.records), "-rate", fmt.Sprint(l.rate),
 		"-count", strconv.Itoa(count), "-pods", strconv.Itoa(l.pods), "-sources", strconv.Itoa(max(l.sources, 1)),
+	}
+	if l.outside > 0 {
+		args = append(args, "-outside", strconv.Itoa(l.outside))
 	}
 	if l.burst > 0 {
 		args = append(args, "-burst", l.burst.String(), "-pause", l.pause.String())
@@ -249,7 +255,7 @@ func (b *bench) generate(ctx context.Context, to string, l load) (sent, error) {
 }
 
 // settle waits until the program has taken all that came, and has written it.
-func (p *process) settle(ctx context.Context) error {
+func (p *process) settle(ctx context.Context, of *program) error {
 	for deadline := time.Now().Add(30 * time.Second); waiting(p.udp) > 0; {
 		if time.Now().After(deadline) {
 			return errors.New("datagrams are still waiting after 30 s")
@@ -257,6 +263,9 @@ func (p *process) settle(ctx context.Context) error {
 		if err := sleep(ctx, 5*time.Millisecond); err != nil {
 			return err
 		}
+	}
+	if of.settled != nil {
+		return of.settled(ctx)
 	}
 	return sleep(ctx, 200*time.Millisecond) // more than any buffer's flush
 }

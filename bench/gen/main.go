@@ -22,13 +22,14 @@ func main() {
 		rate     = flag.Float64("rate", 10_000, "records a second; 0 is as fast as it goes")
 		count    = flag.Int("count", 100_000, "records in all")
 		pods     = flag.Int("pods", 50_000, "addresses, from 10.128.0.0 on, that flows are between")
+		outside  = flag.Int("outside", 0, "addresses that flows go to instead of pods, one in each /24 from 1.0.0.0 on; 0 is none")
 		sources  = flag.Int("sources", 1, "exporters: source addresses, from 127.1.0.1 on if there are several")
 		burst    = flag.Duration("burst", 0, "send for this long at the rate, then pause; 0 is without pauses")
 		pause    = flag.Duration("pause", 450*time.Millisecond, "pause between two bursts")
 	)
 	flag.Parse()
 	g := generator{
-		protocol: *protocol, records: *records, count: *count, pods: *pods, sources: *sources, rate: *rate,
+		protocol: *protocol, records: *records, count: *count, pods: *pods, outside: *outside, sources: *sources, rate: *rate,
 		burst: *burst, pause: *pause,
 	}
 	if err := g.run(*to); err != nil {
@@ -41,7 +42,8 @@ func main() {
 type generator struct {
 	protocol       string
 	records, count int // a datagram, in all
-	pods, sources  int
+	pods, outside  int
+	sources        int
 	rate           float64 // records a second
 	burst, pause   time.Duration
 }
@@ -111,7 +113,7 @@ func (g *generator) run(to string) error {
 		for i := range n {
 			d := datagrams[(first+i)%len(datagrams)]
 			renumber(protocol, d, number+i, records)
-			readdress(protocol, d, (first+i)*records, records, pods)
+			readdress(protocol, d, (first+i)*records, records, pods, g.outside)
 			batch[i].Buffers[0] = d
 		}
 		return conns[first/inRow%sources].WriteBatch(batch[:n], 0)
@@ -179,7 +181,7 @@ func renumber(protocol string, d []byte, n, records int) {
 
 // readdress sets the addresses of the records in a datagram to those that the
 // records from first on have.
-func readdress(protocol string, d []byte, first, records, pods int) {
+func readdress(protocol string, d []byte, first, records, pods, outside int) {
 	at, size, src, dst := 0, 0, 0, 0
 	switch protocol {
 	case "ipfix", "v9":
@@ -205,6 +207,9 @@ func readdress(protocol string, d []byte, first, records, pods int) {
 	for i := first; i < first+records; i++ {
 		putPod(d[at+src:], i%pods)
 		putPod(d[at+dst:], (i*7+1)%pods)
+		if outside > 0 {
+			be.PutUint32(d[at+dst:], 1<<24+uint32(i*7%outside)<<8+1)
+		}
 		at += size
 	}
 }

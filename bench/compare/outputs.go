@@ -1,0 +1,94 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// sender is our program with one output to a sink, and further arguments.
+func sender(s *sink, transport string, pods int, more ...string) *program {
+	where := map[string][]string{
+		"http": {"-transport", "http", "-transport.http.url", "http://" + s.addr + "/"},
+		"otlp": {"-transport", "otlp", "-transport.otlp.endpoint", s.addr},
+	}
+	p := enricher("json", pods, append(where[transport], more...)...)
+	p.name = "kube-enricher -transport " + transport
+	p.settled = func(ctx context.Context) error {
+		for before, n := uint64(0), s.records.Load(); n != before || before == 0; {
+			if err := sleep(ctx, 1500*time.Millisecond); err != nil { // more than records wait for their batch
+				return err
+			}
+			before, n = n, s.records.Load()
+		}
+		return nil
+	}
+	args := p.args
+	p.args = func(b *bench, udp, http, output string) ([]string, error) {
+		list, err := args(b, udp, http, output)
+		if err != nil {
+			return nil, err
+		}
+		for _, flag := range []string{"-format", "-transport.file"} { // there is no file
+			if i := slices.Index(list, flag); i >= 0 {
+				list = slices.Delete(list, i, i+2)
+			}
+		}
+		return list, nil
+	}
+	acknowledged := p.written
+	p.written = func(run *process) (uint64, error) {
+		n, err := acknowledged(run)
+		if got := s.records.Load(); err == nil && got != n {
+			return 0, fmt.Errorf("%s: %d records are acknowledged, the sink has %d", p.name, n, got)
+		}
+		return n, err
+	}
+	return p
+}
+
+// output measures what it costs to send records: against our program with JSON
+// in a file, a real one: the null device takes bytes without looking at them.
+func output(transport string, most float64, more ...string) func(context.Context, *bench) (result, error) {
+	return func(ctx context.Context, b *bench) (result, error) {
+		l := load{protocol: "ipfix", records: 25, rate: 50_000, seconds: b.seconds, pods: b.pods}
+		return b.pairs(ctx, most, func() (float64, error) {
+			s, err := newSink(transport)
+			if err != nil {
+				return 0, err
+			}
+			defer s.close()
+			return b.cost(ctx, sender(s, transport, b.pods, more...), l)
+		}, func() (float64, error) {
+			file := filepath.Join(b.dir, "records")
+			defer os.Remove(file)
+			return b.costTo(ctx, enricher("json", b.pods), l, file)
+		})
+	}
+}
+
+// pairs measures our program with something and without it in turn. With it, the cost may
+// be most times that without.
+func (b *bench) pairs(ctx context.Context, most float64, with, without func() (float64, error)) (result, error) {
+	var on, off []float64
+	for range b.repeat {
+		v, err := with()
+		w, err2 := without()
+		if err := errors.Join(ctx.Err(), err, err2); err != nil {
+			return result{}, err
+		}
+		on, off = append(on, v), append(off, w)
+		fmt.Fprintf(b.log, "        %.2f against %.2f µs\n", v, w)
+	}
+	ratio := median(on) / median(off)
+	return result{
+		measured: fmt.Sprintf("%.2f×", ratio), met: met(ratio <= most),
+		runs: fmt.Sprintf("with %s µs, without %s µs; %d pairs", spread(on), spread(off), b.repeat),
+	}, nil
+}
