@@ -443,7 +443,7 @@ func (a *app) readStdin(ctx context.Context, c flow.Handler) error {
 		Capture: func(ctx context.Context, in io.Reader) error {
 			return a.collector.ReadCaptureFrom(ctx, in, "standard input", c)
 		},
-		Fields: fields, Attrs: attrs, Extra: !cfg.WritesAs(config.FormatProtobuf),
+		Fields: fields, Attrs: attrs,
 		ReceivedJSON: a.collector.InputCounter("json"), ReceivedProtobuf: a.collector.InputCounter("protobuf"),
 	}, a.stdin, c, a.log, a.reg)
 	if err != nil {

@@ -88,6 +88,44 @@ func TestOTLPOutput(t *testing.T) {
 	}
 }
 
+// TestOTLPPipeOwn has a pipe of protobuf with what goflow2 has no fields for. It comes
+// through, also beside an output in protobuf, which has each message as it came.
+func TestOTLPPipeOwn(t *testing.T) {
+	want := records(t, outputOf(t, "-kube.off", "-fields", "all", namedCapture))
+	in := outputOf(t, "-kube.off", "-fields", "all", "-format", "pb", namedCapture)
+	for _, transports := range []string{"otlp", "otlp,file:protobuf"} {
+		s, addr := newLogsReceiver(t)
+		p := startWith(t, strings.NewReader(in), nil, "-kube.off", "-fields", "all", "-transport", transports, "-transport.otlp.endpoint", addr, "-")
+		if code := p.wait(); code != exitDone {
+			t.Fatal(p.stderr())
+		}
+		if transports != "otlp" && !slices.Equal(sortedMessages(t, p.stdout.Bytes()), sortedMessages(t, []byte(in))) {
+			t.Errorf("%s: the messages are not those that came", transports)
+		}
+		names := make(map[string]int)
+		for _, r := range want {
+			if name := r["InIfName"]; name != "" {
+				names[fmt.Sprint(name)]++
+			}
+		}
+		for _, r := range s.records {
+			for _, kv := range r.Attributes {
+				if kv.Key == "flow.in_if_name" {
+					names[kv.Value.GetStringValue()]--
+				}
+			}
+		}
+		if len(s.records) != len(want) || len(names) == 0 {
+			t.Errorf("%s: %d records, want %d, of %d interfaces", transports, len(s.records), len(want), len(names))
+		}
+		for name, n := range names {
+			if n != 0 {
+				t.Errorf("%s: %d records more have the interface %s in JSON than by OTLP", transports, n, name)
+			}
+		}
+	}
+}
+
 func orNothing(v any) any {
 	if v == nil {
 		return "-"

@@ -70,9 +70,7 @@ func (r *Reader) handleMessage(b []byte) {
 	}
 	r.rec.Extra.HasStart, r.rec.Extra.HasEnd = m.TimeFlowStartNs != 0, m.TimeFlowEndNs != 0
 	r.rec.Extra.HasICMP = m.Type != flowpb.FlowMessage_SFLOW_5 // goflow2 does not read those of samples
-	if r.extra {
-		fillExtra(&r.rec, m.ProtoReflect().GetUnknown())
-	}
+	fillExtra(&r.rec, m.ProtoReflect().GetUnknown())
 	r.handle(r.protobuf)
 }
 

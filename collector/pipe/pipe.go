@@ -42,10 +42,6 @@ type Config struct {
 	// line, beside the mapped addresses and the times. Lists cannot be read.
 	Fields []flow.FieldID
 	Attrs  []flow.AttrRef
-	// Extra makes protobuf fill flow.Extra, with the fields that this program
-	// writes and goflow2's message does not have. It is not for outputs in
-	// protobuf, which write back all fields of the message that was read.
-	Extra bool
 	// MaxLine bounds a line without its newline and a message without its
 	// length, in bytes; DefaultMaxLine if 0.
 	MaxLine int
@@ -87,7 +83,8 @@ const (
 // the first mapped address field, else of the first known field, else that of
 // schema v1.
 //
-// Protobuf. Each message is one record, unknown fields included. The newline after
+// Protobuf. Each message is one record, unknown fields included. Those that this program
+// writes and goflow2's message does not have are in flow.Extra, too. The newline after
 // each message, which goflow2's file transport writes unless -transport.file.sep is
 // empty, is not part of it. A message that cannot be parsed is dropped and counted
 // in lines_dropped_total. Reading ends at a length that cannot be one.
@@ -101,7 +98,6 @@ type Reader struct {
 	input    string
 	max      int
 	refuse   error
-	extra    bool
 	capture  func(context.Context, io.Reader) error
 	json     prometheus.Counter
 	protobuf prometheus.Counter
@@ -150,7 +146,7 @@ var dropNames = [numDropReasons]string{"too_long", "malformed", "cut"}
 func New(cfg Config, in io.Reader, h flow.Handler, log logrus.FieldLogger, reg prometheus.Registerer) (*Reader, error) {
 	r := &Reader{
 		in: in, h: h, log: log,
-		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON, extra: cfg.Extra, capture: cfg.Capture,
+		input: cfg.Input, max: cfg.MaxLine, refuse: cfg.RefuseJSON, capture: cfg.Capture,
 		json: cfg.ReceivedJSON, protobuf: cfg.ReceivedProtobuf,
 		scan: newScanner(cfg.Mapping, cfg.Labels...), n: len(cfg.Mapping),
 	}

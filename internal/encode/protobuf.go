@@ -170,7 +170,11 @@ func (e *Protobuf) AppendRecord(dst []byte, r *flow.Record) []byte {
 	if len(e.cluster) > 0 && !hasField(unknown, flow.NumberCluster) {
 		n += copy(b[n:], e.cluster)
 	}
+	own := n
 	b, n = e.putOwn(b, n, r)
+	if len(unknown) > 0 {
+		n = own + removeFields(b[own:n], unknown)
+	}
 	b = b[:n]
 	if len(r.Extra.Elements) > 0 {
 		b = e.appendElements(b, &r.Extra)
@@ -325,6 +329,22 @@ func hasField(message []byte, number protowire.Number) bool {
 		message = message[n:]
 	}
 	return false
+}
+
+// removeFields removes the fields from part of a message that another part has, and
+// returns how long it is then.
+func removeFields(part, other []byte) (n int) {
+	for at := 0; at < len(part); {
+		number, _, size := protowire.ConsumeField(part[at:])
+		if size < 0 {
+			return n
+		}
+		if !hasField(other, number) {
+			n += copy(part[n:], part[at:at+size])
+		}
+		at += size
+	}
+	return n
 }
 
 // hasOther reports whether a message has a KubeObject that begins with prefix, an

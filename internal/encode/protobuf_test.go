@@ -301,6 +301,42 @@ func TestProtobufUnknown(t *testing.T) {
 	}
 }
 
+// TestProtobufOwnOnce has a message of another of our programs, whose own fields the reader
+// has put into the record, too. They are written once, as they came, with what is new.
+func TestProtobufOwnOnce(t *testing.T) {
+	e := newProtobuf(t, ProtobufConfig{Mapping: defaultMapping, Fields: "all,-CountsOnce"})
+	read := &flowpb.EnrichedFlow{FlowDirection: 1, InIfName: "eth0", TunnelSrcAddr: []byte{192, 0, 2, 1}, Verdict: "dropped"}
+	in, err := proto.Marshal(read)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := new(flow.Record)
+	if err := proto.Unmarshal(in, &r.Msg.FlowMessage); err != nil {
+		t.Fatal(err)
+	}
+	r.Extra.FlowDirection, r.Extra.InIfName, r.Extra.TunnelSrcAddr = 1, []byte("eth0"), []byte{192, 0, 2, 1}
+	r.Extra.Verdict, r.Extra.PolicyName, r.Extra.EgressVrfID = []byte("allowed"), []byte("new"), 7
+	out := message(t, e.AppendRecord(nil, r))
+	seen := make(map[protowire.Number]int)
+	for rest := out; len(rest) > 0; {
+		number, _, n := protowire.ConsumeField(rest)
+		if n < 0 {
+			t.Fatal(protowire.ParseError(n))
+		}
+		if seen[number]++; seen[number] > 1 {
+			t.Errorf("field %d is there %d times", number, seen[number])
+		}
+		rest = rest[n:]
+	}
+	got := new(flowpb.EnrichedFlow)
+	if err := proto.Unmarshal(out, got); err != nil {
+		t.Fatal(err)
+	}
+	if got.FlowDirection != 1 || got.InIfName != "eth0" || !bytes.Equal(got.TunnelSrcAddr, read.TunnelSrcAddr) || got.Verdict != "dropped" || got.PolicyName != "new" || got.EgressVrfId != 7 {
+		t.Errorf("%v", got)
+	}
+}
+
 func TestNewProtobufErrors(t *testing.T) {
 	for _, tc := range []struct {
 		cfg  ProtobufConfig
