@@ -1,6 +1,10 @@
 package transport
 
-import "testing"
+import (
+	"net/http"
+	"slices"
+	"testing"
+)
 
 // TestBatchLimit follows a limit down and up again. A destination that takes 300 bytes
 // refuses few batches, and one that takes all gets whole batches in the end.
@@ -45,4 +49,37 @@ func TestBatchLimit(t *testing.T) {
 	if got := l.get(); got != 1 {
 		t.Errorf("%d bytes, want at least 1", got)
 	}
+}
+
+// TestHTTPTooLargeOnce has a server that takes only small batches at first, and then
+// all. Batches become larger again.
+func TestHTTPTooLargeOnce(t *testing.T) {
+	s, server := newInserts(t)
+	small := true
+	s.fail = func(w http.ResponseWriter, r *http.Request, _ int) bool {
+		if !small || r.ContentLength <= 2000 {
+			return false
+		}
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		return true
+	}
+	b := newHTTP(t, HTTPConfig{BatchBytes: 16_000}, server)
+	b.start()
+	w := b.NewWriter()
+	b.hand(w, 0, 1000, 50)
+	b.counted()
+	s.mu.Lock()
+	small, s.bodies = false, nil
+	s.mu.Unlock()
+	const more = 40_000
+	b.hand(w, 1000, more, 50)
+	b.counted()
+	b.expect(1000+more, 0, 0, 0, 0)
+	s.once(t, 1000+more)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if most := slices.Max(s.bodies); most < 16_000/60 {
+		t.Errorf("the largest of %d batches has %d records after the server takes larger ones", len(s.bodies), most)
+	}
+	noError(t, b.stop())
 }
