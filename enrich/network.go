@@ -46,12 +46,12 @@ type networkSet struct {
 	changed  bool                   // resolved was emptied: spans may have another network now
 	// definitions has the objects that tell which network a key means, by kind and key.
 	definitions [numKinds]map[string]networkDefinition
-	ids         map[uint64]int // numbers of networks, and how many definitions have them
-	idsChanged  bool           // the masquerade addresses of Nodes are old ones
+	ids         map[uint64]int  // numbers of networks, and how many definitions have them
+	changedIDs  map[uint64]bool // of them, those whose masquerade addresses may be old ones
 }
 
 func newNetworkSet() networkSet {
-	n := networkSet{networks: map[networkID]*network{}, resolved: map[networkID]*network{}, ids: map[uint64]int{}}
+	n := networkSet{networks: map[networkID]*network{}, resolved: map[networkID]*network{}, ids: map[uint64]int{}, changedIDs: map[uint64]bool{}}
 	for k := range numKinds {
 		if k.definesNetwork() {
 			n.definitions[k] = map[string]networkDefinition{}

@@ -123,17 +123,8 @@ func (n *networkSet) count(id uint64, more int) {
 	if n.ids[id] <= 0 {
 		delete(n.ids, id)
 	}
-	n.idsChanged = n.idsChanged || (before > 0) != (n.ids[id] > 0)
-}
-
-// refreshMasquerade brings the addresses up to date that each Node has for networks of users.
-func (st *store) refreshMasquerade() {
-	if !st.networks.idsChanged {
-		return
-	}
-	st.networks.idsChanged = false
-	for _, s := range st.staticOwners[kindNode] {
-		st.updateShared(s, s.sharedAddrs(st.networks.ids))
+	if (before > 0) != (n.ids[id] > 0) {
+		n.changedIDs[id] = true
 	}
 }
 

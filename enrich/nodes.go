@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -61,14 +60,7 @@ type nodePart struct {
 	statusAddrs, hostAddrs int
 	id                     uint64 // of the annotation nodeID; 0: none
 	joinIPv4, joinIPv6     bool   // annotations have the addresses in the join subnets
-	shared                 []sharedNodeAddr
-	masquerade             []netip.Prefix // of OVN-Kubernetes
-}
-
-// sharedNodeAddr is an address that each Node has for itself.
-type sharedNodeAddr struct {
-	addr    netip.Addr
-	hairpin bool
+	masquerade             masquerade
 }
 
 // newNode returns the object of a Node.
@@ -105,7 +97,7 @@ func newNode(n *corev1.Node) *object {
 		}
 	}
 	o.addJoin(n.Annotations)
-	o.addShared(n.Annotations)
+	o.masquerade = masqueradeOf(n.Annotations)
 	return o
 }
 
@@ -154,109 +146,6 @@ func (o *object) joinClaims(subnets []netip.Prefix) (list []staticClaim) {
 		list = append(list, staticClaim{addr: a, class: classNodeOther})
 	}
 	return list
-}
-
-const (
-	// masqueradeAddrs is how many addresses of a masquerade subnet a Node has for itself: of OVN,
-	// the host, the host for Services whose backends are local, a next hop that answers to nobody,
-	// and, the last one, hairpin traffic.
-	masqueradeAddrs = 5
-	// Two addresses of each user-defined network follow, from this one on: those of the network
-	// numbered n are at masqueradeNetworks + 2n - 1 and the next.
-	masqueradeNetworks = 10
-	maxNetworks        = 1 << 12
-)
-
-// addShared adds the masquerade addresses, if OVN-Kubernetes runs on the Node. Without the
-// annotation they are in the subnets that it uses by default, or used before.
-func (o *object) addShared(annotations map[string]string) {
-	ovn := false
-	for name := range annotations {
-		ovn = ovn || strings.HasPrefix(name, ovnPrefix)
-	}
-	if !ovn {
-		return
-	}
-	list := prefixesIn(annotations[masqueradeSubnet])
-	is4 := func(p netip.Prefix) bool { return p.Addr().Is4() }
-	if !slices.ContainsFunc(list, is4) {
-		list = append(list, netip.MustParsePrefix("169.254.0.0/17"), netip.MustParsePrefix("169.254.169.0/29"))
-	}
-	if !slices.ContainsFunc(list, func(p netip.Prefix) bool { return !is4(p) }) {
-		list = append(list, netip.MustParsePrefix("fd69::/112"))
-	}
-	slices.SortFunc(list, netip.Prefix.Compare)
-	o.masquerade = slices.Compact(list)
-	for _, p := range o.masquerade {
-		for n := range uint64(masqueradeAddrs) {
-			o.shared = appendShared(o.shared, p, n+1, n+1 == masqueradeAddrs)
-		}
-	}
-	for _, id := range userNetworks(annotations) {
-		o.shared = o.appendPairs(o.shared, id)
-	}
-}
-
-func appendShared(list []sharedNodeAddr, p netip.Prefix, n uint64, hairpin bool) []sharedNodeAddr {
-	if a := addrAt(p, n); a.IsValid() {
-		list = append(list, sharedNodeAddr{a, hairpin})
-	}
-	return list
-}
-
-// appendPairs appends the addresses that a Node has for the user-defined network of a number.
-func (n *nodePart) appendPairs(list []sharedNodeAddr, id uint64) []sharedNodeAddr {
-	for _, p := range n.masquerade {
-		list = appendShared(list, p, masqueradeNetworks+2*id-1, false)
-		list = appendShared(list, p, masqueradeNetworks+2*id, false)
-	}
-	return list
-}
-
-// sharedAddrs returns the addresses that the Node has for itself as the others do, with those of the
-// networks whose numbers their NetworkAttachmentDefinitions tell.
-func (n *nodePart) sharedAddrs(ids map[uint64]int) []sharedNodeAddr {
-	if len(ids) == 0 || len(n.masquerade) == 0 {
-		return n.shared
-	}
-	list := slices.Clone(n.shared)
-	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		if pair := n.appendPairs(nil, id); len(pair) > 0 && !slices.Contains(list, pair[0]) {
-			list = append(list, pair...)
-		}
-	}
-	return list
-}
-
-// userNetworks returns the numbers of the user-defined networks. Where no annotation has them, they
-// are counted.
-func userNetworks(annotations map[string]string) (ids []uint64) {
-	var byName map[string]any
-	if json.Unmarshal([]byte(annotations[networkIDs]), &byName) == nil {
-		for _, v := range byName {
-			s, _ := v.(string)
-			if n, err := strconv.ParseUint(s, 10, 32); err == nil && n > 0 && n < maxNetworks {
-				ids = append(ids, n)
-			}
-		}
-	}
-	if ids == nil {
-		names := map[string]bool{}
-		for _, a := range []string{nodeSubnets, gatewayRouterPorts} {
-			var byName map[string]json.RawMessage
-			if json.Unmarshal([]byte(annotations[a]), &byName) == nil {
-				for name := range byName {
-					names[name] = true
-				}
-			}
-		}
-		delete(names, "default")
-		for n := range min(len(names), maxNetworks) {
-			ids = append(ids, uint64(n)+1)
-		}
-	}
-	slices.Sort(ids)
-	return slices.Compact(ids)
 }
 
 // gatewayAddrs returns the Node's addresses in the annotation l3Gateway. Those of its next hops are

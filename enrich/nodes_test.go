@@ -55,8 +55,8 @@ func TestNodeAnnotations(t *testing.T) {
 		}
 	}
 	o := objectOf(t, `{apiVersion: v1, kind: Node, metadata: {name: n, labels: {failure-domain.beta.kubernetes.io/zone: old}}, spec: {podCIDRs: [10.1.0.0/24, "fd01::/64"]}}`)
-	if o.zone != "old" || fmt.Sprint(o.addrs) != "[10.1.0.1 fd01::1]" || len(o.shared) != 0 {
-		t.Errorf("zone %q, addresses %v, %d shared", o.zone, o.addrs, len(o.shared))
+	if o.zone != "old" || fmt.Sprint(o.addrs) != "[10.1.0.1 fd01::1]" || len(o.masquerade.subnets) != 0 {
+		t.Errorf("zone %q, addresses %v, %v masqueraded", o.zone, o.addrs, o.masquerade.subnets)
 	}
 }
 
@@ -152,7 +152,7 @@ func TestSharedAddresses(t *testing.T) {
 		// They go with the last Node that has them.
 		e.store.remove(objectOf(t, node("n1", "", "192.0.2.1")))
 		e.store.remove(objectOf(t, node("n2", "", "192.0.2.2")))
-		if len(e.store.sharedAddrs) != 0 || e.store.index.find(addr("169.254.0.2")) != nil {
+		if len(e.store.masquerade.addrs) != 0 || e.store.index.find(addr("169.254.0.2")) != nil {
 			t.Error("shared addresses are left")
 		}
 	})

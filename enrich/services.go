@@ -11,13 +11,13 @@ import (
 // staticOwner is a Service, an EgressIP, a Node or an EndpointSlice. It owns its addresses where no
 // pod does. It is for the writer.
 type staticOwner struct {
-	kind      kind
-	obj       *flow.Object
-	created   int64
-	shared    []sharedNodeAddr // those of updateShared
-	spans     []*staticSpan    // those that have not ended
-	mark      uint32           // of the last list that had it
-	*nodePart                  // of a Node, else nil
+	kind        kind
+	obj         *flow.Object
+	created     int64
+	masqueraded masquerade    // what is counted of it
+	spans       []*staticSpan // those that have not ended
+	mark        uint32        // of the last list that had it
+	*nodePart                 // of a Node, else nil
 }
 
 // staticSpan is the time over which a static owner has an address or a node port, in Unix
@@ -157,7 +157,7 @@ func (st *store) updateNode(s *staticOwner, obj *object) {
 		st.podCIDRsChanged = true
 	}
 	s.nodePart = obj.nodePart
-	st.updateShared(s, s.sharedAddrs(st.networks.ids))
+	st.updateMasquerade(s, s.masquerade)
 }
 
 // sameStatic reports whether records show the same.
@@ -276,51 +276,8 @@ func (st *store) removeStaticOwner(k kind, key string, now int64) {
 		st.podCIDRsChanged = st.podCIDRsChanged || len(s.podCIDRs) > 0
 		delete(st.zones, s.obj.Name)
 	}
-	st.updateShared(s, nil)
+	st.updateMasquerade(s, masquerade{})
 	st.updateStaticSpans(s, nil, false, now, now)
-}
-
-// updateShared counts the Nodes that have an address for themselves. The first and the last one
-// change the index.
-func (st *store) updateShared(s *staticOwner, addrs []sharedNodeAddr) {
-	if slices.Equal(s.shared, addrs) {
-		return
-	}
-	for _, a := range s.shared {
-		if slices.Contains(addrs, a) {
-			continue
-		}
-		u := st.sharedAddrs[a]
-		if u.nodes--; u.nodes == 0 {
-			delete(st.sharedAddrs, a)
-			st.dropStatic(u.span)
-		}
-	}
-	for _, a := range addrs {
-		if slices.Contains(s.shared, a) {
-			continue
-		}
-		u := st.sharedAddrs[a]
-		if u == nil {
-			c := classShared
-			if a.hairpin {
-				c = classHairpin
-			}
-			u = &sharedUse{span: &staticSpan{owner: &staticOwner{kind: kindNode, nodePart: &nodePart{}}, addr: a.addr, obj: noObject, class: c, from: always, to: never}}
-			st.sharedAddrs[a] = u
-			e := st.entryToChange(a.addr)
-			u.span.next, e.staticSpans = e.staticSpans, u.span
-			st.publishEntry(e)
-		}
-		u.nodes++
-	}
-	s.shared = addrs
-}
-
-// sharedUse counts the Nodes that have a shared address.
-type sharedUse struct {
-	span  *staticSpan
-	nodes int
 }
 
 // noObject stands for the object of a shared address, which no record shows.

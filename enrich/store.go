@@ -44,7 +44,7 @@ type store struct {
 	synced           bool // onSync was called
 	pods             map[string]*pod
 	staticOwners     [numKinds]map[string]*staticOwner // by key; of the kinds that isStatic names
-	sharedAddrs      map[sharedNodeAddr]*sharedUse     // addresses that each node has for itself
+	masquerade       masqueradeSet
 	endedStatics     queue[*staticSpan]
 	networks         networkSet
 	zones            map[string]string                  // by node
@@ -70,7 +70,7 @@ func newStore(retain time.Duration, keepEnded, fixed bool, log logrus.FieldLogge
 		startKind: func(kind) {}, fetchOwners: func() {}, onSync: func() {},
 		pods: map[string]*pod{}, zones: map[string]string{}, nodesWithNewZone: map[string]bool{},
 		observedCIDRs: map[netip.Prefix]bool{}, interned: map[string]string{}, networks: newNetworkSet(),
-		sharedAddrs: map[sharedNodeAddr]*sharedUse{}, hosts: map[netip.Addr]*host{},
+		masquerade: newMasqueradeSet(), hosts: map[netip.Addr]*host{},
 	}
 	for k := range numKinds {
 		st.feeds[k].watch = newWatchState(fixed)
