@@ -1,9 +1,20 @@
 package enrich
 
-import "net/netip"
+import (
+	"cmp"
+	"maps"
+	"net/netip"
+	"slices"
+)
 
-// maxHosts bounds the addresses of Nodes that are known from pods.
-const maxHosts = 1 << 14
+const (
+	// maxHosts bounds the addresses of Nodes that are known from pods: three for each of the 5,000
+	// Nodes that a cluster may have, and some that have gone.
+	maxHosts = 1 << 14
+	// maxHostsPerPod bounds those that one pod tells of: one of each family, as the API server has
+	// it (kubernetes/kubernetes, pkg/apis/core/validation, validateHostIPs).
+	maxHostsPerPod = 2
+)
 
 // host is the Node that has an address, by what a pod on it says.
 type host struct {
@@ -21,7 +32,7 @@ func (st *store) noteHost(o *object) {
 	if a, err := netip.ParseAddr(o.hostIP); err == nil {
 		st.noteHostAddr(a.Unmap().WithZone(""), o)
 	}
-	for _, a := range o.moreHostIPs {
+	for _, a := range o.moreHostIPs[:min(len(o.moreHostIPs), maxHostsPerPod-1)] {
 		st.noteHostAddr(a, o)
 	}
 }
@@ -29,16 +40,31 @@ func (st *store) noteHost(o *object) {
 func (st *store) noteHostAddr(a netip.Addr, o *object) {
 	h := st.hosts[a]
 	switch {
-	case h == nil && len(st.hosts) < maxHosts:
+	case h == nil:
+		if len(st.hosts) >= maxHosts {
+			st.forgetHosts()
+		}
 		st.hosts[a] = &host{st.intern(o.node), o.created}
 		st.hostsChanged = true
-	case h == nil || o.created < h.created:
+	case o.created < h.created:
 	default:
 		if h.node != o.node {
 			h.node, st.hostsChanged = st.intern(o.node), true
 		}
 		h.created = o.created
 	}
+}
+
+// forgetHosts forgets the eighth of the addresses for which no pod has spoken for longest: they are
+// likely of Nodes that have gone.
+func (st *store) forgetHosts() {
+	oldest := slices.SortedFunc(maps.Keys(st.hosts), func(a, b netip.Addr) int {
+		return cmp.Or(cmp.Compare(st.hosts[a].created, st.hosts[b].created), a.Compare(b))
+	})
+	for _, a := range oldest[:maxHosts/8] {
+		delete(st.hosts, a)
+	}
+	st.hostsChanged = true
 }
 
 // refreshHosts gives the index the Nodes by their addresses, if they have changed.

@@ -1,6 +1,8 @@
 package enrich
 
 import (
+	"fmt"
+	"net/netip"
 	"testing"
 
 	flowpb "github.com/netsampler/goflow2/v2/pb"
@@ -53,4 +55,45 @@ func TestHostsStandInForNodes(t *testing.T) {
 	check(map[string]string{"192.168.1.11": "job live, none"})
 	e.store.replace(kindNode, []*object{tenantNode("n1", "192.168.1.11")})
 	check(map[string]string{"192.168.1.11": "cli live, none"}) // Nodes know better
+}
+
+// Nodes come and go, and a pod tells of more addresses than a Node can have. The table has bounds,
+// and the Nodes of today are in it.
+func TestHostsAreBounded(t *testing.T) {
+	e, _, _ := newTest(t, Config{}, noSource{keep: true})
+	host := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, byte(i >> 16), byte(i >> 8), byte(i)}) }
+	const all = 3 * maxHosts
+	var list []*object
+	for i := range all {
+		list = append(list, &object{kind: kindPod, name: fmt.Sprint("p", i), created: at(float64(i)), podPart: &podPart{
+			node: fmt.Sprint("n", i), hostIP: host(i).String(),
+		}})
+	}
+	e.store.replace(kindPod, list)
+	if n := len(e.store.hosts); n > maxHosts || n < maxHosts*3/4 {
+		t.Errorf("%d hosts", n)
+	}
+	for _, i := range []int{all - 1, all - maxHosts/2} {
+		if got := e.store.index.nodeOf(host(i), at(0), at(0)); got != fmt.Sprint("n", i) {
+			t.Errorf("host %d: %q", i, got)
+		}
+	}
+	if got := e.store.index.nodeOf(host(0), at(0), at(0)); got != "" {
+		t.Errorf("the first host is still %q", got)
+	}
+
+	liar := &object{kind: kindPod, name: "liar", created: at(all), podPart: &podPart{node: "n", hostIP: "192.0.2.1"}}
+	for i := range 1000 {
+		liar.moreHostIPs = append(liar.moreHostIPs, netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}))
+	}
+	e.store.update(liar)
+	told := 0
+	for _, a := range append(liar.moreHostIPs, addr("192.0.2.1")) {
+		if e.store.hosts[a] != nil {
+			told++
+		}
+	}
+	if told != maxHostsPerPod {
+		t.Errorf("one pod told of %d hosts", told)
+	}
 }
