@@ -394,8 +394,8 @@ func TestTextOfLines(t *testing.T) {
 {"TimeReceived":1795399201,"SrcAddr":"10.244.0.6","DstAddr":"203.0.113.9","SrcNamespace":"shop","SrcWorkload":"cart","SrcWorkloadKind":"Deployment","SrcPod":"cart-1","SrcPort":5,"DstPort":53,"Proto":17,"ProtoName":"UDP","Etype":2048,"Bytes":100,"Packets":1,"CountsOnce":false,"SamplerAddress":"10.0.0.2","InIf":7}
 no record
 `
-	const want = `2026-11-23T02:00:00Z 10.244.0.5            → fd00::1               ICMP6  1.2 kB      5 p via 10.0.0.1 {"InIf":0}
-2026-11-23T02:00:01Z shop/cart:5           → 203.0.113.9:53        UDP     100 B      1 p via 10.0.0.2 {"InIf":7}
+	const want = `2026-11-23T02:00:00Z 10.244.0.5            → fd00::1               ICMP6  1.2 kB      5 p via 10.0.0.1 InIf=0
+2026-11-23T02:00:01Z shop/cart:5           → 203.0.113.9:53        UDP     100 B      1 p via 10.0.0.2 InIf=7
 no record
 `
 	for _, args := range [][]string{{"-kube.off"}, {"-kube.off", "-input", "json"}, {"-kube.snapshot", demoSnapshot}} {

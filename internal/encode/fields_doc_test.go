@@ -305,7 +305,8 @@ netobserv only, and those of OTLP with '-transport otlp' only.
 | '+PNode,+PZone' | the default set, with node and zone of both ends |
 | 'SrcAddr,DstAddr,Bytes,PPod,PNamespace' | these alone (and 'Cluster', if it has a value) |
 
-Text has a fixed set of fields. When goflow2’s output is read from standard input, lines of JSON
+Text has a fixed set of fields, to which '+NAME' adds a column on a terminal, and ' NAME=VALUE'
+elsewhere. When goflow2’s output is read from standard input, lines of JSON
 keep their fields as they came. Only generated fields are added, under the names of '-schema
 netobserv' or else in the line’s own style. Protobuf keeps all of its fields, also those that
 flow.proto does not know. Lines of JSON can be written as JSON or text.

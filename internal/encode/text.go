@@ -5,8 +5,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -40,8 +38,8 @@ type TextConfig struct {
 //
 // These are the time of receipt, the two ends (namespace and workload, or the
 // address where the owner is not known), protocol, bytes, packets and exporter, direction
-// and verdict where they are known, and the fields that were asked for besides. Without a terminal, the columns of the ends are as
-// wide as the widest name so far, up to a bound.
+// and verdict where they are known, and the fields that were asked for besides. Without a
+// terminal, the columns of the ends are as wide as the widest name so far, up to a bound.
 //
 // Any number of goroutines may use an encoder.
 type Text struct {
@@ -54,8 +52,8 @@ type Text struct {
 	samplerWidth int
 	// state reports whether there is room for direction and verdict.
 	state bool
-	// more encodes the fields that were asked for; nil if there are none.
-	more *JSON
+	// columns are the fields that were asked for.
+	columns []textColumn
 	// day is the last day that the head has named, counted from 1970 on; 0 before the first.
 	day atomic.Int64
 }
@@ -107,6 +105,10 @@ func NewText(cfg TextConfig) (*Text, error) {
 		return -1
 	}
 	e := &Text{cfg: cfg, src: end(flow.FieldSrcAddr), dst: end(flow.FieldDstAddr), sampler: end(flow.FieldSamplerAddress), samplerWidth: endless, state: true}
+	var err error
+	if e.columns, err = newColumns(cfg); err != nil {
+		return nil, err
+	}
 	width := minEndWidth
 	if cfg.Width > 0 {
 		width = e.fit()
@@ -114,12 +116,7 @@ func NewText(cfg TextConfig) (*Text, error) {
 	for i := range e.widths {
 		e.widths[i].Store(int32(width))
 	}
-	more, err := addedFields(cfg)
-	if len(more) == 0 || err != nil {
-		return e, err
-	}
-	e.more, err = NewJSON(JSONConfig{Schema: "v1", Fields: strings.Join(more, ","), Mapping: cfg.Mapping, Labels: cfg.Labels, Elements: cfg.Elements})
-	return e, err
+	return e, nil
 }
 
 // addedFields returns the names of fields that lines have besides the columns: those that
@@ -150,7 +147,7 @@ func addedFields(cfg TextConfig) (names []string, err error) {
 // fit divides the terminal's width: it returns that of each end, and sets what there is of
 // the other columns.
 func (e *Text) fit() int {
-	room := e.cfg.Width - fixedWidth
+	room := e.fitColumns(e.cfg.Width - fixedWidth)
 	e.samplerWidth, e.state = 0, false
 	if spare := room - 2*comfortWidth - viaWidth - leastSamplerWidth; spare >= 0 {
 		e.samplerWidth = min(leastSamplerWidth+spare/6, mostSamplerWidth)
@@ -168,8 +165,8 @@ func (e *Text) Fields() (fields flow.FieldSet) {
 	fields.Add(flow.FieldTimeReceivedNs, flow.FieldSrcAddr, flow.FieldDstAddr, flow.FieldSamplerAddress,
 		flow.FieldSrcPort, flow.FieldDstPort, flow.FieldSrcMac, flow.FieldDstMac, flow.FieldEtype, flow.FieldProto,
 		flow.FieldBytes, flow.FieldPackets, flow.FieldCountsOnce, flow.FieldFlowDirection, flow.FieldVerdict)
-	if e.more != nil {
-		fields.Union(e.more.Fields())
+	for i := range e.columns {
+		fields.Union(e.columns[i].json.Fields())
 	}
 	return fields
 }
@@ -217,17 +214,17 @@ func (e *Text) AppendRecord(dst []byte, r *flow.Record) []byte {
 		e.appendSampler(&p, r)
 	}
 	if e.state {
+		start, escapes := len(p.b), p.escapes
 		e.appendState(&p, r)
+		if e.cfg.Width > 0 && len(e.columns) > 0 {
+			p.b = pad(p.b, stateWidth-(characters(p.b[start:])-(p.escapes-escapes)))
+		}
 	}
 	if e.cfg.Cluster != "" && e.cfg.Width == 0 {
 		p.b = append(p.b, " in "...)
 		p.b = appendPrintable(p.b, e.cfg.Cluster)
 	}
-	if e.more != nil {
-		p.color(colorDim)
-		p.b = e.appendMore(append(p.b, ' '), r)
-		p.color(colorNone)
-	}
+	e.appendColumns(&p, r)
 	p.end()
 	return append(p.b, '\n')
 }
@@ -267,6 +264,12 @@ func (e *Text) appendHead(b []byte, t time.Time) []byte {
 		p.b = pad(p.b, viaWidth+e.samplerWidth-len(" EXPORTER"))
 		p.b = append(p.b, " DIR VERDICT"...)
 	}
+	if len(e.columns) > 0 {
+		if e.samplerWidth > 0 && !e.state {
+			p.b = pad(p.b, viaWidth+e.samplerWidth-len(" EXPORTER"))
+		}
+		p.b = e.appendColumnHeads(p.b)
+	}
 	p.color(colorNone)
 	return append(p.b, '\n')
 }
@@ -275,23 +278,6 @@ func (e *Text) appendHead(b []byte, t time.Time) []byte {
 func appendClock(b []byte, t time.Time) []byte {
 	hour, minute, second := t.Clock()
 	return append(b, pairs[2*hour], pairs[2*hour+1], ':', pairs[2*minute], pairs[2*minute+1], ':', pairs[2*second], pairs[2*second+1])
-}
-
-// appendMore appends the fields that were asked for, as a JSON object.
-func (e *Text) appendMore(b []byte, r *flow.Record) []byte {
-	start := len(b)
-	b = e.more.appendFields(b, r)
-	from := len(b)
-	// JSON may have characters that terminals interpret.
-	for i := start; i < from-1; { // without the newline
-		c, n := utf8.DecodeRune(b[i:from])
-		if !unicode.IsPrint(c) {
-			c = utf8.RuneError
-		}
-		b = utf8.AppendRune(b, c)
-		i += n
-	}
-	return b[:start+copy(b[start:], b[from:])]
 }
 
 // appendProtocol appends the name or number of the IP protocol, or the name of the

@@ -50,7 +50,7 @@ func (e *Text) appendSampler(p *painter, r *flow.Record) {
 	if !e.appendName(p, r, e.sampler, e.samplerWidth) {
 		p.b = shortenASCII(appendAddr(p.b, r.Msg.SamplerAddress, false), start, e.samplerWidth)
 	}
-	if e.cfg.Width > 0 && e.state && (r.DirectionName() != "" || len(r.Extra.Verdict) > 0) {
+	if e.cfg.Width > 0 && (len(e.columns) > 0 || e.state && (r.DirectionName() != "" || len(r.Extra.Verdict) > 0)) {
 		p.b = pad(p.b, e.samplerWidth-(characters(p.b[start:])-(p.escapes-escapes)))
 	}
 }
@@ -222,12 +222,38 @@ func Printable(s string) string { return string(appendPrintable(nil, s)) }
 // appendPrintable appends a name without characters that terminals interpret.
 func appendPrintable(b []byte, s string) []byte {
 	for _, c := range s {
-		if !unicode.IsPrint(c) {
-			c = utf8.RuneError
-		}
-		b = utf8.AppendRune(b, c)
+		b = appendRune(b, c)
 	}
 	return b
+}
+
+// appendRune appends a character, or a replacement if it cannot be printed.
+func appendRune(b []byte, c rune) []byte {
+	if !unicode.IsPrint(c) {
+		c = utf8.RuneError
+	}
+	return utf8.AppendRune(b, c)
+}
+
+// shorten shortens what has been appended since start to n characters, as appendShort does.
+func shorten(b []byte, start, n int) []byte {
+	if characters(b[start:]) <= n {
+		return b
+	}
+	end := len(b)
+	head := max(n-1, 0) / 2
+	from, to := start, end
+	for range head {
+		_, size := utf8.DecodeRune(b[from:end])
+		from += size
+	}
+	for range max(n-1, 0) - head {
+		_, size := utf8.DecodeLastRune(b[from:to])
+		to -= size
+	}
+	b = append(b, "…"...)
+	b = append(b, b[to:end]...)
+	return b[:from+copy(b[from:], b[end:])]
 }
 
 // appendAddr appends an IP address, IPv6 in brackets if a port follows.

@@ -200,14 +200,37 @@ func daysOf(t *testing.T, midnight time.Time) string {
 	return strings.Join(days, " ")
 }
 
-// TestTextMore checks fields that are asked for besides the columns.
+// TestTextMore checks fields that are asked for besides those of all lines: with their names,
+// and on a terminal in columns with a head.
 func TestTextMore(t *testing.T) {
 	r := textReference()
 	r.Msg.InIf = 12
 	r.Extra.Elements = []flow.ElementValue{}
-	e := newText(t, TextConfig{Mapping: textMapping, Location: time.UTC, Fields: "default,+InIf,+SamplerNode"})
-	if got, want := lineOf(e, r), textLine+` {"InIf":12,"SamplerNode":"node-1"}`; got != want {
+	r.Extra.InIfName = []byte("a \"b\"\u00e9\\\x07=")
+	const fields = "default,+InIf,+SamplerNode,+InIfName,+DstNode,+InIf"
+	e := newText(t, TextConfig{Mapping: textMapping, Location: time.UTC, Fields: fields})
+	if got, want := lineOf(e, r), textLine+` InIf=12 SamplerNode=node-1 InIfName="a \"b\"é\\�=" DstNode=-`; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+	for _, tc := range []struct {
+		width        int
+		fields, want string
+	}{
+		{160, fields, "TIME     SOURCE                            DESTINATION                     PROTO   BYTES  PACKETS       InIf SamplerNode      InIfName         DstNode\n" +
+			"10:04:05 loc…rage/local-p…visioner:56144 → default/kubernetes:443          TCP   20.8 kB    400 p         12 node-1           a \"b\"é\\�=        -"},
+		{80, "+InIf,+SamplerNode", "TIME     SOURCE         DESTINATION  PROTO   BYTES  PACKETS       InIf Sam…Node\n" +
+			"10:04:05 …/l…er:56144 → …t/ku…es:443 TCP   20.8 kB    400 p         12 node-1"},
+	} {
+		e := newText(t, TextConfig{Mapping: textMapping, Location: time.UTC, Fields: tc.fields, Width: tc.width})
+		_, got, _ := strings.Cut(lineOf(e, r), "\n") // the date
+		if got != tc.want {
+			t.Errorf("width %d: got\n%s\nwant\n%s", tc.width, got, tc.want)
+		}
+		for line := range strings.Lines(got) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > tc.width {
+				t.Errorf("%d characters of %d: %s", n, tc.width, line)
+			}
+		}
 	}
 	for _, list := range []string{"InIf", "all", "-InIf", "+all", "+Nonsense", "default,InIf"} {
 		if _, err := NewText(TextConfig{Mapping: textMapping, Fields: list}); err == nil || !strings.HasPrefix(err.Error(), "fields: ") {
@@ -243,7 +266,7 @@ func TestTextAllocs(t *testing.T) {
 		t.Skip("the race detector allocates")
 	}
 	for _, color := range []bool{false, true} {
-		e := newText(t, TextConfig{Mapping: textMapping, Color: color, Width: 80, Fields: "+InIf"})
+		e := newText(t, TextConfig{Mapping: textMapping, Color: color, Width: 80, Fields: "+InIf,+SrcNode,+DstMac,+Verdict"})
 		r, other := textReference(), full()
 		other.Ends = [flow.MaxEnds]flow.End{}
 		other.Msg.TimeReceivedNs = r.Msg.TimeReceivedNs // the same day
@@ -264,7 +287,8 @@ func FuzzText(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, name, namespace string) {
 		r := arbitrary(data)
 		r.Ends[1] = flow.End{Object: flow.NewObject(flow.Object{Kind: "Pod", Name: name, Namespace: namespace})}
-		got := lineOf(newText(t, TextConfig{Mapping: textMapping, Cluster: name, Fields: "+SrcPod"}), r)
+		got := lineOf(newText(t, TextConfig{Mapping: textMapping, Cluster: name, Fields: "+SrcPod,+InIfName", Width: int(r.Msg.SrcPort) % 200}), r)
+		got = got[strings.LastIndexByte(got, '\n')+1:] // without the head
 		if !utf8.ValidString(got) || strings.ContainsFunc(got, func(r rune) bool { return !unicode.IsPrint(r) && r != utf8.RuneError }) {
 			t.Fatalf("%q", got)
 		}
