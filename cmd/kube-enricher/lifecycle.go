@@ -122,7 +122,9 @@ func (a *app) run() (err error) {
 	inputErr := a.read(input)
 
 	stays := a.stays(inputErr)
-	if !stays {
+	if stays {
+		unready() // outputs that have written all end the input, too
+	} else {
 		http.stopping()
 	}
 	a.drain()

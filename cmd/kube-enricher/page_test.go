@@ -212,6 +212,10 @@ func TestPageOfCapture(t *testing.T) {
 	if body, status := get(t, base+"/"); status != http.StatusOK || !strings.Contains(body, "<html") {
 		t.Errorf("the page: status %d", status)
 	}
+	var summary struct{ Ready readiness }
+	if getJSON(t, base+"/api/v1/summary", &summary); summary.Ready.State != "ready" {
+		t.Errorf("the page says that the program is %+v", summary.Ready)
+	}
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {
 		t.Errorf("exit code %d: %s", code, p.stderr())
