@@ -49,6 +49,15 @@ async function refresh() {
   if (!live.isPaused() && !document.hidden) timer = setTimeout(refresh, again);
 }
 
+// hold leaves the page as it is, whatever answers are still to come. What has never been shown
+// is shown once.
+function hold() {
+  clearTimeout(timer);
+  if (!restored) return;
+  asking?.abort();
+  asking = null;
+}
+
 function failed(error) {
   if (error instanceof Refused && error.position > 0) {
     filter.problem(error);
@@ -197,7 +206,7 @@ live.start(panel.select);
 $("link").addEventListener("click", copyLink);
 addEventListener("keydown", keys);
 addEventListener("hashchange", () => (state.at ? panel.select({ id: state.at }) : panel.close()));
-addEventListener("pause", () => (live.isPaused() ? clearTimeout(timer) : refresh()));
+addEventListener("pause", () => (live.isPaused() ? hold() : refresh()));
 document.addEventListener("visibilitychange", () => document.hidden || live.isPaused() || refresh());
 onChange(changed => {
   if (changed.has("filter") || changed.has("since") || changed.has("until")) {

@@ -114,7 +114,7 @@ const value = /([A-Za-z_]\w*)\s*(?:==|!=|(?:not\s+)?in\s*\[[^\]]*?|(?:not\s+)?(?
 
 // completions returns what could follow before the caret: what it inserts in place of the last
 // characters, and what it is.
-export function completions(before, all, words) {
+function completions(before, all, words) {
   const inValue = before.match(value);
   if (inValue) {
     const typed = inValue[2] ?? inValue[3] ?? "", quoted = inValue[2] !== undefined;

@@ -8,13 +8,13 @@ export const isOutside = end => !end.namespace && unnamed.has((end.kind || "").t
 export const endId = end => `${isOutside(end) ? "none" : end.kind}/${end.namespace || ""}/${end.name || outside}`;
 
 // groupOf is the namespace of an end, or what stands for one.
-export function groupOf(end) {
+function groupOf(end) {
   if (end.namespace) return `ns:${end.namespace}`;
   if (isOutside(end)) return outside;
   return end.kind === "Node" ? nodes : wide;
 }
 
-export function groupTitle(id) {
+function groupTitle(id) {
   if (id.startsWith("ns:")) return id.slice(3);
   return { [outside]: "Outside", [nodes]: "Nodes", [wide]: "Cluster-wide", [others]: "Other namespaces" }[id] || id;
 }
