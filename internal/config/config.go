@@ -197,6 +197,33 @@ func Usagef(format string, args ...any) *UsageError {
 	return &UsageError{strings.Join(strings.Fields(line), " ")}
 }
 
+// setAll sets all values. Of several that are wrong, the error is of the one that the user gave
+// first.
+func (p *parser) setAll(c *Config) error {
+	wrong := make(map[string]error)
+	for i := range p.options {
+		o := &p.options[i]
+		s, ok := p.given[o.name]
+		if !ok {
+			s.value = o.def
+		}
+		if o.arg == "" || s.value != "" || o.def != "" {
+			if err := o.set(c, s.value); err != nil {
+				wrong[o.name] = Usagef("%s: %v", s.flag(o.name), err)
+			}
+		}
+	}
+	for _, name := range p.order {
+		if wrong[name] != nil {
+			return wrong[name]
+		}
+	}
+	for _, err := range wrong { // a default: the table is wrong
+		return err
+	}
+	return nil
+}
+
 // Parse reads the settings. args is the command line without the program's
 // name, env the environment as [os.Environ] returns it, stdinIsPipe reports
 // whether standard input is a pipe. A flag beats the environment, and the
@@ -224,17 +251,8 @@ func Parse(args, env []string, stdinIsPipe bool) (*Config, error) {
 		}
 	}
 	c := &Config{Files: files, types: types}
-	for i := range p.options {
-		o := &p.options[i]
-		s, ok := p.given[o.name]
-		if !ok {
-			s.value = o.def
-		}
-		if o.arg == "" || s.value != "" || o.def != "" {
-			if err := o.set(c, s.value); err != nil {
-				return nil, Usagef("%s: %v", s.flag(o.name), err)
-			}
-		}
+	if err := p.setAll(c); err != nil {
+		return nil, err
 	}
 	if c.ShowVersion {
 		return c, nil

@@ -68,9 +68,9 @@ func ovnDatabase(field func(*Config) *string) func(*Config, string) error {
 func (p *parser) checkOVN(c *Config) error {
 	k := c.OVN.Keys
 	tls := strings.Contains(c.OVN.Northbound+","+c.OVN.Southbound, "ssl:")
-	for name, v := range map[string]string{"ovn.tls.cert": k.Cert, "ovn.tls.key": k.Key, "ovn.tls.ca": k.CA} {
-		if v != "" && !tls {
-			return Usagef("%s: is for databases by ssl:HOST:PORT; give one with -ovn.nb or -ovn.sb, or leave it out", p.given[name].flag(name))
+	for _, f := range p.inOrder([]flagValue{{"ovn.tls.cert", k.Cert != ""}, {"ovn.tls.key", k.Key != ""}, {"ovn.tls.ca", k.CA != ""}}) {
+		if f.given && !tls {
+			return Usagef("%s: is for databases by ssl:HOST:PORT; give one with -ovn.nb or -ovn.sb, or leave it out", p.given[f.name].flag(f.name))
 		}
 	}
 	if !tls {

@@ -34,8 +34,30 @@ func (s setting) flag(name string) string {
 type parser struct {
 	options []option
 	given   map[string]setting // by name of the flag
+	order   []string           // names of the flags that are given, in the user's order
 	// variables are those of the environment that set no flag.
 	variables map[string]string
+}
+
+// give takes over a setting.
+func (p *parser) give(name string, s setting) {
+	if _, ok := p.given[name]; !ok {
+		p.order = append(p.order, name)
+	}
+	p.given[name] = s
+}
+
+// flagValue says whether a flag has a value that is looked for.
+type flagValue struct {
+	name  string
+	given bool
+}
+
+// inOrder sorts flags by the order in which the user has given them: the first mistake is told.
+func (p *parser) inOrder(flags []flagValue) []flagValue {
+	place := func(f flagValue) int { return slices.Index(p.order, f.name) }
+	slices.SortStableFunc(flags, func(a, b flagValue) int { return place(a) - place(b) })
+	return flags
 }
 
 // option returns the option of the given name, nil if there is none.
@@ -72,7 +94,7 @@ func (p *parser) flags(args []string) ([]string, error) {
 	fs := flag.NewFlagSet("kube-enricher", flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	for _, o := range p.options {
-		fs.Var(&rawValue{func(s string) { p.given[o.name] = setting{value: s} }, o.arg == ""}, o.name, o.usage)
+		fs.Var(&rawValue{func(s string) { p.give(o.name, setting{value: s}) }, o.arg == ""}, o.name, o.usage)
 	}
 	fs.Var(&rawValue{func(s string) { p.given["v"] = setting{value: s} }, true}, "version", "the same as -v")
 	err := fs.Parse(plainWords(args))
@@ -138,7 +160,7 @@ func (p *parser) environment(env []string) error {
 			return Usagef("environment variable %s sets no flag; allowed are %s followed by a flag's name in upper case, with dots and dashes as _", show(name), envPrefix)
 		}
 		if _, ok := p.given[o.name]; !ok {
-			p.given[o.name] = setting{value, "environment variable " + name}
+			p.give(o.name, setting{value, "environment variable " + name})
 		}
 	}
 	return nil
@@ -175,9 +197,11 @@ func (p *parser) file(name string) error {
 	if err != nil {
 		return err
 	}
-	for name, s := range inFile {
-		if _, ok := p.given[name]; !ok {
-			p.given[name] = s
+	for i := range p.options { // as -h has them
+		name := p.options[i].name
+		s, has := inFile[name]
+		if _, ok := p.given[name]; has && !ok {
+			p.give(name, s)
 		}
 	}
 	return nil

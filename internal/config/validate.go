@@ -55,9 +55,9 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if err := p.checkHubble(c); err != nil {
 		return err
 	}
-	for name, given := range map[string]bool{"check.live": c.CheckLive, "check.ready": c.CheckReady != ""} {
-		if given && !c.CheckOnly {
-			return Usagef("%s: is part of -check; give -check, too", p.given[name].flag(name))
+	for _, f := range p.inOrder([]flagValue{{"check.live", c.CheckLive}, {"check.ready", c.CheckReady != ""}}) {
+		if f.given && !c.CheckOnly {
+			return Usagef("%s: is part of -check; give -check, too", p.given[f.name].flag(f.name))
 		}
 	}
 	if err := p.checkOVN(c); err != nil {
@@ -71,9 +71,9 @@ func (p *parser) sameAddress(c *Config, name, addr string) error {
 	if addr == "" || strings.HasSuffix(addr, ":0") {
 		return nil
 	}
-	for other, v := range map[string]string{"addr": c.Addr, "debug.addr": c.DebugAddr, "ui.addr": c.UIAddr} {
-		if v == addr && other != name {
-			return Usagef("%s: %s is the address of -%s too; give another port", p.given[name].flag(name), Quote(addr), other)
+	for _, other := range []flagValue{{"addr", c.Addr == addr}, {"debug.addr", c.DebugAddr == addr}, {"ui.addr", c.UIAddr == addr}} {
+		if other.given && other.name != name {
+			return Usagef("%s: %s is the address of -%s too; give another port", p.given[name].flag(name), Quote(addr), other.name)
 		}
 	}
 	return nil
