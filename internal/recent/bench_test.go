@@ -89,7 +89,8 @@ func BenchmarkFold(b *testing.B) {
 	records, i := 0, 0
 	for b.Loop() {
 		g := list[i%len(list)].segment
-		s.sums.count(g.view(extentOf(g.published.Load())), s.mapped)
+		w := waiting{segment: g, slot: i % len(list)}
+		s.sums.count(g.view(extentOf(g.published.Load())), s.mapped, s.sums.holdObjects(&w))
 		s.sums.shrink()
 		records += list[i%len(list)].count
 		i++

@@ -28,7 +28,10 @@ type handle = unique.Handle[flow.Workload]
 type workloads struct {
 	list  []handle
 	slots []uint32 // numbers plus one, by a hash of the handle. Go's maps take twice the time.
-	bytes int64    // what the names take
+	// objects is how many objects hold each, by number. bytes is what the names take of those
+	// that none holds, and held what the others take.
+	objects     []uint32
+	bytes, held int64
 }
 
 // outsideNumber is the number of the outside.
@@ -72,7 +75,7 @@ func (w *workloads) of(o *flow.Object) uint32 {
 
 // add gives a number to a workload that is new, in a slot that is free.
 func (w *workloads) add(h handle, slot uint64) uint32 {
-	w.list = append(w.list, h)
+	w.list, w.objects = append(w.list, h), append(w.objects, 0)
 	w.bytes += sizeOf(h)
 	n := uint32(len(w.list))
 	w.slots[slot] = n
@@ -90,9 +93,25 @@ func (w *workloads) add(h handle, slot uint64) uint32 {
 	return n - 1
 }
 
-// size is what the workloads take in memory, in bytes.
+// hold says that one more object has a workload.
+func (w *workloads) hold(n uint32) {
+	if w.objects[n]++; w.objects[n] == 1 {
+		size := sizeOf(w.list[n])
+		w.bytes, w.held = w.bytes-size, w.held+size
+	}
+}
+
+// release takes hold back.
+func (w *workloads) release(n uint32) {
+	if w.objects[n]--; w.objects[n] == 0 {
+		size := sizeOf(w.list[n])
+		w.bytes, w.held = w.bytes+size, w.held-size
+	}
+}
+
+// size is what the workloads take in memory, in bytes, without what those of objects do.
 func (w *workloads) size() int64 {
-	return w.bytes + int64(cap(w.list))*int64(unsafe.Sizeof(handle{})) + int64(len(w.slots))*4
+	return w.bytes + int64(cap(w.list))*int64(unsafe.Sizeof(handle{})) + int64(cap(w.objects)+len(w.slots))*4
 }
 
 // hashOf returns a hash of a handle, of which all lower bits may be used. A handle is a

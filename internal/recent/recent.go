@@ -44,6 +44,8 @@ type Store struct {
 	room   int64        // for segments and objects, in bytes
 	used   atomic.Int64 // by them
 
+	mostObjects int // of a segment
+
 	skipped *prometheus.CounterVec // by client
 
 	mu     sync.Mutex // never held by a worker with records
@@ -62,14 +64,17 @@ func New(cfg Config, reg prometheus.Registerer) (*Store, error) {
 		return nil, fmt.Errorf("%d bytes are not enough for the newest records; at least %d are", cfg.Room, MinRoom)
 	}
 	sumsRoom := cfg.Room / sumsShare
+	room := cfg.Room - sumsRoom
 	s := &Store{
-		cfg: cfg, room: cfg.Room - sumsRoom, mapped: endsOf(cfg.Mapping), sums: newSums(sumsRoom),
-		slots: make([]atomic.Pointer[segment], (cfg.Room-sumsRoom)/segmentSize),
+		cfg: cfg, room: room, mapped: endsOf(cfg.Mapping),
+		slots:       make([]atomic.Pointer[segment], room/segmentSize),
+		mostObjects: int(min(segmentObjects, room/objectsShare/objectSize)),
 		skipped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "kube_enricher_recent_skipped_total",
 			Help: "records that those who follow the newest ones were not sent, since they were too slow or there were too many",
 		}, []string{"client"}),
 	}
+	s.sums = newSums(sumsRoom, len(s.slots))
 	for _, client := range []string{ClientPage, ClientHubble} {
 		s.skipped.WithLabelValues(client)
 	}
@@ -87,6 +92,13 @@ func (s *Store) Skipped(client string) prometheus.Counter {
 
 // sumsShare is the share of the room that sums have: one in so many bytes.
 const sumsShare = 4
+
+// The objects of a segment have one in objectsShare bytes of the ring's room at most, if they
+// take as much as objectSize each.
+const (
+	objectsShare = 4
+	objectSize   = 400
+)
 
 // endsOf finds source and destination among the mapped fields.
 func endsOf(mapping []flow.MapEntry) ends {

@@ -16,7 +16,7 @@ const (
 	// segmentObjects is how many objects the records of a segment can have.
 	segmentObjects = 2 << 10
 	// segmentSize is what a segment takes in memory.
-	segmentSize = int64(unsafe.Sizeof(segment{}))
+	segmentSize = int64(unsafe.Sizeof(segment{})) + 4*segmentObjects // with what sums note of it
 )
 
 // segment has packed records of one worker, in the order in which they came.
@@ -36,7 +36,6 @@ type segment struct {
 	number uint64 // in the order in which segments were begun
 	worker int
 	first  uint64 // how many records the worker had before
-	charge int64  // bytes of objects that were first kept here; valid once it is sealed
 
 	// These are valid once the segment is sealed.
 	oldest, newest uint64 // times of receipt, Unix nanoseconds
@@ -84,7 +83,7 @@ func (g *segment) unpin() { g.pins.Add(-1) }
 
 // idSlots is how many objects a worker knows the places of in its segment.
 const (
-	idBits  = 10
+	idBits  = 8
 	idSlots = 1 << idBits
 )
 
@@ -99,7 +98,7 @@ func (st *Stage) keep(r *flow.Record) {
 	mask, size := variable(r)
 	size += maxFixed
 	g := st.open
-	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.mapped.n > segmentObjects || g.charge > segmentSize {
+	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.mapped.n > st.s.mostObjects {
 		if g = st.rotate(); g == nil || size > segmentBytes {
 			st.s.lost.Add(1)
 			return
@@ -147,12 +146,6 @@ func (st *Stage) idOf(g *segment, o *flow.Object) uint16 {
 	if k.object != o {
 		g.objects[st.has.objects] = o
 		st.has.objects++
-		if !o.Kept() {
-			// The cluster shares it for now. It may lose it any time, so it counts here.
-			n := int64(o.Size())
-			g.charge += n
-			st.s.used.Add(n)
-		}
 		*k = knownObject{object: o, id: uint16(st.has.objects)}
 	}
 	return k.id
@@ -176,8 +169,10 @@ func (st *Stage) rotate() *segment {
 	}
 	g.recycle(number, st.worker, st.total)
 	st.open = g
-	for s.used.Load() > s.room { // objects take more than they did
-		if s.takeOldest(number) == nil {
+	// Objects may take more than they did. What those of segments that leave took is known
+	// later, so it is no more than a few segments at a time.
+	for range 4 {
+		if s.used.Load() <= s.room || s.takeOldest(number) == nil {
 			break
 		}
 		s.used.Add(-segmentSize)
@@ -232,8 +227,6 @@ func (s *Store) takeOldest(number uint64) *segment {
 
 // left notes what leaves with a segment that is being recycled.
 func (s *Store) left(g *segment) {
-	s.used.Add(-g.charge)
-	g.charge = 0
 	e := extentOf(g.published.Load())
 	if e.count == 0 {
 		return

@@ -64,6 +64,9 @@ type sums struct {
 	most int   // pairs in a bucket
 
 	workloads *workloads
+	objects   *objects
+	added     []added   // by the place of the segment in the ring
+	charged   int64     // of the ring's room for objects
 	buckets   []*bucket // by start
 	spare     bool      // there may be workloads that no bucket has
 	shrunk    bool      // some have left
@@ -73,6 +76,12 @@ type sums struct {
 	numbers [segmentObjects + 1]uint32 // of the workloads of the segment that is counted
 	batch   batch
 	page    page
+}
+
+// added says which segment was added to the sums, and the indexes of its objects.
+type added struct {
+	segment *segment
+	objects []int32
 }
 
 // totals counts all records.
@@ -107,9 +116,10 @@ type exporterSum struct {
 	records, last uint64
 }
 
-func newSums(room int64) *sums {
+func newSums(room int64, segments int) *sums {
 	return &sums{
 		room: room, most: int(room / pairShare / minBuckets), workloads: newWorkloads(),
+		objects: newObjects(), added: make([]added, segments),
 		total: totals{exporters: make(map[exporterKey]*exporterSum)},
 	}
 }
@@ -135,21 +145,30 @@ func (m *missed) take() (records uint64, c Counts) {
 func (s *Store) fold() {
 	t := s.sums
 	for i := range s.slots {
-		if g := s.slots[i].Load(); g != nil && g.waits() && g.pin() {
-			t.waiting = append(t.waiting, waiting{g, g.number})
+		g := s.slots[i].Load()
+		if a := &t.added[i]; a.segment != nil && (a.segment != g || !g.folded.Load()) { // it has left
+			t.objects.release(a.objects, t.workloads)
+			a.segment, t.spare = nil, true
+		}
+		if g != nil && g.waits() && g.pin() {
+			t.waiting = append(t.waiting, waiting{g, g.number, i})
 			g.unpin()
 		}
 	}
 	slices.SortFunc(t.waiting, func(a, b waiting) int { return cmp.Compare(a.number, b.number) })
 	for _, w := range t.waiting {
 		if w.take() {
-			t.count(w.view(extentOf(w.published.Load())), s.mapped)
+			t.count(w.view(extentOf(w.published.Load())), s.mapped, t.holdObjects(&w))
 			w.unpin()
 			t.shrink()
 		}
 	}
+	t.shrink() // workloads may have left with objects
 	clear(t.waiting)
 	t.waiting = t.waiting[:0]
+	n := t.objects.size() + t.workloads.held
+	s.used.Add(n - t.charged)
+	t.charged = n
 	if records, c := s.missed.take(); records > 0 {
 		s.sums.total.records += records
 		s.sums.total.counts.add(c)
@@ -161,6 +180,7 @@ func (s *Store) fold() {
 type waiting struct {
 	*segment
 	number uint64
+	slot   int
 }
 
 // waits reports whether the segment is sealed and was not added to the sums yet.
@@ -180,19 +200,22 @@ func (w *waiting) take() bool {
 	return true
 }
 
-// numbersOf returns the numbers of the workloads of a segment's objects by their places, of
-// which the first one is nobody's. One after another, objects need not be waited for.
-func (w *workloads) numbersOf(v *view, numbers *[segmentObjects + 1]uint32) []uint32 {
-	numbers[0] = outsideNumber
-	for i, o := range v.objects {
-		numbers[i+1] = w.of(o)
+// holdObjects counts the objects of a segment that is pinned. It returns the numbers of their
+// workloads by their places, of which the first one is nobody's.
+func (t *sums) holdObjects(w *waiting) []uint32 {
+	n := extentOf(w.published.Load()).objects
+	a := &t.added[w.slot]
+	if cap(a.objects) < n {
+		a.objects = make([]int32, n, segmentObjects)
 	}
-	return numbers[:len(v.objects)+1]
+	a.segment, a.objects = w.segment, a.objects[:n]
+	t.numbers[0] = outsideNumber
+	t.objects.hold(w.objects[:n], t.workloads, a.objects, t.numbers[1:])
+	return t.numbers[:n+1]
 }
 
-// count adds the records of a segment.
-func (t *sums) count(v *view, e ends) {
-	numbers := t.workloads.numbersOf(v, &t.numbers)
+// count adds the records of a segment, whose objects' workloads have the numbers.
+func (t *sums) count(v *view, e ends, numbers []uint32) {
 	t.spare = true
 	var b *bucket
 	var h head
@@ -300,7 +323,7 @@ func (t *sums) shrink() {
 	}
 }
 
-// forgetSpare forgets the workloads that no bucket has.
+// forgetSpare forgets the workloads that no bucket and no object has.
 func (t *sums) forgetSpare() {
 	t.spare = false
 	old := t.workloads
@@ -318,6 +341,12 @@ func (t *sums) forgetSpare() {
 			p.pair = pair{number(p.src), number(p.dst)}
 		}
 		b.index(len(b.slots))
+	}
+	for i := range t.objects.list {
+		if k := &t.objects.list[i]; k.object != nil {
+			k.workload = number(k.workload)
+			t.workloads.hold(k.workload)
+		}
 	}
 }
 
