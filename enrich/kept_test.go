@@ -12,7 +12,7 @@ import (
 )
 
 // Objects that records have kept and counted are no other ones. What the cluster sends again gives
-// no new object, and a copy is not kept because the first one was.
+// no new object, and a copy has no hint because the first one has.
 func TestKeptObjects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := watched(t)
@@ -40,9 +40,10 @@ func TestKeptObjects(t *testing.T) {
 		}
 		for a, make := range all {
 			before := lookup(a)
-			if before.Kept() {
-				t.Errorf("%s was kept", a)
+			if n := before.Hint(); n != 0 {
+				t.Errorf("%s has the hint %d", a, n)
 			}
+			before.SetHint(7)
 			before.WorkloadID()
 			e.store.update(make())
 			if got := lookup(a); got != before {
@@ -50,7 +51,7 @@ func TestKeptObjects(t *testing.T) {
 			}
 		}
 		e.store.update(podSpec{name: "q", ips: "10.0.0.1"}.object(t)) // now p is ambiguous
-		if o := lookup("10.0.0.1"); o.Warn == "" || o.Kept() {
+		if o := lookup("10.0.0.1"); o.Warn == "" || o.Hint() != 0 {
 			t.Errorf("%+v", o)
 		}
 	})
@@ -70,7 +71,7 @@ func TestObjectsInUse(t *testing.T) {
 				for _, a := range []string{"10.0.0.1", "192.0.2.1", "10.96.0.2"} {
 					now := time.Now().UnixNano()
 					if end, _ := st.index.lookup(addr(a), now, now, 0, newPort(6, 30443)); end.Object != nil {
-						end.Object.Kept()
+						end.Object.SetHint(end.Object.Hint() + 1)
 						end.Object.WorkloadID()
 						end.Object.ZonedWorkloadID()
 					}

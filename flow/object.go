@@ -25,6 +25,8 @@ type Object struct {
 
 	plain bool // no attribute needs escaping in JSON
 	made  bool // by [NewObject]
+	// hint is for atomic access, see [Object.Hint].
+	hint uint32
 	// state has the bits below. It is for atomic access, and says whether the handles may
 	// be read. They are interned: all pods of a workload have the same one, also those
 	// that are created later.
@@ -46,9 +48,8 @@ type Object struct {
 
 // The bits of an object's state. Whoever sets one of the first of a pair writes the handle.
 const (
-	stateKept uint32 = 1 << iota // [Object.Kept] was called
-	stateIdentifying
-	stateIdentified // workload may be read
+	stateIdentifying uint32 = 1 << iota
+	stateIdentified         // workload may be read
 	stateZoning
 	stateZoned // zoned may be read
 )
@@ -101,7 +102,7 @@ func (o *Object) pack() {
 // NewObject returns o in the form that records use. Its attributes must not change
 // afterwards.
 func NewObject(o Object) *Object {
-	o.made, o.state = true, 0
+	o.made, o.state, o.hint = true, 0, 0
 	o.workload, o.zoned = unique.Handle[Workload]{}, unique.Handle[Workload]{}
 	o.pack()
 	o.plain = plain(o.Name) && plain(o.Kind)
@@ -136,12 +137,12 @@ func (o *Object) Equal(p *Object) bool {
 		o.Network == p.Network && o.MAC == p.MAC && o.Place == p.Place
 }
 
-// Kept reports whether it was called before. Who keeps objects in memory, though the cluster
-// may have lost them, counts each by it once.
-func (o *Object) Kept() bool {
-	return atomic.LoadUint32(&o.state)&stateKept != 0 ||
-		atomic.OrUint32(&o.state, stateKept)&stateKept != 0
-}
+// Hint returns the number that [Object.SetHint] has left. It may be somebody else's.
+func (o *Object) Hint() uint32 { return atomic.LoadUint32(&o.hint) }
+
+// SetHint leaves a number at the object. Who numbers objects finds one again by it without a
+// search, if the number proves to be right.
+func (o *Object) SetHint(n uint32) { atomic.StoreUint32(&o.hint, n) }
 
 // Size returns how many bytes the object takes in memory, with its texts, but without its
 // workload, which the pods of a workload share.

@@ -9,10 +9,10 @@ import (
 )
 
 const (
-	// segmentBytes is the room for packed records in a segment, some 128 KiB. No record is
+	// segmentBytes is the room for packed records in a segment, some 120 KiB. No record is
 	// longer: a datagram has 64 KiB at most, and texts from options data are short. A
 	// segment takes whole pages of memory (8 KiB), and nothing of a further one.
-	segmentBytes = 128<<10 - 512
+	segmentBytes = 120<<10 - 512
 	// segmentObjects is how many objects the records of a segment can have.
 	segmentObjects = 2 << 10
 	// segmentSize is what a segment takes in memory.
@@ -42,6 +42,7 @@ type segment struct {
 
 	base    [numWords]uint32 // the numbers of the first record; valid once that is published
 	objects [segmentObjects]*flow.Object
+	hints   [segmentObjects]uint32 // where sums have the objects, perhaps
 	bytes   [segmentBytes + slack]byte
 }
 
@@ -144,7 +145,7 @@ func (st *Stage) idOf(g *segment, o *flow.Object) uint16 {
 	}
 	k := &st.ids[addressOf(o)*0x9e3779b97f4a7c15>>(64-idBits)]
 	if k.object != o {
-		g.objects[st.has.objects] = o
+		g.objects[st.has.objects], g.hints[st.has.objects] = o, o.Hint()
 		st.has.objects++
 		*k = knownObject{object: o, id: uint16(st.has.objects)}
 	}

@@ -210,7 +210,7 @@ func (t *sums) holdObjects(w *waiting) []uint32 {
 	}
 	a.segment, a.objects = w.segment, a.objects[:n]
 	t.numbers[0] = outsideNumber
-	t.objects.hold(w.objects[:n], t.workloads, a.objects, t.numbers[1:])
+	t.objects.hold(w.objects[:n], w.hints[:n], t.workloads, a.objects, t.numbers[1:])
 	return t.numbers[:n+1]
 }
 
