@@ -37,7 +37,6 @@ type Store struct {
 
 	next   atomic.Uint64 // number of the segment that comes next
 	slots  []atomic.Pointer[segment]
-	lost   atomic.Uint64 // records that found no segment, or had no room in one
 	gone   atomic.Uint64 // time of receipt of the newest record that has left
 	missed missed
 	sums   *sums
@@ -46,7 +45,8 @@ type Store struct {
 
 	mostObjects int // of a segment
 
-	skipped *prometheus.CounterVec // by client
+	skipped         *prometheus.CounterVec // by client
+	tooLong, noRoom prometheus.Counter     // records that are not in the ring
 
 	mu     sync.Mutex // never held by a worker with records
 	stages []*Stage
@@ -78,8 +78,15 @@ func New(cfg Config, reg prometheus.Registerer) (*Store, error) {
 	for _, client := range []string{ClientPage, ClientHubble} {
 		s.skipped.WithLabelValues(client)
 	}
-	if err := reg.Register(s.skipped); err != nil {
-		return nil, fmt.Errorf("register metrics: %w", err)
+	lost := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kube_enricher_recent_lost_total",
+		Help: "records that are not among the newest ones in memory; sums and outputs have them",
+	}, []string{"reason"})
+	s.tooLong, s.noRoom = lost.WithLabelValues("too_long"), lost.WithLabelValues("no_room")
+	for _, c := range []prometheus.Collector{s.skipped, lost} {
+		if err := reg.Register(c); err != nil {
+			return nil, fmt.Errorf("register metrics: %w", err)
+		}
 	}
 	return s, nil
 }

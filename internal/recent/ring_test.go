@@ -15,6 +15,8 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/race"
 )
@@ -115,6 +117,43 @@ func TestNothingIsMissed(t *testing.T) {
 	p, err := s.Pairs(context.Background(), Query{}, 10)
 	if err != nil || p.Other.Flows == 0 || p.Pairs[0].Flows == 0 || p.Other.Flows+p.Pairs[0].Flows != n || p.Other.Bytes+p.Pairs[0].Bytes != 100*n {
 		t.Errorf("%+v, %v", p, err)
+	}
+}
+
+// TestLost: records that the ring has no room for are counted, and are in the sums.
+func TestLost(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	long := numbered(1, object("a", "x"), nil)
+	long.Extra.ApplicationName = make([]byte, segmentBytes)
+	st.HandleFlow(numbered(1, object("a", "x"), nil))
+	st.HandleFlow(long)
+	if n := testutil.ToFloat64(s.tooLong); n != 1 {
+		t.Errorf("%v records are too long, want 1", n)
+	}
+	// Readers hold all segments but the worker's.
+	for range 100_000 {
+		st.HandleFlow(numbered(2, nil, nil))
+	}
+	for i := range s.slots {
+		s.slots[i].Load().pin()
+	}
+	for testutil.ToFloat64(s.noRoom) < 10 {
+		st.HandleFlow(numbered(3, nil, nil))
+	}
+	records := testutil.ToFloat64(s.tooLong) + testutil.ToFloat64(s.noRoom)
+	for _, l := range s.glances() {
+		records += float64(l.count)
+	}
+	for i := range s.slots {
+		s.slots[i].Load().unpin()
+	}
+	seen := 0.0
+	for _, n := range s.Size().Seen {
+		seen = float64(n)
+	}
+	if a := s.About(); records < 1000 || float64(a.Records) != seen+11 || a.Bytes != 100*a.Records {
+		t.Errorf("%+v, of which the ring has seen %v", a, seen)
 	}
 }
 
@@ -254,8 +293,9 @@ func TestSeveralAtOnce(t *testing.T) {
 	workers.Wait()
 	cancel()
 	readers.Wait()
-	if a := s.About(); a.Records != 180_000 || s.lost.Load() > 0 {
-		t.Errorf("%d records; %d were lost", a.Records, s.lost.Load())
+	lost := testutil.ToFloat64(s.noRoom) + testutil.ToFloat64(s.tooLong)
+	if a := s.About(); a.Records != 180_000 || a.Bytes != 100*180_000 || lost > 0 {
+		t.Errorf("%d records, %d bytes; %v were lost", a.Records, a.Bytes, lost)
 	}
 }
 
@@ -474,6 +514,49 @@ func TestSums(t *testing.T) {
 	if flows != want || flows == 0 {
 		t.Errorf("%d flows match, want %d", flows, want)
 	}
+}
+
+// TestNobodyLooks: who looks first after hours sees what came since the beginning, though most
+// records have left, and nothing was done for anybody who looks.
+func TestNobodyLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, 4*MinRoom)
+		st := s.Stage(0, end{})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = s.Run(ctx) }()
+		var objects []*flow.Object
+		for i := range 20 {
+			objects = append(objects, object("a", fmt.Sprint("w-", i)))
+		}
+		begin := time.Now()
+		sent := 0
+		for range 3 * 3600 {
+			for range 20 {
+				st.HandleFlow(numbered(uint64(time.Now().UnixNano()), objects[sent%20], objects[sent%7]))
+				sent++
+			}
+			time.Sleep(time.Second)
+		}
+		cancel()
+		synctest.Wait()
+		if n := s.Size().Records; n == 0 || n > uint64(sent)/2 {
+			t.Errorf("%d of %d records are in memory, want less than half", n, sent)
+		}
+		if s.sums.page.view.bytes != nil {
+			t.Error("a segment was copied")
+		}
+		p, err := s.Pairs(t.Context(), Query{}, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flows := p.Other.Flows
+		for _, d := range p.Pairs {
+			flows += d.Flows
+		}
+		if flows != uint64(sent) || len(p.Pairs) != 140 || p.Other.Flows > 0 || p.Start.After(begin) {
+			t.Errorf("%d flows of %d pairs since %v, others %+v; want %d of 140 since %v", flows, len(p.Pairs), p.Start, p.Other, sent, begin)
+		}
+	})
 }
 
 // TestSumsNeverWrap: what an exporter claims cannot make sums small.

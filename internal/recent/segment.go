@@ -100,8 +100,7 @@ func (st *Stage) keep(r *flow.Record) {
 	size += maxFixed
 	g := st.open
 	if g == nil || st.has.used+size > segmentBytes || st.has.objects+st.s.mapped.n > st.s.mostObjects {
-		if g = st.rotate(); g == nil || size > segmentBytes {
-			st.s.lost.Add(1)
+		if g = st.roomFor(r, size); g == nil {
 			return
 		}
 	}
@@ -135,6 +134,26 @@ func (st *Stage) keep(r *flow.Record) {
 	st.has.used += at
 	st.has.count++
 	g.published.Store(st.has.pack())
+}
+
+// roomFor returns a segment with room for a record, the worker's own from then on. It returns
+// nil if there is none, and counts the record.
+func (st *Stage) roomFor(r *flow.Record, size int) *segment {
+	lost := st.s.tooLong
+	if size <= segmentBytes {
+		if g := st.rotate(); g != nil {
+			return g
+		}
+		lost = st.s.noRoom
+	}
+	lost.Inc()
+	var c Counts
+	if r.CountsOnce() {
+		c.Bytes, c.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
+		c.Flows = 1
+	}
+	st.s.missed.add(1, c)
+	return nil
 }
 
 // idOf returns where g has an object, from 1 on; 0 for none. An object may have several
