@@ -44,7 +44,8 @@ const maxWorkloads = 5000
 // About returns what there is.
 func (s *Store) About() *About {
 	a := &About{Capacity: s.cfg.Room}
-	t := newPairTable(maxPairs)
+	t := newPairTable(0) // for the workloads alone
+	defer t.free()
 	since, _ := s.visitSums(0, math.MaxUint64, t, func(int32, uint64, *sum) {})
 	a.Workloads = workloadsOf(t)
 	u := s.sums

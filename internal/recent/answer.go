@@ -221,6 +221,7 @@ func (w *walk) flush() {
 // Pairs answers who talks to whom. Of the pairs with most bytes it shows limit.
 func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 	t := newPairTable(maxPairs)
+	defer t.free()
 	var other Counts
 	oldest, newest := s.span()
 	from, _, err := s.visit(ctx, &q, t, func(n int32, _ uint64, d *sum) {

@@ -2,6 +2,7 @@ package recent
 
 import (
 	"strings"
+	"sync"
 	"unique"
 	"unsafe"
 
@@ -252,8 +253,25 @@ const (
 	objectSlots = 1 << objectBits
 )
 
+// pairTables has those that nobody uses. A large one is several MiB, and the page asks often.
+var pairTables = sync.Pool{New: func() any {
+	return &pairTable{pairs: newPairs(0, objectSlots), workloads: newWorkloads()}
+}}
+
+// newPairTable returns an empty table for some pairs at most, which is to be freed.
 func newPairTable(most int) *pairTable {
-	return &pairTable{pairs: newPairs(most, objectSlots), workloads: newWorkloads()}
+	t := pairTables.Get().(*pairTable)
+	t.most = most
+	return t
+}
+
+// free gives the table back, without the objects and workloads.
+func (t *pairTable) free() {
+	t.list = t.list[:0]
+	clear(t.slots)
+	clear(t.cache[:])
+	t.workloads = newWorkloads()
+	pairTables.Put(t)
 }
 
 // id returns the number of the workload of an object.

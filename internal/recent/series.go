@@ -70,6 +70,7 @@ func stepFor(length uint64, n int) uint64 {
 // most limit labels one by one. The interval must be within what [Store.Span] returns.
 func (s *Store) Series(ctx context.Context, q Query, by By, n, limit int) (*Series, error) {
 	t := newPairTable(maxPairs)
+	defer t.free()
 	since, until := q.bounds()
 	oldest, newest := s.span()
 	since, until = max(since, oldest), min(until, newest)
