@@ -251,7 +251,7 @@ func TestAllocations(t *testing.T) {
 // TestSeveralAtOnce: workers, readers and those who follow do not disturb each other. Each
 // record that is read is whole.
 func TestSeveralAtOnce(t *testing.T) {
-	s := newStore(t, MinRoom)
+	s := newStore(t, 2*MinRoom) // of the least, three workers and nine readers have all segments at times
 	ctx, cancel := context.WithCancel(context.Background())
 	var readers, workers sync.WaitGroup
 	whole := func(r *flow.Record) bool {
