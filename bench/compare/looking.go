@@ -79,7 +79,7 @@ func look(ctx context.Context, p *process, ui, hubble string) {
 		for _, path := range []string{"summary", "pairs?since=5m&limit=3000", "series?since=5m&by=namespace&buckets=120&limit=12"} {
 			_ = read(ctx, http.DefaultClient, "http://"+ui+"/api/v1/"+path, "")
 		}
-		again = max(3*time.Second, 20*time.Since(began)) // as internal/ui/static/js/app.js
+		again = max(5*time.Second, 30*time.Since(began)) // as internal/ui/static/js/app.js
 	}
 }
 

@@ -14,7 +14,7 @@ import * as live from "./live.js";
 import * as panel from "./panel.js";
 
 const pairsAsked = 3000;
-const slowest = 30000, quickest = 3000; // milliseconds between questions
+const slowest = 30000, quickest = 5000; // milliseconds between questions
 
 const windows = [["", "All in memory"], ["1m", "Last minute"], ["5m", "Last 5 minutes"], ["15m", "Last 15 minutes"], ["1h", "Last hour"]];
 
@@ -44,8 +44,8 @@ async function refresh() {
     if (mine !== asking || error.name === "AbortError") return;
     again = failed(error);
   }
-  // The collector has other work: it is not asked more than a twentieth of the time.
-  again = Math.max(again, Math.min(slowest, 20 * (performance.now() - began)));
+  // The collector has other work: it is not asked more than a thirtieth of the time.
+  again = Math.max(again, Math.min(slowest, 30 * (performance.now() - began)));
   if (!live.isPaused() && !document.hidden) timer = setTimeout(refresh, again);
 }
 
