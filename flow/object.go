@@ -152,6 +152,9 @@ func (o *Object) Size() int {
 	for _, s := range [...]string{o.HostIP, o.Namespace, o.Name, o.Workload, o.WorkloadKind, o.Warn} {
 		n += len(s)
 	}
+	if p := o.Place; p != nil {
+		n += int(unsafe.Sizeof(*p)) + len(p.SubnetLabel) + len(p.Country) + len(p.ASName)
+	}
 	return n
 }
 

@@ -157,6 +157,24 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// TestLostFirst: a record that is lost before a segment was added to the sums is in those of its
+// time, and not of 1970.
+func TestLostFirst(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	const at = uint64(1_700_000_000_000_000_000)
+	long := numbered(at, object("a", "x"), nil)
+	long.Extra.ApplicationName = make([]byte, segmentBytes)
+	st.HandleFlow(long)
+	st.HandleFlow(numbered(at+1e9, object("a", "x"), nil))
+	s.sums.mu.Lock()
+	defer s.sums.mu.Unlock()
+	s.fold()
+	if b := s.sums.buckets; len(b) != 1 || b[0].start != at-at%2e9 || b[0].other.Flows != 1 {
+		t.Errorf("%d intervals, the first at %d", len(b), b[0].start)
+	}
+}
+
 // TestRoom: records, sums and objects that the cluster has lost take no more than the
 // room, however many pods there are.
 func TestRoom(t *testing.T) {

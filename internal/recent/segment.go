@@ -152,7 +152,7 @@ func (st *Stage) roomFor(r *flow.Record, size int) *segment {
 		c.Bytes, c.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
 		c.Flows = 1
 	}
-	st.s.missed.add(1, c)
+	st.s.missed.add(1, c, r.Msg.TimeReceivedNs)
 	return nil
 }
 
@@ -237,7 +237,10 @@ func (s *Store) takeOldest(number uint64) *segment {
 	for i := number + 1; i < number+n; i++ {
 		slot := &s.slots[i%n]
 		if g := slot.Load(); g != nil && g.pins.CompareAndSwap(0, recycling) {
-			slot.Store(nil)
+			if !slot.CompareAndSwap(g, nil) { // it has been taken, and is elsewhere by now
+				g.pins.Store(0)
+				continue
+			}
 			s.left(g)
 			return g
 		}
@@ -251,11 +254,9 @@ func (s *Store) left(g *segment) {
 	if e.count == 0 {
 		return
 	}
-	for was := s.gone.Load(); was < g.newest && !s.gone.CompareAndSwap(was, g.newest); {
-		was = s.gone.Load()
-	}
+	change(&s.gone, func(was uint64) uint64 { return max(was, g.newest) })
 	if !g.folded.Load() {
-		s.missed.add(e.count, g.view(e).counts(s.mapped))
+		s.missed.add(e.count, g.view(e).counts(s.mapped), g.newest)
 	}
 }
 

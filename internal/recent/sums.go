@@ -126,13 +126,26 @@ func newSums(room int64, segments int) *sums {
 
 // missed counts the records whose segments were written anew before they were added to the
 // sums. Workers add to it.
-type missed struct{ records, bytes, packets, flows atomic.Uint64 }
+type missed struct {
+	records, bytes, packets, flows atomic.Uint64
+	newest                         atomic.Uint64 // time of receipt
+}
 
-func (m *missed) add(records int, c Counts) {
+// add counts records, of which the newest came at a time.
+func (m *missed) add(records int, c Counts, newest uint64) {
+	change(&m.newest, func(was uint64) uint64 { return max(was, newest) })
 	m.records.Add(uint64(records))
-	m.bytes.Add(c.Bytes)
-	m.packets.Add(c.Packets)
 	m.flows.Add(c.Flows)
+	// What an exporter claims cannot make sums small.
+	change(&m.bytes, func(was uint64) uint64 { return plus(was, c.Bytes) })
+	change(&m.packets, func(was uint64) uint64 { return plus(was, c.Packets) })
+}
+
+// change changes a number that others change, too.
+func change(n *atomic.Uint64, to func(was uint64) uint64) {
+	for was := n.Load(); !n.CompareAndSwap(was, to(was)); {
+		was = n.Load()
+	}
 }
 
 // take returns what was added since the last call.
@@ -146,11 +159,12 @@ func (s *Store) fold() {
 	t := s.sums
 	for i := range s.slots {
 		g := s.slots[i].Load()
+		waits := g != nil && g.waits()                                                  // before what follows: it may be recycled at any time
 		if a := &t.added[i]; a.segment != nil && (a.segment != g || !g.folded.Load()) { // it has left
 			t.objects.release(a.objects, t.workloads)
 			a.segment, t.spare = nil, true
 		}
-		if g != nil && g.waits() && g.pin() {
+		if waits && g.pin() {
 			t.waiting = append(t.waiting, waiting{g, g.number, i})
 			g.unpin()
 		}
@@ -169,10 +183,11 @@ func (s *Store) fold() {
 	n := t.objects.size() + t.workloads.held
 	s.used.Add(n - t.charged)
 	t.charged = n
-	if records, c := s.missed.take(); records > 0 {
-		s.sums.total.records += records
-		s.sums.total.counts.add(c)
-		s.sums.bucketAt(s.sums.total.newest).other.add(c)
+	if records, c := s.missed.take(); records > 0 || c != (Counts{}) {
+		t.total.records += records
+		t.total.counts.add(c)
+		t.total.newest = max(t.total.newest, s.missed.newest.Load())
+		t.bucketAt(t.total.newest).other.add(c)
 	}
 }
 
@@ -288,8 +303,8 @@ func (t *sums) bucketAt(at uint64) *bucket {
 	if i > 0 && at < t.buckets[i-1].start+t.buckets[i-1].step {
 		return t.buckets[i-1]
 	}
-	some := 0 // as many as the one before has
-	if i > 0 {
+	some := 0 // as many as the one before has, if time goes on
+	if i > 0 && i == len(t.buckets) {
 		some = len(t.buckets[i-1].list)
 	}
 	b := &bucket{start: at - at%steps[0], step: steps[0], pairs: newPairs(t.most, some)}
