@@ -23,6 +23,7 @@ const (
 	maxCalls       = 128      // calls at a time
 	maxStreams     = 64       // requests for flows among them
 	maxScans       = 2        // that read records now, each of which takes a core
+	scanTurn       = 1024     // records that one of them reads before it is another's turn
 	maxLists       = 4        // answers with lists of nodes or namespaces, which can be long
 	maxCallsEach   = 32       // calls at a time on one connection
 	maxRequest     = 64 << 10 // bytes of a request: thousands of values of filters
@@ -103,6 +104,8 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	s.grpc.ServeHTTP(answer, r)
+	r.Body = http.NoBody // net/http has the request for as long as the answer takes
+	answer.finish()
 }
 
 // readRequest reads the message of a call. If it does not come, or is not one that is taken, it

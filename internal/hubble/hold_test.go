@@ -185,6 +185,30 @@ func TestStall(t *testing.T) {
 	})
 }
 
+// TestStallOfShortAnswers cuts off a client that does not read an answer of a few bytes either. Its
+// places are taken until then, so that there are not more of them than places.
+func TestStallOfShortAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, p := servePipes(t, newMemory(record(0, 1)))
+		c := newRawClient(t, p.dial(), 0)
+		id := c.call(observerpb.Observer_GetFlows_FullMethodName, &observerpb.GetFlowsRequest{Number: 1})
+		time.Sleep(stallTimeout - time.Second)
+		synctest.Wait()
+		if _, reset := c.outcome(id); reset || len(s.streams) != 1 || len(s.calls) != 1 {
+			t.Errorf("reset %v, %d requests, %d calls before the time is over", reset, len(s.streams), len(s.calls))
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if _, reset := c.outcome(id); !reset || len(s.streams) != 0 || len(s.calls) != 0 || testutil.ToFloat64(s.cut) != 1 {
+			t.Errorf("reset %v, %d requests, %d calls, %v cut", reset, len(s.streams), len(s.calls), testutil.ToFloat64(s.cut))
+		}
+		_ = c.conn.Close()
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestStopAtOnce: Run ends at once, whatever clients do: half a request, an answer that nobody
 // reads, one that follows. Nobody reads from the source any more then.
 func TestStopAtOnce(t *testing.T) {

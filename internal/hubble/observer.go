@@ -154,11 +154,18 @@ func (st *stream) run(ctx context.Context) error {
 		if at.since.IsZero() {
 			at.since = time.Unix(0, 1) // all that there is, and then what comes
 		}
-		st.leave() // it takes turns with others record by record
+		st.leave() // whoever follows is bounded by the second
 		return st.follow(ctx, Query{Since: at.since})
 	}
 	var failed error
+	looked := 0
 	err = source.Each(ctx, Query{Since: at.since, Until: q.until}, func(r *flow.Record) bool {
+		if looked++; looked%scanTurn == 0 {
+			if st.leave(); !st.enter(ctx) {
+				failed = ctx.Err()
+				return false
+			}
+		}
 		failed = st.take(ctx, r)
 		return failed == nil
 	})
@@ -212,9 +219,6 @@ func (st *stream) take(ctx context.Context, r *flow.Record) error {
 		return nil
 	}
 	read := st.reads
-	if !st.enter(ctx) {
-		return ctx.Err()
-	}
 	f := st.v.flow(st.s.cfg.Version)
 	resp := &observerpb.GetFlowsResponse{
 		Time: f.GetTime(), NodeName: f.GetNodeName(), ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: f},

@@ -76,6 +76,12 @@ func (p *patientWriter) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
+// finish sends what is left, as patiently as the rest: net/http would wait for ever.
+func (p *patientWriter) finish() {
+	p.gathers = false
+	p.Flush()
+}
+
 // Flush implements [http.Flusher], which gRPC asks for.
 func (p *patientWriter) Flush() {
 	if p.gathers {

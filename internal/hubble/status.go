@@ -173,7 +173,12 @@ func (s *Server) scan(ctx context.Context, f func(*view) bool) error {
 	}
 	defer leave(s.scans)
 	v := newView(&s.names)
+	looked := 0
 	err := s.source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
+		if looked++; looked%scanTurn == 0 {
+			leave(s.scans)
+			s.scans <- struct{}{} // others are as quick; it is given back by defer
+		}
 		v.set(r)
 		return f(v)
 	})
