@@ -247,7 +247,7 @@ func (c *httpClient) send(ctx context.Context, b *batch) attempt {
 	resp, err := c.client.Do(req)
 	begun := out.end()
 	if err != nil {
-		a := attempt{verdict: refused, err: c.explain(ctx, err)}
+		a := attempt{verdict: refused, err: c.explain(ctx, err, hidden)}
 		if !begun || c.cfg.Retry {
 			a.verdict = sentNone
 		}
@@ -310,8 +310,9 @@ func retryAfter(v string, now time.Time) time.Duration {
 	return 0
 }
 
-// explain returns an error of the client without the URL, which may have a password.
-func (c *httpClient) explain(ctx context.Context, err error) error {
+// explain returns an error of the client without the URL, which may have a password. A server may
+// repeat parts of the request where its answer has to begin, and the error then has them.
+func (c *httpClient) explain(ctx context.Context, err error, hidden secrets) error {
 	if withURL, ok := errors.AsType[*url.Error](err); ok {
 		err = withURL.Err
 	}
@@ -321,7 +322,7 @@ func (c *httpClient) explain(ctx context.Context, err error) error {
 	case hungUp(err):
 		return errors.New("the server has closed the connection without an answer")
 	}
-	return err
+	return errors.New(hidden.redact(err.Error()))
 }
 
 // probe implements [sender]. It connects, and sends nothing.

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -170,12 +171,14 @@ func (s *secrets) addURL(u *url.URL) {
 // secretName matches names of a query's values that are secrets.
 var secretName = regexp.MustCompile(`(?i)pass|pwd|secret|token|key|auth|sig|cred|user|code`)
 
-// add adds a secret, as it is and as it may be in a URL.
+// add adds a secret, as it is and as it may be in a URL or in JSON.
 func (s *secrets) add(v string) {
 	if v == "" {
 		return
 	}
-	for _, form := range []string{v, url.QueryEscape(v), url.PathEscape(v)} {
+	text, _ := json.Marshal(v) // with & as \u0026
+	quoted := strings.Trim(string(text), `"`)
+	for _, form := range []string{v, url.QueryEscape(v), url.PathEscape(v), quoted, strings.ReplaceAll(quoted, "/", `\/`)} {
 		if !slices.Contains(*s, form) {
 			*s = append(*s, form)
 		}

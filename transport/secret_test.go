@@ -27,6 +27,7 @@ func TestRedact(t *testing.T) {
 		{"a short one in the query", "http://h/?password=ab&skip=1", nil, "ab: 1 error", "...: 1 error"},
 		{"under other names", "http://h/?code=x&sv=2026-01-01", nil, "sv 2026-01-01, code x", "sv ..., code ..."},
 		{"in a query that is not well formed", "http://h/?password=hunter2;x", nil, "hunter2;x is wrong", "... is wrong"},
+		{"in JSON", "http://h/", []string{"ab/c&d="}, `{"key":"ab\/c\u0026d="}`, `{"key":"..."}`},
 		{"none", "http://h/", []string{""}, "no such table", "no such table"},
 	} {
 		u, err := url.Parse(test.url)

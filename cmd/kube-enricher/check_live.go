@@ -163,17 +163,12 @@ func (a *app) checkHubble() []finding {
 	return []finding{{what, findingOK, a.cfg.Hubble.Addr + " (-hubble.addr)"}}
 }
 
-// databasePatience is how long OVN's databases may take to answer.
-const databasePatience = 5 * time.Second
-
 // checkDatabases asks OVN's databases which tables they have. Without them records have no
 // policies, and the program works.
 func (a *app) checkDatabases(ctx context.Context) (rows []finding) {
 	if a.policies == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, databasePatience)
-	defer cancel()
 	for _, d := range a.policies.Probe(ctx) {
 		row := finding{"database " + d.Name, findingOK, d.String()}
 		if d.Err != nil {

@@ -180,6 +180,7 @@ func (a *app) stay(http *httpServers) {
 	if a.hubble != nil {
 		log = log.WithField("hubble", a.hubble.Addr())
 	}
+	http.draining.Store(false) // an output whose reader has gone ended the input, not the program
 	log.Info("all captures are read; the program stays for those who look at them until a signal (Ctrl-C)")
 	<-a.signalled
 	http.stopping()

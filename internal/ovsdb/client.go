@@ -39,6 +39,7 @@ func New(cfg Config) *Client { return &Client{cfg: cfg} }
 
 const (
 	connectTimeout = 10 * time.Second
+	probeTimeout   = 5 * time.Second
 	writeTimeout   = 10 * time.Second
 	// probeAfter is how long a server may be silent before it is asked whether it is there. A
 	// server that is silent for twice that time is given up.
@@ -106,7 +107,9 @@ func (cfg *Config) dial(ctx context.Context, remote Remote, to Receiver) (*sessi
 // them, and returns the first that answers and the tables. It ends with ctx.
 func Probe(ctx context.Context, cfg Config) (remote Remote, tables []string, err error) {
 	for _, r := range cfg.Remotes {
-		tables, failed := cfg.probe(ctx, r)
+		trying, cancel := context.WithTimeout(ctx, probeTimeout)
+		tables, failed := cfg.probe(trying, r)
+		cancel()
 		if failed == nil {
 			return r, tables, nil
 		}
@@ -329,6 +332,9 @@ func (s *session) message() error {
 		var ignored json.RawMessage
 		return s.in.value(&ignored)
 	})
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF // the server has not said all that it had
+	}
 	if err != nil || method != "echo" {
 		return err
 	}

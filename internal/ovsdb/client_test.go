@@ -133,6 +133,7 @@ func TestLost(t *testing.T) {
 	}{
 		"in order":    {func(c net.Conn) { c.Close() }, times*every + little},
 		"in the half": {func(c net.Conn) { _, _ = io.WriteString(c, half); c.Close() }, times * every},
+		"in members":  {func(c net.Conn) { _, _ = io.WriteString(c, `{"id":null,`); c.Close() }, times * every},
 		"by silence":  {func(net.Conn) {}, times * every},
 	} {
 		t.Run(name, func(t *testing.T) {
