@@ -182,3 +182,37 @@ func enter(ctx context.Context, places chan struct{}) bool {
 }
 
 func leave(places chan struct{}) { <-places }
+
+// turn is a place among the few who read records at a time. Whoever reads many gives it to
+// somebody else after [scanTurn] of them.
+type turn struct {
+	places chan struct{}
+	taken  bool
+	looked int
+}
+
+// begin waits for a place, unless one is taken. It reports false if ctx has ended before.
+func (t *turn) begin(ctx context.Context) bool {
+	t.taken = t.taken || enter(ctx, t.places)
+	return t.taken
+}
+
+// end gives the place back, if one is taken.
+func (t *turn) end() {
+	if t.taken {
+		leave(t.places)
+	}
+	t.taken = false
+}
+
+// next comes before each record. It returns an error if ctx has ended.
+func (t *turn) next(ctx context.Context) error {
+	if t.looked++; t.looked%scanTurn != 0 {
+		return nil
+	}
+	t.end()
+	if !t.begin(ctx) {
+		return ctx.Err()
+	}
+	return nil
+}

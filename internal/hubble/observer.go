@@ -128,8 +128,7 @@ type stream struct {
 	send func(*observerpb.GetFlowsResponse) error
 	skip uint64 // wanted records that are before the first one to send
 	sent uint64
-	// reads reports whether the stream has a place among those who read records now.
-	reads bool
+	turn turn
 
 	lost     flowpb.LostEvent // not yet sent
 	lostSent time.Time
@@ -141,10 +140,10 @@ func (st *stream) run(ctx context.Context) error {
 	if q.follow && q.number == 0 && q.since.IsZero() {
 		return st.follow(ctx, Query{})
 	}
-	if !st.enter(ctx) {
+	if !st.turn.begin(ctx) {
 		return ctx.Err()
 	}
-	defer st.leave()
+	defer st.turn.end()
 	at, err := q.start(ctx, source, st.v)
 	if err != nil {
 		return err
@@ -154,17 +153,13 @@ func (st *stream) run(ctx context.Context) error {
 		if at.since.IsZero() {
 			at.since = time.Unix(0, 1) // all that there is, and then what comes
 		}
-		st.leave() // whoever follows is bounded by the second
+		st.turn.end() // whoever follows is bounded by the second
 		return st.follow(ctx, Query{Since: at.since})
 	}
 	var failed error
-	looked := 0
 	err = source.Each(ctx, Query{Since: at.since, Until: q.until}, func(r *flow.Record) bool {
-		if looked++; looked%scanTurn == 0 {
-			if st.leave(); !st.enter(ctx) {
-				failed = ctx.Err()
-				return false
-			}
+		if failed = st.turn.next(ctx); failed != nil {
+			return false
 		}
 		failed = st.take(ctx, r)
 		return failed == nil
@@ -183,20 +178,6 @@ func (st *stream) follow(ctx context.Context, from Query) error {
 		}
 		return st.take(ctx, r)
 	})
-}
-
-// enter waits for a place among those who read records. It reports false if ctx has ended before.
-func (st *stream) enter(ctx context.Context) bool {
-	st.reads = st.reads || enter(ctx, st.s.scans)
-	return st.reads
-}
-
-// leave gives the place back, if there is one.
-func (st *stream) leave() {
-	if st.reads {
-		leave(st.s.scans)
-	}
-	st.reads = false
 }
 
 // isOver reports whether a record came after all that was asked for.
@@ -218,17 +199,17 @@ func (st *stream) take(ctx context.Context, r *flow.Record) error {
 		st.skip--
 		return nil
 	}
-	read := st.reads
+	reads := st.turn.taken
 	f := st.v.flow(st.s.cfg.Version)
 	resp := &observerpb.GetFlowsResponse{
 		Time: f.GetTime(), NodeName: f.GetNodeName(), ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: f},
 	}
 	q.mask.apply(f)
-	st.leave() // the client may be slow
+	st.turn.end() // the client may be slow
 	if err := st.send(resp); err != nil {
 		return err
 	}
-	if read && !st.enter(ctx) {
+	if reads && !st.turn.begin(ctx) {
 		return ctx.Err()
 	}
 	if st.sent++; !q.follow && st.sent == q.number {
@@ -270,7 +251,7 @@ func (s *Server) GetFlows(req *observerpb.GetFlowsRequest, out grpc.ServerStream
 	if err != nil {
 		return err
 	}
-	st := &stream{s: s, q: q, v: newView(&s.names), send: out.Send}
+	st := &stream{s: s, q: q, v: newView(&s.names), send: out.Send, turn: turn{places: s.scans}}
 	return endOf(out.Context(), st.run(out.Context()))
 }
 

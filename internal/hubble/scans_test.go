@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
@@ -76,4 +77,32 @@ func TestScansOfSlowClients(t *testing.T) {
 		c.call(observerpb.Observer_GetFlows_FullMethodName, &observerpb.GetFlowsRequest{Number: 1000})
 	}
 	waitFor(t, func() bool { return len(s.streams) == 2*maxScans && len(s.scans) == 0 })
+}
+
+// TestTurns: who reads many records lets another one read before the end.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		places := make(chan struct{}, 1)
+		long, short := turn{places: places}, turn{places: places}
+		if !long.begin(t.Context()) {
+			t.Fatal("no place")
+		}
+		var at int // how far the long one was when the short one got its turn
+		go func() {
+			if short.begin(t.Context()) {
+				at = long.looked
+				short.end()
+			}
+		}()
+		synctest.Wait() // it waits
+		for range 10 * scanTurn {
+			if err := long.next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		long.end()
+		if at != scanTurn || len(places) != 0 {
+			t.Errorf("the turn came after %d records; %d places are taken", at, len(places))
+		}
+	})
 }

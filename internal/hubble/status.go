@@ -3,6 +3,7 @@ package hubble
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -168,21 +169,21 @@ func addrText(b []byte) string {
 
 // scan calls f with a view of each record, the newest first, until it returns false.
 func (s *Server) scan(ctx context.Context, f func(*view) bool) error {
-	if !enter(ctx, s.scans) {
+	t := turn{places: s.scans}
+	if !t.begin(ctx) {
 		return endOf(ctx, ctx.Err())
 	}
-	defer leave(s.scans)
+	defer t.end()
 	v := newView(&s.names)
-	looked := 0
+	var failed error
 	err := s.source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
-		if looked++; looked%scanTurn == 0 {
-			leave(s.scans)
-			s.scans <- struct{}{} // others are as quick; it is given back by defer
+		if failed = t.next(ctx); failed != nil {
+			return false
 		}
 		v.set(r)
 		return f(v)
 	})
-	return endOf(ctx, err)
+	return endOf(ctx, errors.Join(failed, err))
 }
 
 // reuse is how many times as long as an answer took it is given again. Hubble UI asks every 5 s.
