@@ -181,11 +181,8 @@ func (w *walk) matching(v *view) {
 		if !w.match(r) {
 			continue
 		}
-		d := sum{last: r.Msg.TimeReceivedNs, verdict: verdictOf(r.Extra.Verdict)}
-		if r.CountsOnce() {
-			d.Bytes, d.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
-			d.Flows = 1
-		} else if d.verdict == 0 {
+		d := sum{countsOf(r), r.Msg.TimeReceivedNs, verdictOf(r.Extra.Verdict)}
+		if d.Flows == 0 && d.verdict == 0 {
 			continue
 		}
 		f, b := w.batch.next(), v.bytes[at:]

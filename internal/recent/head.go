@@ -125,6 +125,15 @@ type Counts struct {
 	Flows   uint64 `json:"flows"`
 }
 
+// countsOf returns what a record counts: nothing if other records count its packets.
+func countsOf(r *flow.Record) (c Counts) {
+	if r.CountsOnce() {
+		c.Bytes, c.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
+		c.Flows = 1
+	}
+	return c
+}
+
 func (c *Counts) add(d Counts) {
 	c.Bytes, c.Packets, c.Flows = plus(c.Bytes, d.Bytes), plus(c.Packets, d.Packets), plus(c.Flows, d.Flows)
 }

@@ -72,14 +72,9 @@ func (t *objects) add(o *flow.Object, w *workloads, slot uint64) int32 {
 	t.slots[slot] = n + 1
 	if 2*t.count > len(t.slots) {
 		t.slots = make([]int32, 2*len(t.slots))
-		mask := uint64(len(t.slots) - 1)
 		for i := range t.list {
 			if o := t.list[i].object; o != nil {
-				at := hashOfObject(o) & mask
-				for t.slots[at] != 0 {
-					at = (at + 1) & mask
-				}
-				t.slots[at] = int32(i + 1)
+				putSlot(t.slots, hashOfObject(o), i)
 			}
 		}
 	}

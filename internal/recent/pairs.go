@@ -28,7 +28,7 @@ type handle = unique.Handle[flow.Workload]
 // workloads gives numbers to workloads, from 0 on, of which the outside has the first.
 type workloads struct {
 	list  []handle
-	slots []uint32 // numbers plus one, by a hash of the handle. Go's maps take twice the time.
+	slots []int32 // numbers plus one, by a hash of the handle. Go's maps take twice the time.
 	// objects is how many objects hold each, by number. bytes is what the names take of those
 	// that none holds, and held what the others take.
 	objects     []uint32
@@ -43,8 +43,19 @@ const (
 	minSlots = 1 << 4
 )
 
+// putSlot puts a number, plus one, into the first free slot from that of a hash on. There must be
+// one, and the slots must be a power of two.
+func putSlot(slots []int32, hash uint64, number int) {
+	mask := uint64(len(slots) - 1)
+	at := hash & mask
+	for slots[at] != 0 {
+		at = (at + 1) & mask
+	}
+	slots[at] = int32(number + 1)
+}
+
 func newWorkloads() *workloads {
-	w := &workloads{slots: make([]uint32, minSlots)}
+	w := &workloads{slots: make([]int32, minSlots)}
 	w.number(unique.Make(flow.Workload{Kind: KindNone, Name: Outside}))
 	return w
 }
@@ -53,12 +64,12 @@ func newWorkloads() *workloads {
 func (w *workloads) number(h handle) uint32 {
 	mask := uint64(len(w.slots) - 1)
 	for i := hashOf(h) & mask; ; i = (i + 1) & mask {
-		n := w.slots[i]
-		if n == 0 {
+		n := w.slots[i] - 1
+		if n < 0 {
 			return w.add(h, i)
 		}
-		if w.list[n-1] == h {
-			return n - 1
+		if w.list[n] == h {
+			return uint32(n)
 		}
 	}
 }
@@ -78,20 +89,15 @@ func (w *workloads) of(o *flow.Object) uint32 {
 func (w *workloads) add(h handle, slot uint64) uint32 {
 	w.list, w.objects = append(w.list, h), append(w.objects, 0)
 	w.bytes += sizeOf(h)
-	n := uint32(len(w.list))
-	w.slots[slot] = n
-	if 2*len(w.list) > len(w.slots) {
-		w.slots = make([]uint32, 2*len(w.slots))
-		mask := uint64(len(w.slots) - 1)
+	n := len(w.list)
+	w.slots[slot] = int32(n)
+	if 2*n > len(w.slots) {
+		w.slots = make([]int32, 2*len(w.slots))
 		for i, h := range w.list {
-			at := hashOf(h) & mask
-			for w.slots[at] != 0 {
-				at = (at + 1) & mask
-			}
-			w.slots[at] = uint32(i + 1)
+			putSlot(w.slots, hashOf(h), i)
 		}
 	}
-	return n - 1
+	return uint32(n - 1)
 }
 
 // hold says that one more object has a workload.
@@ -222,13 +228,8 @@ func (t *pairs) insert(p pair, slot uint64) int32 {
 // index makes n slots.
 func (t *pairs) index(n int) {
 	t.slots = make([]int32, n)
-	mask := uint64(n - 1)
 	for i := range t.list {
-		at := t.list[i].hash() & mask
-		for t.slots[at] != 0 {
-			at = (at + 1) & mask
-		}
-		t.slots[at] = int32(i + 1)
+		putSlot(t.slots, t.list[i].hash(), i)
 	}
 }
 

@@ -147,12 +147,7 @@ func (st *Stage) roomFor(r *flow.Record, size int) *segment {
 		lost = st.s.noRoom
 	}
 	lost.Inc()
-	var c Counts
-	if r.CountsOnce() {
-		c.Bytes, c.Packets = flow.Estimate(r.Msg.Bytes, r.Msg.Packets, r.Msg.SamplingRate, r.Extra.Scaled)
-		c.Flows = 1
-	}
-	st.s.missed.add(1, c, r.Msg.TimeReceivedNs)
+	st.s.missed.add(1, countsOf(r), r.Msg.TimeReceivedNs)
 	return nil
 }
 
@@ -162,7 +157,7 @@ func (st *Stage) idOf(g *segment, o *flow.Object) uint16 {
 	if o == nil {
 		return 0
 	}
-	k := &st.ids[addressOf(o)*0x9e3779b97f4a7c15>>(64-idBits)]
+	k := &st.ids[addressOf(o)*golden>>(64-idBits)]
 	if k.object != o {
 		g.objects[st.has.objects], g.hints[st.has.objects] = o, o.Hint()
 		st.has.objects++
