@@ -699,32 +699,15 @@ func TestKafkaAllocs(t *testing.T) {
 	noError(t, err)
 	b := newKafka(t, KafkaConfig{Key: key, Binary: true, Block: true, Compression: CompressionLZ4}, enc, addr)
 	b.start()
-	w := b.NewWriter()
-	r := flowtest.Reference()
-	write := func(n int) {
-		for i := range n {
-			r.Msg.SequenceNum, r.Msg.SrcAddr[3] = uint32(i), byte(i)
-			w.HandleFlow(r)
-		}
+	checkAllocs(t, b.NewWriter(), func(n int) {
 		b.handed.Add(int64(n))
 		until(t, "written", func() bool { return b.scrape()["records_held output"] == 0 })
-	}
-	write(20000)
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	const records = 100000
-	write(records)
-	runtime.ReadMemStats(&after)
-	perRecord := float64(after.Mallocs-before.Mallocs) / records
-	t.Logf("%.3f allocations and %.0f bytes a record", perRecord, float64(after.TotalAlloc-before.TotalAlloc)/records)
-	if perRecord > 2 {
-		t.Errorf("%.2f allocations a record, want at most 2", perRecord)
-	}
+	})
 	noError(t, b.stop())
 
 	// The worker alone, into chunks that are there.
 	b = newKafka(t, KafkaConfig{Key: key, Binary: true}, enc, addr)
-	w = b.NewWriter()
+	w, r := b.NewWriter(), flowtest.Reference()
 	n := testing.AllocsPerRun(1000, func() {
 		w.HandleFlow(r)
 		if c := b.buf.next(); c != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,23 +69,7 @@ func (a answers) RoundTrip(*http.Request) (*http.Response, error) {
 // TestNotReadyOnceStopping has a program that a signal has reached, and whose output is stalled:
 // from the signal on, nobody is to be sent to it.
 func TestNotReadyOnceStopping(t *testing.T) {
-	r, w, err := os.Pipe() // nobody reads
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	flows, addr := freeAddr(t), freeAddr(t)
-	p := startWith(t, nil, w, "-listen", "flow://"+flows, "-addr", addr, "-kube.off")
-	w.Close()
-	base := "http://" + addr
-	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
-	for range 5 {
-		sendCapture(t, flows, "softflowd-v5")
-	}
-	p.eventually("received", func() bool {
-		text, _ := get(t, base+"/metrics")
-		return metric(text, "kube_enricher_records_received_total", "") == 5*744
-	})
+	p, base := startStalled(t)
 	p.signal(syscall.SIGTERM)
 	p.eventually("stopping", func() bool { return strings.Contains(p.stderr(), "msg=\"stopping: ") })
 	if body, code := get(t, base+"/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, `"process":"stopping"`) {

@@ -773,25 +773,33 @@ func TestPortInUse(t *testing.T) {
 
 func lastLine(s string) string { return s[strings.LastIndexByte(s, '\n')+1:] }
 
-// TestSecondSignal ends at once, although the output is stalled.
-func TestSecondSignal(t *testing.T) {
+// startStalled starts a program that has received 5 * 744 records, and whose output nobody reads.
+func startStalled(t *testing.T) (p *program, base string) {
+	t.Helper()
 	r, w, err := os.Pipe() // nobody reads
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	t.Cleanup(func() { r.Close() })
 	flows, addr := freeAddr(t), freeAddr(t)
-	p := startWith(t, nil, w, "-listen", "flow://"+flows, "-addr", addr, "-kube.off")
+	p = startWith(t, nil, w, "-listen", "flow://"+flows, "-addr", addr, "-kube.off")
 	w.Close()
-	p.eventually("ready", func() bool { _, code := get(t, "http://"+addr+"/readyz"); return code == http.StatusOK })
+	base = "http://" + addr
+	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
 	for range 5 {
 		sendCapture(t, flows, "softflowd-v5")
 	}
 	p.eventually("received", func() bool {
-		text, _ := get(t, "http://"+addr+"/metrics")
+		text, _ := get(t, base+"/metrics")
 		return metric(text, "kube_enricher_records_received_total", "") == 5*744
 	})
-	p.balances("http://"+addr, 5*744)
+	return p, base
+}
+
+// TestSecondSignal ends at once, although the output is stalled.
+func TestSecondSignal(t *testing.T) {
+	p, base := startStalled(t)
+	p.balances(base, 5*744)
 	p.signal(syscall.SIGTERM)
 	p.eventually("stopping", func() bool { return strings.Contains(p.stderr(), "second signal ends at once") })
 	start := time.Now()

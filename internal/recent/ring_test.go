@@ -191,6 +191,15 @@ func TestRoom(t *testing.T) {
 			s.sums.mu.Unlock()
 		}
 	}
+	checkRoom(t, s, room, before)
+	if n := unsafe.Sizeof(segment{}); n%8192 != 0 && n%8192 < 8192-1024 {
+		t.Errorf("a segment of %d bytes wastes a part of its last page", n)
+	}
+}
+
+// checkRoom holds a store to its room, by the heap, and to some records in it.
+func checkRoom(t *testing.T, s *Store, room, before int64) {
+	t.Helper()
 	took := live() - before
 	t.Logf("%d bytes of %d", took, room)
 	if took > room*102/100 {
@@ -199,10 +208,6 @@ func TestRoom(t *testing.T) {
 	if n := len(times(t, s, Query{})); n < 1000 {
 		t.Errorf("%d records are in memory", n)
 	}
-	if n := unsafe.Sizeof(segment{}); n%8192 != 0 && n%8192 < 8192-1024 {
-		t.Errorf("a segment of %d bytes wastes a part of its last page", n)
-	}
-	runtime.KeepAlive(s)
 }
 
 // TestRoomOfTheGone: pods that have lived long, each a workload of its own, take no more than
@@ -231,15 +236,7 @@ func TestRoomOfTheGone(t *testing.T) {
 			}
 		}
 	}
-	took := live() - before
-	t.Logf("%d bytes of %d", took, room)
-	if took > room*102/100 {
-		t.Errorf("%d bytes are taken, want %d at most", took, room)
-	}
-	if n := len(times(t, s, Query{})); n < 1000 {
-		t.Errorf("%d records are in memory", n)
-	}
-	runtime.KeepAlive(s)
+	checkRoom(t, s, room, before)
 }
 
 // live returns how many bytes of the heap are in use.
