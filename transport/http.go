@@ -322,7 +322,10 @@ func (c *httpClient) explain(ctx context.Context, err error, hidden secrets) err
 	case hungUp(err):
 		return errors.New("the server has closed the connection without an answer")
 	}
-	return errors.New(hidden.redact(err.Error()))
+	if text := hidden.redact(err.Error()); text != err.Error() {
+		return errors.New(text)
+	}
+	return err
 }
 
 // probe implements [sender]. It connects, and sends nothing.

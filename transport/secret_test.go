@@ -1,8 +1,12 @@
 package transport
 
 import (
+	"io"
+	"net"
 	"net/url"
+	"strings"
 	"testing"
+	"time"
 )
 
 // TestRedact has servers that repeat secrets, and what is left of their messages.
@@ -40,5 +44,30 @@ func TestRedact(t *testing.T) {
 		if got := s.redact(test.text); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+// TestRedactStatus has a server that repeats the request where the status of its answer should be,
+// as one that echoes does.
+func TestRedactStatus(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	noError(t, err)
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = io.Copy(c, c)
+	}()
+	u, err := url.Parse("http://" + l.Addr().String() + "/?password=hunter2")
+	noError(t, err)
+	c, err := newHTTPClient(HTTPConfig{URL: u, Timeout: time.Minute})
+	noError(t, err)
+	defer c.close()
+	a := c.send(t.Context(), &batch{})
+	if a.err == nil || strings.Contains(a.err.Error(), "hunter2") || !strings.Contains(a.err.Error(), "/?password=...") {
+		t.Error(a.err)
 	}
 }
