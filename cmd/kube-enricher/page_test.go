@@ -222,6 +222,27 @@ func TestPageOfCapture(t *testing.T) {
 	}
 }
 
+// TestPageWithoutReader has an output whose reader has gone, as that of "| head" does: it ends the
+// input, and the page stays, and is ready.
+func TestPageWithoutReader(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	p := startWith(t, nil, w, "-kube.off", "-ui.addr", "127.0.0.1:0", "-logfmt", "json", "../../testdata/captures/ovs-sflow.pcap")
+	w.Close()
+	p.eventually("the page stays", func() bool { return strings.Contains(p.stderr(), "all captures are read") })
+	var summary struct{ Ready readiness }
+	if getJSON(t, fmt.Sprint("http://", started(t, p.stderr())["ui"], "/api/v1/summary"), &summary); summary.Ready.State != "ready" {
+		t.Errorf("the page says that the program is %+v", summary.Ready)
+	}
+	p.signal(syscall.SIGTERM)
+	if code := p.wait(); code != exitDone {
+		t.Errorf("exit code %d: %s", code, p.stderr())
+	}
+}
+
 // comparePairs: the bytes of pairs are those of the records that count once.
 func comparePairs(t *testing.T, base string, records []map[string]any) {
 	t.Helper()
