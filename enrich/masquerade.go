@@ -55,15 +55,15 @@ type subnetNetwork struct {
 
 // masqueradeSet counts what the masquerade addresses of all Nodes follow from.
 type masqueradeSet struct {
-	subnets  map[netip.Prefix]int // Nodes that have the subnet
-	told     map[subnetNetwork]int
-	networks map[uint64]bool // those whose definitions tell their numbers
-	addrs    map[sharedNodeAddr]*sharedUse
+	subnets   map[netip.Prefix]int  // Nodes that have the subnet
+	announced map[subnetNetwork]int // Nodes that announce the network in it
+	networks  map[uint64]bool       // those whose definitions tell their numbers
+	addrs     map[sharedNodeAddr]*sharedUse
 }
 
 func newMasqueradeSet() masqueradeSet {
 	return masqueradeSet{
-		subnets: map[netip.Prefix]int{}, told: map[subnetNetwork]int{}, networks: map[uint64]bool{},
+		subnets: map[netip.Prefix]int{}, announced: map[subnetNetwork]int{}, networks: map[uint64]bool{},
 		addrs: map[sharedNodeAddr]*sharedUse{},
 	}
 }
@@ -145,7 +145,7 @@ func (st *store) countMasquerade(m *masquerade, more int) {
 			}
 		}
 		for _, id := range m.networks {
-			if countUp(set.told, subnetNetwork{p, id}, more) {
+			if countUp(set.announced, subnetNetwork{p, id}, more) {
 				st.usePair(p, id, more)
 			}
 		}

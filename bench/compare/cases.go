@@ -185,6 +185,26 @@ func median(v []float64) float64 {
 	return s[len(s)/2]
 }
 
+// pairs measures our program with something and without it in turn. With it, the cost may
+// be most times that without.
+func (b *bench) pairs(ctx context.Context, most float64, with, without func() (float64, error)) (result, error) {
+	var on, off []float64
+	for range b.repeat {
+		v, err := with()
+		w, err2 := without()
+		if err := errors.Join(ctx.Err(), err, err2); err != nil {
+			return result{}, err
+		}
+		on, off = append(on, v), append(off, w)
+		fmt.Fprintf(b.log, "        %.2f against %.2f µs\n", v, w)
+	}
+	ratio := median(on) / median(off)
+	return result{
+		measured: fmt.Sprintf("%.2f×", ratio), met: met(ratio <= most),
+		runs: fmt.Sprintf("with %s µs, without %s µs; %d pairs", spread(on), spread(off), b.repeat),
+	}, nil
+}
+
 // spread returns the median and the extremes.
 func spread(v []float64) string {
 	format := "%.2f (%.2f–%.2f)"

@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -36,24 +35,9 @@ func ring(looked bool, most float64) func(context.Context, *bench) (result, erro
 				return true
 			}
 		}
-		var with, without []float64
-		for range b.repeat {
-			v, err := b.cost(ctx, off, l)
-			if err != nil {
-				return result{}, err
-			}
-			without = append(without, v)
-			if v, err = b.cost(ctx, on, l); err != nil {
-				return result{}, err
-			}
-			with = append(with, v)
-			fmt.Fprintf(b.log, "        %.2f against %.2f µs\n", v, without[len(without)-1])
-		}
-		ratio := median(with) / median(without)
-		return result{
-			measured: fmt.Sprintf("%.2f×", ratio), met: met(ratio <= most),
-			runs: fmt.Sprintf("with %s µs, without %s µs; %d pairs", spread(with), spread(without), b.repeat),
-		}, nil
+		return b.pairs(ctx, most,
+			func() (float64, error) { return b.cost(ctx, on, l) },
+			func() (float64, error) { return b.cost(ctx, off, l) })
 	}
 }
 

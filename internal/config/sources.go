@@ -53,7 +53,7 @@ type flagValue struct {
 	given bool
 }
 
-// inOrder sorts flags by the order in which the user has given them: the first mistake is told.
+// inOrder sorts flags by the order in which the user has given them: the error is of the first mistake.
 func (p *parser) inOrder(flags []flagValue) []flagValue {
 	place := func(f flagValue) int { return slices.Index(p.order, f.name) }
 	slices.SortStableFunc(flags, func(a, b flagValue) int { return place(a) - place(b) })
