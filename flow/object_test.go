@@ -131,19 +131,24 @@ func TestWorkloadID(t *testing.T) {
 }
 
 // Handles are made once for an object, not for each record. One that nobody holds is gone with the
-// next collection, and would have to be made again.
+// next collection, and would have to be made again each time. What the runtime allocates beside that
+// comes now and then, so the least of several times counts.
 func TestHandlesAreKept(t *testing.T) {
 	o := flow.NewObject(flow.Object{Namespace: "shop", Workload: "kept", WorkloadKind: "Deployment", Zone: "b"})
 	for name, id := range map[string]func() unique.Handle[flow.Workload]{"plain": o.WorkloadID, "zoned": o.ZonedWorkloadID} {
 		id()
-		runtime.GC()
-		runtime.GC()
-		var before, after runtime.MemStats
-		runtime.ReadMemStats(&before)
-		id()
-		runtime.ReadMemStats(&after)
-		if n := after.Mallocs - before.Mallocs; n != 0 {
-			t.Errorf("%s: %d allocations", name, n)
+		least := ^uint64(0)
+		for range 10 {
+			runtime.GC()
+			runtime.GC()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			id()
+			runtime.ReadMemStats(&after)
+			least = min(least, after.Mallocs-before.Mallocs)
+		}
+		if least != 0 {
+			t.Errorf("%s: %d allocations", name, least)
 		}
 	}
 }
