@@ -161,7 +161,7 @@ func checkRacesLedger(t *testing.T, log, dir string, rotated int) {
 // they are, changed ones, and the corpus of hostile ones, from many sources.
 func racesSender(t *testing.T, flows string, seed uint64) func() {
 	t.Helper()
-	s := newSoak(t, flows)
+	s := newSoak(t, flows, 20_000)
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	var hostile [][]byte
 	files, err := filepath.Glob(filepath.Join(hostileDir, "*.hex"))

@@ -36,6 +36,7 @@ const (
 // fleet sends what many Open vSwitches do, and garbage from forged sources.
 type fleet struct {
 	t         *testing.T
+	rate      int // records a second
 	to        *net.UDPAddr
 	rnd       *rand.Rand
 	exporters []*fleetExporter
@@ -54,11 +55,11 @@ type fleetExporter struct {
 	sequence uint32
 }
 
-func newFleet(t *testing.T, to string) *fleet {
+func newFleet(t *testing.T, to string, rate int) *fleet {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	f := &fleet{t: t, rnd: rand.New(rand.NewPCG(seed, 1))}
+	f := &fleet{t: t, rate: rate, rnd: rand.New(rand.NewPCG(seed, 1))}
 	var err error
 	if f.to, err = net.ResolveUDPAddr("udp", to); err != nil {
 		t.Fatal(err)
@@ -128,8 +129,8 @@ func (f *fleet) sendGarbage(source int) {
 // sendUntil sends what is due by now: records of all exporters in turn, templates of those
 // whose time it is, and garbage, which is a tenth of all datagrams.
 func (f *fleet) sendUntil(elapsed time.Duration) {
-	due := int(elapsed.Seconds()*soakRate) - f.missed
-	if late := due - f.records - soakRate/4; late > 0 {
+	due := int(elapsed.Seconds()*float64(f.rate)) - f.missed
+	if late := due - f.records - f.rate/4; late > 0 {
 		f.missed += late // the machine stood still: what was missed is not made up for
 		due -= late
 	}
@@ -219,14 +220,11 @@ func lossMetrics(text string) string {
 }
 
 // TestSoakFleet has 2,000 exporters of 4 observation domains send 20,000 records a second
-// for as long as the variable SOAK says, and their templates once in ten minutes. A tenth
+// (SOAK_RATE) for as long as the variable SOAK says, and their templates once in ten minutes. A tenth
 // of all datagrams is garbage from forged sources. Halfway, the program is killed and
 // started while the exporters pause: what they sent before and after comes out.
 func TestSoakFleet(t *testing.T) {
-	duration, err := time.ParseDuration(os.Getenv("SOAK"))
-	if err != nil {
-		t.Skip("needs SOAK, a duration such as 10m: make soak")
-	}
+	duration, rate := soaking(t)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -251,7 +249,7 @@ func TestSoakFleet(t *testing.T) {
 	}
 	l := &fleetLife{t: t, base: "http://" + addr, lines: &lines, honest: &honest}
 	l.start(w, args...)
-	f := newFleet(t, flows)
+	f := newFleet(t, flows, rate)
 	for i, e := range f.exporters {
 		f.sendTemplates(e)
 		if i%2 == 1 {
@@ -293,31 +291,13 @@ func TestSoakFleet(t *testing.T) {
 // load sends what is due from one time to another, and checks that the heap is flat in the
 // last four fifths of at least five minutes. It returns the most resident bytes.
 func (l *fleetLife) load(f *fleet, from, until time.Duration) (resident float64) {
-	begun := time.Now().Add(-from)
 	duration := until - from
-	var samples []soakSample
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for next := time.Now(); ; {
-		now := <-tick.C
-		elapsed := now.Sub(begun)
-		if elapsed >= until {
-			break
-		}
-		f.sendUntil(elapsed)
-		if now.After(next) {
-			next = next.Add(500 * time.Millisecond)
-			text, _ := get(l.t, l.base+"/metrics")
-			s := newSoakSample(elapsed-from-duration/5, text)
-			resident = max(resident, s.rss)
-			if s.at >= 0 {
-				samples = append(samples, s)
-			}
-			select {
-			case <-l.p.done:
-				l.t.Fatal("the program ended: ", l.p.stderr())
-			default:
-			}
+	seen := l.p.load(l.base, from, until, from, f.sendUntil)
+	samples := seen[:0:0]
+	for _, s := range seen {
+		resident = max(resident, s.rss)
+		if s.at -= duration / 5; s.at >= 0 {
+			samples = append(samples, s)
 		}
 	}
 	l.t.Logf("resident: %.0f MiB at most, %.0f when idle", resident/(1<<20), l.idle/(1<<20))

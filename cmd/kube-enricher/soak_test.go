@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -18,9 +19,6 @@ import (
 )
 
 const (
-	// soakRate is how many records are sent a second. One datagram in ten is
-	// garbage on top of that.
-	soakRate = 20_000
 	// soakGrowth is by how much the heap of the last third may differ from that
 	// of the first.
 	soakGrowth = 0.05
@@ -40,13 +38,28 @@ type soakStream struct {
 	turns     int
 }
 
-// TestSoak sends all captures at once, mixed with garbage, for as long as the
-// variable SOAK says. The heap must be flat and the ledger exact.
-func TestSoak(t *testing.T) {
+// soaking returns for how long to send, which the variable SOAK says, and how many records a
+// second: 20,000 unless SOAK_RATE says something else. One datagram in ten is garbage on top of
+// that.
+func soaking(t *testing.T) (duration time.Duration, rate int) {
+	t.Helper()
 	duration, err := time.ParseDuration(os.Getenv("SOAK"))
 	if err != nil {
 		t.Skip("needs SOAK, a duration such as 10m: make soak")
 	}
+	rate = 20_000
+	if v := os.Getenv("SOAK_RATE"); v != "" {
+		if rate, err = strconv.Atoi(v); err != nil || rate < 1000 {
+			t.Fatalf("SOAK_RATE=%s: want records a second, 1000 at least", v)
+		}
+	}
+	return duration, rate
+}
+
+// TestSoak sends all captures at once, mixed with garbage, for as long as the
+// variable SOAK says. The heap must be flat and the ledger exact.
+func TestSoak(t *testing.T) {
+	duration, records := soaking(t)
 	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -73,33 +86,10 @@ func TestSoak(t *testing.T) {
 	p.eventually("ready", func() bool { _, code := get(t, base+"/readyz"); return code == http.StatusOK })
 
 	stopHubble, stopPage := followHubble(t, hubble), followPage(t, page)
-	s := newSoak(t, flows)
-	start := time.Now()
+	s := newSoak(t, flows, float64(records))
 	// It takes a while until all has been sent once.
 	warm := min(max(duration/5, 10*time.Second), time.Minute)
-	var samples []soakSample
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for next := start; ; {
-		now := <-tick.C
-		elapsed := now.Sub(start)
-		if elapsed >= warm+duration {
-			break
-		}
-		s.sendUntil(elapsed)
-		if now.After(next) {
-			next = next.Add(500 * time.Millisecond)
-			text, _ := get(t, base+"/metrics")
-			if elapsed >= warm {
-				samples = append(samples, newSoakSample(elapsed-warm, text))
-			}
-			select {
-			case <-p.done:
-				t.Fatal("the program ended: ", p.stderr())
-			default:
-			}
-		}
-	}
+	samples := p.load(base, 0, warm+duration, warm, s.sendUntil)
 
 	var text string
 	p.eventually("worked on", func() bool {
@@ -139,8 +129,8 @@ func TestSoak(t *testing.T) {
 	rate := (samples[len(samples)-1].received - samples[0].received) / (samples[len(samples)-1].at - samples[0].at).Seconds()
 	t.Logf("%v after %v to warm up: %.0f records/s; %d datagrams, of them %d garbage; %.0f records received, %.0f written, %.0f dropped; %.0f datagrams dropped by the kernel",
 		duration, warm, rate, s.sent, s.garbage, received, written, metric(text, "kube_enricher_records_dropped_total", ""), kernel)
-	if rate < 0.9*soakRate {
-		t.Errorf("%.0f records/s, fewer than %d: this machine is too slow or too busy for the test", rate, soakRate)
+	if rate < 0.9*s.rate {
+		t.Errorf("%.0f records/s, fewer than %.0f: this machine is too slow or too busy for the test", rate, s.rate)
 	}
 	checkFlat(t, samples, duration)
 }
@@ -149,6 +139,36 @@ func TestSoak(t *testing.T) {
 type soakSample struct {
 	at                                    time.Duration
 	received, inuse, alloc, goal, rss, gr float64
+}
+
+// load calls send with what time it is, from one time to another, every two milliseconds, and
+// looks at the program's metrics every half second. What it sees from the time warm on, it
+// returns, by the time since then.
+func (p *program) load(base string, from, until, warm time.Duration, send func(elapsed time.Duration)) (samples []soakSample) {
+	p.t.Helper()
+	begun := time.Now().Add(-from)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for next := time.Now(); ; {
+		now := <-tick.C
+		elapsed := now.Sub(begun)
+		if elapsed >= until {
+			return samples
+		}
+		send(elapsed)
+		if now.Before(next) {
+			continue
+		}
+		next = next.Add(500 * time.Millisecond)
+		if text, _ := get(p.t, base+"/metrics"); elapsed >= warm {
+			samples = append(samples, newSoakSample(elapsed-warm, text))
+		}
+		select {
+		case <-p.done:
+			p.t.Fatal("the program ended: ", p.stderr())
+		default:
+		}
+	}
 }
 
 func newSoakSample(at time.Duration, text string) soakSample {
@@ -211,6 +231,7 @@ func checkFlat(t *testing.T, samples []soakSample, duration time.Duration) {
 // soak sends.
 type soak struct {
 	t       *testing.T
+	rate    float64 // records a second
 	rnd     *rand.Rand
 	streams []*soakStream
 	junk    []*net.UDPConn // sources of garbage
@@ -221,11 +242,11 @@ type soak struct {
 	garbage int
 }
 
-func newSoak(t *testing.T, to string) *soak {
+func newSoak(t *testing.T, to string, rate float64) *soak {
 	t.Helper()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	s := &soak{t: t, rnd: rand.New(rand.NewPCG(seed, 1))}
+	s := &soak{t: t, rate: rate, rnd: rand.New(rand.NewPCG(seed, 1))}
 	dial := func(source string) *net.UDPConn {
 		addr, err := net.ResolveUDPAddr("udp", to)
 		if err != nil {
@@ -286,9 +307,9 @@ func (s *soak) send(c *net.UDPConn, b []byte) {
 
 // sendUntil sends what is due by now.
 func (s *soak) sendUntil(elapsed time.Duration) {
-	due := elapsed.Seconds() * soakRate
-	if due-s.records > soakRate/4 {
-		s.records = due - soakRate/4 // the machine stood still: what was missed is not made up for
+	due := elapsed.Seconds() * s.rate
+	if due-s.records > s.rate/4 {
+		s.records = due - s.rate/4 // the machine stood still: what was missed is not made up for
 	}
 	for s.records < due {
 		st := s.streams[s.turn%len(s.streams)]
