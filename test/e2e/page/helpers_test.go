@@ -6,15 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp"
 )
-
-const sigterm = syscall.SIGTERM
 
 // received asks how many records the collector has received.
 func (p *program) received(t *testing.T) int {

@@ -50,7 +50,7 @@ func TestDoubt(t *testing.T) {
 	for _, width := range []int{wide, narrow} {
 		v := open(t, p.base, "#open=all", width)
 		v.wait("doubt in the table", `document.querySelector("#pairs-table td.doubtful") !== null`)
-		if got := eval[string](v, `[...document.querySelectorAll("#pairs-table td.doubtful")].map(td => td.cellIndex + td.title).join()`); got != "1In 1 flows this name is doubtful" {
+		if got := eval[string](v, `[...document.querySelectorAll("#pairs-table td.doubtful")].map(td => td.cellIndex + td.title).join()`); got != "1In 1 flow this name is doubtful" {
 			t.Errorf("%d wide: in the table in doubt: %s", width, got)
 		}
 		if got := eval[string](v, `[...document.querySelectorAll("#cards .doubtful")].map(s => s.dataset.sum).join()`); got != "ns:team,Pod/team/twin-a" {
@@ -61,7 +61,7 @@ func TestDoubt(t *testing.T) {
 			t.Errorf("%d wide: in the live list in doubt: %s", width, got)
 		}
 		v.click(`[data-action=select][data-id="Pod/team/twin-a"]`)
-		if text := v.text("#panel .warn"); !strings.Contains(text, "In 1 flows its name is doubtful") {
+		if text := v.text("#panel .warn"); !strings.Contains(text, "In 1 flow its name is doubtful") {
 			t.Errorf("%d wide: the panel says %q", width, text)
 		}
 		v.accessible("doubt")

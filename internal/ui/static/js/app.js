@@ -1,7 +1,7 @@
 // The page: asks the API for what the view needs, and hands the answers to its parts.
 
 import { $, el, setText } from "./dom.js";
-import { bytes, clock, count, room, span } from "./format.js";
+import { bytes, count, many, moment, room, setDay, span } from "./format.js";
 import { get, Refused } from "./api.js";
 import { state, load, change, onChange, query } from "./state.js";
 import { setMapping } from "./names.js";
@@ -21,6 +21,7 @@ const windows = [["", "All in memory"], ["1m", "Last minute"], ["5m", "Last 5 mi
 let timer = 0;
 let asking = null; // aborts the questions under way
 let restored = false;
+let hurried = false;
 
 async function refresh() {
   clearTimeout(timer);
@@ -58,19 +59,27 @@ function hold() {
   asking = null;
 }
 
+// hurry asks at once when records come in while the page says that there are none.
+function hurry() {
+  if (hurried || $("empty").hidden || live.isPaused()) return;
+  hurried = true;
+  refresh();
+}
+
 function failed(error) {
   if (error instanceof Refused && error.position > 0) {
     filter.problem(error);
     panel.announce("");
     return slowest;
   }
-  if (error instanceof Refused) panel.announce(`The collector refuses the question: ${error.message}. Mend the filter or the time window.`);
+  if (error instanceof Refused) panel.announce(`The collector refuses the question: ${error.message}. Mend the filter or the time window.`, everything());
   else panel.announce("The collector does not answer. Is it still running, and the port still forwarded? Trying again every few seconds.");
   return quickest;
 }
 
 function show(summary, pairs, series) {
   filter.setVocabulary(summary);
+  setDay(summary.records ? summary.newest : "");
   stats(summary);
   setText($("version"), summary.version === "unknown" ? "" : `· ${summary.version}`);
   map.update(pairs.pairs || [], pairs.other);
@@ -80,6 +89,7 @@ function show(summary, pairs, series) {
   else live.ensure(summary.mode);
   if (summary.records > 0) {
     doubt.ask(() => {
+      if (live.isPaused()) return;
       map.draw();
       table.render();
     });
@@ -97,12 +107,12 @@ function stats(s) {
   const parts = [
     ["State", notReady ? s.ready.state || "not ready" : s.mode === "capture" ? "capture, read" : s.records === 0 ? "waiting" : since < 15 ? "receiving" : `quiet for ${span(since)}`,
       notReady ? "bad" : s.mode === "capture" ? "good" : s.records === 0 ? "" : since >= 60 ? "unsure" : "good"],
-    ["In memory", s.ring ? `${count(s.ring.records)} records` : "–"],
-    ["Reach", s.records ? `${span(age)}, to ${clock(s.newest)}` : "–"],
+    ["In memory", s.ring ? many(s.ring.records, "record") : "–"],
+    ["Reach", s.records ? `${span(age)}, to ${moment(s.newest)}` : "–"],
     ["Room", `${fill} % of ${room(s.ring?.capacity || 0)}`],
     ["Bytes seen", bytes(s.bytes || 0)],
     ["Named", s.records ? `${Math.round(s.named_percent)} %` : "–", s.records && s.named_percent < 50 ? "unsure" : ""],
-    ["Exporters", count(s.exporters?.length || 0), "", (s.exporters || []).slice(0, 20).map(e => `${e.address} ${e.protocol}: ${count(e.records)} records`).join("\n")],
+    ["Exporters", count(s.exporters?.length || 0), "", (s.exporters || []).slice(0, 20).map(e => `${e.address} ${e.protocol}: ${many(e.records, "record")}`).join("\n")],
   ];
   const box = $("stats");
   if (box.children.length !== parts.length) box.replaceChildren(...parts.map(([name]) => el("div", { class: "stat" }, el("span", { class: "what", text: name }), el("span", { class: "value" }))));
@@ -114,14 +124,21 @@ function stats(s) {
   });
 }
 
+// everything is a button that leaves the time window.
+const everything = () => el("button", { type: "button", text: "All in memory", click: () => change({ since: "", until: "" }) });
+
 // empty says what to do where there is nothing to see.
 function empty(summary, pairs) {
   const box = $("empty");
   const nothing = summary.records === 0, none = pairs.length === 0;
   box.hidden = !nothing && !none;
   document.body.classList.toggle("nothing", nothing);
-  if (box.hidden) return;
-  const what = nothing ? "first" : state.filter ? "filter" : "window";
+  document.body.classList.toggle("none", none);
+  if (box.hidden) {
+    hurried = false;
+    return;
+  }
+  const what = nothing ? "first" : state.filter ? `filter${state.since || state.until ? " and window" : ""}` : "window";
   if (box.dataset.what === what) return;
   box.dataset.what = what;
   box.replaceChildren(...{
@@ -129,10 +146,10 @@ function empty(summary, pairs) {
       el("p", { text: summary.mode === "capture" ? "It may hold no exports, or on other ports than those of -listen. The log says what was passed over." : `Point exporters at this collector: ${listening(summary)}. Templates may take some minutes to come.` }),
       el("p", { class: "hint", text: "This page looks again every few seconds. The log says when the first datagram comes, from whom, and what to check if none does." })],
     filter: () => [el("h2", { text: "No record matches" }), el("p", { text: "Nothing in this window satisfies the filter." }),
-      el("p", { class: "actions" }, el("button", { type: "button", text: "Clear the filter", click: () => filter.set("") }), el("button", { type: "button", text: "All in memory", click: () => change({ since: "", until: "" }) }))],
+      el("p", { class: "actions" }, el("button", { type: "button", text: "Clear the filter", click: () => filter.set("") }), ...(state.since || state.until ? [everything()] : []))],
     window: () => [el("h2", { text: "Nothing in this window" }), el("p", { text: "No record that counts was received in it." }),
-      el("p", { class: "actions" }, el("button", { type: "button", text: "All in memory", click: () => change({ since: "", until: "" }) }))],
-  }[what]());
+      el("p", { class: "actions" }, everything())],
+  }[what.split(" ")[0]]());
 }
 
 // listening says where datagrams may go, in words: netflow://:2055 is "UDP port 2055 (netflow)".
@@ -146,7 +163,7 @@ function windowTool() {
   const fill = () => {
     const list = windows.slice();
     const custom = state.until || !list.some(w => w[0] === state.since);
-    const name = t => (/^\d{4}-/.test(t) ? clock(t) : t);
+    const name = t => (/^\d{4}-/.test(t) ? moment(t) : t);
     if (custom) list.push(["custom", `${name(state.since) || "begin"} – ${name(state.until) || "newest"}`]);
     select.replaceChildren(...list.map(([value, text]) => el("option", { value, text })));
     select.value = custom ? "custom" : state.since;
@@ -202,7 +219,7 @@ filter.start();
 map.start(panel.select);
 table.start(panel.select);
 chart.start();
-live.start(panel.select);
+live.start(panel.select, hurry);
 $("link").addEventListener("click", copyLink);
 addEventListener("keydown", keys);
 addEventListener("hashchange", () => (state.at ? panel.select({ id: state.at }) : panel.close()));
@@ -211,6 +228,7 @@ document.addEventListener("visibilitychange", () => document.hidden || live.isPa
 onChange(changed => {
   if (changed.has("filter") || changed.has("since") || changed.has("until")) {
     doubt.forget();
+    hurried = false;
     refresh();
     live.restart();
   }

@@ -1,7 +1,7 @@
 // Traffic over time: stacked areas, a span of which can be marked.
 
 import { $, el, svg, setText } from "./dom.js";
-import { bytes, clock, short, span } from "./format.js";
+import { bytes, clock, moment, short, span } from "./format.js";
 import { change } from "./state.js";
 
 const height = 120;
@@ -103,7 +103,7 @@ function render() {
     chart.setAttribute("aria-label", "Traffic over time: nothing in this window");
     return;
   }
-  const most = Math.max(1, ...data.totals);
+  const most = Math.max(1, ...data.totals), sum = data.totals.reduce((a, b) => a + b, 0);
   const picture = svg("svg", { viewBox: `0 0 ${data.n} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const floor = new Array(data.n).fill(0);
   for (const l of data.layers) {
@@ -112,18 +112,17 @@ function render() {
   }
   picture.append(svg("rect", { id: "chart-span", y: 0, height, width: 0 }), svg("rect", { id: "chart-cursor", y: 0, height, width: 0 }));
   const rate = v => `${bytes(v / data.step)}/s`;
-  const axis = el("div", { class: "axis", "aria-hidden": "true" }, el("span", { text: rate(most) }),
-    el("span", { class: "from", text: clock(timeOf(0)) }), el("span", { class: "to", text: clock(timeOf(data.n)) }));
+  const axis = el("div", { class: "axis", "aria-hidden": "true" }, el("span", { text: sum > 0 ? rate(most) : "nothing that counts" }),
+    el("span", { class: "from", text: moment(timeOf(0)) }), el("span", { class: "to", text: clock(timeOf(data.n)) }));
   chart.replaceChildren(picture, axis);
-  const sum = data.totals.reduce((a, b) => a + b, 0);
-  chart.setAttribute("aria-label", `Traffic over ${span(data.n * data.step)} from ${clock(timeOf(0))}: ${bytes(sum)}, at most ${rate(most)}`);
-  $("legend").replaceChildren(...data.layers.map(l => el("span", { class: "item" }, el("i", { class: `swatch ${l.css}` }), el("span", { text: l.label }))));
+  chart.setAttribute("aria-label", `Traffic over ${span(data.n * data.step)} from ${moment(timeOf(0))}: ${bytes(sum)}, at most ${rate(most)}`);
+  $("legend").replaceChildren(...data.layers.filter(l => l.values.some(v => v > 0)).map(l => el("span", { class: "item" }, el("i", { class: `swatch ${l.css}` }), el("span", { text: l.label }))));
   hint();
 }
 
 // area is a stepped area above what is drawn already.
 function area(values, floor, most) {
-  const y = v => (height - (v / most) * (height - 6)).toFixed(2);
+  const y = v => (height * (1 - v / most)).toFixed(2);
   let top = "", bottom = "";
   values.forEach((v, i) => {
     top += `${i === 0 ? "M" : "L"}${i} ${y(floor[i] + v)}H${i + 1}`;

@@ -21,14 +21,27 @@ const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFracti
 export const count = n => whole.format(Math.round(n));
 export const short = n => (n < 10000 ? whole.format(Math.round(n)) : compact.format(n));
 
-const two = n => String(n).padStart(2, "0");
+// many is a number of things, one thing or several.
+export const many = (n, thing, things = `${thing}s`) => `${count(n)} ${Math.round(n) === 1 ? thing : things}`;
 
-// clock is the time of day; with the day before it where that is not today.
-export function clock(time) {
+const two = n => String(n).padStart(2, "0");
+const today = () => new Date().toDateString();
+let usual = ""; // the day that goes without saying: that of the newest record
+
+export function setDay(newest) {
+  usual = newest ? new Date(newest).toDateString() : "";
+}
+
+// clock is the time of day, for lists: with the day before it where that is not the newest
+// record's. moment, where it stands alone, has the day unless that is today.
+export const clock = time => at(time, usual || today());
+export const moment = time => at(time, today());
+
+function at(time, known) {
   const t = new Date(time);
   if (isNaN(t)) return "–";
   const hours = `${two(t.getHours())}:${two(t.getMinutes())}:${two(t.getSeconds())}`;
-  return t.toDateString() === new Date().toDateString() ? hours : `${day(t)} ${hours}`;
+  return t.toDateString() === known ? hours : `${day(t)} ${hours}`;
 }
 
 const day = t => `${t.getFullYear()}-${two(t.getMonth() + 1)}-${two(t.getDate())}`;

@@ -91,7 +91,7 @@ function place(stacks, weights, width, wide) {
       y += h + size.gap;
     }
   });
-  return { boxes, anchors, height: tall + 2 * size.side, columns: stacks.length };
+  return { boxes, anchors, height: tall + 2 * size.side, columns: stacks.length, narrow: wide < 180 };
 }
 
 // order puts cards next to those of the column before that they exchange most with.

@@ -1,7 +1,7 @@
 // The list of records as they come.
 
 import { $, el, setText } from "./dom.js";
-import { bytes, clock, count } from "./format.js";
+import { bytes, clock, count, many } from "./format.js";
 import { destination, further, prefixOf, source } from "./names.js";
 import { query } from "./state.js";
 import { follow, get } from "./api.js";
@@ -14,13 +14,14 @@ let stop = null;
 let paused = false;
 let waiting = [];
 let skipped = 0;
-let select = () => {};
+let select = () => {}, arrived = () => {};
 let past = false; // a capture: nothing more will come
 let failed = false; // the list could not be begun, or has ended
 let running = 0; // counts calls of restart, so that late answers are known as such
 
-export function start(onSelect) {
+export function start(onSelect, onRecords) {
   select = onSelect;
+  arrived = onRecords;
   $("live-table").tHead.rows[0].append(...columns.map((title, i) => el("th", { scope: "col", class: i === 4 || i === 5 ? "number" : "", text: title })));
   $("pause").addEventListener("click", () => pause(!paused));
   $("live-table").tBodies[0].addEventListener("click", e => {
@@ -48,7 +49,7 @@ export function pause(on) {
   setText(b, on ? "Resume" : "Pause");
   if (on) {
     close();
-    say(`paused; ${count($("live-table").tBodies[0].rows.length)} records are held`);
+    say(`paused, with ${many($("live-table").tBodies[0].rows.length, "record")}`);
   } else restart();
   dispatchEvent(new Event("pause"));
 }
@@ -98,7 +99,8 @@ function flush() {
   const body = $("live-table").tBodies[0];
   body.prepend(...fresh.map(row));
   while (body.rows.length > kept) body.deleteRow(-1);
-  say(skipped ? `live; ${count(skipped)} records came too fast to be listed` : "live");
+  say(skipped ? `live; ${many(skipped, "record")} came too fast to be listed` : "live");
+  arrived();
 }
 
 const say = text => setText($("live-state"), text);

@@ -1,15 +1,15 @@
 // The map: cards of namespaces with rows of workloads, and links as wide as their bytes.
 
 import { $, el, inFrames, svg, setText } from "./dom.js";
-import { bytes, count } from "./format.js";
+import { bytes, count, many } from "./format.js";
 import { inEnd } from "./doubt.js";
 import { change, state } from "./state.js";
 import { build, opened, view, others } from "./model.js";
 import { layout, curve, size } from "./layout.js";
 
 const linksShown = 300;
-const many = 120; // from here on links are fainter
-const widest = 12;
+const crowd = 120; // from so many links on they are fainter
+const widestOf = links => (links > crowd ? 5 : links > 40 ? 9 : 12);
 
 let model = build([]);
 let other = null; // what the API has left out
@@ -137,18 +137,22 @@ function refreshCards() {
   const unsure = new Set([...model.ends.values()].filter(e => inEnd(e.id)).flatMap(e => [e.id, e.group]));
   for (const e of $("cards").querySelectorAll("[data-sum]")) {
     e.classList.toggle("doubtful", unsure.has(e.dataset.sum));
-    e.title = unsure.has(e.dataset.sum) ? "The name is doubtful in some flows" : "";
     const c = cards.get(e.dataset.sum), end = model.ends.get(e.dataset.sum);
-    if (c) setText(e, c.open || c.id === others ? "" : `${count(c.count)} · ${bytes(c.bytes)}`);
-    else if (end) setText(e, bytes(end.sent + end.received));
+    const size = c ? c.bytes : end ? end.sent + end.received : 0;
+    if (c) setText(e, c.open || c.id === others ? "" : `${placed.narrow ? "" : `${count(c.count)} · `}${volume(size)}`);
+    else if (end) setText(e, volume(size));
+    e.title = unsure.has(e.dataset.sum) ? "The name is doubtful in some flows" : c && !c.open ? `${many(c.count, "end")}, ${bytes(size)} sent and received` : "";
   }
   for (const e of $("cards").querySelectorAll("[data-rest]")) setText(e, `${count(cards.get(e.dataset.rest)?.hidden || 0)} more…`);
 }
 
+// volume is empty where all packets are counted elsewhere.
+const volume = size => (size > 0 ? bytes(size) : "–");
+
 function drawLinks() {
   const links = shown.links.slice(0, linksShown);
-  const most = Math.sqrt(links[0]?.bytes || 1);
-  $("canvas").classList.toggle("many", links.length > many);
+  const scale = widestOf(links.length) / Math.sqrt(links[0]?.bytes || 1);
+  $("canvas").classList.toggle("many", links.length > crowd);
   const wanted = new Set(links.map(l => l.key));
   for (const [key, path] of paths) {
     if (!wanted.has(key)) {
@@ -156,10 +160,10 @@ function drawLinks() {
       paths.delete(key);
     }
   }
-  inFrames($("canvas"), links, 40, l => drawLink(l, most), () => highlight(selected));
+  inFrames($("canvas"), links, 40, l => drawLink(l, scale), () => highlight(selected));
 }
 
-function drawLink(l, most) {
+function drawLink(l, scale) {
   let path = paths.get(l.key);
   if (!path) {
     path = svg("path");
@@ -168,7 +172,7 @@ function drawLink(l, most) {
     $("links").append(path);
   }
   const from = placed.anchors.get(l.from), to = placed.anchors.get(l.to);
-  const width = Math.max(1.25, (Math.sqrt(l.bytes) / most) * widest);
+  const width = Math.max(1.25, Math.sqrt(l.bytes) * scale);
   // The two directions run side by side: rightwards and downwards below.
   const forth = from.column === to.column ? from.y <= to.y : from.column < to.column;
   const offset = Math.min(width / 2 + 0.5, size.row / 3) * (forth ? 1 : -1);
@@ -181,7 +185,7 @@ function drawLink(l, most) {
 // describe gives a link its tooltip, which is made when it is wanted: most never are.
 function describe(path, l) {
   if (!path.firstChild) path.append(svg("title"));
-  setText(path.firstChild, `${l.fate ? `${l.fate}: ` : ""}${title(l.from)} → ${title(l.to)}: ${bytes(l.bytes)}, ${count(l.packets)} packets, ${count(l.flows)} flows`);
+  setText(path.firstChild, `${l.fate ? `${l.fate}: ` : ""}${title(l.from)} → ${title(l.to)}: ${bytes(l.bytes)}, ${many(l.packets, "packet")}, ${many(l.flows, "flow")}`);
 }
 
 function set(e, name, value) {
@@ -221,7 +225,7 @@ function highlight(id) {
 function note() {
   const hidden = shown.links.length - linksShown;
   setText($("map-note"), model.links.length === 0 ? "" :
-    `${count(model.groups.length)} groups, ${count(model.ends.size)} ends, ${count(model.links.length)} pairs. A link is as wide as the root of its bytes; each direction has its own.` +
-    (other?.pairs > 0 ? ` ${count(other.pairs)} smaller pairs, with ${bytes(other.bytes)}, are not on the map.` : "") +
+    `${many(model.groups.length, "group")}, ${many(model.ends.size, "end")}, ${many(model.links.length, "pair")}. A link is as wide as the root of its bytes; each direction has its own.` +
+    (other?.pairs > 0 ? ` ${many(other.pairs, "smaller pair")}, with ${bytes(other.bytes)}, not on the map.` : "") +
     (hidden > 0 ? ` The ${count(hidden)} thinnest links are not drawn: filter, or close groups.` : ""));
 }

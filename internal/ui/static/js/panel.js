@@ -1,7 +1,7 @@
 // The panel beside the page: what is known of an end, a group, a link or an address.
 
 import { $, el, setText } from "./dom.js";
-import { bytes, clock, count, quote } from "./format.js";
+import { bytes, count, many, moment, quote } from "./format.js";
 import { get } from "./api.js";
 import { change, query } from "./state.js";
 import { inEnd } from "./doubt.js";
@@ -88,7 +88,7 @@ function endParts(end) {
   const why = el("div", { class: "why" });
   const ask = el("button", { type: "button", text: "Why this name?", click: () => explainEnd(end, why) });
   return [el("dl", {}, fact("Kind", end.kind === "none" ? "outside the cluster" : end.kind), ...(end.namespace ? [fact("Namespace", end.namespace)] : []), ...sums([end])),
-    ...(inEnd(end.id) ? [el("p", { class: "warn", text: `In ${count(inEnd(end.id))} flows its name is doubtful: see them in the live list, or ask why.` })] : []),
+    ...(inEnd(end.id) ? [el("p", { class: "warn", text: `In ${many(inEnd(end.id), "flow")} its name is doubtful: see the live list, or ask why.` })] : []),
     el("p", { class: "actions" }, el("button", { type: "button", text: "Only this", click: () => narrow(condition(end)) }), ask), why,
     ...peers(l => l.from.id === end.id || l.to.id === end.id, l => (l.from.id === end.id ? l.to : l.from), "Talks with")];
 }
@@ -155,19 +155,21 @@ function reasons(address, time) {
 function answerParts(a) {
   const chosen = a.chosen;
   const name = chosen ? [chosen.namespace, chosen.name].filter(Boolean).join("/") : "nobody";
-  const parts = [el("p", {}, el("code", { text: a.addr }), el("span", { text: ` at ${clock(a.time)} is ` }), el("strong", { text: name }), el("span", { text: chosen ? ` (${chosen.kind})` : "" })),
+  const parts = [el("p", {}, el("code", { text: a.addr }), el("span", { text: ` at ${moment(a.time)} is ` }), el("strong", { text: name }), el("span", { text: chosen ? ` (${chosen.kind})` : "" })),
     el("p", { class: "because", text: `Rule “${a.rule}”: ${a.why}.` })];
   if (chosen?.workload && chosen.workload !== chosen.name) parts.push(el("p", { text: `Its workload is ${chosen.workload_kind} ${chosen.workload}${chosen.node ? `, on node ${chosen.node}` : ""}.` }));
   if (chosen?.warn) parts.push(el("p", { class: "warn", text: `Doubtful: ${chosen.warn}` }));
   if (a.owners?.length) {
     parts.push(el("h3", { text: "Who had the address" }), el("ol", { class: "owners" }, ...a.owners.map(o => el("li", { class: o.uid && o.uid === chosen?.uid ? "chosen" : "" },
       el("strong", { text: [o.namespace, o.name].filter(Boolean).join("/") }), el("span", { text: ` ${o.kind}${o.as ? `, ${o.as}` : ""}${o.network ? `, network ${o.network}` : ""}` }),
-      el("div", { class: "hint", text: `${o.from ? `from ${clock(o.from)}${o.soft ? " or later" : ""}` : "since ever"}${o.from_by ? ` (${o.from_by})` : ""}${o.to ? `, until ${clock(o.to)}${o.to_by ? ` (${o.to_by})` : ""}` : ", until now"}` })))));
+      el("div", { class: "hint", text: `${o.from ? `from ${moment(o.from)}${o.soft ? " or later" : ""}` : "since ever"}${o.from_by ? ` (${o.from_by})` : ""}${o.to ? `, until ${moment(o.to)}${o.to_by ? ` (${o.to_by})` : ""}` : ", until now"}` })))));
   }
   return parts;
 }
 
-export function announce(text) {
-  setText($("banner"), text);
-  $("banner").hidden = text === "";
+// announce shows what is wrong with the page as a whole, and buttons for what helps.
+export function announce(text, ...buttons) {
+  const banner = $("banner");
+  banner.hidden = text === "";
+  if (banner.firstChild?.textContent !== text) banner.replaceChildren(el("p", { text }), ...buttons);
 }

@@ -1,7 +1,7 @@
 // The table of pairs.
 
 import { $, el, inFrames, setText } from "./dom.js";
-import { bytes, clock, count, endName } from "./format.js";
+import { bytes, clock, count, endName, many } from "./format.js";
 import { change, state } from "./state.js";
 import { inPair } from "./doubt.js";
 import { endId, kindClass } from "./model.js";
@@ -44,7 +44,7 @@ function sortBy(column) {
 
 export function update(pairs, other) {
   rows = pairs;
-  const rest = other && other.pairs > 0 ? `${count(other.pairs)} smaller pairs are not listed: ${bytes(other.bytes)}, ${count(other.flows)} flows.`
+  const rest = other && other.pairs > 0 ? `${many(other.pairs, "smaller pair is", "smaller pairs are")} not listed: ${bytes(other.bytes)}, ${many(other.flows, "flow")}.`
     : other && other.bytes > 0 ? `${bytes(other.bytes)} of pairs that are not listed.` : "";
   setText($("pairs-other"), rest);
   render();
@@ -67,9 +67,10 @@ export function render() {
   const list = sorted().slice(0, shown);
   const most = Math.max(1, ...list.map(p => p.bytes));
   const body = $("pairs-table").tBodies[0];
+  $("pairs-table").classList.toggle("plain", !rows.some(p => p.verdict));
   while (body.rows.length > list.length) body.deleteRow(-1);
   inFrames($("pairs-table"), list, 10, (p, i) => fill(body.rows[i] || body.appendChild(blank()), p, most));
-  setText($("pairs-count"), rows.length ? `${count(rows.length)} pairs` : "");
+  setText($("pairs-count"), rows.length ? many(rows.length, "pair") : "");
   const left = rows.length - list.length;
   $("pairs-more").hidden = left <= 0;
   setText($("pairs-more"), `Show ${count(Math.min(left, 2 * page))} more of ${count(left)}`);
@@ -90,11 +91,12 @@ function fill(tr, p, most) {
   const [src, dst, size, packets, flows, seen, verdict] = tr.cells;
   end(src.firstChild, p.src);
   end(dst.firstChild, p.dst);
-  setText(size, bytes(p.bytes));
-  size.title = `${count(p.bytes)} bytes`;
+  const counts = p.flows > 0; // or all its packets are counted elsewhere
+  setText(size, counts ? bytes(p.bytes) : "–");
+  size.title = counts ? many(p.bytes, "byte") : "Other records count these packets";
   size.style.setProperty("--part", `${((p.bytes / most) * 100).toFixed(1)}%`);
-  setText(packets, count(p.packets));
-  setText(flows, count(p.flows));
+  setText(packets, counts ? count(p.packets) : "–");
+  setText(flows, counts ? count(p.flows) : "–");
   setText(seen, clock(p.last_seen));
   setText(verdict, p.verdict || "");
   const doubt = inPair(p);
@@ -110,7 +112,7 @@ function fill(tr, p, most) {
 // unsure marks a cell that is in doubt in some flows.
 function unsure(cell, flows, what) {
   cell.classList.toggle("doubtful", flows > 0);
-  cell.title = flows > 0 ? `In ${count(flows)} flows ${what}` : "";
+  cell.title = flows > 0 ? `In ${many(flows, "flow")} ${what}` : "";
 }
 
 function end(button, e) {
