@@ -120,6 +120,15 @@ func (c *tally) distinct() (n int) {
 	return n
 }
 
+// lastMissing returns the last number that is not there, -1 if all are.
+func (c *tally) lastMissing() int {
+	last := len(c.seen) - 1
+	for last >= 0 && c.seen[last] > 0 {
+		last--
+	}
+	return last
+}
+
 // whole fails the test unless each record is there once.
 func (c *tally) whole(t *testing.T) {
 	t.Helper()
