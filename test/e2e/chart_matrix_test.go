@@ -180,7 +180,8 @@ func (c *chartCluster) testMatrix(t *testing.T) {
 	t.Run("notes", c.checkOutputNotes)
 }
 
-// checkOutputNotes has notes that say where records go, without secrets of their URL.
+// checkOutputNotes has notes that say where records go, without secrets of their URL, and how to
+// reach the page and Hubble's API by Services that there are.
 func (c *chartCluster) checkOutputNotes(t *testing.T) {
 	for want, values := range map[string][]string{
 		"\n\nSee the records, and whether all is well:\n\n  kubectl logs ": nil,
@@ -188,10 +189,27 @@ func (c *chartCluster) checkOutputNotes(t *testing.T) {
 			"kafka.enabled=true", "kafka.brokers={kafka:9092}", "kafka.topic=flows", "otlp.enabled=true", "otlp.endpoint=collector:4317",
 			"http.enabled=true", "http.url=http://user:secret@store:8123/in?key=secret",
 		},
+		"\n\nSee who talks to whom, on http://localhost:8083:\n\n  kubectl port-forward -n default service/notes-" + chartName + "-ui 8083:8083\n": {
+			"ui.enabled=true", "ui.port=8083",
+		},
+		"\n\nAsk with Hubble's command:\n\n  kubectl port-forward -n default service/notes-" + chartName + "-hubble 4244:4244\n  hubble --server localhost:4244 observe --follow\n": {
+			"hubble.enabled=true",
+		},
+		"-hubble 4245:4245\n  hubble --server tls://localhost:4245 --tls-ca-cert-files ca.crt --tls-client-cert-file tls.crt --tls-client-key-file tls.key observe --follow\n": {
+			"hubble.enabled=true", "hubble.port=4245", "hubble.tls.secret=hubble-tls",
+		},
+		"\n\nThe Service leads to one of the pods, which shows the records that it received itself.": {"kind=DaemonSet", "ui.enabled=true"},
 	} {
-		notes, _ := c.run(t, "helm", append([]string{"install", "notes", chartDir, "--dry-run=client"}, sets(values...)...)...)
-		if _, notes, _ = strings.Cut(notes, "\nNOTES:"); !strings.Contains(notes, want) || strings.Contains(notes, "secret") {
+		out, _ := c.run(t, "helm", append([]string{"install", "notes", chartDir, "--dry-run=client"}, sets(values...)...)...)
+		manifest, notes, _ := strings.Cut(out, "\nNOTES:")
+		if !strings.Contains(notes, want) || strings.Contains(strings.ReplaceAll(notes, "hubble-tls", ""), "secret") {
 			t.Errorf("no %q in the notes\n%s", want, notes)
+		}
+		for _, forward := range regexp.MustCompile(`port-forward -n default service/(\S+) \d+:(\d+)`).FindAllStringSubmatch(notes, -1) {
+			service := regexp.MustCompile(`(?s)kind: Service\nmetadata:\n  name: ` + forward[1] + `\n(.*?)\n---`).FindStringSubmatch(manifest)
+			if service == nil || !strings.Contains(service[1], "\n      port: "+forward[2]+"\n") {
+				t.Errorf("%s: there is no such Service in\n%s", forward[0], manifest)
+			}
 		}
 	}
 }

@@ -85,7 +85,8 @@ func TestSums(t *testing.T) {
 	}
 }
 
-// looksRight checks that nothing is wider than the window, and that no cards overlap.
+// looksRight checks that nothing is wider than the window, that no cards overlap, and that where
+// there is room the panel covers none.
 func (v *view) looksRight(width int) {
 	v.t.Helper()
 	if got := eval[int](v, `document.documentElement.scrollWidth`); got > width {
@@ -101,6 +102,15 @@ func (v *view) looksRight(width int) {
 	})()`)
 	if len(overlaps) > 0 {
 		v.t.Errorf("%d wide, cards overlap: %s", width, overlaps)
+	}
+	covered := eval[[]string](v, `(() => {
+		const panel = document.getElementById("panel");
+		if (panel.hidden) return [];
+		const left = panel.getBoundingClientRect().left;
+		return [...document.querySelectorAll(".box, .card")].filter(e => e.getBoundingClientRect().right > left).map(e => e.getAttribute("aria-label") || e.id);
+	})()`)
+	if width >= wide && len(covered) > 0 {
+		v.t.Errorf("%d wide, the panel covers %s", width, covered)
 	}
 }
 
@@ -154,7 +164,16 @@ func TestLink(t *testing.T) {
 	v.wait("pairs of one workload", counted)
 	compare(t, "only one workload", v.pairs(readTable), want)
 
-	other := open(t, p.base, eval[string](v, `location.hash`), narrow)
+	// Without a window that has the focus, the browser's own clipboard is closed.
+	eval[any](v, `Object.defineProperty(navigator, "clipboard", { value: { writeText: async text => { window.copied = text; } } })`)
+	v.click("#link")
+	v.wait("word that it is copied", `document.getElementById("link").textContent === "Copied"`)
+	fragment, found := strings.CutPrefix(eval[string](v, `copied`), p.base+"/")
+	if !found || fragment == "" {
+		t.Fatalf("the link is %s%s", p.base, fragment)
+	}
+
+	other := open(t, p.base, fragment, narrow)
 	other.wait("the same pairs", counted)
 	compare(t, "the link", other.pairs(readTable), want)
 	for _, script := range []string{`document.getElementById("filter").value`, `document.querySelector("#panel-title").innerText`, `location.hash`,
@@ -217,6 +236,22 @@ func (p *program) goesOn(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestFirstRecords has a page that would not ask again by itself: it does once records come in.
+func TestFirstRecords(t *testing.T) {
+	p := collect(t, demoSnapshot)
+	v := blank(t, p.base, narrow, "dark")
+	v.before(`(() => {
+		const set = window.setTimeout;
+		window.setTimeout = (f, milliseconds, ...more) => milliseconds >= 5000 ? 0 : set(f, milliseconds, ...more);
+	})()`)
+	v.navigate("")
+	v.wait("word on what to do", `/Point exporters at/.test(document.getElementById("empty").innerText)`)
+	v.wait("a list that waits", `document.getElementById("live-state").textContent === "waiting for records"`)
+	p.goesOn(t)
+	v.wait("pairs", `document.getElementById("empty").hidden && document.querySelectorAll("#pairs-table tbody tr").length > 0`)
+	v.wait("cards", `document.querySelectorAll("#cards .box").length > 0`)
 }
 
 // TestPause holds the live list of a collector that goes on receiving.
@@ -327,11 +362,18 @@ func TestVerdicts(t *testing.T) {
 	if len(want) < 5 {
 		t.Fatalf("the records have verdicts of %d pairs", len(want))
 	}
+	counted := sums(p.records(t), func(*record) bool { return true })
 	for _, width := range []int{wide, narrow} {
 		v := open(t, p.base, "#open=all&filter="+url.QueryEscape(`Verdict != ""`), width)
 		got := eval[map[string]string](v, `Object.fromEntries([...document.querySelectorAll("#pairs-table tbody tr")].map(r => [r.dataset.src + " " + r.dataset.dst, r.querySelector(".verdict").textContent]))`)
 		if !maps.Equal(got, want) {
 			t.Errorf("%d wide: the table has the verdicts %v, the records %v", width, got, want)
+		}
+		for key, size := range eval[map[string]string](v, `Object.fromEntries([...document.querySelectorAll("#pairs-table tbody tr")].map(r => [r.dataset.src + " " + r.dataset.dst, r.cells[2].textContent]))`) {
+			src, dst, _ := strings.Cut(key, " ")
+			if _, counts := counted[pair{src, dst}]; counts == (size == "–") {
+				t.Errorf("%d wide: the size of %s is %s; a record of it counts: %t", width, key, size, counts)
+			}
 		}
 		v.wait("links", `document.querySelector("#links path") && !document.querySelector("[aria-busy]")`)
 		links := eval[map[string]string](v, `Object.fromEntries([...document.querySelectorAll("#links path")].map(p => [p.dataset.from + " " + p.dataset.to, p.getAttribute("class")]))`)
@@ -373,7 +415,10 @@ func TestWrongWindow(t *testing.T) {
 	v.navigate("#since=yesterday")
 	v.wait("error", `document.getElementById("banner").innerText.includes("since")`)
 	v.accessible("a wrong window")
-	eval[any](v, `(() => { const w = document.getElementById("window"); w.value = ""; w.dispatchEvent(new Event("change")); })()`)
+	if got := eval[int](v, `[...document.querySelectorAll("main > *")].filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0).length`); got != 0 {
+		t.Errorf("%d parts of the page are shown, with nothing in them", got)
+	}
+	v.click("#banner button")
 	v.wait("pairs", `document.getElementById("banner").hidden && document.querySelectorAll("#pairs-table tbody tr").length > 0`)
 }
 

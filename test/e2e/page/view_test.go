@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -109,6 +110,13 @@ func (v *view) must(err error) {
 func (v *view) do(actions ...chromedp.Action[chromedp.Void]) {
 	v.t.Helper()
 	v.must(chromedp.Do(v.ctx, actions...))
+}
+
+// before has a script run before those of the next page.
+func (v *view) before(script string) {
+	v.t.Helper()
+	_, err := chromedp.Call(v.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: script})
+	v.must(err)
 }
 
 func (v *view) navigate(fragment string) {

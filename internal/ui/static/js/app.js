@@ -141,6 +141,7 @@ function empty(summary, pairs) {
   const what = nothing ? "first" : state.filter ? `filter${state.since || state.until ? " and window" : ""}` : "window";
   if (box.dataset.what === what) return;
   box.dataset.what = what;
+  hurried = false;
   box.replaceChildren(...{
     first: () => [el("h2", { text: summary.mode === "capture" ? "The capture has no record" : "No datagram yet" }),
       el("p", { text: summary.mode === "capture" ? "It may hold no exports, or on other ports than those of -listen. The log says what was passed over." : `Point exporters at this collector: ${listening(summary)}. Templates may take some minutes to come.` }),
