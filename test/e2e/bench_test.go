@@ -27,6 +27,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
@@ -71,7 +72,7 @@ func TestBenchKube(t *testing.T) {
 		begin := time.Now()
 		e := start(t, "-kubeconfig", config)
 		client := http.Client{Timeout: time.Second}
-		eventually(t, 2*time.Minute, "readiness", func() (bool, any) {
+		harness.Eventually(t, 2*time.Minute, "readiness", func() (bool, any) {
 			response, err := client.Get("http://" + e.http + "/readyz")
 			if err != nil {
 				return false, err
@@ -356,7 +357,7 @@ func loadBench(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, soon, "all pods at the API server", func() (bool, any) {
+	harness.Eventually(t, soon, "all pods at the API server", func() (bool, any) {
 		list, err := kube.Client.CoreV1().Pods("").List(t.Context(), metav1.ListOptions{Limit: 1})
 		if err != nil {
 			return false, err

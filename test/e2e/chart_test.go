@@ -26,6 +26,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/cluster"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 const (
@@ -410,7 +411,7 @@ func (c *chartCluster) testLifecycle(t *testing.T) {
 	if len(s.Spec.ClusterIPs) != 2 || s.Spec.SessionAffinity != corev1.ServiceAffinityNone {
 		t.Errorf("addresses %v, affinity %s; want both families, no affinity for one replica", s.Spec.ClusterIPs, s.Spec.SessionAffinity)
 	}
-	eventually(t, soon, "endpoints", func() (bool, any) {
+	harness.Eventually(t, soon, "endpoints", func() (bool, any) {
 		e, err := c.Client.DiscoveryV1().EndpointSlices(restricted).List(ctx, metav1.ListOptions{LabelSelector: "kubernetes.io/service-name=" + chartName})
 		return err == nil && len(e.Items) == 2 && len(e.Items[0].Endpoints) == 1 && len(e.Items[0].Ports) == 2, e
 	})
@@ -456,7 +457,7 @@ func (c *chartCluster) checkGone(t *testing.T, namespace string) {
 	t.Helper()
 	kinds, _ := c.run(t, "kubectl", "api-resources", "--verbs=list", "-o", "name")
 	list := strings.Join(strings.Fields(kinds), ",")
-	eventually(t, soon, "end of all objects", func() (bool, any) {
+	harness.Eventually(t, soon, "end of all objects", func() (bool, any) {
 		left, _ := c.run(t, "kubectl", "get", list, "-A", "-l", "app.kubernetes.io/instance="+release, "-o", "name", "--ignore-not-found")
 		left = strings.TrimSpace(regexp.MustCompile(`(?m)^event.*$`).ReplaceAllString(left, ""))
 		return left == "", left
@@ -611,7 +612,7 @@ func (c *chartCluster) inhabitants(t *testing.T) map[string]expectation {
 		t.Fatal(err)
 	}
 	found := map[string]expectation{}
-	eventually(t, soon, "running pods", func() (bool, any) {
+	harness.Eventually(t, soon, "running pods", func() (bool, any) {
 		pods, err := c.Client.CoreV1().Pods(ns).List(ctx, metav1.ListOptions{})
 		if err != nil {
 			return false, err
@@ -719,7 +720,7 @@ func (c *chartCluster) waitDenied(t *testing.T, account, group, resource string)
 		}
 		return answer.Status.Allowed
 	}
-	eventually(t, soon, "right to list pods, none to list "+resource, func() (bool, any) {
+	harness.Eventually(t, soon, "right to list pods, none to list "+resource, func() (bool, any) {
 		return may("", "pods") && !may(group, resource), resource
 	})
 }

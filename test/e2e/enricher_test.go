@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/exporter"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
@@ -109,10 +110,7 @@ func startAs(t *testing.T, command func(t *testing.T, args ...string) *exec.Cmd,
 	t.Helper()
 	e := &enricher{records: map[uint16]record{}, next: 1024}
 	for _, addr := range []*string{&e.netflow, &e.sflow, &e.http} {
-		port, err := proc.FreePort()
-		if err != nil {
-			t.Fatal(err)
-		}
+		port := harness.FreePort(t)
 		*addr = fmt.Sprintf("127.0.0.1:%d", port)
 	}
 	e.stdout = lineWriter{mu: &e.mu, line: e.addRecord}
@@ -227,7 +225,7 @@ func (e *enricher) checkAlive(t *testing.T) {
 // waitReady waits until /readyz says so.
 func (e *enricher) waitReady(t *testing.T) {
 	t.Helper()
-	eventually(t, soon, "readiness", func() (bool, any) {
+	harness.Eventually(t, soon, "readiness", func() (bool, any) {
 		status, body := e.get(t, "/readyz")
 		return status == http.StatusOK, fmt.Sprintf("%d %s", status, body)
 	})
@@ -246,7 +244,7 @@ func (e *enricher) flow(src, dst netip.Addr) exporter.Flow {
 func (e *enricher) record(t *testing.T, f exporter.Flow) record {
 	t.Helper()
 	var r record
-	eventually(t, soon, fmt.Sprintf("record of %v", f), func() (bool, any) {
+	harness.Eventually(t, soon, fmt.Sprintf("record of %v", f), func() (bool, any) {
 		e.checkAlive(t)
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -272,7 +270,7 @@ func (e *enricher) probe(t *testing.T, src, dst netip.Addr) record {
 // waitNames sends flows from addr until one is given the names in want.
 func (e *enricher) waitNames(t *testing.T, timeout time.Duration, addr netip.Addr, want names) {
 	t.Helper()
-	eventually(t, timeout, fmt.Sprintf("%v for %s", want, addr), func() (bool, any) {
+	harness.Eventually(t, timeout, fmt.Sprintf("%v for %s", want, addr), func() (bool, any) {
 		got := e.probe(t, addr, nobody).names("Src")
 		return maps.Equal(got, want), got
 	})

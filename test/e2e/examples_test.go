@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/cluster"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 // The manifests are strict YAML of known fields, accepted by the API server,
@@ -134,7 +135,7 @@ func TestNetworkPatch(t *testing.T) {
 		"apiVersion": "operator.openshift.io/v1", "kind": "Network",
 		"metadata": map[string]any{"name": "cluster"}, "spec": map[string]any{"logLevel": "Normal"},
 	}}
-	eventually(t, soon, "kind Network", func() (bool, any) {
+	harness.Eventually(t, soon, "kind Network", func() (bool, any) {
 		err := kube.Apply(ctx, "", network, false)
 		return err == nil, err
 	})

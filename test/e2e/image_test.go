@@ -19,6 +19,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
@@ -366,7 +367,7 @@ func (o *oci) pipe(t *testing.T, image string) {
 		t.Fatal(err)
 	}
 	var pid string
-	eventually(t, soon, "container "+name, func() (bool, any) {
+	harness.Eventually(t, soon, "container "+name, func() (bool, any) {
 		if !p.Running() {
 			t.Fatalf("%v\n%s", p.Err(), &stderr)
 		}
@@ -375,7 +376,7 @@ func (o *oci) pipe(t *testing.T, image string) {
 	})
 
 	datagram := ipfixDatagram(t)
-	eventually(t, soon, "record of the pipe", func() (bool, any) {
+	harness.Eventually(t, soon, "record of the pipe", func() (bool, any) {
 		send := exec.CommandContext(t.Context(), "nsenter", "--net", "--target", pid, "bash", "-c", "cat > /dev/udp/127.0.0.1/2055")
 		send.Stdin = bytes.NewReader(datagram)
 		if out, err := send.CombinedOutput(); err != nil {

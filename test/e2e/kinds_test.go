@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/cluster"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 // kindsCluster is a cluster of its own, with kinds that few clusters have and an audit
@@ -38,7 +39,7 @@ func (c *kindsCluster) create(text string) *unstructured.Unstructured {
 	to := r.Namespace(o.GetNamespace())
 	var made *unstructured.Unstructured
 	// A kind that was defined just now is served a moment later.
-	eventually(c.t, soon, gvk.Kind+" "+o.GetName(), func() (bool, any) {
+	harness.Eventually(c.t, soon, gvk.Kind+" "+o.GetName(), func() (bool, any) {
 		var err error
 		if o.GetNamespace() == "" {
 			made, err = r.Create(c.t.Context(), o, metav1.CreateOptions{})

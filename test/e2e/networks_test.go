@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 // networkKinds are the kinds that define networks, with the smallest schemas.
@@ -26,7 +28,7 @@ func post(t *testing.T, path string, o any) {
 		t.Fatal(err)
 	}
 	rest := kube.Client.Discovery().RESTClient()
-	eventually(t, soon, "creation at "+path, func() (bool, any) { // a kind that is new is served a moment later
+	harness.Eventually(t, soon, "creation at "+path, func() (bool, any) { // a kind that is new is served a moment later
 		err := rest.Post().AbsPath(path).SetHeader("Content-Type", "application/json").Body(body).Do(t.Context()).Error()
 		return err == nil, err
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
 )
 
@@ -22,7 +23,7 @@ func TestOVN(t *testing.T) {
 	before := c.wires(t)
 	c.talk()
 	var sent map[atInterface]lab.Count
-	eventually(t, soon, "records of all that was sent", func() (bool, any) {
+	harness.Eventually(t, soon, "records of all that was sent", func() (bool, any) {
 		sent = c.wires(t)
 		for k, n := range before {
 			d := lab.Count{Packets: sent[k].Packets - n.Packets, Bytes: sent[k].Bytes - n.Bytes}
@@ -69,7 +70,7 @@ func (c *ovnLab) wires(t *testing.T) map[atInterface]lab.Count {
 	add := func(who string, w wireTaps) {
 		for _, tap := range []*lab.Tap{w.sent, w.got} {
 			var counts map[lab.Conversation]lab.Count
-			eventually(t, soon, "packets of "+who, func() (complete bool, _ any) {
+			harness.Eventually(t, soon, "packets of "+who, func() (complete bool, _ any) {
 				counts, complete = tap.Counts()
 				return complete, counts
 			})

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 // writePolicies writes on the lab's ACLs what OVN-Kubernetes would, and gives samples a
@@ -78,7 +80,7 @@ func TestOVNDrops(t *testing.T) {
 	c.sampleDrops()
 	c.warmUp()
 	c.talk()
-	eventually(t, soon, "samples of all that was denied", func() (bool, any) {
+	harness.Eventually(t, soon, "samples of all that was denied", func() (bool, any) {
 		wrong := c.compareDenied(t, e)
 		return len(wrong) == 0, strings.Join(wrong, "\n")
 	})

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
-	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
 // ovnCollector is the running program, and what it wrote.
@@ -96,10 +96,7 @@ func objects(t *testing.T) string {
 func (c *ovnLab) collect(args ...string) *ovnCollector {
 	t := c.t
 	t.Helper()
-	port, err := proc.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := harness.FreePort(t)
 	e := &ovnCollector{enricher: &enricher{http: fmt.Sprintf("127.0.0.1:%d", port)}}
 	c.lab.Forward("", e.http, collector, "127.0.0.1:8080")
 	e.stdout = lineWriter{mu: &e.mu, line: e.addRecord}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 // samplesACLs reports whether OVN is 24.09 or newer.
@@ -38,7 +40,7 @@ func TestOVNSamples(t *testing.T) {
 	c.warmUp()
 	c.talk()
 	allowed := 0
-	eventually(t, soon, "samples of all that was denied, and of what was allowed", func() (bool, any) {
+	harness.Eventually(t, soon, "samples of all that was denied, and of what was allowed", func() (bool, any) {
 		allowed = 0
 		for _, r := range e.records(ipfix) {
 			if policyOf(r) == "NetworkPolicy shop/allow-8080 Ingress" {

@@ -20,8 +20,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
-	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
 // ovsCluster is a cluster of two nodes on Open vSwitch, wired as OVN-Kubernetes
@@ -417,10 +417,7 @@ func (c *ovsCluster) collect(p *ovsPod, args ...string) *ovsCollector {
 // The collector itself reaches the API server where its kubeconfig says.
 func (c *ovsCluster) forwarded(p *ovsPod) string {
 	c.t.Helper()
-	port, err := proc.FreePort()
-	if err != nil {
-		c.t.Fatal(err)
-	}
+	port := harness.FreePort(c.t)
 	addr := fmt.Sprintf("127.0.0.1:%d", port)
 	c.lab.Forward("", addr, p.ns, "127.0.0.1:8080")
 	return addr
@@ -543,7 +540,7 @@ func (n *ovsNode) exportSFlow(target string, columns ...string) {
 func (c *ovsCluster) serve(p *ovsPod) {
 	c.t.Helper()
 	c.lab.Start(p.ns, "iperf3", "--server", "--port", strconv.Itoa(iperfPort))
-	eventually(c.t, soon, "server in "+p.ns, func() (bool, any) { return c.lab.Listening(p.ns, iperfPort), nil })
+	harness.Eventually(c.t, soon, "server in "+p.ns, func() (bool, any) { return c.lab.Listening(p.ns, iperfPort), nil })
 }
 
 // tcp sends bytes from one pod to an address. The window is so small that all
@@ -627,7 +624,7 @@ func (c *ovsCluster) wires(pods []*ovsPod) map[*ovsPod]wire {
 	c.t.Helper()
 	all := map[*ovsPod]wire{}
 	for _, p := range pods {
-		eventually(c.t, soon, "count of all packets of "+p.ns, func() (bool, any) {
+		harness.Eventually(c.t, soon, "count of all packets of "+p.ns, func() (bool, any) {
 			sent, complete1 := p.sent.Counts()
 			got, complete2 := p.got.Counts()
 			all[p] = wire{sent: sent, got: got}
@@ -694,7 +691,7 @@ func (c *ovsCluster) checkSums(e *ovsCollector, timeout time.Duration, wires map
 	c.t.Helper()
 	for _, v := range views {
 		for p, w := range wires {
-			eventually(c.t, timeout, fmt.Sprintf("equality of %s and the wire of %s", v.name, p.ns), func() (bool, any) {
+			harness.Eventually(c.t, timeout, fmt.Sprintf("equality of %s and the wire of %s", v.name, p.ns), func() (bool, any) {
 				e.checkAlive(c.t)
 				differences := c.compare(e, v, p, w)
 				return len(differences) == 0, strings.Join(differences, "\n")
@@ -711,7 +708,7 @@ func (c *ovsCluster) checkSampled(e *ovsCollector, v view, p *ovsPod, mark, samp
 	if v.skip(conversation) {
 		return
 	}
-	eventually(c.t, soon, fmt.Sprintf("about %v of %v in %s", want, conversation, v.name), func() (bool, any) {
+	harness.Eventually(c.t, soon, fmt.Sprintf("about %v of %v in %s", want, conversation, v.name), func() (bool, any) {
 		e.checkAlive(c.t)
 		var sum lab.Count
 		records := e.since(mark, func(r *ovsRecord) bool {
@@ -817,7 +814,7 @@ func TestOpenvSwitch(t *testing.T) {
 	known := sum(e.metrics(t), "templates")
 	c.finish(e)
 	e = c.collect(collector)
-	eventually(t, soon, "held sets without templates", func() (bool, any) {
+	harness.Eventually(t, soon, "held sets without templates", func() (bool, any) {
 		c.ping(client, db)
 		m := e.metrics(t)
 		return sum(m, "sets_held") > 0 && sum(m, "templates") == 0, fmt.Sprint(sum(m, "sets_held"), " held")
@@ -826,7 +823,7 @@ func TestOpenvSwitch(t *testing.T) {
 
 	step("restart with templates")
 	e = c.collect(collector, "-templates.file", templates)
-	eventually(t, soon, "IPFIX of both nodes after a restart", func() (bool, any) {
+	harness.Eventually(t, soon, "IPFIX of both nodes after a restart", func() (bool, any) {
 		c.ping(client, db)
 		c.ping(client, backend)
 		var from [2]int
@@ -1005,7 +1002,7 @@ func (w *workers) check(e *ovsCollector, timeout time.Duration, kinds ...string)
 	t.Helper()
 	for _, kind := range kinds {
 		var records []*ovsRecord
-		eventually(t, timeout, kind+" of all workers", func() (bool, any) {
+		harness.Eventually(t, timeout, kind+" of all workers", func() (bool, any) {
 			records = e.since(0, func(r *ovsRecord) bool {
 				return r.kind == kind && r.Proto == 17 && slices.Contains([]uint16{earlyPort, peerPort}, max(r.SrcPort, r.DstPort)) &&
 					min(r.SrcPort, r.DstPort)-workerPort < workerCount

@@ -16,17 +16,14 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
-	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 // testReadiness takes the Kafka broker away and gives it back. The chart's Service keeps its endpoint
 // while the output's buffer has room, and only then.
 func (c *chartCluster) testReadiness(t *testing.T) {
 	const away = "away" // the release
-	port, err := proc.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := harness.FreePort(t)
 	c.install(t, away, restricted, "fullnameOverride="+away, "kafka.enabled=true", "kafka.topic=flows",
 		fmt.Sprintf("kafka.brokers={127.0.0.1:%d}", port), "kafka.config.buffer=1MiB")
 	defer c.uninstall(t, away, restricted)
@@ -35,7 +32,7 @@ func (c *chartCluster) testReadiness(t *testing.T) {
 
 	state := func(want string, status int) {
 		t.Helper()
-		eventually(t, soon, want, func() (bool, any) {
+		harness.Eventually(t, soon, want, func() (bool, any) {
 			got, body := e.get(t, "/readyz")
 			var r struct{ State string }
 			err := json.Unmarshal(body, &r)
@@ -44,7 +41,7 @@ func (c *chartCluster) testReadiness(t *testing.T) {
 	}
 	endpoints := func(ready bool) {
 		t.Helper()
-		eventually(t, soon, fmt.Sprintf("endpoint of the Service, ready: %v", ready), func() (bool, any) {
+		harness.Eventually(t, soon, fmt.Sprintf("endpoint of the Service, ready: %v", ready), func() (bool, any) {
 			slices, err := c.Client.DiscoveryV1().EndpointSlices(restricted).List(t.Context(), metav1.ListOptions{LabelSelector: discoveryv1.LabelServiceName + "=" + away})
 			if err != nil {
 				return false, err
@@ -74,7 +71,7 @@ func (c *chartCluster) testReadiness(t *testing.T) {
 		}
 	}
 	send(100)
-	eventually(t, soon, "records in the buffer", func() (bool, any) {
+	harness.Eventually(t, soon, "records in the buffer", func() (bool, any) {
 		m := e.metrics(t)
 		return sum(m, "records_received_total") == 100 && sum(m, "records_held") == 100, sum(m, "records_held")
 	})
@@ -82,7 +79,7 @@ func (c *chartCluster) testReadiness(t *testing.T) {
 	endpoints(true)
 
 	// So many that the buffer is full.
-	eventually(t, soon, "drops for want of room", func() (bool, any) {
+	harness.Eventually(t, soon, "drops for want of room", func() (bool, any) {
 		send(500)
 		n := sum(e.metrics(t), "records_dropped_total")
 		return n > 0, n
@@ -98,7 +95,7 @@ func (c *chartCluster) testReadiness(t *testing.T) {
 	t.Cleanup(broker.Close)
 	state("ready", http.StatusOK)
 	endpoints(true)
-	eventually(t, soon, "an empty buffer", func() (bool, any) {
+	harness.Eventually(t, soon, "an empty buffer", func() (bool, any) {
 		m := e.metrics(t)
 		return sum(m, "records_held") == 0 && sum(m, "records_written_total") > 0, sum(m, "records_held")
 	})

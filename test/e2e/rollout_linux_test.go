@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/lab"
 )
 
@@ -93,7 +94,7 @@ func TestRollout(t *testing.T) {
 	client := c.run("frontend", "Deployment", "frontend-5d9c7b8f64-x2k4p", c.deployment("frontend"), node, 5)
 	db := c.run("db", "StatefulSet", "db-0", c.statefulSet("db"), node, 6)
 	c.ping(client, db)
-	eventually(t, soon, "records and templates", func() (bool, any) {
+	harness.Eventually(t, soon, "records and templates", func() (bool, any) {
 		m := old.metrics(t)
 		return sum(m, "records_written_total") > 0 && sum(m, "sets_held") == 0, sum(m, "templates")
 	})
@@ -101,27 +102,27 @@ func TestRollout(t *testing.T) {
 
 	traffic := c.lab.Start(client.ns, "ping", "-q", "-c", strconv.Itoa(pings), "-i", fmt.Sprint(every.Seconds()), db.ips[0].String())
 	before := len(old.since(0, all))
-	eventually(t, soon, "records of the traffic", func() (bool, any) { n := len(old.since(0, all)); return n > before+200, n })
+	harness.Eventually(t, soon, "records of the traffic", func() (bool, any) { n := len(old.since(0, all)); return n > before+200, n })
 
 	// The rollout. Both pods are there for a while, as the Service's endpoints change.
 	young := collect(collectors[1])
 	c.endpoint(node, service, 1)
-	eventually(t, soon, "sets without templates in the new pod", func() (bool, any) {
+	harness.Eventually(t, soon, "sets without templates in the new pod", func() (bool, any) {
 		m := young.metrics(t)
 		return sum(m, "sets_held") > 100 && sum(m, "templates") == 0, fmt.Sprint(sum(m, "sets_held"), " held")
 	})
 	c.finish(old, "the exporter's clock differs")
-	eventually(t, 2*time.Minute, "the templates", func() (bool, any) {
+	harness.Eventually(t, 2*time.Minute, "the templates", func() (bool, any) {
 		m := young.metrics(t)
 		return sum(m, "sets_held") == 0 && sum(m, "templates") > 0, fmt.Sprint(sum(m, "sets_held"), " held")
 	})
-	eventually(t, 2*time.Minute, "end of the traffic", func() (bool, any) { return !traffic.Running(), nil })
+	harness.Eventually(t, 2*time.Minute, "end of the traffic", func() (bool, any) { return !traffic.Running(), nil })
 
 	wires := c.wires([]*ovsPod{client, db})
 	both := &ovsCollector{enricher: young.enricher, cluster: c}
 	for _, v := range []view{ingressIPFIX, egressIPFIX} {
 		for p, w := range wires {
-			eventually(t, soon, fmt.Sprintf("equality of %s and the wire of %s", v.name, p.ns), func() (bool, any) {
+			harness.Eventually(t, soon, fmt.Sprintf("equality of %s and the wire of %s", v.name, p.ns), func() (bool, any) {
 				both.all = append(old.since(0, all), young.since(0, all)...)
 				differences := c.compare(both, v, p, w)
 				return len(differences) == 0, strings.Join(differences, "\n")

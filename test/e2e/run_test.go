@@ -15,16 +15,14 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/cluster"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/exporter"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
 // unreachable writes a kubeconfig of a server that does not exist.
 func unreachable(t *testing.T) string {
 	t.Helper()
-	port, err := proc.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := harness.FreePort(t)
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	if err := cluster.WriteKubeconfig(file, fmt.Sprintf("http://127.0.0.1:%d", port), "", "token"); err != nil {
 		t.Fatal(err)
@@ -39,7 +37,7 @@ func TestUnreachableCluster(t *testing.T) {
 	const timeout = 3 * time.Second
 	e := start(t, "-kubeconfig", unreachable(t), "-kube.sync-timeout", timeout.String())
 	begin := time.Now()
-	eventually(t, soon, "answer of /readyz", func() (bool, any) {
+	harness.Eventually(t, soon, "answer of /readyz", func() (bool, any) {
 		status, body := e.get(t, "/readyz")
 		if status == 0 {
 			return false, string(body)
@@ -73,7 +71,7 @@ func TestUnreachableCluster(t *testing.T) {
 func TestStopBeforeSync(t *testing.T) {
 	t.Parallel()
 	e := start(t, "-kubeconfig", unreachable(t), "-kube.sync-timeout", "10m")
-	eventually(t, soon, "listening", func() (bool, any) {
+	harness.Eventually(t, soon, "listening", func() (bool, any) {
 		status, body := e.get(t, "/livez")
 		return status == http.StatusOK, string(body)
 	})
@@ -82,7 +80,7 @@ func TestStopBeforeSync(t *testing.T) {
 			t.Log(err) // at first there may be no socket
 		}
 	}
-	eventually(t, soon, "held records in /metrics", func() (bool, any) {
+	harness.Eventually(t, soon, "held records in /metrics", func() (bool, any) {
 		send()
 		held := sum(e.metrics(t), "records_held")
 		return held > 0, held
@@ -90,7 +88,7 @@ func TestStopBeforeSync(t *testing.T) {
 	for range 100 {
 		send()
 	}
-	eventually(t, soon, "records in /metrics", func() (bool, any) {
+	harness.Eventually(t, soon, "records in /metrics", func() (bool, any) {
 		received := sum(e.metrics(t), "records_received_total")
 		return received > 100, received
 	})
@@ -105,10 +103,7 @@ func TestStopBeforeSync(t *testing.T) {
 func TestNoCluster(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
-	port, err := proc.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
+	port := harness.FreePort(t)
 	cmd := command(t, "-listen", fmt.Sprintf("netflow://127.0.0.1:%d", port), "-addr", "")
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	p, err := proc.Start(cmd)
@@ -164,7 +159,7 @@ func TestDrain(t *testing.T) {
 	}
 	const batch = exporters * datagrams * each
 	send()
-	eventually(t, soon, "records in /metrics", func() (bool, any) {
+	harness.Eventually(t, soon, "records in /metrics", func() (bool, any) {
 		received := sum(e.metrics(t), "records_received_total")
 		return received >= batch, received
 	})
@@ -188,7 +183,7 @@ func TestDrain(t *testing.T) {
 func checkLedger(t *testing.T, e *enricher, want float64) float64 {
 	t.Helper()
 	var received float64
-	eventually(t, soon, "balance in /metrics", func() (bool, any) {
+	harness.Eventually(t, soon, "balance in /metrics", func() (bool, any) {
 		m := e.metrics(t)
 		received = sum(m, "records_received_total")
 		written, dropped, held := sum(m, "records_written_total"), sum(m, "records_dropped_total"), sum(m, "records_held")

@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/exporter"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 const (
@@ -63,7 +64,7 @@ func TestFleet(t *testing.T) {
 		if err := e.NetFlow5(flows...); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "records of a datagram", func() (bool, any) {
+		harness.Eventually(t, soon, "records of a datagram", func() (bool, any) {
 			now := p.received(t)
 			return now >= n+batch, now
 		})

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/chromedp"
@@ -21,22 +20,6 @@ func (p *program) received(t *testing.T) int {
 		t.Fatal(err)
 	}
 	return summary.Records
-}
-
-// eventually asks cond until it says true, and fails the test when that takes too long.
-func eventually(t *testing.T, what string, cond func() (done bool, state any)) {
-	t.Helper()
-	deadline := time.Now().Add(soon)
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
-		done, state := cond()
-		if done {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("no %s within %s; last seen: %v", what, soon, state)
-		}
-		<-time.After(pause)
-	}
 }
 
 // hostileSnapshot makes a copy of the demo's snapshot in which a pod has another name and

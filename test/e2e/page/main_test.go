@@ -4,18 +4,17 @@ package page
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 const (
@@ -39,44 +38,16 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
-	code, err := run(m)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "page:", err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-func run(m *testing.M) (code int, err error) {
-	dir, err := os.MkdirTemp("", "page-")
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if binary, err = build(dir, "kube-enricher", "./cmd/kube-enricher"); err != nil {
-		return 0, err
-	}
-	code = m.Run()
-	if browser.stop != nil {
-		browser.stop()
-	}
-	return code, nil
-}
-
-// build builds a program of the project, unless KUBE_ENRICHER_BIN names the one under test.
-func build(dir, name, source string) (string, error) {
-	if path := os.Getenv("KUBE_ENRICHER_BIN"); path != "" && name == "kube-enricher" {
-		_ = os.Unsetenv("KUBE_ENRICHER_BIN") // the program takes it for a flag's
-		return filepath.Abs(path)
-	}
-	path := filepath.Join(dir, name)
-	cmd := exec.Command("go", "build", "-o", path, source)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)
-	}
-	return path, nil
+	harness.Main("page", func(dir string) (code int, err error) {
+		if binary, err = harness.Binary(root, dir); err != nil {
+			return 0, err
+		}
+		code = m.Run()
+		if browser.stop != nil {
+			browser.stop()
+		}
+		return code, nil
+	})
 }
 
 // newTab returns a tab of the one browser that the tests share. The test skips without one.

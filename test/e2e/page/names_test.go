@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/exporter"
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 )
 
 // twinsSnapshot writes a cluster of three pods. Two of them have the same address.
@@ -39,7 +40,7 @@ func sendOne(t *testing.T, p *program) {
 	if err := e.NetFlow5(f); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "a record", func() (bool, any) { n := p.received(t); return n == 1, n })
+	harness.Eventually(t, soon, "a record", func() (bool, any) { n := p.received(t); return n == 1, n })
 }
 
 // TestDoubt: a name that two pods have is marked as doubtful on the map, in pairs, in the live

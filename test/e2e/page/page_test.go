@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
@@ -223,7 +224,7 @@ func TestWhy(t *testing.T) {
 // goesOn sends the demo's capture to the program over and over again, until the test ends.
 func (p *program) goesOn(t *testing.T) {
 	t.Helper()
-	replay, err := build(t.TempDir(), "replay", "./examples/demo/replay")
+	replay, err := harness.Build(root, t.TempDir(), "./examples/demo/replay")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -271,7 +272,7 @@ func TestPause(t *testing.T) {
 	v.do(chromedp.KeyEvent("p"))
 	v.wait("pause", `document.getElementById("pause").getAttribute("aria-pressed") === "true"`)
 	held, before := eval[string](v, rows), p.received(t)
-	eventually(t, "more records", func() (bool, any) {
+	harness.Eventually(t, soon, "more records", func() (bool, any) {
 		now := p.received(t)
 		return now > before+200, now
 	})

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/netobserv/goflow2-kube-enricher/test/e2e/harness"
 	"github.com/netobserv/goflow2-kube-enricher/test/e2e/proc"
 )
 
@@ -39,7 +40,7 @@ func read(t *testing.T, snapshot, capture string, args ...string) *program {
 // collect starts the program with its page as a collector.
 func collect(t *testing.T, snapshot string, args ...string) *program {
 	t.Helper()
-	p := &program{listen: fmt.Sprintf("127.0.0.1:%d", freePort(t))}
+	p := &program{listen: fmt.Sprintf("127.0.0.1:%d", harness.FreePort(t))}
 	p.start(t, 0, append([]string{"-kube.snapshot", snapshot, "-transport.file", os.DevNull, "-listen", "netflow://" + p.listen + "?count=1"}, args...)...)
 	return p
 }
@@ -47,7 +48,7 @@ func collect(t *testing.T, snapshot string, args ...string) *program {
 // start starts the program and waits until it has so many records.
 func (p *program) start(t *testing.T, records int, args ...string) {
 	t.Helper()
-	port := freePort(t)
+	port := harness.FreePort(t)
 	p.base = fmt.Sprintf("http://127.0.0.1:%d", port)
 	cmd := exec.Command(binary, append([]string{"-ui.addr", fmt.Sprintf("127.0.0.1:%d", port), "-addr", "", "-loglevel", "warning"}, args...)...)
 	var stderr bytes.Buffer
@@ -64,7 +65,7 @@ func (p *program) start(t *testing.T, records int, args ...string) {
 			t.Logf("log of the program:\n%s", stderr.Bytes())
 		}
 	})
-	eventually(t, fmt.Sprintf("page with %d records", records), func() (bool, any) {
+	harness.Eventually(t, soon, fmt.Sprintf("page with %d records", records), func() (bool, any) {
 		if !child.Running() {
 			t.Fatalf("the program has ended:\n%s", stderr.Bytes())
 		}
@@ -72,15 +73,6 @@ func (p *program) start(t *testing.T, records int, args ...string) {
 		err := p.get("/api/v1/summary", &summary)
 		return err == nil && summary.Records == records, fmt.Sprint(summary.Records, " records, ", err)
 	})
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	port, err := proc.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // get reads an answer of the API.
