@@ -71,6 +71,7 @@ type Server struct {
 	answers chan struct{}
 	// streams bounds the clients that follow.
 	streams chan struct{}
+	names   names // for summaries
 	// stopped is closed when all streams are to end.
 	stopped chan struct{}
 	stop    sync.Once
@@ -115,8 +116,19 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// answer makes the answer to a request.
+// answer makes the answer to a request. What has a method AppendJSON renders itself.
 type answer func(ctx context.Context, p *params) (any, error)
+
+// appender renders itself as JSON.
+type appender interface {
+	AppendJSON(b []byte) []byte
+}
+
+// bodies has buffers for answers, which are up to some megabytes long.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// maxKept bounds the buffers that are kept for further answers, in bytes.
+const maxKept = 4 << 20
 
 // scanning answers with what f makes, for a few requests at a time.
 func (s *Server) scanning(f answer) http.HandlerFunc {
@@ -125,7 +137,12 @@ func (s *Server) scanning(f answer) http.HandlerFunc {
 			return
 		}
 		defer leave(s.answers)
-		body, err := s.scan(r, f)
+		buffer := bodies.Get().(*[]byte)
+		body, err := s.scan(r, f, (*buffer)[:0])
+		if cap(body) <= maxKept {
+			*buffer = body
+			defer bodies.Put(buffer) // it has been sent by then
+		}
 		switch {
 		case r.Context().Err() != nil: // the client has gone
 		case err != nil:
@@ -136,21 +153,24 @@ func (s *Server) scanning(f answer) http.HandlerFunc {
 	}
 }
 
-// scan makes the answer to a request.
-func (s *Server) scan(r *http.Request, f answer) ([]byte, error) {
+// scan appends the answer to a request to b.
+func (s *Server) scan(r *http.Request, f answer, b []byte) ([]byte, error) {
 	if !enter(r, s.scans) {
-		return nil, r.Context().Err()
+		return b, r.Context().Err()
 	}
 	defer leave(s.scans)
 	body, err := f(r.Context(), s.parse(r))
 	if err != nil {
-		return nil, err
+		return b, err
 	}
-	b, err := json.Marshal(body)
+	if a, ok := body.(appender); ok {
+		return append(a.AppendJSON(b), '\n'), nil
+	}
+	rendered, err := json.Marshal(body)
 	if err != nil {
-		return nil, fmt.Errorf("answer: %w", err)
+		return b, fmt.Errorf("answer: %w", err)
 	}
-	return append(b, '\n'), nil
+	return append(append(b, rendered...), '\n'), nil
 }
 
 // enter waits for a place. It reports false if the client has gone.
@@ -218,64 +238,6 @@ func (s *Server) series(ctx context.Context, p *params) (any, error) {
 		return nil, err
 	}
 	return s.cfg.Store.Series(ctx, q, by, buckets, limit)
-}
-
-// summary is the answer about what the program is and what it has.
-type summary struct {
-	Version      string            `json:"version"`
-	Mode         string            `json:"mode"`
-	Listen       []string          `json:"listen"`
-	Started      time.Time         `json:"started"`
-	Newest       *time.Time        `json:"newest"`
-	Oldest       *time.Time        `json:"oldest"`
-	Records      uint64            `json:"records"`
-	Bytes        uint64            `json:"bytes"`
-	Packets      uint64            `json:"packets"`
-	NamedPercent float64           `json:"named_percent"`
-	Ring         ring              `json:"ring"`
-	Exporters    []recent.Exporter `json:"exporters"`
-	Fields       []Field           `json:"fields"`
-	Mapping      []mapped          `json:"mapping"`
-	Namespaces   []string          `json:"namespaces"`
-	Workloads    []recent.End      `json:"workloads"`
-	Ready        any               `json:"ready"`
-}
-
-// mapped is an address field, and what the names of its owners begin with.
-type mapped struct {
-	Field  string `json:"field"`
-	Prefix string `json:"prefix"`
-}
-
-type ring struct {
-	Bytes    int64  `json:"bytes"`
-	Records  uint64 `json:"records"`
-	Capacity int64  `json:"capacity"`
-}
-
-func (s *Server) summary(_ context.Context, p *params) (any, error) {
-	if err := p.end(); err != nil {
-		return nil, err
-	}
-	a := s.cfg.Store.About()
-	namespaces := []string{}
-	for _, e := range a.Workloads { // sorted by namespace
-		if e.Namespace != "" && (len(namespaces) == 0 || namespaces[len(namespaces)-1] != e.Namespace) {
-			namespaces = append(namespaces, e.Namespace)
-		}
-	}
-	mapping := []mapped{}
-	for _, m := range s.cfg.Mapping {
-		mapping = append(mapping, mapped{flow.Fields[m.Field].Name, m.Prefix})
-	}
-	return summary{
-		Version: s.cfg.Version, Mode: s.cfg.Mode, Listen: s.cfg.Listen, Started: s.cfg.Started.UTC(),
-		Newest: known(a.Newest), Oldest: known(a.Oldest),
-		Records: a.Records, Bytes: a.Bytes, Packets: a.Packets, NamedPercent: a.NamedPercent,
-		Ring:      ring{a.Used, a.InMemory, a.Capacity},
-		Exporters: a.Exporters, Fields: s.cfg.Fields, Mapping: mapping, Namespaces: namespaces, Workloads: a.Workloads,
-		Ready: s.cfg.Ready(),
-	}, nil
 }
 
 // known returns a time as JSON shows it: null if there is none.

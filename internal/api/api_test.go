@@ -58,7 +58,7 @@ func newFixtureOf(t *testing.T, room int64) *fixture {
 }
 
 // unserved is the same without a network.
-func unserved(t *testing.T, room int64) *fixture {
+func unserved(t testing.TB, room int64) *fixture {
 	t.Helper()
 	mapping, err := flow.ParseMapping("SrcAddr=Src,DstAddr=Dst")
 	if err != nil {

@@ -27,7 +27,7 @@ type About struct {
 	Used, Capacity int64
 	InMemory       uint64
 	Exporters      []Exporter
-	Workloads      []End // with a name
+	Workloads      []End // with a name, by their names; not to be changed
 }
 
 // Exporter is who sent records.
@@ -38,21 +38,19 @@ type Exporter struct {
 	Records  uint64    `json:"records"`
 }
 
-// maxWorkloads bounds the workloads that are listed.
-const maxWorkloads = 5000
-
 // About returns what there is.
 func (s *Store) About() *About {
 	a := &About{Capacity: s.cfg.Room}
-	t := newPairTable(0) // for the workloads alone
-	defer t.free()
-	since, _ := s.visitSums(0, math.MaxUint64, t, func(int32, uint64, *sum) {})
-	a.Workloads = workloadsOf(t)
 	u := s.sums
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	s.fold()
+	since := s.gone.Load()
+	if len(u.buckets) > 0 {
+		since = min(since, u.buckets[0].start)
+	}
 	total := u.total.clone()
+	further := newWorkloads() // those that are not among the sums' yet
 	oldest := uint64(math.MaxUint64)
 	for _, l := range s.glances() {
 		a.InMemory += uint64(l.count)
@@ -69,8 +67,11 @@ func (s *Store) About() *About {
 			total.note(&h)
 			oldest = min(oldest, h.received)
 		}
+		further.addUnknown(u.workloads, u.page.objects)
 	}
 	u.page.clear()
+	u.names.update(u.workloads)
+	a.Workloads = u.names.with(further.list[outsideNumber+1:])
 	a.Newest, a.Oldest, a.Since = timeOf(total.newest), timeOf(oldest), timeOf(since)
 	a.Records, a.Counts = total.records, total.counts
 	if total.addressed > 0 {
@@ -94,18 +95,6 @@ func (t *totals) list() []Exporter {
 		return cmp.Or(cmp.Compare(b.Records, a.Records), cmp.Compare(a.Address, b.Address), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	return list
-}
-
-// workloadsOf returns the workloads that the pairs of a table have, by their names.
-func workloadsOf(t *pairTable) []End {
-	list := []End{}
-	for _, h := range t.workloads.list[outsideNumber+1:] {
-		list = append(list, endOf(h))
-	}
-	slices.SortFunc(list, func(a, b End) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind))
-	})
-	return list[:min(len(list), maxWorkloads)]
 }
 
 // span returns the times of the oldest and the newest record that records or sums know

@@ -37,29 +37,31 @@ type Others struct {
 	Pairs int `json:"pairs"`
 }
 
-// visitor takes what an answer is made of: what a pair (a number of the table, -1 for
-// others) has in the interval that begins at start, which is the time of receipt for a
-// single record. The sum is valid until it returns.
-type visitor func(number int32, start uint64, s *sum)
+// visitor takes what an answer is made of: what a pair has in the interval that begins at start,
+// which is the time of receipt for a single record. Pairs have the numbers of workloads of the
+// answer's table. The sum is valid until it returns.
+type visitor func(p pair, start uint64, s *sum)
 
-// visit calls f with all that matches q, by pairs of t. It returns the time from which on
-// the answer is complete, and the longest interval that f was called with.
+// others takes what pairs have in an interval that are not known.
+type others func(start uint64, c Counts)
+
+// visit calls f and rest with all that matches q, by workloads of t. It returns the time from
+// which on the answer is complete.
 //
 // Records tell most. Sums tell of records that have left, and take less time, if all records
 // are wanted, or all from a time on that only sums reach back to.
-func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor) (from, step uint64, err error) {
+func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor, rest others) (from uint64, err error) {
 	since, until := q.bounds()
 	gone := s.gone.Load()
 	if whole := gone > 0 || until == math.MaxUint64; whole && q.Match == nil && s.sumsReach(since) {
-		from, step = s.visitSums(since, until, t, f)
-		return from, step, nil
+		return s.visitSums(since, until, t, f, rest), nil
 	}
 	list := s.glances()
 	from = since
 	if gone > 0 {
 		from = max(from, gone)
 	}
-	return from, 0, s.visitRecords(ctx, q, list, t, f)
+	return from, s.visitRecords(ctx, q, list, t, f)
 }
 
 // sumsReach reports whether sums tell all that there is of the time from since on, and the
@@ -78,31 +80,25 @@ func (s *Store) sumsReach(since uint64) bool {
 	return since <= first && !s.sums.shrunk
 }
 
-// visitSums calls f with the sums, and with the records that are not among them yet.
-func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor) (from, step uint64) {
+// visitSums calls f and rest with the sums, and with the records that are not among them yet. The
+// table, which is empty, takes over their workloads.
+func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor, rest others) (from uint64) {
 	u := s.sums
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	s.fold()
 	from = math.MaxUint64
-	numbers := make([]int32, len(u.workloads.list)) // of the table, plus one
-	number := func(n uint32) uint32 {
-		if numbers[n] == 0 {
-			numbers[n] = int32(t.workloads.number(u.workloads.list[n])) + 1
-		}
-		return uint32(numbers[n] - 1)
-	}
+	t.workloads.take(u.workloads)
 	for _, b := range u.buckets {
 		if b.start+b.step <= since || b.start > until {
 			continue
 		}
-		from, step = min(from, b.start), max(step, b.step)
+		from = min(from, b.start)
 		for i := range b.list {
-			p := &b.list[i]
-			f(t.number(pair{number(p.src), number(p.dst)}), b.start, &p.sum)
+			f(b.list[i].pair, b.start, &b.list[i].sum)
 		}
 		if b.other != (Counts{}) {
-			f(-1, b.start, &sum{Counts: b.other})
+			rest(b.start, b.other)
 		}
 	}
 	w := walk{since: since, until: until, mapped: s.mapped, table: t, visit: f}
@@ -112,7 +108,7 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor) (from, s
 		}
 	}
 	u.page.clear()
-	return min(from, max(since, s.gone.Load())), step
+	return min(from, max(since, s.gone.Load()))
 }
 
 // visitRecords calls f with the records that match q.
@@ -147,7 +143,7 @@ type walk struct {
 
 	record   flow.Record
 	unpacker unpacker
-	batch    batch
+	sum      sum // what visit is called with
 }
 
 // all visits all records of a segment.
@@ -160,14 +156,9 @@ func (w *walk) all(v *view) {
 		if h.read(v, at, w.mapped); !h.counts() {
 			continue
 		}
-		f := w.batch.next()
-		f.pair = pair{w.number(v, h.src), w.number(v, h.dst)}
-		f.sum = sum{h.Counts, h.received, h.verdict}
-		if w.batch.full() {
-			w.flush()
-		}
+		w.sum = sum{h.Counts, h.received, h.verdict}
+		w.visit(pair{w.number(v, h.src), w.number(v, h.dst)}, h.received, &w.sum)
 	}
-	w.flush()
 }
 
 // matching visits the records of a segment that match.
@@ -181,21 +172,16 @@ func (w *walk) matching(v *view) {
 		if !w.match(r) {
 			continue
 		}
-		d := sum{countsOf(r), r.Msg.TimeReceivedNs, verdictOf(r.Extra.Verdict)}
-		if d.Flows == 0 && d.verdict == 0 {
+		w.sum = sum{countsOf(r), r.Msg.TimeReceivedNs, verdictOf(r.Extra.Verdict)}
+		if w.sum.Flows == 0 && w.sum.verdict == 0 {
 			continue
 		}
-		f, b := w.batch.next(), v.bytes[at:]
-		f.pair = pair{
+		b := v.bytes[at:]
+		w.visit(pair{
 			w.number(v, placeOf(b, w.mapped.src, w.mapped.n)),
 			w.number(v, placeOf(b, w.mapped.dst, w.mapped.n)),
-		}
-		f.sum = d
-		if w.batch.full() {
-			w.flush()
-		}
+		}, w.sum.last, &w.sum)
 	}
-	w.flush()
 }
 
 // number returns the number of the workload of the object in a place.
@@ -206,46 +192,44 @@ func (w *walk) number(v *view, place uint16) uint32 {
 	return w.table.id(v.objects[place-1])
 }
 
-// flush calls visit with the batch.
-func (w *walk) flush() {
-	found, numbers := w.batch.take(&w.table.pairs)
-	for i, n := range numbers {
-		d := &found[i].sum
-		w.visit(n, d.last, d)
-	}
-}
-
 // Pairs answers who talks to whom. Of the pairs with most bytes it shows limit.
 func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 	t := newPairTable(maxPairs)
 	defer t.free()
 	var other Counts
 	oldest, newest := s.span()
-	from, _, err := s.visit(ctx, &q, t, func(n int32, _ uint64, d *sum) {
-		if n < 0 { // there was no room
-			other.add(d.Counts)
-			return
+	b := &t.batch
+	from, err := s.visit(ctx, &q, t, func(p pair, _ uint64, d *sum) {
+		next := b.next()
+		next.pair, next.sum = p, *d
+		if b.full() {
+			t.addAll(b, &other)
 		}
-		t.list[n].add(d)
-	})
+	}, func(_ uint64, c Counts) { other.add(c) })
+	t.addAll(b, &other)
 	if err != nil {
 		return nil, err
 	}
 	_, until := q.bounds()
-	answer := &Pairs{Start: known(max(from, oldest)), End: known(min(until, newest)), Pairs: []Pair{}, Other: Others{Counts: other}}
+	end := min(until, newest)
 	top := topSums(t.list, limit)
-	for i := range t.list {
-		answer.Other.Counts.add(t.list[i].Counts)
+	answer := &Pairs{
+		Start: known(min(max(from, oldest), end)), End: known(end),
+		Pairs: make([]Pair, 0, len(top)), Other: Others{Counts: other, Pairs: len(t.list) - len(top)},
 	}
-	answer.Other.Pairs = len(t.list) - len(top)
+	shown := make([]bool, len(t.list))
 	for _, n := range top {
 		d := &t.list[n]
-		src, dst := t.ends(n)
-		answer.Other.Counts.remove(d.Counts)
+		shown[n] = true
 		answer.Pairs = append(answer.Pairs, Pair{
-			Src: endOf(src), Dst: endOf(dst),
+			Src: endOf(t.workloads.list[d.src]), Dst: endOf(t.workloads.list[d.dst]),
 			Counts: d.Counts, LastSeen: timeOf(d.last), Verdict: d.verdict.String(),
 		})
+	}
+	for i := range t.list {
+		if !shown[i] {
+			answer.Other.Counts.add(t.list[i].Counts)
+		}
 	}
 	return answer, nil
 }

@@ -138,11 +138,6 @@ func (c *Counts) add(d Counts) {
 	c.Bytes, c.Packets, c.Flows = plus(c.Bytes, d.Bytes), plus(c.Packets, d.Packets), plus(c.Flows, d.Flows)
 }
 
-// remove takes away what was added before.
-func (c *Counts) remove(d Counts) {
-	c.Bytes, c.Packets, c.Flows = c.Bytes-d.Bytes, c.Packets-d.Packets, c.Flows-d.Flows
-}
-
 func plus(a, b uint64) uint64 {
 	sum, carry := bits.Add64(a, b, 0)
 	if carry != 0 {

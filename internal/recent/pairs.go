@@ -1,6 +1,7 @@
 package recent
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"unique"
@@ -60,6 +61,32 @@ func newWorkloads() *workloads {
 	return w
 }
 
+// reset forgets all workloads but the outside.
+func (w *workloads) reset() {
+	clear(w.list[outsideNumber+1:])
+	clear(w.slots)
+	w.list, w.objects = w.list[:outsideNumber+1], w.objects[:outsideNumber+1]
+	putSlot(w.slots, hashOf(w.list[outsideNumber]), outsideNumber)
+}
+
+// take makes w the same as another one, whose numbers it takes over. What objects have of them it
+// does not tell.
+func (w *workloads) take(o *workloads) {
+	w.list, w.slots = append(w.list[:0], o.list...), append(w.slots[:0], o.slots...)
+	w.objects = slices.Grow(w.objects[:0], len(o.list))[:len(o.list)]
+}
+
+// knows reports whether a workload has a number.
+func (w *workloads) knows(h handle) bool {
+	mask := uint64(len(w.slots) - 1)
+	for i := hashOf(h) & mask; w.slots[i] != 0; i = (i + 1) & mask {
+		if w.list[w.slots[i]-1] == h {
+			return true
+		}
+	}
+	return false
+}
+
 // number returns the number of a workload.
 func (w *workloads) number(h handle) uint32 {
 	mask := uint64(len(w.slots) - 1)
@@ -79,10 +106,15 @@ func (w *workloads) of(o *flow.Object) uint32 {
 	if o == nil {
 		return outsideNumber
 	}
+	return w.number(w.handleOf(o))
+}
+
+// handleOf returns the workload of an object.
+func (w *workloads) handleOf(o *flow.Object) handle {
 	if h := o.WorkloadID(); h != (handle{}) {
-		return w.number(h)
+		return h
 	}
-	return w.number(placeOfObject(o, w.list[outsideNumber]))
+	return placeOfObject(o, w.list[outsideNumber])
 }
 
 // add gives a number to a workload that is new, in a slot that is free.
@@ -142,6 +174,17 @@ func (p pair) hash() uint64 {
 	return h ^ h>>32
 }
 
+// A slot has the number of a pair, plus one, and a tag above it: bits of the pair's hash. To see
+// that a pair is not there hardly ever takes a look at other pairs, which are elsewhere in memory.
+const (
+	numberBits = 20
+	numberMask = 1<<numberBits - 1
+	mostPairs  = numberMask - 1
+)
+
+// tagOf returns the tag of a hash. It has none of the bits that say where the slot is.
+func tagOf(hash uint64) uint32 { return uint32(hash>>(32+numberBits)) << numberBits }
+
 // pairSum is what a pair has.
 type pairSum struct {
 	pair
@@ -152,7 +195,7 @@ type pairSum struct {
 type pairs struct {
 	most  int // further ones have the number -1
 	list  []pairSum
-	slots []int32 // numbers plus one, by a hash of the pair
+	slots []uint32 // by a hash of the pair
 }
 
 // newPairs makes room for some pairs, and for more when there are.
@@ -161,19 +204,24 @@ func newPairs(most, some int) pairs {
 	for n < 2*some {
 		n *= 2
 	}
-	return pairs{most: most, list: make([]pairSum, 0, some), slots: make([]int32, n)}
+	return pairs{most: min(most, mostPairs), list: make([]pairSum, 0, some), slots: make([]uint32, n)}
 }
 
 // number returns the number of a pair, -1 if there are too many.
-func (t *pairs) number(p pair) int32 {
-	mask := uint64(len(t.slots) - 1)
-	for i := p.hash() & mask; ; i = (i + 1) & mask {
-		n := t.slots[i] - 1
-		if n < 0 {
-			return t.insert(p, i)
+func (t *pairs) number(p pair) int32 { return t.find(p, p.hash()) }
+
+func (t *pairs) find(p pair, hash uint64) int32 {
+	mask, tag := uint64(len(t.slots)-1), tagOf(hash)
+	for i := hash & mask; ; i = (i + 1) & mask {
+		slot := t.slots[i]
+		if slot == 0 {
+			return t.insert(p, i, tag)
 		}
-		if t.list[n].pair == p {
-			return n
+		if slot&^numberMask != tag {
+			continue
+		}
+		if n := slot&numberMask - 1; t.list[n].pair == p {
+			return int32(n)
 		}
 	}
 }
@@ -183,6 +231,8 @@ func (t *pairs) number(p pair) int32 {
 type batch struct {
 	used    int
 	found   [128]pairSum
+	hashes  [128]uint64
+	slots   [128]uint32
 	numbers [128]int32
 }
 
@@ -198,38 +248,61 @@ func (b *batch) full() bool { return b.used == len(b.found) }
 // the next one.
 func (b *batch) take(t *pairs) ([]pairSum, []int32) {
 	found, numbers := b.found[:b.used], b.numbers[:b.used]
+	hashes, slots := b.hashes[:b.used], b.slots[:b.used]
 	b.used = 0
 	mask := uint64(len(t.slots) - 1)
 	for i := range found {
-		numbers[i] = t.slots[found[i].hash()&mask] - 1
+		h := found[i].hash()
+		hashes[i], slots[i] = h, t.slots[h&mask]
 	}
-	for i, n := range numbers {
-		if p := &found[i]; n < 0 || t.list[n].pair != p.pair {
-			numbers[i] = t.number(p.pair)
+	for i, slot := range slots {
+		p := found[i].pair
+		if n := slot&numberMask - 1; slot != 0 && slot&^numberMask == tagOf(hashes[i]) && t.list[n].pair == p {
+			numbers[i] = int32(n)
+		} else {
+			numbers[i] = t.find(p, hashes[i])
 		}
 	}
 	return found, numbers
 }
 
+// addAll adds what a batch has, and empties it. What there is no room for goes to other.
+func (t *pairs) addAll(b *batch, other *Counts) {
+	found, numbers := b.take(t)
+	for i, n := range numbers {
+		if n < 0 {
+			other.add(found[i].Counts)
+		} else {
+			t.list[n].add(&found[i].sum)
+		}
+	}
+}
+
 // insert gives a number to a pair that is new, in a slot that is free.
-func (t *pairs) insert(p pair, slot uint64) int32 {
+func (t *pairs) insert(p pair, slot uint64, tag uint32) int32 {
 	if len(t.list) >= t.most {
 		return -1
 	}
 	t.list = append(t.list, pairSum{pair: p})
-	n := int32(len(t.list))
-	t.slots[slot] = n
-	if 2*len(t.list) > len(t.slots) {
+	n := len(t.list)
+	t.slots[slot] = tag | uint32(n)
+	if 2*n > len(t.slots) {
 		t.index(2 * len(t.slots))
 	}
-	return n - 1
+	return int32(n - 1)
 }
 
 // index makes n slots.
 func (t *pairs) index(n int) {
-	t.slots = make([]int32, n)
+	t.slots = make([]uint32, n)
+	mask := uint64(n - 1)
 	for i := range t.list {
-		putSlot(t.slots, t.list[i].hash(), i)
+		h := t.list[i].hash()
+		at := h & mask
+		for t.slots[at] != 0 {
+			at = (at + 1) & mask
+		}
+		t.slots[at] = tagOf(h) | uint32(i+1)
 	}
 }
 
@@ -242,6 +315,7 @@ func (t *pairs) size() int64 {
 type pairTable struct {
 	pairs
 	workloads *workloads
+	batch     batch
 	// cache has the numbers of the workloads of the objects that were looked for last.
 	cache [objectSlots]struct {
 		object *flow.Object
@@ -271,7 +345,7 @@ func (t *pairTable) free() {
 	t.list = t.list[:0]
 	clear(t.slots)
 	clear(t.cache[:])
-	t.workloads = newWorkloads()
+	t.workloads.reset()
 	pairTables.Put(t)
 }
 
@@ -282,12 +356,6 @@ func (t *pairTable) id(o *flow.Object) uint32 {
 		c.object, c.id = o, t.workloads.of(o)
 	}
 	return c.id
-}
-
-// ends returns who a pair is, by its number.
-func (t *pairTable) ends(n int32) (src, dst handle) {
-	p := &t.list[n]
-	return t.workloads.list[p.src], t.workloads.list[p.dst]
 }
 
 // placeOfObject returns whose the traffic of an end is that nobody in the cluster has, and

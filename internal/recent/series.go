@@ -87,10 +87,11 @@ func (s *Store) Series(ctx context.Context, q Query, by By, n, limit int) (*Seri
 	}
 	start := since - since%step
 	count := int((until-start)/step) + 1
-	c := chart{by: by, table: t, lines: make(map[string]*Line), other: newLine("", count), most: maxCells / count}
-	_, _, err := s.visit(ctx, &q, t, func(number int32, at uint64, d *sum) {
-		c.line(number).add(int(min(max(at, start)-start, until-start)/step), d.Counts)
-	})
+	c := chart{by: by, table: t, lines: make(map[string]*Line), none: new(Line), other: newLine("", count), most: maxCells / count}
+	bucket := func(at uint64) int { return int(min(max(at, start)-start, until-start) / step) }
+	_, err := s.visit(ctx, &q, t, func(p pair, at uint64, d *sum) {
+		c.line(p).add(bucket(at), d.Counts)
+	}, func(at uint64, d Counts) { c.other.add(bucket(at), d) })
 	if err != nil {
 		return nil, err
 	}
@@ -102,20 +103,58 @@ type chart struct {
 	by    By
 	table *pairTable
 	lines map[string]*Line
-	of    []*Line // by the numbers of pairs
+	of    []*Line // by numbers: of workloads, nil if not known yet, or of pairs
+	none  *Line   // stands for no namespace
+	rest  *Line   // of what is not divided; nil before the first
 	other *Line
 	most  int
 }
 
 // line returns the line of a pair.
-func (c *chart) line(number int32) *Line {
-	if number < 0 {
-		return c.other
+func (c *chart) line(p pair) *Line {
+	switch c.by {
+	case ByNamespace:
+		l := c.lineOf(p.src)
+		if l == c.none {
+			l = c.lineOf(p.dst)
+		}
+		if l != c.none {
+			return l
+		}
+	case ByPair:
+		n := c.table.pairs.number(p)
+		switch {
+		case n < 0:
+			return c.other
+		case int(n) == len(c.of):
+			c.of = append(c.of, c.labelled(endName(c.table.workloads.list[p.src])+" → "+endName(c.table.workloads.list[p.dst])))
+		}
+		return c.of[n]
 	}
-	if int(number) < len(c.of) {
-		return c.of[number]
+	if c.rest == nil {
+		c.rest = c.labelled(map[By]string{ByTotal: "total", ByNamespace: Outside}[c.by])
 	}
-	label := c.label(c.table.ends(number))
+	return c.rest
+}
+
+// lineOf returns the line of the namespace of a workload, c.none if it has no namespace.
+func (c *chart) lineOf(workload uint32) *Line {
+	for int(workload) >= len(c.of) {
+		c.of = append(c.of, make([]*Line, max(len(c.table.workloads.list)-len(c.of), 1))...)
+	}
+	l := c.of[workload]
+	if l == nil {
+		l = c.none
+		if name := c.table.workloads.list[workload].Value().Namespace; name != "" {
+			l = c.labelled(name)
+		}
+		c.of[workload] = l
+	}
+	return l
+}
+
+// labelled returns the line with a label, that of others if there are too many.
+func (c *chart) labelled(label string) *Line {
 	l := c.lines[label]
 	if l == nil {
 		l = c.other
@@ -124,23 +163,7 @@ func (c *chart) line(number int32) *Line {
 			c.lines[label] = l
 		}
 	}
-	c.of = append(c.of, l)
 	return l
-}
-
-func (c *chart) label(src, dst handle) string {
-	switch c.by {
-	case ByNamespace:
-		for _, h := range [...]handle{src, dst} {
-			if w := h.Value(); w.Namespace != "" {
-				return w.Namespace
-			}
-		}
-		return Outside
-	case ByPair:
-		return endName(src) + " → " + endName(dst)
-	}
-	return "total"
 }
 
 func endName(h handle) string {

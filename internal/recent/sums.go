@@ -69,8 +69,10 @@ type sums struct {
 	charged   int64     // of the ring's room for objects
 	buckets   []*bucket // by start
 	spare     bool      // there may be workloads that no bucket has
+	kept      int64     // bytes of workloads, when these were forgotten the last time
 	shrunk    bool      // some have left
 	total     totals
+	names     names
 
 	waiting []waiting
 	numbers [segmentObjects + 1]uint32 // of the workloads of the segment that is counted
@@ -253,18 +255,10 @@ func (t *sums) count(v *view, e ends, numbers []uint32) {
 	b.add(&t.batch)
 }
 
-// add adds pairs. A nil bucket has nothing to add.
+// add adds what a batch has. A nil bucket is for one that has nothing.
 func (b *bucket) add(batch *batch) {
-	if b == nil {
-		return
-	}
-	found, numbers := batch.take(&b.pairs)
-	for i, n := range numbers {
-		if n < 0 {
-			b.other.add(found[i].Counts)
-		} else {
-			b.list[n].add(&found[i].sum)
-		}
+	if b != nil {
+		b.addAll(batch, &b.other)
 	}
 }
 
@@ -321,18 +315,21 @@ func (t *sums) size() int64 {
 	return n
 }
 
-// shrink makes room: it forgets the workloads that no bucket has, merges the oldest buckets
-// into longer ones, as long as there are shorter ones than the longest, and drops the oldest
-// ones after that.
+// shrink makes room: it merges the oldest buckets into longer ones, as long as there are shorter
+// ones than the longest, and drops the oldest ones after that. It forgets the workloads that no
+// bucket has when there may be many, or nothing else is left: that takes a look at all pairs.
 func (t *sums) shrink() {
 	for len(t.buckets) > 1 && (len(t.buckets) > maxBuckets || t.size() > t.room) {
-		if t.spare && len(t.buckets) <= maxBuckets {
+		many := t.workloads.bytes > t.kept+t.room/64
+		switch {
+		case t.spare && many && len(t.buckets) <= maxBuckets:
 			t.forgetSpare()
-			continue
-		}
-		t.spare = true
-		if !t.mergeOldest() {
-			t.shrunk = true
+		case t.mergeOldest():
+			t.spare = true
+		case t.spare && len(t.buckets) <= maxBuckets:
+			t.forgetSpare()
+		default:
+			t.shrunk, t.spare = true, true
 			t.buckets = slices.Delete(t.buckets, 0, 1)
 		}
 	}
@@ -363,6 +360,7 @@ func (t *sums) forgetSpare() {
 			t.workloads.hold(k.workload)
 		}
 	}
+	t.kept = t.workloads.bytes
 }
 
 // mergeOldest merges the oldest of the shortest buckets that can be merged. It reports

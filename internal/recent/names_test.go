@@ -1,0 +1,157 @@
+package recent
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/flow"
+)
+
+// TestWorkloads: workloads are listed by their names, each once, whether a record of theirs is
+// among the sums or not, and whether sums have forgotten others or not.
+func TestWorkloads(t *testing.T) {
+	s := newStore(t, 8*MinRoom) // for all records
+	st := s.Stage(0, end{})
+	var want []string
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for i := range uint64(500) {
+		name := fmt.Sprint("w-", rnd.IntN(1e9))
+		want = append(want, name)
+		// The second object is of the same workload.
+		st.HandleFlow(numbered(i+1, object("a", name), object("a", name)))
+		for n := range i % 3 * 20 {
+			st.HandleFlow(numbered(i+n+1, nil, nil))
+		}
+		if i%50 == 7 {
+			s.sums.forgetSpare()
+		}
+		if i%20 > 0 {
+			continue
+		}
+		slices.Sort(want)
+		var got []string
+		for _, e := range s.About().Workloads {
+			got = append(got, e.Name)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%d workloads after %d", len(got), len(want))
+		}
+	}
+}
+
+// TestFewWorkloads: of more workloads than are listed, the first are.
+func TestFewWorkloads(t *testing.T) {
+	s := newStore(t, 16*MinRoom)
+	st := s.Stage(0, end{})
+	const n = maxWorkloads + 1000
+	for i := range uint64(n) {
+		st.HandleFlow(numbered(i+1, object("a", fmt.Sprintf("w-%05d", n-1-i)), nil))
+		if i%2500 == 2499 {
+			s.About()
+		}
+	}
+	list := s.About().Workloads
+	if len(list) != maxWorkloads || list[0].Name != "w-00000" || list[maxWorkloads-1].Name != fmt.Sprintf("w-%05d", maxWorkloads-1) {
+		t.Errorf("%d workloads, from %s to %s", len(list), list[0].Name, list[len(list)-1].Name)
+	}
+}
+
+// TestJSON: answers are rendered as encoding/json does it.
+func TestJSON(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 60_000, time.UTC)
+	odd := End{"Pod", "a \"b\" \\ <c> & \x7f\u2028", "wörkload\n"}
+	for _, a := range []interface{ AppendJSON([]byte) []byte }{
+		&Pairs{Pairs: []Pair{}},
+		&Pairs{Start: &at, End: &at, Other: Others{Counts{1, 2, 3}, 4}, Pairs: []Pair{
+			{odd, End{"none", "", "outside"}, Counts{math.MaxUint64, 0, 7}, at, "mixed"}, {LastSeen: at.Truncate(time.Second)},
+		}},
+		&Series{Series: []Line{}, Other: *newLine("", 0)},
+		&Series{Start: &at, StepSeconds: 2, Series: []Line{{"a<b", []uint64{1, 2}, []uint64{3, 4}}, {"c", []uint64{5}, []uint64{6}}}, Other: *newLine("", 3)},
+		&Series{StepSeconds: 1e7 * 86400, Series: []Line{}, Other: *newLine("", 1)},
+		&odd,
+	} {
+		want, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.AppendJSON([]byte("before ")); string(got) != "before "+string(want) {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// TestPairNumbers: pairs have the numbers in whose order they came, one by one and in batches,
+// and there are no more than there may be.
+func TestPairNumbers(t *testing.T) {
+	const most = 3000
+	rnd := rand.New(rand.NewPCG(1, 2))
+	one, many := newPairs(most, 0), newPairs(most, 0)
+	var batch batch
+	var other Counts
+	want := make(map[pair]int32)
+	sums := make(map[pair]uint64)
+	beyond := uint64(0)
+	for range 50_000 {
+		p := pair{uint32(rnd.IntN(100)), uint32(rnd.IntN(100))}
+		n, ok := want[p]
+		switch {
+		case !ok && len(want) < most:
+			n = int32(len(want))
+			want[p] = n
+		case !ok:
+			n = -1
+			beyond++
+		}
+		sums[p]++
+		if got := one.number(p); got != n {
+			t.Fatalf("%v has the number %d, want %d", p, got, n)
+		}
+		next := batch.next()
+		next.pair, next.sum = p, sum{Counts: Counts{Flows: 1}}
+		if batch.full() {
+			many.addAll(&batch, &other)
+		}
+	}
+	many.addAll(&batch, &other)
+	if len(many.list) != most || other.Flows != beyond || beyond == 0 {
+		t.Errorf("%d pairs, and %d flows of others; want %d and %d", len(many.list), other.Flows, most, beyond)
+	}
+	for i, p := range many.list {
+		if want[p.pair] != int32(i) || p.Flows != sums[p.pair] {
+			t.Fatalf("%v has the number %d and %d flows, want %d and %d", p.pair, i, p.Flows, want[p.pair], sums[p.pair])
+		}
+	}
+}
+
+// TestOutsideTheTime: an answer about a time of which there is nothing does not end before it
+// starts, and no line is shown of who was silent.
+func TestOutsideTheTime(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	const second = uint64(1e9)
+	for i := range uint64(100) {
+		namespace := "early"
+		if i >= 50 {
+			namespace = "late"
+		}
+		st.HandleFlow(numbered((1e6+i)*second, object(namespace, "x"), nil))
+	}
+	for _, match := range []func(*flow.Record) bool{nil, func(*flow.Record) bool { return true }} {
+		for _, until := range []int64{1e6 - 10, 1e6 + 40} {
+			p, err := s.Pairs(context.Background(), Query{Since: time.Unix(1e6-1000, 0), Until: time.Unix(until, 0), Match: match}, 10)
+			if err != nil || p.Start == nil || p.End == nil || p.Start.After(*p.End) {
+				t.Errorf("until %d: from %v to %v, %v", until, p.Start, p.End, err)
+			}
+		}
+		line, err := s.Series(context.Background(), Query{Since: time.Unix(1e6+60, 0), Match: match}, ByNamespace, 10, 10)
+		if err != nil || len(line.Series) != 1 || line.Series[0].Label != "late" || line.Series[0].total() != 40*100 {
+			t.Errorf("%+v, %v", line, err)
+		}
+	}
+}
