@@ -124,17 +124,27 @@ func (e *End) Attr(a Attr) string {
 	return e.attr(a)
 }
 
+// Has reports whether [End.Attr] may give more than "". Encoders ask before they call it:
+// of an object that [NewObject] has made it reads one cache line, and costs no call.
+func (e *End) Has(a Attr) bool {
+	o := e.Object
+	if o == nil || a == AttrStatus {
+		return a == AttrStatus
+	}
+	return o.has>>a&1 != 0 || a >= AttrLabel || o.kind == unknownKind
+}
+
 func (e *End) attr(a Attr) string {
 	o := e.Object
 	switch a {
 	case AttrPod:
-		if o.Kind == "Pod" {
+		if o.is(podKind) {
 			return o.Name
 		}
 	case AttrNamespace:
 		return o.Namespace
 	case AttrHostIP:
-		if o.Kind != "Node" {
+		if !o.is(nodeKind) {
 			return o.HostIP
 		}
 	case AttrHost:
@@ -150,7 +160,7 @@ func (e *End) attr(a Attr) string {
 	case AttrZone:
 		return o.Zone
 	case AttrPodUID:
-		if o.Kind == "Pod" {
+		if o.is(podKind) {
 			return o.UID
 		}
 	case AttrNetwork:

@@ -13,26 +13,31 @@ import (
 // changes at any time: make others of it by [Object.Copy], and compare it by
 // [Object.Equal].
 type Object struct {
-	// The attributes of the default set come first, so that they share cache lines.
-	// With many pods, waiting for these lines takes most of the time.
-	Kind         string // Pod, Service, EgressIP or Node
+	// What most records show comes first, in the 128 bytes of two cache lines. With many
+	// pods, waiting for these lines takes most of the time.
 	Namespace    string // empty for a node
 	Name         string
 	HostIP       string // of a pod: its host's address; of a node: its first one
 	Workload     string // name of the root owner; an object without owner is its own workload
 	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, EgressIP, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
-
-	plain bool // no attribute needs escaping in JSON
-	made  bool // by [NewObject]
+	// Place is set for an address that nobody in the cluster has. The object has no
+	// other attributes then. It is not changed.
+	Place *Place
+	// workload and zoned are interned: all pods of a workload have the same ones, also
+	// those that are created later. They may be read once the state says so.
+	workload unique.Handle[Workload]
+	// state has the bits below. It is for atomic access.
+	state uint32
 	// hint is for atomic access, see [Object.Hint].
 	hint uint32
-	// state has the bits below. It is for atomic access, and says whether the handles may
-	// be read. They are interned: all pods of a workload have the same one, also those
-	// that are created later.
-	state           uint32
-	workload, zoned unique.Handle[Workload]
+	// has has a bit for each attribute with a value but the labels, see [End.Has].
+	has   uint32
+	plain bool       // no attribute needs escaping in JSON
+	kind  objectKind // what Kind is; unknownKind if [NewObject] has not made the object
 
+	zoned  unique.Handle[Workload]
+	Kind   string // Pod, Service, EgressIP or Node
 	Node   string // node that the pod runs on; of a node: its name
 	Zone   string // topology.kubernetes.io/zone of that node
 	UID    string
@@ -41,9 +46,38 @@ type Object struct {
 	// there, in the order of the wire; 0 if that is not known. No record shows the MAC.
 	Network string
 	MAC     uint64
-	// Place is set for an address that nobody in the cluster has. The object has no
-	// other attributes then. It is not changed.
-	Place *Place
+
+	_ [16]byte // makes it 256 bytes, which the allocator puts where a cache line begins
+}
+
+// objectKind is what fields ask of an object's kind, in one byte: the name of the kind is
+// in another cache line than what most records show.
+type objectKind uint8
+
+const (
+	unknownKind objectKind = iota
+	otherKind
+	podKind
+	nodeKind
+)
+
+// kindOf returns what a name of a kind stands for.
+func kindOf(name string) objectKind {
+	switch name {
+	case "Pod":
+		return podKind
+	case "Node":
+		return nodeKind
+	}
+	return otherKind
+}
+
+// is reports whether the object is of a kind.
+func (o *Object) is(kind objectKind) bool {
+	if o.kind == unknownKind {
+		return kindOf(o.Kind) == kind
+	}
+	return o.kind == kind
 }
 
 // The bits of an object's state. Whoever sets one of the first of a pair writes the handle.
@@ -80,43 +114,53 @@ type Workload struct {
 	Zone string
 }
 
-// pack copies the attributes of the default set into one string, so that they lie side by side.
-// Those that few records show stay where they are, shared with other objects.
-func (o *Object) pack() {
-	attrs := []*string{&o.HostIP, &o.Namespace, &o.Name, &o.Workload, &o.WorkloadKind, &o.Warn}
+// pack copies texts into one string, so that they lie side by side.
+func pack(texts ...*string) {
 	n := 0
-	for _, a := range attrs {
-		n += len(*a)
+	for _, t := range texts {
+		n += len(*t)
 	}
 	var b strings.Builder
 	b.Grow(n)
-	for _, a := range attrs {
-		b.WriteString(*a)
+	for _, t := range texts {
+		b.WriteString(*t)
 	}
 	all := b.String()
-	for _, a := range attrs {
-		*a, all = all[:len(*a)], all[len(*a):]
+	for _, t := range texts {
+		*t, all = all[:len(*t)], all[len(*t):]
 	}
 }
 
 // NewObject returns o in the form that records use. Its attributes must not change
 // afterwards.
 func NewObject(o Object) *Object {
-	o.made, o.state, o.hint = true, 0, 0
+	o.kind, o.state, o.hint = kindOf(o.Kind), 0, 0
 	o.workload, o.zoned = unique.Handle[Workload]{}, unique.Handle[Workload]{}
-	o.pack()
+	// Those that few records show stay where they are, shared with other objects.
+	pack(&o.HostIP, &o.Namespace, &o.Name, &o.Workload, &o.WorkloadKind, &o.Warn)
 	o.plain = plain(o.Name) && plain(o.Kind)
 	for l := range strings.SplitSeq(o.Labels, "\n") {
 		if !plain(l) {
 			o.plain = false
 		}
 	}
-	for a := range numAttrs {
-		if !plain(o.Attr(a)) {
+	o.has = 0
+	for a := range AttrNetworkName + 1 {
+		v := o.Attr(a)
+		if v != "" {
+			o.has |= 1 << a
+		}
+		if a < numAttrs && !plain(v) {
 			o.plain = false
 		}
 	}
 	return &o
+}
+
+// NewPlace returns an object that stands for a place. Its texts lie side by side.
+func NewPlace(p Place) *Object {
+	pack(&p.SubnetLabel, &p.Country, &p.ASName)
+	return NewObject(Object{Place: &p})
 }
 
 // Copy returns the attributes of the object, for [NewObject] to make another one of.
@@ -190,7 +234,7 @@ func (o *Object) ZonedWorkloadID() unique.Handle[Workload] {
 func (o *Object) identify(
 	kept *unique.Handle[Workload], begin, done uint32, zone string,
 ) (h unique.Handle[Workload]) {
-	if !o.made || o.Place != nil && o.Place.SubnetLabel == "" {
+	if o.kind == unknownKind || o.Place != nil && o.Place.SubnetLabel == "" {
 		return h
 	}
 	w := Workload{

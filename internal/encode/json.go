@@ -122,7 +122,9 @@ func (e *JSON) appendFields(dst []byte, r *flow.Record) []byte {
 	for i := range e.steps {
 		s := &e.steps[i]
 		if s.op != opNumber {
-			b, n = e.putOther(b, n, i, r)
+			if s.op != opAttr || r.Ends[s.end%flow.MaxEnds].Has(s.attr) {
+				b, n = e.putOther(b, n, i, r)
+			}
 			continue
 		}
 		*(*[maxKey]byte)(b[n:]) = s.key

@@ -257,6 +257,9 @@ func appendEach(b []byte, number protowire.Number, list [][]byte) []byte {
 func (e *Protobuf) putEnd(b []byte, n int, pe *protoEnd, end *flow.End, unknown []byte) ([]byte, int) {
 	for i := range pe.attrs {
 		a := &pe.attrs[i]
+		if !end.Has(a.attr) {
+			continue
+		}
 		v := end.Attr(a.attr)
 		if v == "" || len(unknown) > 0 && hasField(unknown, a.number) {
 			continue
