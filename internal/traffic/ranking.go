@@ -73,10 +73,11 @@ func (k *ranking) merge(now time.Time, tables []*table) {
 	var candidates []*pairState
 	for _, t := range tables {
 		k.others.add(&t.overflow)
-		for i, p := range t.pairs {
-			p, ok := p.canonical()
+		for _, i := range t.used {
+			n := &t.entries[i].counts
+			p, ok := t.entries[i].pair.canonical()
 			if !ok {
-				k.others.add(&t.counts[i])
+				k.others.add(n)
 				continue
 			}
 			e := k.known[p]
@@ -87,8 +88,8 @@ func (k *ranking) merge(now time.Time, tables []*table) {
 			if e.fresh == (counts{}) && !e.shown {
 				candidates = append(candidates, e)
 			}
-			e.fresh.add(&t.counts[i])
-			e.score += float64(t.counts[i][valueBytes])
+			e.fresh.add(n)
+			e.score += float64(n[valueBytes])
 		}
 	}
 	if len(candidates) > 0 {

@@ -105,42 +105,6 @@ func (c *counts) add(d *counts) {
 	}
 }
 
-// table has the counts of one worker since the last scrape.
-type table struct {
-	index    map[pair]int32 // of pairs and counts
-	pairs    []pair
-	counts   []counts
-	overflow counts // of pairs for which there was no room
-}
-
-// newTable makes a table with all the room that it may need. With many pairs it is
-// full soon after each scrape, and growing costs more than counting.
-func newTable(room int) *table {
-	return &table{index: make(map[pair]int32, room), pairs: make([]pair, 0, room), counts: make([]counts, 0, room)}
-}
-
-// slot returns the counts of p, or overflow if p is new and the table has that many
-// pairs already. It allocates only while the map fills up.
-func (t *table) slot(p pair, room int) *counts {
-	i, ok := t.index[p]
-	if !ok {
-		if len(t.pairs) >= room {
-			return &t.overflow
-		}
-		i = int32(len(t.pairs))
-		t.index[p] = i
-		t.pairs = append(t.pairs, p)
-		t.counts = append(t.counts, counts{})
-	}
-	return &t.counts[i]
-}
-
-func (t *table) clear() {
-	clear(t.index)
-	clear(t.pairs) // a handle keeps its value in memory
-	t.pairs, t.counts, t.overflow = t.pairs[:0], t.counts[:0], counts{}
-}
-
 // result is what a stage did with a record.
 type result uint8
 
@@ -200,7 +164,7 @@ func (s *Stage) count(r *flow.Record) {
 	if s.table == nil {
 		s.table = newTable(s.c.room)
 	}
-	s.table.slot(p, s.c.room).add(&d)
+	s.table.add(p, &d)
 	s.mu.Unlock()
 }
 

@@ -349,7 +349,7 @@ func TestNoRoom(t *testing.T) {
 	for i := range minRoom + 100 {
 		s.HandleFlow(record(object("ns", fmt.Sprint(i)), nil, 10, 1))
 	}
-	if n := len(s.table.pairs); n != minRoom {
+	if n := len(s.table.used); n != minRoom {
 		t.Errorf("%d pairs in a table with room for %d", n, minRoom)
 	}
 	expect(t, scrape(t, reg), map[string]float64{"flows_total " + others: minRoom + 100 - 1, "series ": 1})
