@@ -303,8 +303,8 @@ func TestStageAllocs(t *testing.T) {
 	if n := testing.AllocsPerRun(3, step); n > 2000 && !race.Enabled {
 		t.Errorf("%v allocations for 50,000 records", n)
 	}
-	if len(s.cache) != cacheSets || len(s.objects) > maxObjects {
-		t.Errorf("%d slots, %d places", len(s.cache), len(s.objects))
+	if len(s.v4.sets) != cacheSets || len(s.v6.sets) != cacheSets || len(s.places) > maxPlaces {
+		t.Errorf("%d slots, %d places", len(s.v4.sets)+len(s.v6.sets), len(s.places))
 	}
 	if n := testing.AllocsPerRun(100, func() { r.Ends = [flow.MaxEnds]flow.End{}; s.HandleFlow(r) }); n != 0 && !race.Enabled {
 		t.Errorf("%v allocations for an address that is known", n)

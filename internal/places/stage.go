@@ -7,28 +7,14 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-const (
-	// cacheSets and cacheWays say how many addresses a worker remembers: in as many sets,
-	// of which an address may be in one. If each had but one place, half of 10,000
-	// addresses would be in the way of others. cacheSets is a power of two.
-	cacheBits = 13
-	cacheSets = 1 << cacheBits
-	cacheWays = 4
-	// maxObjects bounds the different places that a worker remembers.
-	maxObjects = 1 << 14
-)
+// maxPlaces bounds the different places that a worker remembers.
+const maxPlaces = 1 << 14
 
-// slot has what is known of an address.
-type slot struct {
-	high, low uint64       // the address as IPv6
-	object    *flow.Object // nil if the slot is free, nobody if nothing is known
+// place is what is known of some addresses.
+type place struct {
+	object *flow.Object // nil if nothing is known of them
+	as     uint32       // its number of the autonomous system, which most records ask for first
 }
-
-// nobody stands for an address of which nothing is known.
-var nobody = new(flow.Object)
-
-// set has the addresses of one hash, the newest first.
-type set [cacheWays]slot
 
 // combination is a place by where its parts are.
 type combination struct {
@@ -42,9 +28,12 @@ type Stage struct {
 	l    *Lookup
 	next flow.Handler
 
-	tables  *tables // that the rest was made from
-	cache   []set   // by a hash of the address; nil before the first one
-	objects map[combination]*flow.Object
+	tables *tables // that the rest was made from; nil before the first record
+	// v4 and v6 have an index of places for each address that was looked up lately.
+	v4     cache[uint32]
+	v6     cache[[2]uint64] // the upper half first
+	places []place          // the first one is that of addresses of which nothing is known
+	index  map[combination]uint32
 }
 
 // NewStage makes a worker's stage that passes its records on to next.
@@ -57,7 +46,7 @@ func (s *Stage) Idle() (pending bool) { return s.next.Idle() }
 func (s *Stage) HandleFlow(r *flow.Record) {
 	if t := s.l.tables.Load(); t != s.tables {
 		s.tables = t
-		s.cache, s.objects = make([]set, cacheSets), make(map[combination]*flow.Object)
+		s.forget()
 	}
 	for i, m := range s.l.cfg.Mapping {
 		end := &r.Ends[i]
@@ -66,57 +55,54 @@ func (s *Stage) HandleFlow(r *flow.Record) {
 		} else if end.Object != nil {
 			continue
 		}
-		if end.Object = s.find(r.Bytes(m.Field)); end.Object == nil {
-			continue
-		}
-		as := end.Object.Place.ASNumber
+		p := &s.places[s.find(r.Bytes(m.Field))]
+		end.Object = p.object
 		switch {
 		case m.Field == flow.FieldSrcAddr && r.Msg.SrcAs == 0:
-			r.Msg.SrcAs = as
+			r.Msg.SrcAs = p.as
 		case m.Field == flow.FieldDstAddr && r.Msg.DstAs == 0:
-			r.Msg.DstAs = as
+			r.Msg.DstAs = p.as
 		}
 	}
 	s.next.HandleFlow(r)
 }
 
-// find returns what is known of an address, nil for nothing.
-func (s *Stage) find(addr []byte) *flow.Object {
-	var high, low uint64
+// forget empties what was remembered.
+func (s *Stage) forget() {
+	s.v4.sets, s.v6.sets = nil, nil
+	s.places, s.index = []place{{}}, make(map[combination]uint32)
+}
+
+// find returns the index of the place of an address.
+func (s *Stage) find(addr []byte) uint32 {
 	switch len(addr) {
 	case 4:
-		low = 0xffff<<32 | uint64(binary.BigEndian.Uint32(addr))
-	case 16:
-		high, low = binary.BigEndian.Uint64(addr), binary.BigEndian.Uint64(addr[8:])
-	default:
-		return nil
-	}
-	// Fibonacci hashing: the upper bits of the product depend on all of both numbers.
-	c := &s.cache[((high*0x9e3779b97f4a7c15^low)*0x9e3779b97f4a7c15)>>(64-cacheBits)%cacheSets]
-	for i := range c {
-		if slot := &c[i]; slot.low == low && slot.high == high && slot.object != nil {
-			return known(slot.object)
+		a := binary.BigEndian.Uint32(addr)
+		if i, ok := s.v4.find(uint64(a), a); ok {
+			return i
 		}
+	case 16:
+		a := [2]uint64{binary.BigEndian.Uint64(addr), binary.BigEndian.Uint64(addr[8:])}
+		if i, ok := s.v6.find(a[0]*golden^a[1], a); ok {
+			return i
+		}
+	default:
+		return 0
 	}
-	copy(c[1:], c[:])
 	a, _ := netip.AddrFromSlice(addr)
-	c[0] = slot{high, low, s.look(a.Unmap())}
-	if c[0].object == nil {
-		c[0].object = nobody
+	i := s.look(a.Unmap())
+	if len(addr) == 4 {
+		a := binary.BigEndian.Uint32(addr)
+		s.v4.add(uint64(a), a, i)
+	} else {
+		a := [2]uint64{binary.BigEndian.Uint64(addr), binary.BigEndian.Uint64(addr[8:])}
+		s.v6.add(a[0]*golden^a[1], a, i)
 	}
-	return known(c[0].object)
+	return i
 }
 
-// known returns the object of a slot, nil for nobody.
-func known(o *flow.Object) *flow.Object {
-	if o == nobody {
-		return nil
-	}
-	return o
-}
-
-// look finds an address in the tables.
-func (s *Stage) look(a netip.Addr) *flow.Object {
+// look finds an address in the tables, and returns the index of its place.
+func (s *Stage) look(a netip.Addr) uint32 {
 	t := s.tables
 	key := combination{label: -1}
 	known := false
@@ -130,10 +116,10 @@ func (s *Stage) look(a netip.Addr) *flow.Object {
 		known = known || key.offsets[i] != none
 	}
 	if !known {
-		return nil
+		return 0
 	}
-	if o, ok := s.objects[key]; ok {
-		return o
+	if i, ok := s.index[key]; ok {
+		return i
 	}
 	var p flow.Place
 	if key.label >= 0 {
@@ -146,13 +132,14 @@ func (s *Stage) look(a netip.Addr) *flow.Object {
 			}
 		}
 	}
-	var o *flow.Object
+	if len(s.places) >= maxPlaces {
+		s.forget()
+	}
+	i := uint32(0)
 	if p != (flow.Place{}) {
-		o = flow.NewObject(flow.Object{Place: &p})
+		i = uint32(len(s.places))
+		s.places = append(s.places, place{flow.NewPlace(p), p.ASNumber})
 	}
-	if len(s.objects) >= maxObjects {
-		clear(s.objects)
-	}
-	s.objects[key] = o
-	return o
+	s.index[key] = i
+	return i
 }

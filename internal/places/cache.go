@@ -1,0 +1,53 @@
+package places
+
+// A cache has cacheSets sets of cacheWays addresses. If an address could be in one place
+// alone, half of 10,000 addresses would be in the way of others.
+const (
+	cacheBits = 12
+	cacheSets = 1 << cacheBits
+	cacheWays = 8
+)
+
+// golden is the multiplier of Fibonacci hashing: the upper bits of the product depend on
+// all bits of the number.
+const golden = 0x9e3779b97f4a7c15
+
+// cache remembers numbers of addresses, at most cacheSets*cacheWays. It is used by one
+// goroutine at a time. Its zero value is empty.
+type cache[K comparable] struct {
+	sets []set[K] // nil before the first address
+}
+
+// set has the addresses of one hash, the newest first. For IPv4 it is one cache line: with
+// many addresses, waiting for these lines takes most of the time.
+type set[K comparable] struct {
+	keys    [cacheWays]K
+	numbers [cacheWays]uint32 // those of the keys, and 1; 0 for a place that is free
+}
+
+// find returns the number of an address, given also by something to hash.
+func (c *cache[K]) find(hash uint64, key K) (number uint32, ok bool) {
+	if c.sets == nil {
+		return 0, false
+	}
+	s := &c.sets[hash*golden>>(64-cacheBits)]
+	// All are compared, without a branch for each: which one it is cannot be foreseen.
+	var n uint32
+	for i := cacheWays - 1; i >= 0; i-- {
+		if s.keys[i] == key {
+			n = s.numbers[i]
+		}
+	}
+	return n - 1, n != 0
+}
+
+// add remembers the number of an address that is not there. The oldest one of its set goes.
+func (c *cache[K]) add(hash uint64, key K, number uint32) {
+	if c.sets == nil {
+		c.sets = make([]set[K], cacheSets)
+	}
+	s := &c.sets[hash*golden>>(64-cacheBits)]
+	copy(s.keys[1:], s.keys[:])
+	copy(s.numbers[1:], s.numbers[:])
+	s.keys[0], s.numbers[0] = key, number+1
+}
