@@ -426,3 +426,26 @@ func TestStop(t *testing.T) {
 		}
 	}
 }
+
+// TestBatch: records of a batch are sent at its end, or when they are many.
+func TestBatch(t *testing.T) {
+	f := newFixture(t)
+	e := newEvents(f.cfg.Store.Skipped(recent.ClientPage))
+	for range 5 {
+		e.flow(f.cfg.Encoder, flowtest.Reference())
+	}
+	if len(e.more) != 0 {
+		t.Error("some are sent before the end")
+	}
+	e.wake()
+	if b := e.take(nil); len(e.more) != 1 || strings.Count(string(b), "event: flow\n") != 5 {
+		t.Errorf("%d to send, %q", len(e.more), b)
+	}
+	<-e.more
+	for range partPending / 100 {
+		e.flow(f.cfg.Encoder, flowtest.Reference())
+	}
+	if len(e.more) != 1 {
+		t.Error("many wait for the end")
+	}
+}

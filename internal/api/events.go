@@ -43,16 +43,18 @@ func (e *events) skip(n uint64) {
 		e.mu.Lock()
 		e.skipped += n
 		e.mu.Unlock()
-		e.wake()
 	}
 }
 
-// flow adds a record. If there is no room, it is skipped.
+// partPending is how many bytes are sent before a batch has ended.
+const partPending = 16 << 10
+
+// flow adds a record. If there is no room, it is skipped. It is sent once [events.wake] is
+// called, or much is pending: to send each record by itself costs more than to make it.
 func (e *events) flow(enc Encoder, r *flow.Record) {
 	e.line = bytes.TrimRight(enc.AppendRecord(e.line[:0], r), "\n")
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	defer e.wake()
 	if len(e.pending)+len(e.line) > maxPending {
 		e.counter.Inc()
 		e.skipped++
@@ -63,6 +65,9 @@ func (e *events) flow(enc Encoder, r *flow.Record) {
 		e.skipped = 0
 	}
 	e.pending = append(append(append(e.pending, "event: flow\ndata: "...), e.line...), "\n\n"...)
+	if len(e.pending) >= partPending {
+		e.wake()
+	}
 }
 
 // take returns what there is to send, and takes b for what comes.

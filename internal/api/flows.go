@@ -113,7 +113,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 		defer cancel()
 		_ = s.cfg.Store.Follow(ctx, q, func(rec *flow.Record, skipped uint64) error {
 			out.skip(skipped)
-			if rec != nil {
+			if rec == nil {
+				out.wake()
+			} else {
 				out.flow(s.cfg.Encoder, rec)
 			}
 			return nil

@@ -51,7 +51,7 @@ func flowsOf(t *testing.T, capture string) ([]*flow.Record, []*flowpb.Flow) {
 	var flows []*flowpb.Flow
 	for _, r := range records {
 		v.set(r)
-		flows = append(flows, v.flow("v"))
+		flows = append(flows, decoded(t, v, "v"))
 	}
 	return records, flows
 }

@@ -1,11 +1,12 @@
 package hubble
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"unique"
 
-	flowpb "github.com/cilium/cilium/api/v1/flow"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -48,12 +49,13 @@ var titles = []string{"app", "app.kubernetes.io/name", "k8s-app", "name", "funct
 // label is a label of an endpoint, with its source in Cilium's sense.
 type label struct{ source, key, value string }
 
-// String returns the label as flows show it: k8s:app=shop, or reserved:world.
-func (l label) String() string {
+// append appends the label as flows show it: k8s:app=shop, or reserved:world.
+func (l *label) append(b []byte) []byte {
+	b = append(append(append(b, l.source...), ':'), l.key...)
 	if l.value == "" {
-		return l.source + ":" + l.key
+		return b
 	}
-	return l.source + ":" + l.key + "=" + l.value
+	return append(append(b, '='), l.value...)
 }
 
 // endpointKey is what an endpoint is made of.
@@ -63,19 +65,26 @@ type endpointKey struct {
 	routed bool // there is an address, and more than one link knows it
 }
 
-// endpoint is an end as Hubble describes it. It is immutable, so flows share its slices.
+// endpoint is an end as Hubble describes it. Its texts are valid UTF-8.
 type endpoint struct {
-	identity       uint32
-	namespace, pod string
-	service        string   // name of the Service that the address belongs to
-	names          []string // of an end outside of the cluster: the label of its network
-	workloads      []*flowpb.Workload
-	labels         []label
-	texts          []string // the labels as flows show them
+	identity               uint32
+	namespace, pod         string
+	service                string // name of the Service that the address belongs to
+	place                  string // name of an end outside of the cluster: the label of its network
+	workload, workloadKind string
+	labels                 []label
 }
 
+// newEndpoint makes an endpoint that nothing changes any more.
 func (n *names) newEndpoint(key endpointKey) *endpoint {
-	ep := &endpoint{}
+	ep := new(endpoint)
+	n.fill(ep, key)
+	return ep
+}
+
+// fill makes ep the endpoint of a key, whatever it was before. It takes ep's room for labels.
+func (n *names) fill(ep *endpoint, key endpointKey) {
+	*ep = endpoint{labels: ep.labels[:0]}
 	o := key.object
 	switch {
 	case o == nil && key.routed:
@@ -93,19 +102,17 @@ func (n *names) newEndpoint(key endpointKey) *endpoint {
 		n.describe(ep, o)
 	}
 	if o != nil && o.Workload != "" {
-		ep.workloads = []*flowpb.Workload{{Name: valid(o.Workload), Kind: valid(o.WorkloadKind)}}
+		ep.workload, ep.workloadKind = valid(o.Workload), valid(o.WorkloadKind)
 	}
-	slices.SortFunc(ep.labels, func(a, b label) int { return strings.Compare(a.source+":"+a.key, b.source+":"+b.key) })
-	for _, l := range ep.labels {
-		ep.texts = append(ep.texts, l.String())
-	}
-	return ep
+	slices.SortFunc(ep.labels, func(a, b label) int {
+		return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.key, b.key))
+	})
 }
 
 // reserve makes ep one of the entities that Cilium reserves an identity for.
 func (ep *endpoint) reserve(identity uint32, name string) {
 	ep.identity = identity
-	ep.labels = []label{{sourceReserved, name, ""}}
+	ep.labels = append(ep.labels, label{sourceReserved, name, ""})
 }
 
 // locate adds what is known of a place outside of the cluster.
@@ -117,9 +124,7 @@ func (ep *endpoint) locate(p *flow.Place) {
 			ep.labels = append(ep.labels, l)
 		}
 	}
-	if p.SubnetLabel != "" {
-		ep.names = []string{valid(p.SubnetLabel)}
-	}
+	ep.place = valid(p.SubnetLabel)
 }
 
 // describe fills ep for an object in a namespace: a pod, a service, or an egress IP.
@@ -154,28 +159,61 @@ func (n *names) describe(ep *endpoint, o *flow.Object) {
 	}
 }
 
-// proto returns the endpoint as flows have it. The caller may change it, but not what is in its
-// slices.
-func (n *names) proto(ep *endpoint) *flowpb.Endpoint {
-	p := &flowpb.Endpoint{
-		Identity: ep.identity, Namespace: ep.namespace, PodName: ep.pod, Labels: ep.texts, Workloads: ep.workloads,
-	}
+// clusterOf returns the cluster that an endpoint is in, empty for none.
+func (n *names) clusterOf(ep *endpoint) string {
 	if ep.namespace != "" || ep.identity == identityHost || ep.identity == identityRemoteNode {
-		p.ClusterName = n.cluster
+		return n.cluster
 	}
-	return p
+	return ""
 }
 
-// serviceOf returns the Service that an address belongs to, nil if it belongs to none.
-func serviceOf(ep *endpoint) *flowpb.Service {
-	if ep.service == "" {
-		return nil
+// Fields of Endpoint, Workload and Service.
+const (
+	endpointIdentity  = 2
+	endpointNamespace = 3
+	endpointLabels    = 4
+	endpointPod       = 5
+	endpointWorkloads = 6
+	endpointCluster   = 7
+
+	workloadName = 1
+	workloadKind = 2
+
+	serviceNameField = 1
+	serviceNamespace = 2
+)
+
+// appendEndpoint appends an end.
+func (n *names) appendEndpoint(b []byte, field protowire.Number, ep *endpoint) []byte {
+	b, start := open(b, field)
+	b = appendUint(b, endpointIdentity, uint64(ep.identity))
+	b = appendText(b, endpointNamespace, ep.namespace)
+	for i := range ep.labels {
+		var at int
+		b, at = open(b, endpointLabels)
+		b = closed(ep.labels[i].append(b), at)
 	}
-	return &flowpb.Service{Name: ep.service, Namespace: ep.namespace}
+	b = appendText(b, endpointPod, ep.pod)
+	if ep.workload != "" {
+		var at int
+		b, at = open(b, endpointWorkloads)
+		b = closed(appendText(appendText(b, workloadName, ep.workload), workloadKind, ep.workloadKind), at)
+	}
+	return closed(appendText(b, endpointCluster, n.clusterOf(ep)), start)
+}
+
+// appendService appends the Service that an address belongs to, nothing if it belongs to none.
+func appendService(b []byte, field protowire.Number, ep *endpoint) []byte {
+	if ep.service == "" {
+		return b
+	}
+	b, at := open(b, field)
+	b = appendText(appendText(b, serviceNameField, ep.service), serviceNamespace, ep.namespace)
+	return closed(b, at)
 }
 
 // valid returns s in valid UTF-8, which protobuf asks for.
-func valid(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+func valid(s string) string { return strings.ToValidUTF8(s, replacement) }
 
 // workloadOf returns the workload of an object.
 func workloadOf(o *flow.Object) unique.Handle[flow.Workload] {

@@ -19,6 +19,9 @@ type predicate func(v *view) bool
 // there are none, and none of the black ones is.
 type selection struct{ white, black []predicate }
 
+// all reports whether every record is wanted.
+func (s *selection) all() bool { return len(s.white) == 0 && len(s.black) == 0 }
+
 func (s *selection) wants(v *view) bool {
 	if len(s.white) > 0 && !anyTrue(s.white, v) {
 		return false
@@ -95,7 +98,7 @@ var parts = []part{
 	traceIs, interfaceIs,
 	ofPort((*flowpb.FlowFilter).GetSourcePort, sourcePort), ofPort((*flowpb.FlowFilter).GetDestinationPort, destinationPort),
 	ofIP((*flowpb.FlowFilter).GetSourceIp, sourceAddr), ofIP((*flowpb.FlowFilter).GetDestinationIp, destinationAddr),
-	ofIP((*flowpb.FlowFilter).GetSourceIpXlated, (*view).translatedAddr),
+	ofIP((*flowpb.FlowFilter).GetSourceIpXlated, (*view).translated),
 	ofEndpointName((*flowpb.FlowFilter).GetSourcePod, (*view).source, podName),
 	ofEndpointName((*flowpb.FlowFilter).GetDestinationPod, (*view).destination, podName),
 	ofEndpointName((*flowpb.FlowFilter).GetSourceService, (*view).source, serviceName),

@@ -73,10 +73,9 @@ func ofWorkload(values func(*flowpb.FlowFilter) []*flowpb.Workload, of endpointO
 			return nil, nil
 		}
 		return func(v *view) bool {
-			return slices.ContainsFunc(of(v).workloads, func(w *flowpb.Workload) bool {
-				return slices.ContainsFunc(list, func(wanted *flowpb.Workload) bool {
-					return (wanted.GetName() == "" || wanted.GetName() == w.GetName()) && (wanted.GetKind() == "" || wanted.GetKind() == w.GetKind())
-				})
+			ep := of(v)
+			return ep.workload != "" && slices.ContainsFunc(list, func(wanted *flowpb.Workload) bool {
+				return (wanted.GetName() == "" || wanted.GetName() == ep.workload) && (wanted.GetKind() == "" || wanted.GetKind() == ep.workloadKind)
 			})
 		}, nil
 	}
@@ -95,7 +94,7 @@ func ofCluster(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
 		if slices.Contains(values(f), "") {
 			return nil, errors.New("the name of a cluster is empty")
 		}
-		return one(values(f), func(v *view) string { return v.proto(of(v)).GetClusterName() })
+		return one(values(f), func(v *view) string { return v.clusterOf(of(v)) })
 	}
 }
 
@@ -115,7 +114,7 @@ func ofNames(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
 		matches := false
 		return func(v *view) bool {
 			if ep := of(v); ep != last {
-				last, matches = ep, slices.ContainsFunc(ep.names, pattern.MatchString)
+				last, matches = ep, ep.place != "" && pattern.MatchString(ep.place)
 			}
 			return matches
 		}, nil

@@ -196,12 +196,6 @@ func sourceAddr(v *view) netip.Addr { return v.src.addr }
 
 func destinationAddr(v *view) netip.Addr { return v.dst.addr }
 
-// translatedAddr returns what translated returns, as an address.
-func (v *view) translatedAddr() netip.Addr {
-	a, _ := netip.ParseAddr(v.translated())
-	return a
-}
-
 // ofIP makes the part for addresses and prefixes that values returns.
 func ofIP(values func(*flowpb.FlowFilter) []string, addr func(*view) netip.Addr) part {
 	return func(f *flowpb.FlowFilter) (predicate, error) {

@@ -32,7 +32,22 @@ func flowOf(t *testing.T, r *flow.Record) *flowpb.Flow {
 	s := newServer(Config{Mapping: mapping(t), Labels: []string{"app", "tier"}, NodeOf: nodesOfTest, Cluster: "c1"}, nil)
 	v := newView(&s.names)
 	v.set(r)
-	return v.flow("v1")
+	return decoded(t, v, "v1")
+}
+
+// decoded returns a view's flow, read with Cilium's types. It fails if the reference is another
+// one.
+func decoded(t *testing.T, v *view, version string) *flowpb.Flow {
+	t.Helper()
+	f := &flowpb.Flow{}
+	if err := proto.Unmarshal(v.appendFlow(nil, version), f); err != nil {
+		t.Fatal(err)
+	}
+	want := reference{v}.flow(version)
+	if !proto.Equal(f, want) {
+		t.Fatalf("got\n%s\nwant\n%s", protojson.Format(f), protojson.Format(want))
+	}
+	return f
 }
 
 // TestFlow has all that can be known of one record.

@@ -2,6 +2,7 @@ package hubble
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"runtime"
 	"testing"
@@ -12,7 +13,6 @@ import (
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -20,16 +20,27 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// testStream is a client's stream without a network.
-type testStream struct {
-	grpc.ServerStream
-	ctx  context.Context //nolint:containedctx // that of the stream, as in gRPC
-	send func(*observerpb.GetFlowsResponse) error
+// reader is a client without a network: it takes an answer apart.
+type reader struct {
+	tb   testing.TB
+	each func(*observerpb.GetFlowsResponse)
+	sent int // how often something was sent
 }
 
-func (s *testStream) Context() context.Context { return s.ctx }
+func (r *reader) Write(b []byte) (int, error) {
+	for rest := b; len(rest) > 0; {
+		size := prefix + int(binary.BigEndian.Uint32(rest[1:]))
+		resp := &observerpb.GetFlowsResponse{}
+		if err := proto.Unmarshal(rest[prefix:size], resp); err != nil || rest[0] != 0 {
+			r.tb.Error(rest[0], err)
+		}
+		r.each(resp)
+		rest = rest[size:]
+	}
+	return len(b), nil
+}
 
-func (s *testStream) Send(resp *observerpb.GetFlowsResponse) error { return s.send(resp) }
+func (r *reader) Flush() { r.sent++ }
 
 // unserved is a server whose calls are made without a network.
 func unserved(t *testing.T, source Source) *Server {
@@ -71,6 +82,9 @@ func (s *steady) Follow(ctx context.Context, _ Query, f func(*flow.Record, uint6
 		if err := f(r, skipped); err != nil {
 			return err
 		}
+		if err := f(nil, 0); err != nil {
+			return err
+		}
 	}
 }
 
@@ -84,12 +98,11 @@ func TestHour(t *testing.T) {
 		flows, lost := 0, uint64(0)
 		ended := make(chan error, 1)
 		go func() {
-			ended <- s.GetFlows(&observerpb.GetFlowsRequest{Follow: true}, &testStream{ctx: ctx, send: func(resp *observerpb.GetFlowsResponse) error {
+			ended <- s.getFlows(ctx, &observerpb.GetFlowsRequest{Follow: true}, &reader{tb: t, each: func(resp *observerpb.GetFlowsResponse) {
 				if resp.GetFlow() != nil {
 					flows++
 				}
 				lost += resp.GetLostEvents().GetNumEventsLost()
-				return nil
 			}})
 		}()
 		used := func() (heap uint64, goroutines int) {
@@ -136,12 +149,14 @@ func BenchmarkFollow(b *testing.B) {
 		}
 	})
 	b.Run("flow", func(b *testing.B) {
+		out := messages{}
 		b.ReportAllocs()
 		for b.Loop() {
 			v.set(records["a"])
-			if _, err := proto.Marshal(&observerpb.GetFlowsResponse{ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: v.flow("v1")}}); err != nil {
+			if err := out.flow(v, "v1", nil); err != nil {
 				b.Fatal(err)
 			}
+			out.b = out.b[:0]
 		}
 	})
 }

@@ -14,7 +14,6 @@ import (
 
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/encoding/protowire"
 )
 
 // What clients may take, all of them together.
@@ -70,7 +69,7 @@ func (s *Server) newFront(config *tls.Config) *http.Server {
 	return front
 }
 
-// serveCall hands a call to gRPC, if there is a place for it and its request comes in time.
+// serveCall answers a call, if there is a place for it and its request comes in time.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
 	if !tryEnter(s.calls) {
 		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxCalls)+" calls are answered already; try again later")
@@ -82,30 +81,21 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
 		refuse(w, code, problem)
 		return
 	}
-	answer := newPatientWriter(w, s.cut)
-	switch r.URL.Path {
-	case observerpb.Observer_GetFlows_FullMethodName:
-		filters, follow := glance(body)
-		answer.gathers = !follow
-		if filters > maxFilters {
-			refuse(w, codes.InvalidArgument, "at most "+strconv.Itoa(maxFilters)+" filters are possible")
-			return
-		}
-		if !tryEnter(s.streams) {
-			refuse(w, codes.ResourceExhausted, strconv.Itoa(maxStreams)+" requests for flows are answered already; try again later")
-			return
-		}
-		defer leave(s.streams)
-	case observerpb.Observer_GetNodes_FullMethodName, observerpb.Observer_GetNamespaces_FullMethodName:
+	switch {
+	case isFlows(r):
+		s.serveFlows(w, r, body)
+		return
+	case r.URL.Path == observerpb.Observer_GetNodes_FullMethodName, r.URL.Path == observerpb.Observer_GetNamespaces_FullMethodName:
 		if !enter(r.Context(), s.lists) {
 			return
 		}
 		defer leave(s.lists)
 	}
+	answer := newPatientWriter(w, s.cut)
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	s.grpc.ServeHTTP(answer, r)
 	r.Body = http.NoBody // net/http has the request for as long as the answer takes
-	answer.finish()
+	answer.Flush()
 }
 
 // readRequest reads the message of a call. If it does not come, or is not one that is taken, it
@@ -126,31 +116,6 @@ func readRequest(w http.ResponseWriter, r *http.Request) (body []byte, code code
 		return nil, codes.Unimplemented, "compressed requests are not taken"
 	}
 	return body, codes.OK, ""
-}
-
-// glance looks at the request for flows in a body: how many filters it has, and whether it is to
-// follow. What it cannot read, gRPC refuses.
-func glance(body []byte) (filters int, follow bool) {
-	const followField, blacklist, whitelist = 3, 5, 6 // in GetFlowsRequest of observer.proto
-	for b := body[min(prefix, len(body)):]; len(b) > 0; {
-		number, kind, size := protowire.ConsumeTag(b)
-		if size < 0 {
-			break
-		}
-		b = b[size:]
-		switch number {
-		case whitelist, blacklist:
-			filters++
-		case followField:
-			n, _ := protowire.ConsumeVarint(b)
-			follow = n != 0
-		}
-		if size = protowire.ConsumeFieldValue(number, kind, b); size < 0 {
-			break
-		}
-		b = b[size:]
-	}
-	return filters, follow
 }
 
 // refuse answers a call without gRPC. The text has no percent sign, and is ASCII.

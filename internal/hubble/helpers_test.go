@@ -94,6 +94,11 @@ func (m *memory) Follow(ctx context.Context, q Query, f func(*flow.Record, uint6
 				return err
 			}
 		}
+		if at < len(list) {
+			if err := f(nil, 0); err != nil {
+				return err
+			}
+		}
 		at = len(list)
 		select {
 		case <-ctx.Done():

@@ -8,7 +8,6 @@ import (
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -125,7 +124,7 @@ type stream struct {
 	s    *Server
 	q    *query
 	v    *view
-	send func(*observerpb.GetFlowsResponse) error
+	out  messages
 	skip uint64 // wanted records that are before the first one to send
 	sent uint64
 	turn turn
@@ -134,7 +133,8 @@ type stream struct {
 	lostSent time.Time
 }
 
-// run sends what was asked for. It returns nil once there is no more, or ctx ends.
+// run writes what was asked for. It returns nil once there is no more, or ctx ends. What is
+// written last may still be gathered then.
 func (st *stream) run(ctx context.Context) error {
 	source, q := st.s.source, st.q
 	if q.follow && q.number == 0 && q.since.IsZero() {
@@ -168,13 +168,18 @@ func (st *stream) run(ctx context.Context) error {
 }
 
 func (st *stream) follow(ctx context.Context, from Query) error {
-	from.Match = func(r *flow.Record) bool {
-		st.v.set(r)
-		return st.q.selection.wants(st.v) || st.q.isOver(r)
+	if !st.q.selection.all() {
+		from.Match = func(r *flow.Record) bool {
+			st.v.set(r)
+			return st.q.selection.wants(st.v) || st.q.isOver(r)
+		}
 	}
 	return st.s.source.Follow(ctx, from, func(r *flow.Record, skipped uint64) error {
-		if err := st.tellLost(skipped); err != nil || r == nil {
+		if err := st.tellLost(skipped); err != nil {
 			return err
+		}
+		if r == nil {
+			return st.out.send()
 		}
 		return st.take(ctx, r)
 	})
@@ -185,7 +190,7 @@ func (q *query) isOver(r *flow.Record) bool {
 	return !q.until.IsZero() && int64(r.Msg.TimeReceivedNs) > q.until.UnixNano()
 }
 
-// take sends a record if it is wanted. It returns errEnough after the last one.
+// take adds a record to the answer if it is wanted. It returns errEnough after the last one.
 func (st *stream) take(ctx context.Context, r *flow.Record) error {
 	q := st.q
 	if q.isOver(r) {
@@ -199,21 +204,29 @@ func (st *stream) take(ctx context.Context, r *flow.Record) error {
 		st.skip--
 		return nil
 	}
-	reads := st.turn.taken
-	f := st.v.flow(st.s.cfg.Version)
-	resp := &observerpb.GetFlowsResponse{
-		Time: f.GetTime(), NodeName: f.GetNodeName(), ResponseTypes: &observerpb.GetFlowsResponse_Flow{Flow: f},
+	if err := st.out.flow(st.v, st.s.cfg.Version, q.mask); err != nil {
+		return err
 	}
-	q.mask.apply(f)
+	if st.out.full() {
+		if err := st.flush(ctx); err != nil {
+			return err
+		}
+	}
+	if st.sent++; !q.follow && st.sent == q.number {
+		return errEnough
+	}
+	return nil
+}
+
+// flush sends what has been gathered.
+func (st *stream) flush(ctx context.Context) error {
+	reads := st.turn.taken
 	st.turn.end() // the client may be slow
-	if err := st.send(resp); err != nil {
+	if err := st.out.send(); err != nil {
 		return err
 	}
 	if reads && !st.turn.begin(ctx) {
 		return ctx.Err()
-	}
-	if st.sent++; !q.follow && st.sent == q.number {
-		return errEnough
 	}
 	return nil
 }
@@ -239,20 +252,24 @@ func (st *stream) tellLost(skipped uint64) error {
 		First: st.lost.First, Last: st.lost.Last,
 	}
 	st.lost.NumEventsLost = 0
-	return st.send(&observerpb.GetFlowsResponse{
+	return st.out.add(&observerpb.GetFlowsResponse{
 		Time: timestamppb.New(now), NodeName: st.s.cfg.Name,
 		ResponseTypes: &observerpb.GetFlowsResponse_LostEvents{LostEvents: event},
 	})
 }
 
-// GetFlows implements [observerpb.ObserverServer].
-func (s *Server) GetFlows(req *observerpb.GetFlowsRequest, out grpc.ServerStreamingServer[observerpb.GetFlowsResponse]) error {
+// getFlows answers a request. Its error is for the client.
+func (s *Server) getFlows(ctx context.Context, req *observerpb.GetFlowsRequest, w flusher) error {
 	q, err := newQuery(req)
 	if err != nil {
 		return err
 	}
-	st := &stream{s: s, q: q, v: newView(&s.names), send: out.Send, turn: turn{places: s.scans}}
-	return endOf(out.Context(), st.run(out.Context()))
+	st := &stream{s: s, q: q, v: newView(&s.names), out: messages{w: w}, turn: turn{places: s.scans}}
+	err = st.run(ctx)
+	if endOf(ctx, err) == nil {
+		err = st.out.send()
+	}
+	return endOf(ctx, err)
 }
 
 // endOf returns what a client gets to know of the end of its stream.

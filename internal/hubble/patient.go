@@ -17,9 +17,6 @@ const answerPart = 16 << 10
 type patientWriter struct {
 	http.ResponseWriter
 
-	// gathers is for answers that end soon: many flows go into a frame.
-	gathers bool
-
 	control *http.ResponseController
 	cut     prometheus.Counter // of calls that were ended
 	timer   *time.Timer
@@ -76,17 +73,9 @@ func (p *patientWriter) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// finish sends what is left, as patiently as the rest: net/http would wait for ever.
-func (p *patientWriter) finish() {
-	p.gathers = false
-	p.Flush()
-}
-
-// Flush implements [http.Flusher], which gRPC asks for.
+// Flush implements [http.Flusher]. It comes at the end of each answer, too: net/http would wait
+// for ever with what is left.
 func (p *patientWriter) Flush() {
-	if p.gathers {
-		return // what is left is sent at the end
-	}
 	p.begin()
 	defer p.done()
 	_ = p.control.Flush() // a client that has gone ends the call

@@ -183,4 +183,7 @@ func (s *Server) serve() error {
 func (s *Server) end() {
 	_ = s.front.Close()
 	s.grpc.Stop()
+	for range maxStreams { // none is left once all places are ours
+		s.streams <- struct{}{}
+	}
 }

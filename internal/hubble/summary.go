@@ -2,13 +2,12 @@ package hubble
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // flagNames lists TCP's flags in the order in which Hubble shows them.
-var flagNames = []struct {
+var flagNames = [...]struct {
 	bit  uint32
 	name string
 }{
@@ -16,11 +15,10 @@ var flagNames = []struct {
 	{flagURG, "URG"}, {flagECE, "ECE"}, {flagCWR, "CWR"}, {flagNS, "NS"},
 }
 
-// summary returns what flows have no fields for: how much traffic the record is of, after what
+// appendSummary appends what flows have no fields for: how much traffic the record is of, after what
 // Cilium writes there, and what is in doubt about the names.
-func (v *view) summary() string {
+func (v *view) appendSummary(b []byte) []byte {
 	m := &v.r.Msg
-	b := make([]byte, 0, 96)
 	b = v.appendProtocol(b)
 	b = append(b, "; "...)
 	b = appendCount(b, m.Packets, "packet")
@@ -37,17 +35,17 @@ func (v *view) summary() string {
 		b = append(b, ", also in another record"...)
 	}
 	if rule := v.r.Extra.PolicyRule; len(rule) > 0 {
-		b = append(append(b, "; rule "...), valid(string(rule))...)
+		b = appendValid(append(b, "; rule "...), rule)
 	}
 	if warn := v.r.Extra.PolicyWarn; len(warn) > 0 {
-		b = append(append(b, "; "...), valid(string(warn))...)
+		b = appendValid(append(b, "; "...), warn)
 	}
 	for _, o := range [...]*flow.Object{v.src.object, v.dst.object} {
 		if o != nil && o.Warn != "" {
 			b = append(append(b, "; "...), valid(o.Warn)...)
 		}
 	}
-	return string(b)
+	return b
 }
 
 // appendProtocol appends the protocol as Cilium does.
@@ -57,7 +55,7 @@ func (v *view) appendProtocol(b []byte) []byte {
 	case protoTCP:
 		if m.TcpFlags != 0 {
 			b = append(b, "TCP Flags: "...)
-			return append(b, flagList(m.TcpFlags)...)
+			return appendFlagNames(b, m.TcpFlags)
 		}
 		return append(b, "TCP"...)
 	case protoICMP:
@@ -77,14 +75,15 @@ func (v *view) appendProtocol(b []byte) []byte {
 	return b
 }
 
-func flagList(bits uint32) string {
-	var names []string
+func appendFlagNames(b []byte, bits uint32) []byte {
+	sep := ""
 	for _, f := range flagNames {
 		if bits&f.bit != 0 {
-			names = append(names, f.name)
+			b = append(append(b, sep...), f.name...)
+			sep = ", "
 		}
 	}
-	return strings.Join(names, ", ")
+	return b
 }
 
 func appendCount(b []byte, n uint64, unit string) []byte {

@@ -2,6 +2,7 @@ package hubble
 
 import (
 	flowpb "github.com/cilium/cilium/api/v1/flow"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -116,29 +117,57 @@ func (v *view) policyDirection() flowpb.TrafficDirection {
 	return flowpb.TrafficDirection_TRAFFIC_DIRECTION_UNKNOWN
 }
 
-// setPolicy adds the policy that decided to f.
-func (v *view) setPolicy(f *flowpb.Flow) {
+// Fields of CiliumEventType and Policy.
+const (
+	eventTypeField = 1
+	eventSubType   = 2
+
+	policyName      = 1
+	policyNamespace = 2
+	policyKind      = 5
+)
+
+// appendEvent appends the event, if there is one, and where the packets were traced.
+func (v *view) appendEvent(b []byte) []byte {
+	eventType, subType, ok := v.event()
+	if !ok {
+		return b
+	}
+	b, at := open(b, flowEventType)
+	b = appendUint(appendUint(b, eventTypeField, uint64(eventType)), eventSubType, uint64(subType))
+	b = closed(b, at)
+	if eventType != eventTrace {
+		return b
+	}
+	point := uint64(subType)
+	if subType == pointToEndpoint { // 0 is another one there
+		point = uint64(flowpb.TraceObservationPoint_TO_ENDPOINT)
+	}
+	return appendUint(b, flowTraceObservationPoint, point)
+}
+
+// appendPolicy appends the policy that decided, if it is known.
+func (v *view) appendPolicy(b []byte) []byte {
 	x := &v.r.Extra
 	if !v.decided() || len(x.PolicyKind) == 0 {
-		return
+		return b
 	}
-	policy := []*flowpb.Policy{{
-		Kind: valid(string(x.PolicyKind)), Namespace: valid(string(x.PolicyNamespace)), Name: valid(string(x.PolicyName)),
-	}}
-	dropped := f.GetVerdict() == flowpb.Verdict_DROPPED
+	dropped := v.verdict() == flowpb.Verdict_DROPPED
+	var field protowire.Number
 	switch v.policyDirection() {
 	case flowpb.TrafficDirection_INGRESS:
-		if dropped {
-			f.IngressDeniedBy = policy
-		} else {
-			f.IngressAllowedBy = policy
+		if field = flowIngressAllowedBy; dropped {
+			field = flowIngressDeniedBy
 		}
 	case flowpb.TrafficDirection_EGRESS:
-		if dropped {
-			f.EgressDeniedBy = policy
-		} else {
-			f.EgressAllowedBy = policy
+		if field = flowEgressAllowedBy; dropped {
+			field = flowEgressDeniedBy
 		}
 	default:
+		return b
 	}
+	b, at := open(b, field)
+	b = appendExported(b, policyKind, x.PolicyKind)
+	b = appendExported(b, policyNamespace, x.PolicyNamespace)
+	return closed(appendExported(b, policyName, x.PolicyName), at)
 }

@@ -62,6 +62,7 @@ type view struct {
 
 	endpoints map[endpointKey]*endpoint
 	nodes     map[netip.Addr]nodeAt
+	made      [2]endpoint // room for the ends of a flow
 
 	node      string // see nodeName
 	knowsNode bool
@@ -109,14 +110,6 @@ func addrOf(b []byte) netip.Addr {
 	return a.Unmap()
 }
 
-// text returns an address as flows show it, empty for none.
-func (e *end) text() string {
-	if !e.addr.IsValid() {
-		return ""
-	}
-	return e.addr.String()
-}
-
 // source returns the source as Hubble describes it. Nothing may change it.
 func (v *view) source() *endpoint { return v.endpoint(&v.src) }
 
@@ -127,10 +120,7 @@ func (v *view) endpoint(e *end) *endpoint {
 	if e.ep != nil {
 		return e.ep
 	}
-	key := endpointKey{object: e.object, routed: e.addr.IsGlobalUnicast()}
-	if e.object != nil && e.object.Kind == kindNode {
-		key.local = v.onExporter(e.object)
-	}
+	key := v.keyOf(e)
 	ep, ok := v.endpoints[key]
 	if !ok {
 		if len(v.endpoints) >= mostNear {
@@ -141,6 +131,24 @@ func (v *view) endpoint(e *end) *endpoint {
 	}
 	e.ep = ep
 	return ep
+}
+
+func (v *view) keyOf(e *end) endpointKey {
+	key := endpointKey{object: e.object, routed: e.addr.IsGlobalUnicast()}
+	if e.object != nil && e.object.Kind == kindNode {
+		key.local = v.onExporter(e.object)
+	}
+	return key
+}
+
+// described returns an end as Hubble describes it: what a filter has found out, else it fills
+// room, which costs less than to remember all ends that were sent.
+func (v *view) described(e *end, room *endpoint) *endpoint {
+	if e.ep != nil {
+		return e.ep
+	}
+	v.fill(room, v.keyOf(e))
+	return room
 }
 
 // onExporter reports whether a pod or Node is on the Node that has seen the packets.

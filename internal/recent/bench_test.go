@@ -189,3 +189,29 @@ func BenchmarkQuery(b *testing.B) {
 		return err
 	})
 }
+
+// BenchmarkFollow is what a tick takes of one who follows, of whom there may be many, when 5,000
+// records have come: 50,000 a second.
+func BenchmarkFollow(b *testing.B) {
+	for _, perSecond := range []int{0, 100, 1000} {
+		b.Run(fmt.Sprint(perSecond), func(b *testing.B) {
+			s, _ := full(b)
+			st, t := s.Stage(1, end{}), newTraffic()
+			w := s.newFollower(Query{PerSecond: perSecond})
+			handed := 0
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				for range 5000 {
+					st.HandleFlow(t.next())
+				}
+				w.room = float64(perSecond) / 10
+				b.StartTimer()
+				if err := w.poll(context.Background(), func(r *flow.Record, _ uint64) error { handed++; return nil }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(handed)/float64(b.N), "records/op")
+		})
+	}
+}

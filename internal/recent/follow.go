@@ -25,37 +25,23 @@ type follower struct {
 	places  map[int]place // by worker
 	skipped uint64        // records that the next call tells of
 	room    float64       // records that may be handed on now, if there is a bound
+
+	list []glance     // of the last poll; its room is used again
+	seen map[int]bool // workers
 }
 
 // Follow calls f with each record that matches q from now on, or from q.Since on if that
 // is set, by the time of receipt, until ctx ends or f fails. It returns f's error, or
-// that of ctx.
+// that of ctx. Records come in batches, every [followEvery] at most: after each one, the
+// record is nil.
 //
 // skipped is how many records were left out since the call before: those that were gone
 // before a slow f could see them, and those beyond q.PerSecond. They were not looked at,
-// so it is not known whether they match. The record is nil if there are only such.
+// so it is not known whether they match.
 func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error {
-	w := &follower{s: s, q: q, places: make(map[int]place)}
-	w.q.Newest = false
-	list := s.glances()
-	if q.Since.IsZero() {
-		for i := range list {
-			w.passOver(&list[i])
-		}
-	} else {
-		// What has gone already was never promised.
-		for _, l := range list {
-			if _, ok := w.places[l.worker]; !ok {
-				w.places[l.worker] = place{number: l.number, read: l.first}
-			}
-		}
-	}
+	w := s.newFollower(q)
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
-	w.room = float64(q.PerSecond)
-	if !q.Since.IsZero() {
-		w.room = math.Inf(1) // what there is already was asked for
-	}
 	for {
 		if err := w.poll(ctx, f); err != nil {
 			return err
@@ -70,6 +56,27 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 	}
 }
 
+// newFollower returns a follower that has read nothing of what it is to hand on.
+func (s *Store) newFollower(q Query) *follower {
+	w := &follower{s: s, q: q, places: make(map[int]place), seen: make(map[int]bool), room: float64(q.PerSecond)}
+	w.q.Newest = false
+	list := s.glances()
+	if q.Since.IsZero() {
+		for i := range list {
+			w.passOver(&list[i])
+		}
+		return w
+	}
+	w.room = math.Inf(1) // what there is already was asked for
+	// What has gone already was never promised.
+	for _, l := range list {
+		if _, ok := w.places[l.worker]; !ok {
+			w.places[l.worker] = place{number: l.number, read: l.first}
+		}
+	}
+	return w
+}
+
 // passOver counts all records of a segment as read.
 func (w *follower) passOver(l *glance) {
 	w.places[l.worker] = place{number: l.number, used: l.used, read: l.first + uint64(l.count)}
@@ -78,44 +85,41 @@ func (w *follower) passOver(l *glance) {
 // poll hands on what came since the last one.
 func (w *follower) poll(ctx context.Context, f func(*flow.Record, uint64) error) error {
 	list := w.news()
-	if len(list) > 0 {
-		if err := w.handOn(ctx, list, f); err != nil {
-			return err
-		}
+	if len(list) == 0 {
+		return nil
 	}
-	if w.skipped > 0 {
-		n := w.skipped
-		w.skipped = 0
-		return f(nil, n)
+	handed, err := w.handOn(ctx, list, f)
+	if err != nil {
+		return err
 	}
-	return nil
+	if handed == 0 && w.skipped == 0 {
+		return nil
+	}
+	skipped := w.skipped
+	w.skipped = 0
+	return f(nil, skipped)
 }
 
 // news returns the segments with records that were not read yet. It counts those that
 // have gone in the meantime.
 func (w *follower) news() []glance {
-	list := w.s.glances()
-	n := 0
-	seen := make(map[int]bool)
-	for _, l := range list {
+	w.list = w.s.glancesOf(w.list[:0], func(l *glance) bool {
 		p := w.places[l.worker]
-		end := l.first + uint64(l.count)
-		if end <= p.read || l.number < p.number {
-			continue
-		}
-		if !seen[l.worker] && l.first > p.read {
+		return l.first+uint64(l.count) > p.read && l.number >= p.number
+	})
+	clear(w.seen)
+	for _, l := range w.list {
+		if p := w.places[l.worker]; !w.seen[l.worker] && l.first > p.read {
 			w.skipped += l.first - p.read
 		}
-		seen[l.worker] = true
-		list[n] = l
-		n++
+		w.seen[l.worker] = true
 	}
-	return list[:n]
+	return w.list
 }
 
-// handOn calls f with the records of the segments that match. It counts those that it
-// does not get to as skipped.
-func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Record, uint64) error) error {
+// handOn calls f with the records of the segments that match, and returns how many these
+// were. It counts those that it does not get to as skipped.
+func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Record, uint64) error) (handed int, err error) {
 	total := 0
 	for i := range list {
 		l := &list[i]
@@ -124,6 +128,9 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 	}
 	m := w.s.newMerger(list, &w.q)
 	defer m.free()
+	if w.q.PerSecond > 0 && w.q.Match == nil && w.q.Since.IsZero() && w.q.Until.IsZero() {
+		m.most = int(w.room) + 1 // what comes after is not looked at
+	}
 	for _, c := range m.cursors {
 		if p := w.places[c.list[0].worker]; p.number == c.list[0].number {
 			c.from = p.used
@@ -134,7 +141,7 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 	}
 	looked := 0
 	var failed error
-	err := m.each(ctx, func(r *flow.Record) bool {
+	err = m.each(ctx, func(r *flow.Record) bool {
 		if w.q.PerSecond > 0 && w.room < 1 {
 			return false
 		}
@@ -143,16 +150,17 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 			return true
 		}
 		w.room--
+		handed++
 		skipped := w.skipped
 		w.skipped = 0
 		failed = f(r, skipped)
 		return failed == nil
 	})
 	if failed != nil {
-		return failed
+		return handed, failed
 	}
 	if rest := total - looked - m.outside; rest > 0 {
 		w.skipped += uint64(rest)
 	}
-	return err
+	return handed, err
 }

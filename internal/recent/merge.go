@@ -25,6 +25,7 @@ type merger struct {
 	newest       bool
 	cursors      []*cursor
 	outside      int // records that were left out, as they are not of the interval
+	most         int // records of each segment that are wanted at most, the first ones; 0 for all
 	record       flow.Record
 	unpacker     unpacker
 }
@@ -92,7 +93,7 @@ func (m *merger) load(c *cursor) {
 		l := c.list[0]
 		c.list = c.list[1:]
 		from := c.from
-		c.from = 0
+		c.from, l.most = 0, m.most
 		if !l.copyTo(c.page, from) {
 			continue
 		}

@@ -20,13 +20,20 @@ type glance struct {
 	extent
 	oldest, newest uint64 // valid if sealed
 	unread         int    // records that somebody who follows has not read
+	most           int    // records that are copied; 0 for all
 }
 
 // glances returns what is known of all segments that have records, by their numbers.
 func (s *Store) glances() []glance {
-	list := make([]glance, 0, len(s.slots))
-	for i := range s.slots {
-		g := s.slots[i].Load()
+	return s.glancesOf(make([]glance, 0, len(s.slots)), func(*glance) bool { return true })
+}
+
+// glancesOf appends those that are wanted to list, which has none.
+func (s *Store) glancesOf(list []glance, wanted func(*glance) bool) []glance {
+	n := uint64(len(s.slots))
+	oldest := s.next.Load() // of the slots, which are in order from there on but for a few
+	for i := range n {
+		g := s.slots[(oldest+i)%n].Load()
 		if g == nil || !g.pin() {
 			continue
 		}
@@ -36,8 +43,11 @@ func (s *Store) glances() []glance {
 		}
 		l.extent = extentOf(g.published.Load())
 		g.unpin()
-		if l.count > 0 {
-			list = append(list, l)
+		if l.count == 0 {
+			continue
+		}
+		if list = append(list, l); !wanted(&list[len(list)-1]) {
+			list = list[:len(list)-1]
 		}
 	}
 	slices.SortFunc(list, func(a, b glance) int { return cmp.Compare(a.number, b.number) })
@@ -79,7 +89,8 @@ func (p *page) free() {
 }
 
 // copyTo copies what the segment had at the glance, records from an offset on. It reports
-// false if the segment has been recycled since.
+// false if the segment has been recycled since. If these are more than l.most, the glance is of
+// no more then.
 func (l *glance) copyTo(p *page, from int) bool {
 	g := l.segment
 	if !g.pin() {
@@ -89,12 +100,25 @@ func (l *glance) copyTo(p *page, from int) bool {
 	if g.number != l.number {
 		return false
 	}
+	if l.most > 0 {
+		l.cut(from)
+	}
 	c := &p.copied
 	p.view = view{extent: l.extent, base: &c.base, objects: c.objects[:l.extent.objects], bytes: c.bytes[:l.used]}
 	c.base = g.base
 	copy(p.bytes[from:], g.bytes[from:])
 	copy(p.objects, g.objects[:])
 	return true
+}
+
+// cut makes the glance end l.most records after an offset. The segment is pinned.
+func (l *glance) cut(from int) {
+	v := l.segment.view(l.extent)
+	at := from
+	for n := 0; n < l.most && at < l.used; n++ {
+		at += v.lengthAt(at)
+	}
+	l.used = at
 }
 
 // lengthAt returns the length of the packed record at an offset.

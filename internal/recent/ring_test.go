@@ -401,6 +401,59 @@ func TestFollowBound(t *testing.T) {
 	})
 }
 
+// TestFollowOldest: of more records than were asked for, the first ones by time are handed on,
+// whichever worker has them, and the end of the batch is told.
+func TestFollowOldest(t *testing.T) {
+	const perSecond, workers = 4000, 3
+	for _, match := range []func(*flow.Record) bool{nil, func(*flow.Record) bool { return true }} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStore(t, 8*MinRoom)
+			var stages []*Stage
+			for w := range workers {
+				stages = append(stages, s.Stage(w, end{}))
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var got []uint64
+			skipped, batches := uint64(0), 0
+			go func() {
+				_ = s.Follow(ctx, Query{PerSecond: perSecond, Match: match}, func(r *flow.Record, n uint64) error {
+					skipped += n
+					if r == nil {
+						batches++
+					} else {
+						got = append(got, r.Msg.TimeReceivedNs)
+					}
+					return nil
+				})
+			}()
+			synctest.Wait()
+			const sent = 30_000 // some segments of each worker
+			for i := range sent {
+				stages[i%7%workers].HandleFlow(numbered(uint64(1+i), nil, nil))
+			}
+			time.Sleep(followEvery)
+			synctest.Wait()
+			if len(got) != perSecond || got[0] != 1 || got[perSecond-1] != perSecond || !slices.IsSorted(got) {
+				t.Errorf("%d records", len(got))
+			}
+			if skipped != sent-perSecond || batches != 1 {
+				t.Errorf("%d skipped in %d batches", skipped, batches)
+			}
+			// With no record, there is no batch.
+			time.Sleep(time.Second)
+			synctest.Wait()
+			stages[0].HandleFlow(numbered(sent+1, nil, nil))
+			time.Sleep(followEvery)
+			synctest.Wait()
+			if n := len(got); n != perSecond+1 || got[n-1] != sent+1 || batches != 2 || skipped != sent-perSecond {
+				t.Errorf("%d records and %d skipped in %d batches", n, skipped, batches)
+			}
+			cancel()
+			synctest.Wait()
+		})
+	}
+}
+
 // TestFollowForHours: who follows for hours takes no memory for it.
 func TestFollowForHours(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
