@@ -26,7 +26,7 @@ const (
 func (v *view) appendL4(b []byte) []byte {
 	m, before := &v.r.Msg, len(b)
 	b, l4 := open(b, flowL4)
-	at := l4
+	var at int
 	switch m.Proto {
 	case protoTCP:
 		b, at = open(b, l4TCP)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 
@@ -114,14 +115,16 @@ func (c *rawClient) pump() {
 	}
 }
 
-// begin sends the headers of a call.
-func (c *rawClient) begin(method string) uint32 {
+// begin sends the headers of a call, with further ones: names and values.
+func (c *rawClient) begin(method string, more ...string) uint32 {
 	id := c.next
 	c.next += 2
 	c.header.Reset()
-	for _, h := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", method}, {":authority", "x"}, {"content-type", "application/grpc"}, {"te", "trailers"},
-	} {
+	list := []string{":method", "POST", ":scheme", "http", ":path", method, ":authority", "x", "te", "trailers"}
+	if !slices.Contains(more, "content-type") {
+		list = append(list, "content-type", "application/grpc")
+	}
+	for h := range slices.Chunk(append(list, more...), 2) {
 		_ = c.hpack.WriteField(hpack.HeaderField{Name: h[0], Value: h[1]})
 	}
 	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.header.Bytes(), EndHeaders: true})
@@ -135,10 +138,18 @@ func (c *rawClient) call(method string, req proto.Message) uint32 {
 	if err != nil {
 		c.tb.Fatal(err)
 	}
+	return c.callBytes(method, append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...))
+}
+
+// callBytes sends a request with any body, and further headers.
+func (c *rawClient) callBytes(method string, body []byte, more ...string) uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	id := c.begin(method)
-	c.left[id] = append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...)
+	id := c.begin(method, more...)
+	if len(body) == 0 {
+		_ = c.framer.WriteData(id, true, nil)
+	}
+	c.left[id] = body
 	c.pump()
 	return id
 }
