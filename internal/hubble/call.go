@@ -37,6 +37,12 @@ func (s *Server) serveFlows(w http.ResponseWriter, r *http.Request, body []byte)
 		refuse(w, codes.InvalidArgument, "at most "+strconv.Itoa(maxFilters)+" filters are possible")
 		return
 	}
+	peer := peerOf(r.RemoteAddr)
+	if !s.streamsAt.enter(peer) {
+		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxStreamsAt)+" requests for flows from your address are answered already; try again later")
+		return
+	}
+	defer s.streamsAt.leave(peer)
 	if !tryEnter(s.streams) {
 		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxStreams)+" requests for flows are answered already; try again later")
 		return

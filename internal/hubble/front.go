@@ -18,9 +18,9 @@ import (
 
 // What clients may take, all of them together.
 const (
-	maxConnections = 64
-	maxCalls       = 128      // calls at a time
-	maxStreams     = 64       // requests for flows among them
+	maxConnections = 128
+	maxCalls       = 192      // calls at a time
+	maxStreams     = 96       // requests for flows among them
 	maxScans       = 2        // that read records now, each of which takes a core
 	scanTurn       = 1024     // records that one of them reads before it is another's turn
 	maxLists       = 4        // answers with lists of nodes or namespaces, which can be long
@@ -28,6 +28,12 @@ const (
 	maxRequest     = 64 << 10 // bytes of a request: thousands of values of filters
 	maxFilters     = 1000     // of a request; each takes a kilobyte, and two bytes on the way
 	maxHeaders     = 16 << 10 // bytes of the headers of a call
+
+	// What clients of one address may take of them. All who come by "kubectl port-forward" have
+	// one, that of the loopback interface.
+	maxConnectionsAt = 64
+	maxCallsAt       = 128
+	maxStreamsAt     = 64
 
 	// requestTimeout is how long a request may be on its way, and a handshake.
 	requestTimeout = 10 * time.Second
@@ -71,6 +77,12 @@ func (s *Server) newFront(config *tls.Config) *http.Server {
 
 // serveCall answers a call, if there is a place for it and its request comes in time.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
+	peer := peerOf(r.RemoteAddr)
+	if !s.callsAt.enter(peer) {
+		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxCallsAt)+" calls from your address are answered already; try again later")
+		return
+	}
+	defer s.callsAt.leave(peer)
 	if !tryEnter(s.calls) {
 		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxCalls)+" calls are answered already; try again later")
 		return

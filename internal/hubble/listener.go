@@ -6,14 +6,15 @@ import (
 )
 
 // limitedListener closes connections beyond a number at once, so that clients cannot use up the
-// process's files.
+// process's files, and those of a peer beyond its share, so that others have a place.
 type limitedListener struct {
 	net.Listener
 	places chan struct{}
+	share  *share
 }
 
-func limited(l net.Listener, n int) *limitedListener {
-	return &limitedListener{l, make(chan struct{}, n)}
+func limited(l net.Listener, n, each int) *limitedListener {
+	return &limitedListener{l, make(chan struct{}, n), newShare(each)}
 }
 
 // Accept implements [net.Listener].
@@ -23,12 +24,17 @@ func (l *limitedListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case l.places <- struct{}{}:
-			return &limitedConn{Conn: c, free: func() { <-l.places }}, nil
-		default:
+		peer := peerOf(c.RemoteAddr().String())
+		if !l.share.enter(peer) {
 			_ = c.Close()
+			continue
 		}
+		if !tryEnter(l.places) {
+			l.share.leave(peer)
+			_ = c.Close()
+			continue
+		}
+		return &limitedConn{Conn: c, free: func() { leave(l.places); l.share.leave(peer) }}, nil
 	}
 }
 

@@ -65,6 +65,8 @@ type Server struct {
 
 	// Places for calls, and for those that take most.
 	calls, streams, lists, scans chan struct{}
+	// What peers have of them.
+	callsAt, streamsAt *share
 
 	skipped, cut prometheus.Counter
 }
@@ -103,7 +105,7 @@ func newServer(cfg Config, source Source) *Server {
 		health: health.NewServer(),
 		nodes:  newAnswer[*observerpb.GetNodesResponse](), namespaces: newAnswer[*observerpb.GetNamespacesResponse](),
 		calls: make(chan struct{}, maxCalls), streams: make(chan struct{}, maxStreams), lists: make(chan struct{}, maxLists),
-		scans: make(chan struct{}, maxScans),
+		scans: make(chan struct{}, maxScans), callsAt: newShare(maxCallsAt), streamsAt: newShare(maxStreamsAt),
 		cut: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "kube_enricher_hubble_streams_cut_total",
 			Help: "calls of Hubble's clients that were ended because the client read nothing for a minute",
@@ -133,7 +135,7 @@ func (s *Server) Listen() error {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && s.cfg.Cert == "" && !a.IP.IsLoopback() {
 		s.log.WithField("address", a.String()).Warn("Hubble's clients are answered without TLS on an address that others can reach; give -hubble.tls.cert, .key and .client-ca, or a loopback address")
 	}
-	s.listener = limited(l, maxConnections)
+	s.listener = limited(l, maxConnections, maxConnectionsAt)
 	return nil
 }
 

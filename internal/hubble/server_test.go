@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
 
@@ -201,28 +202,38 @@ func TestAddressInUse(t *testing.T) {
 func TestManyRequests(t *testing.T) {
 	m := newMemory(record(0, 1))
 	s := serve(t, Config{}, m)
-	var conns []observerpb.ObserverClient
-	for range (maxStreams + maxCallsEach - 1) / maxCallsEach {
-		conns = append(conns, client(t, s))
+	from := func(peer int) observerpb.ObserverClient {
+		return observerpb.NewObserverClient(dial(t, s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return dialFrom(t, s, peer), nil })))
 	}
 	var open []grpc.ServerStreamingClient[observerpb.GetFlowsResponse]
-	for i := range maxStreams {
-		st, err := conns[i/maxCallsEach].GetFlows(t.Context(), &observerpb.GetFlowsRequest{Follow: true, Number: 1})
-		if err != nil {
-			t.Fatal(err)
+	// ask opens n streams, and expects that one more is refused.
+	ask := func(peer, n int, refusal string) {
+		t.Helper()
+		var conn observerpb.ObserverClient
+		for i := range n {
+			if i%maxCallsEach == 0 {
+				conn = from(peer)
+			}
+			st, err := conn.GetFlows(t.Context(), &observerpb.GetFlowsRequest{Follow: true, Number: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := st.Recv(); err != nil { // it has its place
+				t.Fatal(err)
+			}
+			open = append(open, st)
 		}
-		if _, err := st.Recv(); err != nil { // it has its place
-			t.Fatal(err)
+		c := from(peer)
+		if _, err := getFlows(t, c, &observerpb.GetFlowsRequest{}); status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), refusal) {
+			t.Errorf("one more: %v", err)
 		}
-		open = append(open, st)
+		if _, err := c.ServerStatus(t.Context(), &observerpb.ServerStatusRequest{}); err != nil {
+			t.Error(err)
+		}
 	}
-	c := client(t, s)
-	if _, err := getFlows(t, c, &observerpb.GetFlowsRequest{}); status.Code(err) != codes.ResourceExhausted {
-		t.Errorf("one more: %v", err)
-	}
-	if _, err := c.ServerStatus(t.Context(), &observerpb.ServerStatusRequest{}); err != nil {
-		t.Error(err)
-	}
+	ask(0, maxStreamsAt, "from your address")
+	ask(1, maxStreams-maxStreamsAt, "96 requests for flows are")
 	m.add(record(1, 2))
 	for _, st := range open {
 		if _, err := st.Recv(); err != nil {
@@ -231,40 +242,59 @@ func TestManyRequests(t *testing.T) {
 	}
 }
 
-// TestManyConnections: one beyond the bound is closed, and has its place once another one ends.
+// TestManyConnections: one beyond what there may be of an address is closed, and one beyond what
+// there may be in all. It has its place once another one ends.
 func TestManyConnections(t *testing.T) {
 	s := serve(t, Config{}, newMemory())
-	var open []net.Conn
-	for range maxConnections {
-		c, err := net.Dial("tcp", s.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+	served := func(peer int) (net.Conn, bool) {
+		c := dialFrom(t, s, peer)
 		// The server's settings are its first bytes (RFC 9113, section 3.4).
 		if _, err := c.Write([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")); err != nil {
-			t.Fatal(err)
+			return c, false
 		}
-		if _, err := c.Read(make([]byte, 9)); err != nil {
-			t.Fatal(err)
+		n, err := c.Read(make([]byte, 9))
+		return c, n > 0 && err == nil
+	}
+	var open []net.Conn
+	for peer := range maxConnections / maxConnectionsAt {
+		for range maxConnectionsAt {
+			c, ok := served(peer)
+			if !ok {
+				t.Fatalf("connection %d of peer %d is refused", len(open), peer)
+			}
+			open = append(open, c)
 		}
-		open = append(open, c)
+		if _, ok := served(peer); ok {
+			t.Errorf("one more connection of peer %d is served", peer)
+		}
 	}
-	c, err := net.Dial("tcp", s.Addr())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if n, err := c.Read(make([]byte, 9)); n > 0 || err == nil {
+	if _, ok := served(2); ok {
 		t.Error("one more connection is served")
 	}
-	_ = open[0].Close()
+	_ = open[0].Close() // and one of another address has its place
+	waitFor(t, func() bool { c, ok := served(2); return ok && c.Close() == nil })
+	waitFor(t, func() bool { c, ok := served(0); return ok && c.Close() == nil })
+	l := s.listener.(*limitedListener)
+	for _, c := range open {
+		_ = c.Close()
+	}
 	waitFor(t, func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		_, err := client(t, s).ServerStatus(ctx, &observerpb.ServerStatusRequest{})
-		return err == nil
+		l.share.mu.Lock()
+		defer l.share.mu.Unlock()
+		return len(l.share.of) == 0 && len(l.places) == 0
 	})
+}
+
+// TestPeers: an IPv6 network is one peer, and a mapped address is that of IPv4.
+func TestPeers(t *testing.T) {
+	for address, want := range map[string]string{
+		"192.0.2.1:4244": "192.0.2.1/32", "[::ffff:192.0.2.1]:4244": "192.0.2.1/32", "[2001:db8::1:2]:1": "2001:db8::/64",
+		"[2001:db8:0:1::1]:1": "2001:db8:0:1::/64", "[fe80::1%eth0]:1": "fe80::/64", "[::1]:1": "::/64", "pipe": "invalid Prefix",
+	} {
+		if got := peerOf(address); got.String() != want {
+			t.Errorf("%s is %s, want %s", address, got, want)
+		}
+	}
 }
 
 // TestStop ends streams that are open, and leaves no goroutine behind.

@@ -8,7 +8,7 @@ import (
 )
 
 // Flows are written as bytes of protobuf at once: with the generated types, each takes some
-// thirty objects, and with many pods in memory the collections of that garbage cost more than
+// twenty objects, and with many pods in memory the collections of that garbage cost more than
 // all else. The numbers of fields are those of observer.proto and flow.proto in
 // github.com/cilium/cilium/api/v1. Fields that are zero are left out, as proto3 does it.
 
