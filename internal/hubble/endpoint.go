@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 	"unique"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -65,97 +66,121 @@ type endpointKey struct {
 	routed bool // there is an address, and more than one link knows it
 }
 
-// endpoint is an end as Hubble describes it. Its texts are valid UTF-8.
+// endpoint is an end as Hubble describes it. Its texts are valid UTF-8. It is made anew for each
+// record, since that costs less than to remember ends: traffic may be between all pods of a
+// cluster. Labels and identity cost most, and are found out when they are asked for.
 type endpoint struct {
-	identity               uint32
+	object                 *flow.Object // nil if nobody is known to own the address
+	reserved               string       // the entity that Cilium reserves an identity for; empty for none
 	namespace, pod         string
 	service                string // name of the Service that the address belongs to
 	place                  string // name of an end outside of the cluster: the label of its network
 	workload, workloadKind string
-	labels                 []label
-}
 
-// newEndpoint makes an endpoint that nothing changes any more.
-func (n *names) newEndpoint(key endpointKey) *endpoint {
-	ep := new(endpoint)
-	n.fill(ep, key)
-	return ep
+	identity uint32 // see identityOf
+	labels   []label
+	labelled bool // labels are known, see labelsOf
 }
 
 // fill makes ep the endpoint of a key, whatever it was before. It takes ep's room for labels.
-func (n *names) fill(ep *endpoint, key endpointKey) {
-	*ep = endpoint{labels: ep.labels[:0]}
+func (*names) fill(ep *endpoint, key endpointKey) {
 	o := key.object
+	*ep = endpoint{object: o, labels: ep.labels[:0]}
 	switch {
 	case o == nil && key.routed:
 		ep.reserve(identityWorld, "world")
-	case o != nil && o.Place != nil:
-		ep.reserve(identityWorld, "world")
-		ep.locate(o.Place)
 	case o == nil:
 		ep.reserve(identityUnknown, "unknown")
+	case o.Place != nil:
+		ep.reserve(identityWorld, "world")
+		ep.place = valid(o.Place.SubnetLabel)
 	case o.Kind == kindNode && key.local:
 		ep.reserve(identityHost, "host")
 	case o.Kind == kindNode:
 		ep.reserve(identityRemoteNode, "remote-node")
-	default:
-		n.describe(ep, o)
+	default: // in a namespace: a pod, a service, or an egress IP
+		ep.namespace = valid(o.Namespace)
+		switch o.Kind {
+		case kindPod:
+			ep.pod = valid(o.Name)
+		case kindService:
+			ep.service = valid(o.Name)
+		}
 	}
 	if o != nil && o.Workload != "" {
 		ep.workload, ep.workloadKind = valid(o.Workload), valid(o.WorkloadKind)
 	}
-	slices.SortFunc(ep.labels, func(a, b label) int {
-		return cmp.Or(cmp.Compare(a.source, b.source), cmp.Compare(a.key, b.key))
-	})
 }
 
 // reserve makes ep one of the entities that Cilium reserves an identity for.
-func (ep *endpoint) reserve(identity uint32, name string) {
-	ep.identity = identity
-	ep.labels = append(ep.labels, label{sourceReserved, name, ""})
+func (ep *endpoint) reserve(identity uint32, name string) { ep.identity, ep.reserved = identity, name }
+
+// identityOf returns the identity of an end.
+func (n *names) identityOf(ep *endpoint) uint32 {
+	if ep.reserved == "" && ep.identity == identityUnknown {
+		ep.identity = n.ids.of(ep.object)
+	}
+	return ep.identity
+}
+
+// labelsOf returns the labels of an end, as flows order them. They are valid until ep is another
+// end.
+func (n *names) labelsOf(ep *endpoint) []label {
+	if ep.labelled {
+		return ep.labels
+	}
+	ep.labelled = true
+	if ep.reserved == "" {
+		n.describe(ep)
+	} else {
+		ep.label(sourceReserved, ep.reserved, "")
+	}
+	if ep.object != nil && ep.object.Place != nil {
+		ep.locate(ep.object.Place)
+	}
+	slices.SortFunc(ep.labels, func(a, b label) int {
+		if a.source != b.source {
+			return cmp.Compare(a.source, b.source)
+		}
+		return cmp.Compare(a.key, b.key)
+	})
+	return ep.labels
+}
+
+// label adds a label.
+func (ep *endpoint) label(source, key, value string) {
+	ep.labels = append(ep.labels, label{source, key, value})
 }
 
 // locate adds what is known of a place outside of the cluster.
 func (ep *endpoint) locate(p *flow.Place) {
 	for _, l := range [...]label{
-		{sourceGenerated, labelSubnet, valid(p.SubnetLabel)}, {sourceGenerated, labelCountry, valid(p.Country)}, {sourceGenerated, labelASName, valid(p.ASName)},
+		{sourceGenerated, labelSubnet, ep.place}, {sourceGenerated, labelCountry, valid(p.Country)}, {sourceGenerated, labelASName, valid(p.ASName)},
 	} {
 		if l.value != "" {
 			ep.labels = append(ep.labels, l)
 		}
 	}
-	ep.place = valid(p.SubnetLabel)
 }
 
-// describe fills ep for an object in a namespace: a pod, a service, or an egress IP.
-func (n *names) describe(ep *endpoint, o *flow.Object) {
-	ep.namespace = valid(o.Namespace)
-	switch o.Kind {
-	case kindPod:
-		ep.pod = valid(o.Name)
-	case kindService:
-		ep.service = valid(o.Name)
-	}
-	ep.identity = n.ids.of(o)
-	titled := false
-	if o.Labels != "" {
-		i := 0
-		for value := range strings.SplitSeq(o.Labels, "\n") {
-			if i < len(n.labels) && value != "" {
-				ep.labels = append(ep.labels, label{sourceKubernetes, n.labels[i], valid(value)})
-				titled = titled || slices.Contains(titles, n.labels[i])
-			}
-			i++
+// describe adds the labels of an object in a namespace.
+func (n *names) describe(ep *endpoint) {
+	titled, rest := false, ep.object.Labels
+	for i := 0; rest != "" && i < len(n.labels); i++ {
+		var value string
+		if value, rest, _ = strings.Cut(rest, "\n"); value != "" {
+			ep.label(sourceKubernetes, n.labels[i], valid(value))
+			titled = titled || slices.Contains(titles, n.labels[i])
 		}
 	}
 	if !titled {
-		ep.labels = append(ep.labels, label{sourceGenerated, labelWorkload, valid(o.Workload)})
+		ep.label(sourceGenerated, labelWorkload, ep.workload)
 	}
 	if ep.namespace != "" {
-		ep.labels = append(ep.labels, label{sourceKubernetes, labelNamespace, ep.namespace})
+		ep.label(sourceKubernetes, labelNamespace, ep.namespace)
 	}
 	if n.cluster != "" {
-		ep.labels = append(ep.labels, label{sourceKubernetes, labelCluster, n.cluster})
+		ep.label(sourceKubernetes, labelCluster, n.cluster)
 	}
 }
 
@@ -186,12 +211,13 @@ const (
 // appendEndpoint appends an end.
 func (n *names) appendEndpoint(b []byte, field protowire.Number, ep *endpoint) []byte {
 	b, start := open(b, field)
-	b = appendUint(b, endpointIdentity, uint64(ep.identity))
+	b = appendUint(b, endpointIdentity, uint64(n.identityOf(ep)))
 	b = appendText(b, endpointNamespace, ep.namespace)
-	for i := range ep.labels {
+	labels := n.labelsOf(ep)
+	for i := range labels {
 		var at int
 		b, at = open(b, endpointLabels)
-		b = closed(ep.labels[i].append(b), at)
+		b = closed(labels[i].append(b), at)
 	}
 	b = appendText(b, endpointPod, ep.pod)
 	if ep.workload != "" {
@@ -213,7 +239,12 @@ func appendService(b []byte, field protowire.Number, ep *endpoint) []byte {
 }
 
 // valid returns s in valid UTF-8, which protobuf asks for.
-func valid(s string) string { return strings.ToValidUTF8(s, replacement) }
+func valid(s string) string {
+	if utf8.ValidString(s) { // which is quicker to find out
+		return s
+	}
+	return strings.ToValidUTF8(s, replacement)
+}
 
 // workloadOf returns the workload of an object.
 func workloadOf(o *flow.Object) unique.Handle[flow.Workload] {

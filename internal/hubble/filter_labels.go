@@ -18,26 +18,26 @@ const sourceAny = "any"
 type labelSet []label
 
 // Has implements [labels.Labels].
-func (s labelSet) Has(key string) bool {
+func (s *labelSet) Has(key string) bool {
 	_, ok := s.Lookup(key)
 	return ok
 }
 
 // Get implements [labels.Labels].
-func (s labelSet) Get(key string) string {
+func (s *labelSet) Get(key string) string {
 	value, _ := s.Lookup(key)
 	return value
 }
 
 // Lookup implements [labels.Labels].
-func (s labelSet) Lookup(key string) (value string, ok bool) {
+func (s *labelSet) Lookup(key string) (value string, ok bool) {
 	source, key, ok := strings.Cut(key, ".")
 	if !ok {
 		source, key = sourceAny, source
 	}
-	for i := range s {
-		if s[i].key == key && (source == sourceAny || s[i].source == source) {
-			return s[i].value, true
+	for _, l := range *s {
+		if l.key == key && (source == sourceAny || l.source == source) {
+			return l.value, true
 		}
 	}
 	return "", false
@@ -55,15 +55,15 @@ func selectors(texts []string) (list []labels.Selector, err error) {
 	return list, nil
 }
 
-// oneMatches reports whether one of some selectors matches an end.
-func oneMatches(list []labels.Selector, ep *endpoint) bool {
-	return slices.ContainsFunc(list, func(s labels.Selector) bool { return s.Matches(labelSet(ep.labels)) })
+// oneMatches reports whether one of some selectors matches the labels of an end.
+func oneMatches(list []labels.Selector, of *labelSet) bool {
+	return slices.ContainsFunc(list, func(s labels.Selector) bool { return s.Matches(of) })
 }
 
 // nodeLabelsAre is for labels of nodes, which nobody asks the cluster for.
 func nodeLabelsAre(f *flowpb.FlowFilter) (predicate, error) {
 	list, err := selectors(f.GetNodeLabels())
-	if err != nil || len(list) == 0 || oneMatches(list, &endpoint{}) {
+	if err != nil || len(list) == 0 || oneMatches(list, &labelSet{}) {
 		return nil, err
 	}
 	return nil, unknowable("labels of nodes")
@@ -76,14 +76,10 @@ func ofLabel(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
 		if err != nil || len(list) == 0 {
 			return nil, err
 		}
-		// What a selector says of an endpoint does not change.
-		var last *endpoint
-		matches := false
+		set := new(labelSet) // an interface has a pointer without an allocation
 		return func(v *view) bool {
-			if ep := of(v); ep != last {
-				last, matches = ep, oneMatches(list, ep)
-			}
-			return matches
+			*set = v.labelsOf(of(v))
+			return oneMatches(list, set)
 		}, nil
 	}
 }

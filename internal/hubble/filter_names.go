@@ -84,7 +84,7 @@ func ofWorkload(values func(*flowpb.FlowFilter) []*flowpb.Workload, of endpointO
 // ofIdentity makes the part for identities that values returns.
 func ofIdentity(values func(*flowpb.FlowFilter) []uint32, of endpointOf) part {
 	return func(f *flowpb.FlowFilter) (predicate, error) {
-		return one(values(f), func(v *view) uint32 { return of(v).identity })
+		return one(values(f), func(v *view) uint32 { return v.identityOf(of(v)) })
 	}
 }
 
@@ -110,11 +110,10 @@ func ofNames(values func(*flowpb.FlowFilter) []string, of endpointOf) part {
 		if err != nil {
 			return nil, fmt.Errorf("domain names: %w", err)
 		}
-		var last *endpoint
-		matches := false
+		last, matches := "", false
 		return func(v *view) bool {
-			if ep := of(v); ep != last {
-				last, matches = ep, ep.place != "" && pattern.MatchString(ep.place)
+			if place := of(v).place; place != last {
+				last, matches = place, place != "" && pattern.MatchString(place)
 			}
 			return matches
 		}, nil

@@ -60,7 +60,7 @@ func (v *view) appendFlow(b []byte, version string) []byte {
 	b = v.appendIP(b)
 	b = v.appendL4(b)
 	b = v.appendTunnel(b)
-	src, dst := v.described(&v.src, &v.made[0]), v.described(&v.dst, &v.made[1])
+	src, dst := v.source(), v.destination()
 	b = v.appendEndpoint(b, flowSource, src)
 	b = v.appendEndpoint(b, flowDestination, dst)
 	b = appendText(appendText(b, flowSourceNames, src.place), flowDestinationNames, dst.place)

@@ -148,6 +148,23 @@ func BenchmarkFollow(b *testing.B) {
 			}
 		}
 	})
+	b.Run("unwanted of many", func(b *testing.B) {
+		const pods = 50_000
+		list := make([]flow.End, pods)
+		for i := range list {
+			list[i] = object("Pod", "ns", fmt.Sprintf("pod-%d", i), fmt.Sprintf("workload-%d", i/4), "Deployment", "n1", "app\ntier")
+		}
+		r := record(0, 1)
+		n := uint32(0)
+		b.ReportAllocs()
+		for b.Loop() {
+			n++
+			r.Ends[0], r.Ends[1] = list[n*2654435761%pods], list[n*40503%pods]
+			if v.set(r); q.selection.wants(v) {
+				b.Fatal("wanted")
+			}
+		}
+	})
 	b.Run("flow", func(b *testing.B) {
 		out := messages{}
 		b.ReportAllocs()

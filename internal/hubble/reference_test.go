@@ -307,8 +307,8 @@ func (v reference) setPolicy(f *flowpb.Flow) {
 }
 
 func (v reference) proto(ep *endpoint) *flowpb.Endpoint {
-	p := &flowpb.Endpoint{Identity: ep.identity, Namespace: ep.namespace, PodName: ep.pod}
-	for _, l := range ep.labels {
+	p := &flowpb.Endpoint{Identity: v.identityOf(ep), Namespace: ep.namespace, PodName: ep.pod}
+	for _, l := range v.labelsOf(ep) {
 		text := l.source + ":" + l.key
 		if l.value != "" {
 			text += "=" + l.value

@@ -100,7 +100,6 @@ func newServer(cfg Config, source Source) *Server {
 		cfg: cfg, source: source, started: time.Now(),
 		names: names{
 			src: flow.MaxEnds, dst: flow.MaxEnds, labels: cfg.Labels, cluster: valid(cfg.Cluster), ids: newIdentities(), nodeOf: cfg.NodeOf,
-			known: &endpoints{},
 		},
 		health: health.NewServer(),
 		nodes:  newAnswer[*observerpb.GetNodesResponse](), namespaces: newAnswer[*observerpb.GetNamespacesResponse](),

@@ -120,6 +120,9 @@ func (s *Server) GetNodes(ctx context.Context, _ *observerpb.GetNodesRequest) (*
 	return s.nodes.get(ctx, s.findNodes)
 }
 
+// maxNodes bounds the Nodes and exporters that are listed.
+const maxNodes = 10_000
+
 // exporter is what the records of a Node, or of another exporter, tell of it.
 type exporter struct {
 	address string
@@ -132,7 +135,7 @@ func (s *Server) findNodes(ctx context.Context) (*observerpb.GetNodesResponse, e
 		name := v.nodeName()
 		e := found[name]
 		if e == nil {
-			if len(found) >= maxEndpoints {
+			if len(found) >= maxNodes {
 				return true
 			}
 			e = &exporter{address: addrText(v.r.Msg.SamplerAddress)}

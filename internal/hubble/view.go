@@ -2,7 +2,6 @@ package hubble
 
 import (
 	"net/netip"
-	"sync"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -15,43 +14,10 @@ type names struct {
 	ids      *identities
 	// nodeOf returns the Node that has an address at a time, empty if there is none.
 	nodeOf func(addr netip.Addr, at int64) string
-	known  *endpoints
 }
 
-// What requests remember: maxEndpoints ends together, and each for itself mostNear of those that
-// it saw last, and as many exporters.
-const (
-	maxEndpoints = 10_000
-	mostNear     = 256
-)
-
-// endpoints has the ends that requests saw. Any number of goroutines may use it at once.
-type endpoints struct {
-	mu    sync.RWMutex
-	byKey map[endpointKey]*endpoint
-}
-
-// get returns an end, made by create if it is not known. Of two that are made at once, the first
-// one stays.
-func (e *endpoints) get(key endpointKey, create func(endpointKey) *endpoint) *endpoint {
-	e.mu.RLock()
-	ep := e.byKey[key]
-	e.mu.RUnlock()
-	if ep != nil {
-		return ep
-	}
-	made := create(key)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if ep := e.byKey[key]; ep != nil {
-		return ep
-	}
-	if e.byKey == nil || len(e.byKey) >= maxEndpoints {
-		e.byKey = make(map[endpointKey]*endpoint) // costs less than to find out which are old
-	}
-	e.byKey[key] = made
-	return made
-}
+// mostNear is how many exporters a request remembers the Nodes of.
+const mostNear = 256
 
 // view is a record as Hubble sees it. What costs something is found out when it is first asked
 // for. A request has one view and sets it to one record after another; one goroutine uses it.
@@ -60,9 +26,7 @@ type view struct {
 	r        *flow.Record
 	src, dst end
 
-	endpoints map[endpointKey]*endpoint
-	nodes     map[netip.Addr]nodeAt
-	made      [2]endpoint // room for the ends of a flow
+	nodes map[netip.Addr]nodeAt
 
 	node      string // see nodeName
 	knowsNode bool
@@ -76,7 +40,8 @@ type view struct {
 type end struct {
 	object *flow.Object // nil if nobody is known to own the address
 	addr   netip.Addr   // invalid if the record has none
-	ep     *endpoint    // nil until it is asked for
+	ep     endpoint
+	known  bool // ep is this end's
 }
 
 // nodeAt is a Node that had an exporter's address, for records of the same second.
@@ -86,14 +51,14 @@ type nodeAt struct {
 }
 
 func newView(n *names) *view {
-	return &view{names: n, endpoints: make(map[endpointKey]*endpoint), nodes: make(map[netip.Addr]nodeAt)}
+	return &view{names: n, nodes: make(map[netip.Addr]nodeAt)}
 }
 
 // set makes v a view of r. The slices of r must stay as they are while v is used.
 func (v *view) set(r *flow.Record) {
 	v.r = r
-	v.src = end{object: v.objectOf(v.names.src), addr: addrOf(r.Msg.SrcAddr)}
-	v.dst = end{object: v.objectOf(v.names.dst), addr: addrOf(r.Msg.DstAddr)}
+	v.src.object, v.src.addr, v.src.known = v.objectOf(v.names.src), addrOf(r.Msg.SrcAddr), false
+	v.dst.object, v.dst.addr, v.dst.known = v.objectOf(v.names.dst), addrOf(r.Msg.DstAddr), false
 	v.knowsNode, v.knowsSide, v.reply = false, false, replyUnasked
 }
 
@@ -110,45 +75,22 @@ func addrOf(b []byte) netip.Addr {
 	return a.Unmap()
 }
 
-// source returns the source as Hubble describes it. Nothing may change it.
+// source returns the source as Hubble describes it, until v is set to another record.
 func (v *view) source() *endpoint { return v.endpoint(&v.src) }
 
-// destination returns the destination as Hubble describes it. Nothing may change it.
+// destination returns the destination as Hubble describes it, until v is set to another record.
 func (v *view) destination() *endpoint { return v.endpoint(&v.dst) }
 
 func (v *view) endpoint(e *end) *endpoint {
-	if e.ep != nil {
-		return e.ep
-	}
-	key := v.keyOf(e)
-	ep, ok := v.endpoints[key]
-	if !ok {
-		if len(v.endpoints) >= mostNear {
-			clear(v.endpoints)
+	if !e.known {
+		key := endpointKey{object: e.object, routed: e.addr.IsGlobalUnicast()}
+		if e.object != nil && e.object.Kind == kindNode {
+			key.local = v.onExporter(e.object)
 		}
-		ep = v.known.get(key, v.newEndpoint)
-		v.endpoints[key] = ep
+		v.fill(&e.ep, key)
+		e.known = true
 	}
-	e.ep = ep
-	return ep
-}
-
-func (v *view) keyOf(e *end) endpointKey {
-	key := endpointKey{object: e.object, routed: e.addr.IsGlobalUnicast()}
-	if e.object != nil && e.object.Kind == kindNode {
-		key.local = v.onExporter(e.object)
-	}
-	return key
-}
-
-// described returns an end as Hubble describes it: what a filter has found out, else it fills
-// room, which costs less than to remember all ends that were sent.
-func (v *view) described(e *end, room *endpoint) *endpoint {
-	if e.ep != nil {
-		return e.ep
-	}
-	v.fill(room, v.keyOf(e))
-	return room
+	return &e.ep
 }
 
 // onExporter reports whether a pod or Node is on the Node that has seen the packets.

@@ -153,7 +153,8 @@ func FuzzFlow(f *testing.F) {
 		}
 		// What a filter has found out before changes nothing.
 		v.set(anyRecord(data))
-		v.source()
+		v.labelsOf(v.source())
+		v.identityOf(v.destination())
 		if again := v.appendFlow(nil, "v1"); !bytes.Equal(again, b) {
 			t.Errorf("got %x, then %x", b, again)
 		}
