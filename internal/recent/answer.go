@@ -38,9 +38,10 @@ type Others struct {
 }
 
 // visitor takes what an answer is made of: what a pair has in the interval that begins at start,
-// which is the time of receipt for a single record. Pairs have the numbers of workloads of the
-// answer's table. The sum is valid until it returns.
-type visitor func(p pair, start uint64, s *sum)
+// which is the time of receipt for a single record, and the sum's parts. Pairs have the numbers of
+// workloads of the answer's table. All are passed in registers, which a struct of five is not: to
+// copy what has just been written takes longer than all else.
+type visitor func(p pair, start uint64, c Counts, last uint64, v verdicts)
 
 // others takes what pairs have in an interval that are not known.
 type others func(start uint64, c Counts)
@@ -95,7 +96,8 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor, rest oth
 		}
 		from = min(from, b.start)
 		for i := range b.list {
-			f(b.list[i].pair, b.start, &b.list[i].sum)
+			p := &b.list[i]
+			f(p.pair, b.start, p.Counts, p.last, p.verdict)
 		}
 		if b.other != (Counts{}) {
 			rest(b.start, b.other)
@@ -143,7 +145,6 @@ type walk struct {
 
 	record   flow.Record
 	unpacker unpacker
-	sum      sum // what visit is called with
 }
 
 // all visits all records of a segment.
@@ -153,11 +154,9 @@ func (w *walk) all(v *view) {
 		if at := v.receivedAt(at); at < w.since || at > w.until {
 			continue
 		}
-		if h.read(v, at, w.mapped); !h.counts() {
-			continue
+		if h.read(v, at, w.mapped); h.counts() {
+			w.visit(pair{w.number(v, h.src), w.number(v, h.dst)}, h.received, h.Counts, h.received, h.verdict)
 		}
-		w.sum = sum{h.Counts, h.received, h.verdict}
-		w.visit(pair{w.number(v, h.src), w.number(v, h.dst)}, h.received, &w.sum)
 	}
 }
 
@@ -172,15 +171,14 @@ func (w *walk) matching(v *view) {
 		if !w.match(r) {
 			continue
 		}
-		w.sum = sum{countsOf(r), r.Msg.TimeReceivedNs, verdictOf(r.Extra.Verdict)}
-		if w.sum.Flows == 0 && w.sum.verdict == 0 {
+		c, verdict := countsOf(r), verdictOf(r.Extra.Verdict)
+		if c.Flows == 0 && verdict == 0 {
 			continue
 		}
 		b := v.bytes[at:]
-		w.visit(pair{
-			w.number(v, placeOf(b, w.mapped.src, w.mapped.n)),
-			w.number(v, placeOf(b, w.mapped.dst, w.mapped.n)),
-		}, w.sum.last, &w.sum)
+		src := w.number(v, placeOf(b, w.mapped.src, w.mapped.n))
+		dst := w.number(v, placeOf(b, w.mapped.dst, w.mapped.n))
+		w.visit(pair{src, dst}, r.Msg.TimeReceivedNs, c, r.Msg.TimeReceivedNs, verdict)
 	}
 }
 
@@ -199,9 +197,9 @@ func (s *Store) Pairs(ctx context.Context, q Query, limit int) (*Pairs, error) {
 	var other Counts
 	oldest, newest := s.span()
 	b := &t.batch
-	from, err := s.visit(ctx, &q, t, func(p pair, _ uint64, d *sum) {
+	from, err := s.visit(ctx, &q, t, func(p pair, _ uint64, c Counts, last uint64, v verdicts) {
 		next := b.next()
-		next.pair, next.sum = p, *d
+		next.pair, next.Counts, next.last, next.verdict = p, c, last, v
 		if b.full() {
 			t.addAll(b, &other)
 		}

@@ -255,11 +255,14 @@ func (b *batch) take(t *pairs) ([]pairSum, []int32) {
 		h := found[i].hash()
 		hashes[i], slots[i] = h, t.slots[h&mask]
 	}
+	full := len(t.list) >= t.most
 	for i, slot := range slots {
-		p := found[i].pair
-		if n := slot&numberMask - 1; slot != 0 && slot&^numberMask == tagOf(hashes[i]) && t.list[n].pair == p {
-			numbers[i] = int32(n)
-		} else {
+		switch p := found[i].pair; {
+		case slot == 0 && full:
+			numbers[i] = -1
+		case slot != 0 && slot&^numberMask == tagOf(hashes[i]) && t.list[slot&numberMask-1].pair == p:
+			numbers[i] = int32(slot&numberMask) - 1
+		default:
 			numbers[i] = t.find(p, hashes[i])
 		}
 	}
@@ -324,7 +327,7 @@ type pairTable struct {
 }
 
 const (
-	objectBits  = 12
+	objectBits  = 14
 	objectSlots = 1 << objectBits
 )
 

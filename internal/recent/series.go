@@ -89,8 +89,8 @@ func (s *Store) Series(ctx context.Context, q Query, by By, n, limit int) (*Seri
 	count := int((until-start)/step) + 1
 	c := chart{by: by, table: t, lines: make(map[string]*Line), none: new(Line), other: newLine("", count), most: maxCells / count}
 	bucket := func(at uint64) int { return int(min(max(at, start)-start, until-start) / step) }
-	_, err := s.visit(ctx, &q, t, func(p pair, at uint64, d *sum) {
-		c.line(p).add(bucket(at), d.Counts)
+	_, err := s.visit(ctx, &q, t, func(p pair, at uint64, d Counts, _ uint64, _ verdicts) {
+		c.line(p).add(bucket(at), d)
 	}, func(at uint64, d Counts) { c.other.add(bucket(at), d) })
 	if err != nil {
 		return nil, err
