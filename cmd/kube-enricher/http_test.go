@@ -2,11 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/yaml"
 )
 
 func TestQuestion(t *testing.T) {
@@ -39,6 +44,79 @@ func TestQuestion(t *testing.T) {
 		if _, err := parseQuestion(query); err == nil || !strings.HasPrefix(err.Error()+" ", want) && !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v, want %q", query, err, want)
 		}
+	}
+}
+
+// TestExplainParameters: docs/openapi.yaml has the parameters that /explain takes, and their
+// values.
+func TestExplainParameters(t *testing.T) {
+	b, err := os.ReadFile("../../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type parameter struct {
+		Name     string
+		Required bool
+		Schema   struct {
+			Enum             []string
+			Default          string
+			Minimum, Maximum int
+		}
+	}
+	var spec struct {
+		Paths map[string]struct {
+			Get struct{ Parameters []parameter }
+		}
+	}
+	if err := yaml.Unmarshal(b, &spec); err != nil {
+		t.Fatal(err)
+	}
+	var listed []string
+	for _, p := range spec.Paths["/api/v1/explain"].Get.Parameters {
+		listed = append(listed, p.Name)
+		values, wrong := p.Schema.Enum, []string{"", "x"}
+		others := "addr=::1&"
+		switch p.Name {
+		case "addr":
+			values, others = []string{"10.0.0.1", "::1"}, ""
+		case "time":
+			values = []string{"2026-01-02T15:04:05Z"}
+		case "port":
+			values = []string{fmt.Sprint(p.Schema.Minimum), fmt.Sprint(p.Schema.Maximum)}
+			wrong = append(wrong, fmt.Sprint(p.Schema.Minimum-1), fmt.Sprint(p.Schema.Maximum+1))
+		case "proto":
+			wrong, others = wrong[1:], "addr=::1&port=80&"
+			with, err1 := parseQuestion(others + "proto=" + p.Schema.Default)
+			without, err2 := parseQuestion(others)
+			if with.protocol != without.protocol || err1 != nil || err2 != nil {
+				t.Errorf("%q is not the default of proto", p.Schema.Default)
+			}
+		}
+		for _, v := range values {
+			if _, err := parseQuestion(others + p.Name + "=" + v); err != nil {
+				t.Errorf("%s=%s: %v", p.Name, v, err)
+			}
+		}
+		for _, v := range wrong {
+			if _, err := parseQuestion(others + p.Name + "=" + v); err == nil {
+				t.Errorf("%s=%s is taken", p.Name, v)
+			}
+		}
+		if _, err := parseQuestion(others); (err != nil) != p.Required {
+			t.Errorf("without %s: %v", p.Name, err)
+		}
+		if len(values) == 0 {
+			t.Errorf("%s has no value", p.Name)
+		}
+	}
+	var taken []string
+	for _, m := range regexp.MustCompile(`[?&](\w+)=`).FindAllStringSubmatch(explainUsage, -1) {
+		taken = append(taken, m[1])
+	}
+	slices.Sort(listed)
+	slices.Sort(taken)
+	if !slices.Equal(listed, taken) {
+		t.Errorf("docs/openapi.yaml has %v, /explain takes %v", listed, taken)
 	}
 }
 

@@ -8,10 +8,24 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
 	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
+	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 )
 
 // KeepsRecent reports whether somebody looks at the newest records.
 func (c *Config) KeepsRecent() bool { return c.UIAddr != "" || c.Hubble.Addr != "" }
+
+// checkRecent refuses less room for the newest records than the workers need.
+func (p *parser) checkRecent(c *Config) error {
+	workers := 0
+	for _, l := range c.Listen {
+		workers += l.Sockets
+	}
+	if least := recent.LeastRoom(workers); c.KeepsRecent() && c.Mode == Collect && c.Recent < least {
+		return Usagef("%s: %d bytes are too few for %d sockets (count in -listen); give at least %dMiB",
+			p.given["recent"].flag("recent"), c.Recent, workers, least>>20)
+	}
+	return nil
+}
 
 // GivenMapping returns the entries of -mapping, without one that the program has added.
 func (c *Config) GivenMapping() []flow.MapEntry {

@@ -19,7 +19,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// MinRoom is the least room that a [Store] can have, in bytes.
+// MinRoom is the least room that a [Store] can have, in bytes. See [LeastRoom].
 const MinRoom = 1 << 20
 
 // Config has the settings of a [Store].
@@ -95,6 +95,15 @@ func New(cfg Config, reg prometheus.Registerer) (*Store, error) {
 // what [Store.Follow] reports.
 func (s *Store) Skipped(client string) prometheus.Counter {
 	return s.skipped.WithLabelValues(client)
+}
+
+// LeastRoom returns how many bytes so many workers need at least, in whole MiB: each fills a
+// segment of its own, and there must be as many that are full, which others can read.
+func LeastRoom(workers int) int64 {
+	const mebibyte = 1 << 20
+	segments := int64(2*workers+1) * segmentSize
+	bytes := segments * sumsShare / (sumsShare - 1)
+	return max(MinRoom, (bytes+mebibyte-1)/mebibyte*mebibyte)
 }
 
 // sumsShare is the share of the room that sums have: one in so many bytes.
