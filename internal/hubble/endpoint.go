@@ -59,13 +59,6 @@ func (l *label) append(b []byte) []byte {
 	return append(append(b, '='), l.value...)
 }
 
-// endpointKey is what an endpoint is made of.
-type endpointKey struct {
-	object *flow.Object
-	local  bool // of a Node: it is the exporter's
-	routed bool // there is an address, and more than one link knows it
-}
-
 // endpoint is an end as Hubble describes it. Its texts are valid UTF-8. It is made anew for each
 // record, since that costs less than to remember ends: traffic may be between all pods of a
 // cluster. Labels and identity cost most, and are found out when they are asked for.
@@ -82,19 +75,20 @@ type endpoint struct {
 	labelled bool // labels are known, see labelsOf
 }
 
-// fill makes ep the endpoint of a key, whatever it was before. It takes ep's room for labels.
-func (*names) fill(ep *endpoint, key endpointKey) {
-	o := key.object
+// fill makes ep the end of an object, nil if none is known, whatever ep was before. It takes ep's
+// room for labels. A Node is local if it is the exporter's. An end is routed if it has an address
+// that more than one link knows.
+func (ep *endpoint) fill(o *flow.Object, local, routed bool) {
 	*ep = endpoint{object: o, labels: ep.labels[:0]}
 	switch {
-	case o == nil && key.routed:
+	case o == nil && routed:
 		ep.reserve(identityWorld, "world")
 	case o == nil:
 		ep.reserve(identityUnknown, "unknown")
 	case o.Place != nil:
 		ep.reserve(identityWorld, "world")
 		ep.place = valid(o.Place.SubnetLabel)
-	case o.Kind == kindNode && key.local:
+	case o.Kind == kindNode && local:
 		ep.reserve(identityHost, "host")
 	case o.Kind == kindNode:
 		ep.reserve(identityRemoteNode, "remote-node")

@@ -83,11 +83,8 @@ func (v *view) destination() *endpoint { return v.endpoint(&v.dst) }
 
 func (v *view) endpoint(e *end) *endpoint {
 	if !e.known {
-		key := endpointKey{object: e.object, routed: e.addr.IsGlobalUnicast()}
-		if e.object != nil && e.object.Kind == kindNode {
-			key.local = v.onExporter(e.object)
-		}
-		v.fill(&e.ep, key)
+		local := e.object != nil && e.object.Kind == kindNode && v.onExporter(e.object)
+		e.ep.fill(e.object, local, e.addr.IsGlobalUnicast())
 		e.known = true
 	}
 	return &e.ep
