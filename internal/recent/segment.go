@@ -134,7 +134,15 @@ func (st *Stage) keep(r *flow.Record) {
 	st.has.used += at
 	st.has.count++
 	g.published.Store(st.has.pack())
+	// That waits until memory has taken all that was written before. The lines that the next record
+	// will take are asked of memory now, so that they are here by then.
+	if next := g.bytes[st.has.used:]; len(next) >= 4*cacheLine {
+		next[cacheLine], next[2*cacheLine], next[3*cacheLine] = 0, 0, 0
+	}
 }
+
+// cacheLine is how many bytes of memory a processor reads at once.
+const cacheLine = 64
 
 // roomFor returns a segment with room for a record, the worker's own from then on. It returns
 // nil if there is none, and counts the record.

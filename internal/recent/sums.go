@@ -247,7 +247,7 @@ func (t *sums) count(v *view, e ends, numbers []uint32) {
 			b = t.bucketAt(h.received)
 		}
 		p := t.batch.next()
-		p.pair, p.sum = pair{numbers[h.src], numbers[h.dst]}, sum{h.Counts, h.received, h.verdict}
+		p.pair, p.Counts, p.last, p.verdict = pair{numbers[h.src], numbers[h.dst]}, h.Counts, h.received, h.verdict
 		if t.batch.full() {
 			b.add(&t.batch)
 		}
