@@ -22,7 +22,7 @@ type Object struct {
 	WorkloadKind string // Deployment, StatefulSet, ..., Pod, Service, EgressIP, Node
 	Warn         string // what was ambiguous, sentences joined by "; "
 	// Place is set for an address that nobody in the cluster has. The object has no
-	// other attributes then. It is not changed.
+	// other attributes then, unless a message came with both. It is not changed.
 	Place *Place
 	// workload and zoned are interned: all pods of a workload have the same ones, also
 	// those that are created later. They may be read once the state says so.
@@ -234,7 +234,7 @@ func (o *Object) ZonedWorkloadID() unique.Handle[Workload] {
 func (o *Object) identify(
 	kept *unique.Handle[Workload], begin, done uint32, zone string,
 ) (h unique.Handle[Workload]) {
-	if o.kind == unknownKind || o.Place != nil && o.Place.SubnetLabel == "" {
+	if o.kind == unknownKind || o.Place != nil && o.Place.SubnetLabel == "" && o.Workload == "" {
 		return h
 	}
 	w := Workload{
@@ -243,7 +243,7 @@ func (o *Object) identify(
 		Kind:      strings.ToValidUTF8(o.WorkloadKind, "\uFFFD"),
 		Zone:      zone,
 	}
-	if o.Place != nil {
+	if o.Place != nil && o.Workload == "" {
 		w = Workload{Name: strings.ToValidUTF8(o.Place.SubnetLabel, "\uFFFD"), Kind: KindNone, Zone: zone}
 	}
 	h = unique.Make(w)

@@ -108,6 +108,16 @@ func (s Status) String() string {
 	return "none"
 }
 
+// StatusOf returns the status that a name stands for, StatusNone if there is none.
+func StatusOf(name string) Status {
+	for s, n := range statusNames {
+		if n == name {
+			return Status(s)
+		}
+	}
+	return StatusNone
+}
+
 // Extra holds what goflow2's message has no field for. Its zero value means
 // that the exporter sent none of it. Slices alias the worker's buffers.
 type Extra struct {

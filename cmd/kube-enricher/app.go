@@ -337,8 +337,9 @@ type withoutNames struct{ flow.Handler }
 
 func (w withoutNames) Drain() { w.Idle() }
 
-// newChain makes a worker's chain: names, places, verdicts, the newest records, traffic metrics,
-// filter, outputs. What comes before the filter has records that are not written, too.
+// newChain makes a worker's chain: names, names that came with the input, places, verdicts, the
+// newest records, traffic metrics, filter, outputs. What comes before the filter has records that
+// are not written, too.
 func (a *app) newChain(worker int) flow.Handler {
 	w := a.newWriter()
 	var next flow.Handler = w
@@ -360,6 +361,9 @@ func (a *app) newChain(worker int) flow.Handler {
 	}
 	if a.places != nil {
 		next = a.places.NewStage(next)
+	}
+	if a.cfg.Mode == config.Stdin {
+		next = pipe.NewNames(pipe.NamesConfig{Mapping: a.cfg.Mapping, Labels: a.cfg.KubeLabels, Alone: a.enricher == nil}, next)
 	}
 	var c chain = withoutNames{next}
 	if a.enricher != nil {

@@ -14,7 +14,8 @@ func (a *app) buildPlaces() error {
 	if !cfg.HasPlaces() {
 		return nil
 	}
-	l, err := places.New(places.Config{Mapping: cfg.Mapping, Networks: cfg.Networks, GeoIP: cfg.GeoIP, Alone: a.enricher == nil}, a.log, a.reg)
+	alone := a.enricher == nil && cfg.Mode != config.Stdin
+	l, err := places.New(places.Config{Mapping: cfg.Mapping, Networks: cfg.Networks, GeoIP: cfg.GeoIP, Alone: alone}, a.log, a.reg)
 	if file := (*places.FileError)(nil); errors.As(err, &file) {
 		flag := "geoip"
 		if file.Networks {

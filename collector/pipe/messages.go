@@ -69,8 +69,16 @@ func (r *Reader) handleMessage(b []byte) {
 		m.TimeReceivedNs = r.now
 	}
 	r.rec.Extra.HasStart, r.rec.Extra.HasEnd = m.TimeFlowStartNs != 0, m.TimeFlowEndNs != 0
-	r.rec.Extra.HasICMP = m.Type != flowpb.FlowMessage_SFLOW_5 // goflow2 does not read those of samples
-	fillExtra(&r.rec, m.ProtoReflect().GetUnknown())
+	unknown := m.ProtoReflect().GetUnknown()
+	switch m.Type {
+	case flowpb.FlowMessage_NETFLOW_V9, flowpb.FlowMessage_IPFIX:
+		r.rec.Extra.HasICMP = true
+	case flowpb.FlowMessage_SFLOW_5:
+		// goflow2 does not read those of samples. This program does, but for fragments without
+		// the header.
+		r.rec.Extra.HasICMP = len(unknown) > 0 && m.FragmentOffset == 0
+	} // NetFlow v5 has none: what is found in its ports is never type 0 with code 0.
+	fillExtra(&r.rec, unknown)
 	r.handle(r.protobuf)
 }
 
@@ -88,17 +96,7 @@ var ownFields = func() map[protowire.Number]*flow.Field {
 // fillExtra reads what another kube-enricher put into a message. Its slices
 // alias unknown.
 func fillExtra(r *flow.Record, unknown []byte) {
-	for len(unknown) > 0 {
-		number, wire, n := protowire.ConsumeTag(unknown)
-		if n < 0 {
-			return
-		}
-		m := protowire.ConsumeFieldValue(number, wire, unknown[n:])
-		if m < 0 {
-			return
-		}
-		value := unknown[n : n+m]
-		unknown = unknown[n+m:]
+	eachField(unknown, func(number protowire.Number, wire protowire.Type, value []byte) {
 		f := ownFields[number]
 		switch {
 		case f == nil:
@@ -111,5 +109,5 @@ func fillExtra(r *flow.Record, unknown []byte) {
 			b, _ := protowire.ConsumeBytes(value)
 			r.SetBytes(f.ID, b)
 		}
-	}
+	})
 }
