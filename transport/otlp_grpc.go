@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -75,6 +76,32 @@ func newGRPCClient(cfg OTLPConfig, timeout time.Duration, e envelope) (*grpcClie
 	return c, nil
 }
 
+// CheckMetadata returns why a call of gRPC cannot have headers, nil if it can. Values that come from
+// files are checked when they are sent. It is no secret that a value has a wrong character.
+func CheckMetadata(headers []Header) error {
+	for i := range headers {
+		h := &headers[i]
+		name := strings.ToLower(h.Name)
+		switch {
+		case strings.HasPrefix(name, "grpc-") || slices.Contains([]string{"content-type", "te", "user-agent"}, name):
+			return fmt.Errorf("header %s is not allowed with gRPC, which sets it; leave it out", h.Name)
+		case strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "":
+			return fmt.Errorf("header %s: gRPC's names have letters, digits and - _ . only", h.Name)
+		}
+		for _, p := range h.value {
+			if !printable(p.text) {
+				return fmt.Errorf("header %s: gRPC's values have printable ASCII only", h.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// printable reports whether a text can be the value of a header of gRPC.
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
 // metadata returns the headers of a request, and those values that may be secrets.
 func (c *grpcClient) metadata() (md metadata.MD, hidden secrets, err error) {
 	md = metadata.MD{}
@@ -83,6 +110,9 @@ func (c *grpcClient) metadata() (md metadata.MD, hidden secrets, err error) {
 		v, err := h.get()
 		if err != nil {
 			return nil, nil, err
+		}
+		if !printable(v) { // gRPC would fail each call, and a batch would be dropped for it
+			return nil, nil, fmt.Errorf("header %s: its file has other characters than printable ASCII, which gRPC cannot send", h.Name)
 		}
 		md.Set(strings.ToLower(h.Name), v)
 		hidden.addHeader(v)

@@ -11,6 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -481,4 +483,28 @@ func TestPartialSuccess(t *testing.T) {
 func nullLog() logrus.FieldLogger {
 	log, _ := logtest.NewNullLogger()
 	return log
+}
+
+// TestOTLPMetadata has headers that calls of gRPC cannot have. One whose file has become so is no
+// reason to drop a batch: the file may be written anew.
+func TestOTLPMetadata(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	for value, want := range map[string]string{
+		"Bearer x\n": "", "Bearer \u00fc": "header Authorization: its file has other characters than printable ASCII, which gRPC cannot send",
+	} {
+		noError(t, os.WriteFile(file, []byte(value), 0o600))
+		headers, err := ParseHeaders("Authorization=${file:"+file+"}", nil)
+		noError(t, err)
+		noError(t, CheckMetadata(headers))
+		c := grpcClient{cfg: OTLPConfig{Headers: headers}}
+		md, _, err := c.metadata()
+		if want == "" && (err != nil || md.Get("authorization")[0] != "Bearer x") || want != "" && (err == nil || err.Error() != want) {
+			t.Errorf("%q: %v, %v", value, md, err)
+		}
+		if want != "" {
+			if a := c.send(t.Context(), new(batch)); a.verdict != sentNone || a.err == nil {
+				t.Errorf("%q: %+v", value, a)
+			}
+		}
+	}
 }

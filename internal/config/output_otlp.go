@@ -160,7 +160,10 @@ func (o *otlpOutput) finish(p *parser, c *Config, chosen bool) error {
 	}
 	flag := p.given[otlpFlags+"headers"].flag(otlpFlags + "headers")
 	var err error
-	if o.Headers, err = transport.ParseHeaders(o.headers, p.variable); err != nil {
+	if o.Headers, err = transport.ParseHeaders(o.headers, p.variable); err == nil && o.Protocol != transport.OTLPHTTP {
+		err = transport.CheckMetadata(o.Headers)
+	}
+	if err != nil {
 		return Usagef("%s: %v", flag, err)
 	}
 	o.BufferBytes = int(o.buffer)

@@ -50,7 +50,7 @@ func parseNetworks(name string, data []byte) (*networks, error) {
 	if strings.EqualFold(filepath.Ext(name), ".csv") {
 		read = readCSV
 	}
-	list, err := read(data)
+	list, err := read(bytes.TrimPrefix(data, []byte("\uFEFF"))) // which spreadsheets write
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +85,15 @@ func parseNetworks(name string, data []byte) (*networks, error) {
 
 // readYAML reads a mapping of networks to labels.
 func readYAML(data []byte) ([]network, error) {
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
+	var doc, next yaml.Node
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	if err := d.Decode(&doc); err != nil && err != io.EOF {
+		return nil, fmt.Errorf("no YAML: %w", err)
+	}
+	switch err := d.Decode(&next); {
+	case err == nil:
+		return nil, &lineError{max(next.Line, 1), "a second document begins here; put all into one"}
+	case err != io.EOF:
 		return nil, fmt.Errorf("no YAML: %w", err)
 	}
 	if len(doc.Content) == 0 {

@@ -102,6 +102,8 @@ func TestLookup(t *testing.T) {
 	for name, text := range map[string]string{
 		"networks.yaml": list,
 		"networks.conf": list,
+		"marked.yaml":   "\uFEFF" + list,
+		"marked.csv":    "\uFEFFcidr,label\r\n10.0.0.0/8,office\r\n10.1.0.0/16,\"lab, east\"\r\n10.1.2.3,printer\r\n0.0.0.0/0,internet\r\nfd00::/8,tunnel\r\n",
 		"networks.csv":  "cidr,label\n# comment\n10.0.0.0/8,office\n10.1.0.0/16,\"lab, east\"\n10.1.2.3, printer\n::ffff:0.0.0.0/96,internet\nfd00::/8,tunnel\n",
 	} {
 		l, _ := newLookup(t, Config{
@@ -181,6 +183,7 @@ func TestNewErrors(t *testing.T) {
 		"1: the label has more than 128 characters":                 {Networks: put(t, filepath.Join(dir, "long"), []byte("10.0.0.0/8: "+strings.Repeat("x", 129)))},
 		"2: 3 values; give CIDR,LABEL":                              {Networks: put(t, filepath.Join(dir, "three.csv"), []byte("10.0.0.0/8,a\n10.0.0.0/9,b,c\n"))},
 		`2: extraneous or missing " in quoted-field`:                {Networks: put(t, filepath.Join(dir, "quote.csv"), []byte("10.0.0.0/8,a\n10.0.0.0/9,\"b\n"))},
+		"2: a second document begins here; put all into one":        {Networks: put(t, filepath.Join(dir, "two"), []byte("10.0.0.0/8: a\n---\n10.1.0.0/16: b\n"))},
 		"no YAML":                        {Networks: put(t, filepath.Join(dir, "yaml"), []byte("{"))},
 		"no database in the format mmdb": {GeoIP: []string{put(t, filepath.Join(dir, "text"), []byte("10.0.0.0/8: a\n"))}},
 		`a database of the type "GeoIP2-Anonymous-IP" is not known`: {GeoIP: []string{put(t, filepath.Join(dir, "unknown"), makeDatabase(t, "GeoIP2-Anonymous-IP", nil))}},
