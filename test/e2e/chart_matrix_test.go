@@ -189,10 +189,10 @@ func (c *chartCluster) checkOutputNotes(t *testing.T) {
 			"kafka.enabled=true", "kafka.brokers={kafka:9092}", "kafka.topic=flows", "otlp.enabled=true", "otlp.endpoint=collector:4317",
 			"http.enabled=true", "http.url=http://user:secret@store:8123/in?key=secret",
 		},
-		"\n\nSee who talks to whom, on http://localhost:8083:\n\n  kubectl port-forward -n default service/notes-" + chartName + "-ui 8083:8083\n": {
+		"\n\nSee who talks to whom, on http://localhost:8083:\n\n  kubectl port-forward -n default service/notes-goflow2-kube-enricher-ui 8083:8083\n": {
 			"ui.enabled=true", "ui.port=8083",
 		},
-		"\n\nAsk with Hubble's command:\n\n  kubectl port-forward -n default service/notes-" + chartName + "-hubble 4244:4244\n  hubble --server localhost:4244 observe --follow\n": {
+		"\n\nAsk with Hubble's command:\n\n  kubectl port-forward -n default service/notes-goflow2-kube-enricher-hubble 4244:4244\n  hubble --server localhost:4244 observe --follow\n": {
 			"hubble.enabled=true",
 		},
 		"-hubble 4245:4245\n  hubble --server tls://localhost:4245 --tls-ca-cert-files ca.crt --tls-client-cert-file tls.crt --tls-client-key-file tls.key observe --follow\n": {
