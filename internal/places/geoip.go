@@ -47,21 +47,21 @@ func openDatabase(data []byte) (*database, error) {
 }
 
 // none is the offset of an address that a database does not have.
-const none = ^uintptr(0)
+const none = ^uint32(0)
 
 // find returns where the record of an address is, none if there is none.
-func (d *database) find(a netip.Addr) uintptr {
+func (d *database) find(a netip.Addr) uint32 {
 	r := d.reader.Lookup(a)
 	if !r.Found() || r.Err() != nil {
 		return none
 	}
-	return r.Offset()
+	return uint32(r.Offset()) // below maxDatabase
 }
 
 // read adds to a place what the record at an offset has. A value that is there already
 // stays.
-func (d *database) read(offset uintptr, p *flow.Place) error {
-	r := d.reader.LookupOffset(offset)
+func (d *database) read(offset uint32, p *flow.Place) error {
+	r := d.reader.LookupOffset(uintptr(offset))
 	var errs []error
 	if d.country && p.Country == "" {
 		var failed error

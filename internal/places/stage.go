@@ -7,8 +7,12 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// maxPlaces bounds the different places that a worker remembers.
-const maxPlaces = 1 << 14
+const (
+	// maxPlaces bounds the different places that a worker remembers.
+	maxPlaces = 1 << 14
+	// maxCombinations bounds the records of databases of which a worker remembers the place.
+	maxCombinations = 1 << 14
+)
 
 // place is what is known of some addresses.
 type place struct {
@@ -18,8 +22,8 @@ type place struct {
 
 // combination is a place by where its parts are.
 type combination struct {
-	label   int32 // -1 for none
-	offsets [maxDatabases]uintptr
+	label   int32                // -1 for none
+	offsets [maxDatabases]uint32 // of the databases' records
 }
 
 // Stage names the ends of a worker's records that nobody in the cluster has. It is a
@@ -33,7 +37,10 @@ type Stage struct {
 	v4     cache[uint32]
 	v6     cache[[2]uint64] // the upper half first
 	places []place          // the first one is that of addresses of which nothing is known
-	index  map[combination]uint32
+	// numbers and index find a place in places: by what it is, and by where it is written.
+	// Databases of cities have many records for one country.
+	numbers map[flow.Place]uint32
+	index   map[combination]uint32
 }
 
 // NewStage makes a worker's stage that passes its records on to next.
@@ -70,7 +77,8 @@ func (s *Stage) HandleFlow(r *flow.Record) {
 // forget empties what was remembered.
 func (s *Stage) forget() {
 	s.v4.sets, s.v6.sets = nil, nil
-	s.places, s.index = []place{{}}, make(map[combination]uint32)
+	s.places, s.numbers = []place{{}}, map[flow.Place]uint32{{}: 0}
+	s.index = make(map[combination]uint32)
 }
 
 // find returns the index of the place of an address.
@@ -132,14 +140,26 @@ func (s *Stage) look(a netip.Addr) uint32 {
 			}
 		}
 	}
+	i := s.number(p)
+	if len(s.index) >= maxCombinations {
+		clear(s.index)
+	}
+	s.index[key] = i
+	return i
+}
+
+// number returns the index of a place. If there are too many places, all are forgotten: the
+// caches have their indexes.
+func (s *Stage) number(p flow.Place) uint32 {
+	if i, ok := s.numbers[p]; ok {
+		return i
+	}
 	if len(s.places) >= maxPlaces {
 		s.forget()
 	}
-	i := uint32(0)
-	if p != (flow.Place{}) {
-		i = uint32(len(s.places))
-		s.places = append(s.places, place{flow.NewPlace(p), p.ASNumber})
-	}
-	s.index[key] = i
+	i := uint32(len(s.places))
+	o := flow.NewPlace(p)
+	s.places = append(s.places, place{o, p.ASNumber})
+	s.numbers[*o.Place] = i // whose texts are the object's
 	return i
 }
