@@ -327,7 +327,7 @@ type pairTable struct {
 }
 
 const (
-	objectBits  = 14
+	objectBits  = 12
 	objectSlots = 1 << objectBits
 )
 
