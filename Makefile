@@ -223,6 +223,11 @@ COMPARE = $(GO) build -ldflags '-s -w' -o $(BINARY) ./cmd/kube-enricher && $(GO)
 bench: ## CPU time and throughput beside stock goflow2 (15 min; ONLY='^json-' for some, ARGS='-repeat 3')
 	$(COMPARE) -only '$(ONLY)' $(ARGS)
 
+.PHONY: bench-otelcol
+bench-otelcol: ## OTLP beside OpenTelemetry's collector, built from its modules (3 min; the first time 10)
+	$(GO) -C bench/otelcol build -o ../../bin/ .
+	$(COMPARE) -only '^otelcol' $(ARGS)
+
 .PHONY: bench-growth
 bench-growth: ## how cost and memory grow with pods, exporters, fields and protocols (20 min)
 	$(COMPARE) -only '$(or $(ONLY),^(pods|exporters|fields|protocol|workers)-)' $(ARGS)

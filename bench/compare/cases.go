@@ -149,18 +149,9 @@ func against(format string, other *program, otherFormat string, l load, least, m
 				return result{}, err
 			}
 		}
-		var us, them []float64
-		for range b.repeat {
-			v, err := b.cost(ctx, ours, l)
-			if err != nil {
-				return result{}, err
-			}
-			us = append(us, v)
-			if v, err = b.cost(ctx, other, l); err != nil {
-				return result{}, err
-			}
-			them = append(them, v)
-			fmt.Fprintf(b.log, "        %.2f against %.2f µs\n", us[len(us)-1], v)
+		us, them, err := b.turns(ctx, func() (float64, error) { return b.cost(ctx, ours, l) }, func() (float64, error) { return b.cost(ctx, other, l) })
+		if err != nil {
+			return result{}, err
 		}
 		r := result{runs: fmt.Sprintf("ours %s µs, %s %s µs; %d pairs", spread(us), other.name, spread(them), b.repeat)}
 		if least > 0 {
@@ -188,21 +179,29 @@ func median(v []float64) float64 {
 // pairs measures our program with something and without it in turn. With it, the cost may
 // be most times that without.
 func (b *bench) pairs(ctx context.Context, most float64, with, without func() (float64, error)) (result, error) {
-	var on, off []float64
-	for range b.repeat {
-		v, err := with()
-		w, err2 := without()
-		if err := errors.Join(ctx.Err(), err, err2); err != nil {
-			return result{}, err
-		}
-		on, off = append(on, v), append(off, w)
-		fmt.Fprintf(b.log, "        %.2f against %.2f µs\n", v, w)
+	on, off, err := b.turns(ctx, with, without)
+	if err != nil {
+		return result{}, err
 	}
 	ratio := median(on) / median(off)
 	return result{
 		measured: fmt.Sprintf("%.2f×", ratio), met: met(ratio <= most),
 		runs: fmt.Sprintf("with %s µs, without %s µs; %d pairs", spread(on), spread(off), b.repeat),
 	}, nil
+}
+
+// turns measures two things in turn, A B A B.
+func (b *bench) turns(ctx context.Context, one, other func() (float64, error)) (ones, others []float64, err error) {
+	for range b.repeat {
+		v, err := one()
+		w, err2 := other()
+		if err := errors.Join(ctx.Err(), err, err2); err != nil {
+			return nil, nil, err
+		}
+		ones, others = append(ones, v), append(others, w)
+		fmt.Fprintf(b.log, "        %.2f against %.2f µs\n", v, w)
+	}
+	return ones, others, nil
 }
 
 // spread returns the median and the extremes.
@@ -456,6 +455,8 @@ func tableCases() []benchCase {
 		{"ring-looked", "the same with the page open and one client of Hubble's API following", "at most 1.25×", ring(true, 1.25)},
 		{"http", "JSON by HTTP, without compression, 25 a datagram, 50,000/s: against JSON in a file", "at most 1.3×", output("http", 1.3)},
 		{"otlp", "OTLP by gRPC, the same", "at most 1.3×", output("otlp", 1.3)},
+		{"otelcol", "OTLP by gRPC, 25 a datagram, 10,000/s: ours against OpenTelemetry's collector with netflow, k8sattributes and otlp, which names nobody", "at least 8× less", otelcol(8, false)},
+		{"otelcol-named", "the same with attributes and groupbyattrs, so that the collector names the source's pod", "at least 8× less", otelcol(8, true)},
 		{"places", "-networks of 10,000 prefixes and two -geoip files, all flows to 10,000 addresses in them, JSON, 25 a datagram, 50,000/s: against none", "at most 1.1×", places(1.1)},
 		{"idle", "idle, 50,000 pods", "less than 1 % of a core", idle},
 		{"latency", "from a lone datagram to its record in a pipe", "at most 20 ms", latency},

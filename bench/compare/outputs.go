@@ -19,15 +19,7 @@ func sender(s *sink, transport string, pods int, more ...string) *program {
 	}
 	p := enricher("json", pods, append(where[transport], more...)...)
 	p.name = "kube-enricher -transport " + transport
-	p.settled = func(ctx context.Context) error {
-		for before, n := uint64(0), s.records.Load(); n != before || before == 0; {
-			if err := sleep(ctx, 1500*time.Millisecond); err != nil { // more than records wait for their batch
-				return err
-			}
-			before, n = n, s.records.Load()
-		}
-		return nil
-	}
+	p.settled = s.settled
 	args := p.args
 	p.args = func(b *bench, udp, http, output string) ([]string, error) {
 		list, err := args(b, udp, http, output)
@@ -50,6 +42,17 @@ func sender(s *sink, transport string, pods int, more ...string) *program {
 		return n, err
 	}
 	return p
+}
+
+// settled waits until no more records come.
+func (s *sink) settled(ctx context.Context) error {
+	for before, n := uint64(0), s.records.Load(); n != before || before == 0; {
+		if err := sleep(ctx, 1500*time.Millisecond); err != nil { // more than records wait for their batch
+			return err
+		}
+		before, n = n, s.records.Load()
+	}
+	return nil
 }
 
 // output measures what it costs to send records: against our program with JSON

@@ -38,6 +38,8 @@ type program struct {
 	// args makes its arguments from the addresses; records go to output.
 	file string
 	args func(b *bench, udp, http, output string) ([]string, error)
+	// environment is what is added to that of this program.
+	environment []string
 	// written reads how many records it has written so far.
 	written func(p *process) (uint64, error)
 	// ready reports whether it receives.
@@ -78,6 +80,7 @@ func (b *bench) start(ctx context.Context, p *program, output string) (*process,
 		return nil, err
 	}
 	run := &process{cmd: exec.CommandContext(ctx, filepath.Join(b.bin, p.file), args...), udp: udp, http: http, exited: make(chan error, 1)}
+	run.cmd.Env = append(os.Environ(), p.environment...)
 	run.cmd.Stdout, run.cmd.Stderr = &run.out, &run.out
 	if err := run.cmd.Start(); err != nil {
 		return nil, err

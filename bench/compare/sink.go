@@ -22,6 +22,7 @@ import (
 type sink struct {
 	addr    string
 	records atomic.Uint64
+	named   atomic.Bool // an attribute k8s.pod.name came
 	close   func()
 	bodies  sync.Pool
 }
@@ -67,7 +68,11 @@ func (s *sink) export(_ any, stream grpc.ServerStream) error {
 		return err
 	}
 	defer request.Free()
-	s.records.Add(uint64(logRecords(request.ReadOnlyData())))
+	data := request.ReadOnlyData()
+	if !s.named.Load() && bytes.Contains(data, []byte("k8s.pod.name")) {
+		s.named.Store(true)
+	}
+	s.records.Add(uint64(logRecords(data)))
 	return stream.SendMsg(mem.SliceBuffer(nil)) // a response without anything
 }
 
