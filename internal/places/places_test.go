@@ -153,6 +153,11 @@ func TestStage(t *testing.T) {
 	if w := o.WorkloadID().Value(); w != (flow.Workload{Name: "office", Kind: "none"}) {
 		t.Errorf("workload %+v", w)
 	}
+	r.Ends, r.Msg.DstAs = [flow.MaxEnds]flow.End{}, 0
+	s.HandleFlow(r)
+	if r.Msg.SrcAs != 64500 || r.Msg.DstAs != 64500 {
+		t.Errorf("AS %d and %d of ends that nobody has", r.Msg.SrcAs, r.Msg.DstAs)
+	}
 	// Without names, ends of the record before mean nothing.
 	cfg.Alone = true
 	l, _ = newLookup(t, cfg)
@@ -205,49 +210,58 @@ func TestNewErrors(t *testing.T) {
 // TestReload replaces files: by good ones, by broken ones, and slowly.
 func TestReload(t *testing.T) {
 	dir := t.TempDir()
-	name := put(t, filepath.Join(dir, "networks"), []byte("10.0.0.0/8: old\n"))
-	db := put(t, filepath.Join(dir, "db"), makeDatabase(t, "Country", map[string]mmdbtype.Map{"10.0.0.0/8": country("DE")}))
+	networks := func(label string) []byte {
+		return fmt.Appendf(nil, "10.0.0.0/8: %s\nfd00::/8: %s of IPv6\n", label, label)
+	}
+	database := func(code string) []byte {
+		return makeDatabase(t, "Country", map[string]mmdbtype.Map{"10.0.0.0/8": country(code), "fd00::/8": country(code)})
+	}
+	name, db := put(t, filepath.Join(dir, "networks"), networks("old")), put(t, filepath.Join(dir, "db"), database("DE"))
 	synctest.Test(t, func(t *testing.T) {
 		l, hook := newLookup(t, Config{Networks: name, GeoIP: []string{db}})
 		s := l.NewStage(new(sink))
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = l.Run(ctx) }()
-		expect := func(after time.Duration, want string) {
+		expect := func(after time.Duration, label, code string) {
 			t.Helper()
 			time.Sleep(after)
 			synctest.Wait()
-			if got := describe(s, "10.0.0.1"); got != want {
-				t.Errorf("%q, want %q", got, want)
+			four, six := label+"|"+code+"||0|none", label+" of IPv6|"+code+"||0|none"
+			if got := describe(s, "10.0.0.1"); got != four {
+				t.Errorf("%q, want %q", got, four)
+			}
+			if got := describe(s, "fd00::1"); got != six {
+				t.Errorf("%q, want %q", got, six)
 			}
 		}
-		expect(0, "old|DE||0|none")
-		put(t, name, []byte("10.0.0.0/8: new\n"))
-		expect(3*watchEvery, "new|DE||0|none")
-		put(t, db, makeDatabase(t, "Country", map[string]mmdbtype.Map{"10.0.0.0/8": country("FR")}))
-		expect(3*watchEvery, "new|FR||0|none")
+		expect(0, "old", "DE")
+		put(t, name, networks("new"))
+		expect(3*watchEvery, "new", "DE")
+		put(t, db, database("FR"))
+		expect(3*watchEvery, "new", "FR")
 		put(t, db, []byte("broken"))
-		put(t, name, []byte("10.0.0.0/8: newer\n"))
-		expect(3*watchEvery, "newer|FR||0|none")
+		put(t, name, networks("newer"))
+		expect(3*watchEvery, "newer", "FR")
 		if !slices.ContainsFunc(hook.AllEntries(), func(e *logrus.Entry) bool { return strings.Contains(e.Message, "stays in use") }) {
 			t.Error("nobody says that the file is broken")
 		}
 		n := len(hook.AllEntries())
-		expect(10*watchEvery, "newer|FR||0|none")
+		expect(10*watchEvery, "newer", "FR")
 		if len(hook.AllEntries()) != n {
 			t.Error("a broken file is read again and again")
 		}
 		noError(t, os.Remove(name))
 		l.Reload()
-		expect(0, "newer|FR||0|none")
-		put(t, name, []byte("10.0.0.0/8: newest\n"))
+		expect(0, "newer", "FR")
+		put(t, name, networks("newest"))
 		l.Reload()
-		expect(0, "newest|FR||0|none")
+		expect(0, "newest", "FR")
 		// Somebody writes a file in place, piece by piece.
 		for i := range 5 {
-			noError(t, os.WriteFile(name, fmt.Appendf(nil, "10.0.0.0/8: piece%s\n", strings.Repeat("x", i)), 0o600))
-			expect(watchEvery, "newest|FR||0|none")
+			noError(t, os.WriteFile(name, networks("piece"+strings.Repeat("x", i)), 0o600))
+			expect(watchEvery, "newest", "FR")
 		}
-		expect(2*watchEvery, "piecexxxx|FR||0|none")
+		expect(2*watchEvery, "piecexxxx", "FR")
 		cancel()
 		synctest.Wait()
 	})
