@@ -1,5 +1,7 @@
 package places
 
+import "math/bits"
+
 // A cache has cacheSets sets of cacheWays addresses. If an address could be in one place
 // alone, half of 10,000 addresses would be in the way of others.
 const (
@@ -11,6 +13,22 @@ const (
 // golden is the multiplier of Fibonacci hashing: the upper bits of the product depend on
 // all bits of the number.
 const golden = 0x9e3779b97f4a7c15
+
+// hash4 makes the hash of an address of IPv4. The cache multiplies it once more: after one
+// multiplication, addresses at some distances from each other all fall in a few sets.
+func hash4(key uint32) uint64 {
+	h := uint64(key) * golden
+	return h ^ h>>32
+}
+
+// hash6 makes the hash of an address of IPv6. Both halves count alike: hosts of one network
+// differ in the lower one, and the first hosts of many networks in the upper one.
+func hash6(key [2]uint64) uint64 {
+	// Without these two, a half of zeros would hide the other one.
+	const upper, lower = 0xd1b54a32d192ed03, 0xaef17502108ef2d9
+	hi, lo := bits.Mul64(key[0]^upper, key[1]^lower)
+	return hi ^ lo
+}
 
 // cache remembers numbers of addresses, at most cacheSets*cacheWays. It is used by one
 // goroutine at a time. Its zero value is empty.
@@ -25,7 +43,7 @@ type set[K comparable] struct {
 	numbers [cacheWays]uint32 // those of the keys, and 1; 0 for a place that is free
 }
 
-// find returns the number of an address, given also by something to hash.
+// find returns the number of an address. The hash is a number made of the key.
 func (c *cache[K]) find(hash uint64, key K) (number uint32, ok bool) {
 	if c.sets == nil {
 		return 0, false

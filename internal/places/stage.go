@@ -17,7 +17,9 @@ const (
 // place is what is known of some addresses.
 type place struct {
 	object *flow.Object // nil if nothing is known of them
-	as     uint32       // its number of the autonomous system, which most records ask for first
+	// as is the ASNumber of the object's Place. It is here as well, since each record needs it
+	// and Place is a cache line that nothing else of a record may need.
+	as uint32
 }
 
 // combination is a place by where its parts are.
@@ -85,28 +87,25 @@ func (s *Stage) forget() {
 func (s *Stage) find(addr []byte) uint32 {
 	switch len(addr) {
 	case 4:
-		a := binary.BigEndian.Uint32(addr)
-		if i, ok := s.v4.find(uint64(a), a); ok {
-			return i
+		key := binary.BigEndian.Uint32(addr)
+		hash := hash4(key)
+		i, ok := s.v4.find(hash, key)
+		if !ok {
+			i = s.look(netip.AddrFrom4([4]byte(addr)))
+			s.v4.add(hash, key, i)
 		}
+		return i
 	case 16:
-		a := [2]uint64{binary.BigEndian.Uint64(addr), binary.BigEndian.Uint64(addr[8:])}
-		if i, ok := s.v6.find(a[0]*golden^a[1], a); ok {
-			return i
+		key := [2]uint64{binary.BigEndian.Uint64(addr), binary.BigEndian.Uint64(addr[8:])}
+		hash := hash6(key)
+		i, ok := s.v6.find(hash, key)
+		if !ok {
+			i = s.look(netip.AddrFrom16([16]byte(addr)).Unmap())
+			s.v6.add(hash, key, i)
 		}
-	default:
-		return 0
+		return i
 	}
-	a, _ := netip.AddrFromSlice(addr)
-	i := s.look(a.Unmap())
-	if len(addr) == 4 {
-		a := binary.BigEndian.Uint32(addr)
-		s.v4.add(uint64(a), a, i)
-	} else {
-		a := [2]uint64{binary.BigEndian.Uint64(addr), binary.BigEndian.Uint64(addr[8:])}
-		s.v6.add(a[0]*golden^a[1], a, i)
-	}
-	return i
+	return 0
 }
 
 // look finds an address in the tables, and returns the index of its place.
