@@ -2,6 +2,7 @@ package places
 
 import (
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
 
@@ -62,4 +63,41 @@ func TestManyRecords(t *testing.T) {
 			t.Errorf("%s: %v allocations for %d records that were there before", name, n-want, addresses)
 		}
 	}
+}
+
+// docs/places.md says how much memory a worker takes at most: with all places and combinations
+// that it may remember, and all addresses.
+func TestStageMemory(t *testing.T) {
+	const most = 11_000_000
+	records := map[string]mmdbtype.Map{}
+	for i := range maxPlaces - 1 {
+		name := "An organization with a name of forty" + strconv.Itoa(10_000+i)
+		records["1."+strconv.Itoa(i/256)+"."+strconv.Itoa(i%256)+".0/24"] = asn(uint32(i+1), name)
+	}
+	l, _ := newLookup(t, Config{GeoIP: []string{put(t, filepath.Join(t.TempDir(), "a"), makeDatabase(t, "ASN", records))}})
+	clear(records)
+	r := new(flow.Record)
+	r.Msg.SrcAddr, r.Msg.DstAddr = make([]byte, 4), make([]byte, 16)
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	s := l.NewStage(new(sink))
+	for i := range maxPlaces - 1 {
+		r.Ends = [flow.MaxEnds]flow.End{}
+		copy(r.Msg.SrcAddr, []byte{1, byte(i >> 8), byte(i), 9})
+		s.HandleFlow(r)
+	}
+	took := heap() - before
+	t.Logf("%d places and %d combinations take %d bytes", len(s.places), len(s.index), took)
+	if len(s.places) != maxPlaces || s.v4.sets == nil || s.v6.sets == nil {
+		t.Errorf("%d places; %d may be", len(s.places), maxPlaces)
+	}
+	if took > most && !race.Enabled {
+		t.Errorf("a worker takes %d bytes; docs/places.md says %d", took, most)
+	}
+	runtime.KeepAlive(r)
 }
