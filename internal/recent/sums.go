@@ -320,7 +320,7 @@ func (t *sums) size() int64 {
 // bucket has when there may be many, or nothing else is left: that takes a look at all pairs.
 func (t *sums) shrink() {
 	for len(t.buckets) > 1 && (len(t.buckets) > maxBuckets || t.size() > t.room) {
-		many := t.workloads.bytes > t.kept+t.room/64
+		many := t.workloads.bytes > t.kept
 		switch {
 		case t.spare && many && len(t.buckets) <= maxBuckets:
 			t.forgetSpare()
