@@ -20,15 +20,16 @@ import (
 const outside = 10_000
 
 // places measures what names beyond the cluster cost: our program with -networks and -geoip
-// against our program without, if all flows leave the cluster. Both would write the fields.
-func places(most float64) func(context.Context, *bench) (result, error) {
+// against our program without, if one flow in every so many leaves the cluster. Both would write
+// the fields.
+func places(most float64, every int) func(context.Context, *bench) (result, error) {
 	return func(ctx context.Context, b *bench) (result, error) {
 		files, err := b.placeFiles()
 		if err != nil {
 			return result{}, err
 		}
 		fields := []string{"-fields", "default,+SrcSubnetLabel,+DstSubnetLabel,+SrcCountry,+DstCountry,+SrcASName,+DstASName"}
-		l := load{protocol: "ipfix", records: 25, rate: 50_000, seconds: b.seconds, pods: b.pods, outside: outside}
+		l := load{protocol: "ipfix", records: 25, rate: 50_000, seconds: b.seconds, pods: b.pods, outside: outside, outsideEvery: every}
 		return b.pairs(ctx, most, func() (float64, error) {
 			return b.cost(ctx, enricher("json", b.pods, append(fields, files...)...), l)
 		}, func() (float64, error) { return b.cost(ctx, enricher("json", b.pods, fields...), l) })

@@ -229,6 +229,7 @@ type load struct {
 	seconds      float64
 	pods         int
 	outside      int // addresses beyond the cluster that flows go to, instead of pods
+	outsideEvery int // one flow in so many goes there; 0 is all
 }
 
 // generate sends a load and waits until it is sent.
@@ -239,7 +240,7 @@ func (b *bench) generate(ctx context.Context, to string, l load) (sent, error) {
 		"-count", strconv.Itoa(count), "-pods", strconv.Itoa(l.pods), "-sources", strconv.Itoa(max(l.sources, 1)),
 	}
 	if l.outside > 0 {
-		args = append(args, "-outside", strconv.Itoa(l.outside))
+		args = append(args, "-outside", strconv.Itoa(l.outside), "-outside-every", strconv.Itoa(max(l.outsideEvery, 1)))
 	}
 	if l.burst > 0 {
 		args = append(args, "-burst", l.burst.String(), "-pause", l.pause.String())

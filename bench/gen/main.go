@@ -23,13 +23,14 @@ func main() {
 		count    = flag.Int("count", 100_000, "records in all")
 		pods     = flag.Int("pods", 50_000, "addresses, from 10.128.0.0 on, that flows are between")
 		outside  = flag.Int("outside", 0, "addresses that flows go to instead of pods, one in each /24 from 1.0.0.0 on; 0 is none")
+		every    = flag.Int("outside-every", 1, "one flow in so many goes there")
 		sources  = flag.Int("sources", 1, "exporters: source addresses, from 127.1.0.1 on if there are several")
 		burst    = flag.Duration("burst", 0, "send for this long at the rate, then pause; 0 is without pauses")
 		pause    = flag.Duration("pause", 450*time.Millisecond, "pause between two bursts")
 	)
 	flag.Parse()
 	g := generator{
-		protocol: *protocol, records: *records, count: *count, pods: *pods, outside: *outside, sources: *sources, rate: *rate,
+		protocol: *protocol, records: *records, count: *count, pods: *pods, outside: *outside, every: max(*every, 1), sources: *sources, rate: *rate,
 		burst: *burst, pause: *pause,
 	}
 	if err := g.run(*to); err != nil {
@@ -43,6 +44,7 @@ type generator struct {
 	protocol       string
 	records, count int // a datagram, in all
 	pods, outside  int
+	every          int // one flow in so many goes outside
 	sources        int
 	rate           float64 // records a second
 	burst, pause   time.Duration
@@ -113,7 +115,7 @@ func (g *generator) run(to string) error {
 		for i := range n {
 			d := datagrams[(first+i)%len(datagrams)]
 			renumber(protocol, d, number+i, records)
-			readdress(protocol, d, (first+i)*records, records, pods, g.outside)
+			readdress(protocol, d, (first+i)*records, records, pods, g.outside, g.every)
 			batch[i].Buffers[0] = d
 		}
 		return conns[first/inRow%sources].WriteBatch(batch[:n], 0)
@@ -181,7 +183,7 @@ func renumber(protocol string, d []byte, n, records int) {
 
 // readdress sets the addresses of the records in a datagram to those that the
 // records from first on have.
-func readdress(protocol string, d []byte, first, records, pods, outside int) {
+func readdress(protocol string, d []byte, first, records, pods, outside, every int) {
 	at, size, src, dst := 0, 0, 0, 0
 	switch protocol {
 	case "ipfix", "v9":
@@ -207,8 +209,8 @@ func readdress(protocol string, d []byte, first, records, pods, outside int) {
 	for i := first; i < first+records; i++ {
 		putPod(d[at+src:], i%pods)
 		putPod(d[at+dst:], (i*7+1)%pods)
-		if outside > 0 {
-			be.PutUint32(d[at+dst:], 1<<24+uint32(i*7%outside)<<8+1)
+		if outside > 0 && i%every == 0 {
+			be.PutUint32(d[at+dst:], 1<<24+uint32(i/every*7%outside)<<8+1)
 		}
 		at += size
 	}
