@@ -131,7 +131,7 @@ func (e *End) Has(a Attr) bool {
 	if o == nil || a == AttrStatus {
 		return a == AttrStatus
 	}
-	return o.has>>a&1 != 0 || a >= AttrLabel || o.kind == unknownKind
+	return o.present>>a&1 != 0 || a >= AttrLabel || o.kind == unknownKind
 }
 
 func (e *End) attr(a Attr) string {

@@ -6,32 +6,44 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
-// Has is never false where Attr has a value, and is false for what objects as records use them
-// do not have.
+// Of an object that records use, Has is true where Attr has a value and false where it has none.
+// It may be true of labels without a value, and of all that an object has that was not made.
 func TestHas(t *testing.T) {
-	all := flow.Object{
-		Namespace: "shop", Name: "web-1", HostIP: "172.18.0.2", Workload: "web", WorkloadKind: "Deployment", Warn: "two", Node: "n1", Zone: "b",
-		UID: "u", Labels: flow.JoinLabels([]string{"x"}), Network: "default",
+	type object struct {
+		name string
+		*flow.Object
+		made bool
 	}
-	objects := map[string]*flow.Object{
-		"nobody": nil, "empty": flow.NewObject(flow.Object{}), "a place": flow.NewPlace(flow.Place{SubnetLabel: "office", Country: "NL"}),
+	objects := []object{
+		{"empty", flow.NewObject(flow.Object{}), true},
+		{"a place", flow.NewPlace(flow.Place{SubnetLabel: "office", Country: "NL"}), true},
+		{"a place without a label", flow.NewPlace(flow.Place{ASName: "Example"}), true},
 	}
 	for _, kind := range []string{"Pod", "Node", "Service", "EgressIP", "Other"} {
-		o := all
-		o.Kind = kind
-		objects[kind] = flow.NewObject(o)
-		objects[kind+", not made"] = &o
+		o := flow.Object{
+			Kind: kind, Namespace: "shop", Name: "web-1", HostIP: "172.18.0.2", Workload: "web", WorkloadKind: "Deployment",
+			Warn: "two", Node: "n1", Zone: "b", UID: "u", Labels: flow.JoinLabels([]string{"x"}), Network: "default",
+		}
+		objects = append(objects, object{kind, flow.NewObject(o), true}, object{kind + ", not made", &o, false})
+		short := flow.Object{Kind: kind, Name: "web-2"}
+		objects = append(objects, object{kind + " with a name alone", flow.NewObject(short), true})
 	}
-	for name, o := range objects {
+	for _, o := range objects {
+		e := flow.End{Object: o.Object}
 		for a := range flow.AttrLabel + 1 {
-			e := flow.End{Object: o, Status: flow.StatusLive}
 			has, v := e.Has(a), e.Attr(a)
 			if v != "" && !has {
-				t.Errorf("%s: attribute %d is %q, and there is none", name, a, v)
+				t.Errorf("%s: attribute %d is %q, and there is none", o.name, a, v)
 			}
-			if v == "" && has && a < flow.AttrLabel && (o == nil || o.Copy() != flow.Object{} && objects[name+", not made"] != nil) {
-				t.Errorf("%s: there is an attribute %d, and it is empty", name, a)
+			if v == "" && has && o.made && a != flow.AttrStatus && a < flow.AttrLabel {
+				t.Errorf("%s: there is an attribute %d, and it is empty", o.name, a)
 			}
+		}
+	}
+	nobody := flow.End{}
+	for a := range flow.AttrLabel + 1 {
+		if nobody.Has(a) != (nobody.Attr(a) != "") {
+			t.Errorf("nobody: attribute %d is %q, and Has says %v", a, nobody.Attr(a), nobody.Has(a))
 		}
 	}
 }

@@ -31,10 +31,10 @@ type Object struct {
 	state uint32
 	// hint is for atomic access, see [Object.Hint].
 	hint uint32
-	// has has a bit for each attribute with a value but the labels, see [End.Has].
-	has   uint32
-	plain bool       // no attribute needs escaping in JSON
-	kind  objectKind // what Kind is; unknownKind if [NewObject] has not made the object
+	// present has a bit for each attribute with a value but the labels, see [End.Has].
+	present uint32
+	plain   bool       // no attribute needs escaping in JSON
+	kind    objectKind // what Kind is; unknownKind if [NewObject] has not made the object
 
 	zoned  unique.Handle[Workload]
 	Kind   string // Pod, Service, EgressIP or Node
@@ -144,11 +144,11 @@ func NewObject(o Object) *Object {
 			o.plain = false
 		}
 	}
-	o.has = 0
+	o.present = 0
 	for a := range AttrNetworkName + 1 {
 		v := o.Attr(a)
 		if v != "" {
-			o.has |= 1 << a
+			o.present |= 1 << a
 		}
 		if a < numAttrs && !plain(v) {
 			o.plain = false
