@@ -124,8 +124,9 @@ func (e *End) Attr(a Attr) string {
 	return e.attr(a)
 }
 
-// Has reports whether [End.Attr] may give more than "". Encoders ask before they call it:
-// of an object that [NewObject] has made it reads one cache line, and costs no call.
+// Has reports whether [End.Attr] may give more than "". Of an object that [NewObject] has
+// made it reads one cache line, and costs no call. The encoders of JSON and protobuf ask it
+// before they call Attr, which may still give "": of labels, and of other objects.
 func (e *End) Has(a Attr) bool {
 	o := e.Object
 	if o == nil || a == AttrStatus {

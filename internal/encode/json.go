@@ -151,7 +151,7 @@ func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
 	if s.op == opAttr {
 		end := &r.Ends[s.end%flow.MaxEnds]
 		v := end.Attr(s.attr)
-		if v == "" {
+		if v == "" { // Has is true of labels in any case
 			return b, n
 		}
 		return e.putAttr(b, n, i, end.Object, v)

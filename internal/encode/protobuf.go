@@ -260,7 +260,7 @@ func (e *Protobuf) putEnd(b []byte, n int, pe *protoEnd, end *flow.End, unknown 
 		if !end.Has(a.attr) {
 			continue
 		}
-		v := end.Attr(a.attr)
+		v := end.Attr(a.attr) // may be empty though Has is true, see there
 		if v == "" || len(unknown) > 0 && hasField(unknown, a.number) {
 			continue
 		}

@@ -1,4 +1,6 @@
-// Package harness is what the packages of tests here have in common.
+// Package harness is what the packages of tests here have in common. Those of test/outputs and
+// test/hubble are in other modules, which do not require this one, and have small helpers of
+// their own.
 package harness
 
 import (
