@@ -9,7 +9,7 @@ import (
 // addressing: with many pairs, waiting for memory is most of what counting costs, and here
 // a pair and its counts lie side by side.
 type table struct {
-	entries  []entry // a power of two; an entry whose flows are 0 is free
+	entries  []entry // more than room; one whose flows are 0 is free
 	used     []int32 // the others, in the order in which they were taken
 	overflow counts  // of pairs for which there was no room
 	room     int     // the most pairs
@@ -26,17 +26,19 @@ type entry struct {
 // full soon after each scrape, and growing costs more than counting.
 func newTable(room int) *table {
 	// At most two thirds are used, so that a pair is found after two steps in the mean.
-	size := 1 << bits.Len(uint(room+room/2))
+	size := room + room/2 + 1
 	return &table{entries: make([]entry, size), used: make([]int32, 0, room), room: room, seed: maphash.MakeSeed()}
 }
 
 // add adds to the counts of p, or to overflow if p is new and the table has as many pairs
 // as it may have. The flows of d are not 0.
 func (t *table) add(p pair, d *counts) {
-	mask := len(t.entries) - 1
-	i := int(maphash.Comparable(t.seed, p)) & mask
+	first, _ := bits.Mul64(maphash.Comparable(t.seed, p), uint64(len(t.entries)))
+	i := int(first)
 	for t.entries[i].pair != p && t.entries[i].counts[valueFlows] != 0 {
-		i = (i + 1) & mask
+		if i++; i == len(t.entries) {
+			i = 0
+		}
 	}
 	e := &t.entries[i]
 	if e.counts[valueFlows] == 0 {

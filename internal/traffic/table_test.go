@@ -50,3 +50,12 @@ func TestTable(t *testing.T) {
 		}
 	}
 }
+
+// A table has no more memory than the pairs that it has room for need.
+func TestTableSize(t *testing.T) {
+	for _, room := range []int{1, 2, 5461, 5462, 100_000} {
+		if table := newTable(room); len(table.entries) != room+room/2+1 || cap(table.used) != room {
+			t.Errorf("room for %d pairs: %d entries, %d of them may be used", room, len(table.entries), cap(table.used))
+		}
+	}
+}
