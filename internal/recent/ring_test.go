@@ -201,6 +201,14 @@ func TestRoom(t *testing.T) {
 func checkRoom(t *testing.T, s *Store, room, before int64) {
 	t.Helper()
 	took := live() - before
+	// Handles that nobody has any more are taken away by a goroutine of the runtime, which may
+	// come late on a busy machine. What the store keeps stays, however often this looks.
+	for range 20 {
+		if took <= room*102/100 {
+			break
+		}
+		took = min(took, live()-before)
+	}
 	t.Logf("%d bytes of %d", took, room)
 	if took > room*102/100 {
 		t.Errorf("%d bytes are taken, want %d at most", took, room)
