@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	logtest "github.com/sirupsen/logrus/hooks/test"
 )
 
 // pipeListener hands out the server's ends of pipes, which keep to the time of synctest.
@@ -48,7 +49,8 @@ func (c clientConn) RemoteAddr() net.Addr { return c.addr }
 func serveOverPipes(t *testing.T, h http.Handler, c *connections) (dial func(from string) net.Conn) {
 	t.Helper()
 	l := &pipeListener{conns: make(chan net.Conn)}
-	s := newServer(h, c)
+	log, _ := logtest.NewNullLogger()
+	s := newServer(h, c, log)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(l) }()
 	t.Cleanup(func() {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	stdlog "log"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -18,8 +17,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/netobserv/goflow2-kube-enricher/internal/api"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 // httpServers serves probes and metrics on -addr, and pages that show the
@@ -69,7 +71,7 @@ func (a *app) listenHTTP() (*httpServers, error) {
 			h.close()
 			return nil, err
 		}
-		server := newServer(s.handler, s.connections)
+		server := newServer(s.handler, s.connections, a.log)
 		if s.flag == "-ui.addr" {
 			server.RegisterOnShutdown(pageAPI.Stop)
 		}
@@ -91,7 +93,7 @@ func listenTCP(flag, addr string) (net.Listener, error) {
 }
 
 // newServer returns a server whose clients can hang without holding up others.
-func newServer(handler http.Handler, c *connections) *http.Server {
+func newServer(handler http.Handler, c *connections, log logrus.FieldLogger) *http.Server {
 	return &http.Server{
 		Handler:           withoutBody(handler),
 		ReadHeaderTimeout: 5 * time.Second,
@@ -99,7 +101,7 @@ func newServer(handler http.Handler, c *connections) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    1 << 14,
-		ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
+		ErrorLog:          ratelog.Panics(log),
 		ConnState:         c.note,
 		ConnContext:       withConn,
 	}

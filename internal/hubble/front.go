@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
-	stdlog "log"
 	"net/http"
 	"os"
 	"strconv"
@@ -14,6 +13,8 @@ import (
 
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"google.golang.org/grpc/codes"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 // What clients may take, all of them together.
@@ -62,7 +63,7 @@ func (s *Server) newFront(config *tls.Config) *http.Server {
 		ReadHeaderTimeout: requestTimeout,
 		IdleTimeout:       idleAfter,
 		MaxHeaderBytes:    maxHeaders,
-		ErrorLog:          stdlog.New(io.Discard, "", 0), // peers that break off are no news
+		ErrorLog:          ratelog.Panics(s.log),
 		Protocols:         new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxCallsEach, MaxReadFrameSize: 16 << 10,
