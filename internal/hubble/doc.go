@@ -22,8 +22,9 @@ type Source interface {
 	Each(ctx context.Context, q Query, f func(*flow.Record) bool) error
 	// Follow calls f with each record that is received from now on, or from q.Since, in the order
 	// of receipt, until ctx ends or f returns an error, which Follow returns. Records come in
-	// batches: after each one, the record is nil. If f is slower than records arrive, some are
-	// skipped: the next call says how many.
+	// batches: after each one, the record is nil. With q.Since, what there is already is the first
+	// one, even if nothing is. If f is slower than records arrive, some are skipped: the next call
+	// says how many.
 	Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error
 	// Stats returns how much there is.
 	Stats() Stats

@@ -77,24 +77,25 @@ func (m *memory) Each(ctx context.Context, q Query, f func(*flow.Record) bool) e
 
 func (m *memory) Follow(ctx context.Context, q Query, f func(*flow.Record, uint64) error) error {
 	list, more := m.now()
-	at := len(list)
-	if !q.Since.IsZero() {
+	at, first := len(list), !q.Since.IsZero()
+	if first {
 		at = 0
 	}
 	for {
 		for _, r := range list[at:] {
+			if !q.within(r) || q.Match != nil && !q.Match(r) {
+				continue
+			}
 			m.mu.Lock()
 			skipped := m.skipped
 			m.skipped = 0
 			m.mu.Unlock()
-			if !q.within(r) {
-				continue
-			}
 			if err := f(r, skipped); err != nil {
 				return err
 			}
 		}
-		if at < len(list) {
+		if first || at < len(list) {
+			first = false
 			if err := f(nil, 0); err != nil {
 				return err
 			}

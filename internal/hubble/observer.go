@@ -153,7 +153,6 @@ func (st *stream) run(ctx context.Context) error {
 		if at.since.IsZero() {
 			at.since = time.Unix(0, 1) // all that there is, and then what comes
 		}
-		st.turn.end() // whoever follows is bounded by the second
 		return st.follow(ctx, Query{Since: at.since})
 	}
 	var failed error
@@ -167,9 +166,14 @@ func (st *stream) run(ctx context.Context) error {
 	return errors.Join(failed, err)
 }
 
+// follow takes what comes. The first batch may be all that there is, so the stream keeps its turn
+// until the end of that one. What comes later is bounded by the second.
 func (st *stream) follow(ctx context.Context, from Query) error {
 	if !st.q.selection.all() {
 		from.Match = func(r *flow.Record) bool {
+			if st.replay(ctx) != nil {
+				return false
+			}
 			st.v.set(r)
 			return st.q.selection.wants(st.v) || st.q.isOver(r)
 		}
@@ -179,10 +183,25 @@ func (st *stream) follow(ctx context.Context, from Query) error {
 			return err
 		}
 		if r == nil {
+			st.turn.end()
 			return st.out.send()
+		}
+		if from.Match == nil {
+			if err := st.replay(ctx); err != nil {
+				return err
+			}
 		}
 		return st.take(ctx, r)
 	})
+}
+
+// replay comes before each record of those who follow. It returns an error if ctx has ended while
+// it was another one's turn.
+func (st *stream) replay(ctx context.Context) error {
+	if !st.turn.taken {
+		return nil
+	}
+	return st.turn.next(ctx)
 }
 
 // isOver reports whether a record came after all that was asked for.

@@ -2,12 +2,16 @@ package hubble
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -78,6 +82,97 @@ func TestScansOfSlowClients(t *testing.T) {
 	}
 	waitFor(t, func() bool { return len(s.streams) == 2*maxScans && len(s.scans) == 0 })
 }
+
+// replays is a source that tells how many replay at a time, and lets them wait in there.
+type replays struct {
+	*memory
+	entered, goOn chan struct{}
+}
+
+func (s *replays) Follow(ctx context.Context, q Query, f func(*flow.Record, uint64) error) error {
+	s.entered <- struct{}{}
+	<-s.goOn
+	return s.memory.Follow(ctx, q, f)
+}
+
+// TestReplays: who asks for what there is already, and follows then, has to wait for a place too. It
+// is free once that has been read, whether or not anything of it was wanted.
+func TestReplays(t *testing.T) {
+	const clients = 5
+	for name, req := range map[string]*observerpb.GetFlowsRequest{
+		"all":          {},
+		"nothing":      {Whitelist: []*flowpb.FlowFilter{{SourcePort: []string{"9"}}}},
+		"not that old": {Since: timestamppb.New(time.Unix(1<<33, 0))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				source := &replays{memory: newMemory(record(0, 1)), entered: make(chan struct{}, clients), goOn: make(chan struct{})}
+				if req.Follow = true; req.Since == nil {
+					req.Since = timestamppb.New(time.Unix(1, 0))
+				}
+				s := unserved(t, source)
+				ctx, cancel := context.WithCancel(t.Context())
+				var calls sync.WaitGroup
+				for range clients {
+					calls.Go(func() { _ = s.getFlows(ctx, req, &reader{tb: t, each: func(*observerpb.GetFlowsResponse) {}}) })
+				}
+				synctest.Wait()
+				if n := len(source.entered); n != maxScans {
+					t.Errorf("%d replay at a time, want %d", n, maxScans)
+				}
+				close(source.goOn)
+				synctest.Wait()
+				if n := len(source.entered); n != clients || len(s.scans) != 0 {
+					t.Errorf("%d of %d have followed, %d places are taken", n, clients, len(s.scans))
+				}
+				cancel()
+				calls.Wait()
+			})
+		})
+	}
+}
+
+// TestReplayInTurns: a replay gives its place to others, whether or not its records are wanted.
+func TestReplayInTurns(t *testing.T) {
+	for _, filters := range [][]*flowpb.FlowFilter{nil, {{SourcePort: []string{"9"}}}} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newMemory()
+			for i := range 4 * scanTurn {
+				m.records = append(m.records, record(i, uint32(i)))
+			}
+			s := unserved(t, m)
+			st := &stream{s: s, v: newView(&s.names), out: messages{w: devNull{}}, turn: turn{places: make(chan struct{}, 1)}}
+			var err error
+			if st.q, err = newQuery(&observerpb.GetFlowsRequest{Since: timestamppb.New(time.Unix(1, 0)), Follow: true, Whitelist: filters}); err != nil {
+				t.Fatal(err)
+			}
+			st.turn.begin(t.Context())
+			other := turn{places: st.turn.places}
+			at := 0 // how far the replay was when the other one had its turn
+			go func() {
+				if other.begin(t.Context()) {
+					at = st.turn.looked
+					other.end()
+				}
+			}()
+			synctest.Wait()
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- st.run(ctx) }()
+			synctest.Wait()
+			cancel()
+			if err := <-done; at == 0 || at > scanTurn || !errors.Is(err, context.Canceled) {
+				t.Errorf("the other one's turn came after %d records: %v", at, err)
+			}
+		})
+	}
+}
+
+// devNull is a client that takes all.
+type devNull struct{}
+
+func (devNull) Write(b []byte) (int, error) { return len(b), nil }
+func (devNull) Flush()                      {}
 
 // TestTurns: who reads many records lets another one read before the end.
 func TestTurns(t *testing.T) {

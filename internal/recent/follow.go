@@ -25,6 +25,7 @@ type follower struct {
 	places  map[int]place // by worker
 	skipped uint64        // records that the next call tells of
 	room    float64       // records that may be handed on now, if there is a bound
+	replay  bool          // the batch with what there was already is still to come
 
 	list []glance     // of the last poll; its room is used again
 	seen map[int]bool // workers
@@ -33,7 +34,7 @@ type follower struct {
 // Follow calls f with each record that matches q from now on, or from q.Since on if that
 // is set, by the time of receipt, until ctx ends or f fails. It returns f's error, or
 // that of ctx. Records come in batches, every [followEvery] at most: after each one, the
-// record is nil.
+// record is nil. With q.Since, what there is already is the first one, even if nothing is.
 //
 // skipped is how many records were left out since the call before: those that were gone
 // before a slow f could see them, and those beyond q.PerSecond. They were not looked at,
@@ -67,7 +68,7 @@ func (s *Store) newFollower(q Query) *follower {
 		}
 		return w
 	}
-	w.room = math.Inf(1) // what there is already was asked for
+	w.room, w.replay = math.Inf(1), true // what there is already was asked for
 	// What has gone already was never promised.
 	for _, l := range list {
 		if _, ok := w.places[l.worker]; !ok {
@@ -84,19 +85,18 @@ func (w *follower) passOver(l *glance) {
 
 // poll hands on what came since the last one.
 func (w *follower) poll(ctx context.Context, f func(*flow.Record, uint64) error) error {
-	list := w.news()
-	if len(list) == 0 {
-		return nil
+	handed := 0
+	if list := w.news(); len(list) > 0 {
+		var err error
+		if handed, err = w.handOn(ctx, list, f); err != nil {
+			return err
+		}
 	}
-	handed, err := w.handOn(ctx, list, f)
-	if err != nil {
-		return err
-	}
-	if handed == 0 && w.skipped == 0 {
+	if handed == 0 && w.skipped == 0 && !w.replay {
 		return nil
 	}
 	skipped := w.skipped
-	w.skipped = 0
+	w.skipped, w.replay = 0, false
 	return f(nil, skipped)
 }
 
