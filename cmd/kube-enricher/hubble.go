@@ -56,7 +56,7 @@ type recentSource struct {
 
 // Each implements [hubble.Source].
 func (s *recentSource) Each(ctx context.Context, q hubble.Query, f func(*flow.Record) bool) error {
-	return s.store.Each(ctx, recent.Query{Since: q.Since, Until: q.Until, Newest: q.Newest}, f)
+	return s.store.Each(ctx, recent.Query{Since: q.Since, Until: q.Until, Newest: q.Newest, Waits: q.Waits}, f)
 }
 
 // hubblePerSecond bounds the flows that a client who follows is sent in a second. Each costs
@@ -66,7 +66,7 @@ const hubblePerSecond = 1000
 
 // Follow implements [hubble.Source].
 func (s *recentSource) Follow(ctx context.Context, q hubble.Query, f func(*flow.Record, uint64) error) error {
-	return s.store.Follow(ctx, recent.Query{Since: q.Since, Match: q.Match, PerSecond: hubblePerSecond}, f)
+	return s.store.Follow(ctx, recent.Query{Since: q.Since, Match: q.Match, PerSecond: hubblePerSecond, Waits: q.Waits}, f)
 }
 
 // Stats implements [hubble.Source]. How many records there is room for follows from how long

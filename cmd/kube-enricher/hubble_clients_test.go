@@ -5,17 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sirupsen/logrus"
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/flowtest"
@@ -25,12 +29,14 @@ import (
 )
 
 // TestManyHubbleClients: 50 clients that follow and ask for all flows at once, each of other pods
-// than those before, take 64 MiB at most, and keep no record from the ring.
+// than those before, and 46 that read nothing of eight workers' records, take 64 MiB at most, and
+// keep no record from the ring.
 func TestManyHubbleClients(t *testing.T) {
 	const most = 64 << 20
-	clients, pods := 50, 20_000
+	const workers = 8
+	clients, silent, pods := 50, 46, 20_000
 	if race.Enabled { // each takes many times as long, and a few are enough for races
-		clients, pods = 3, 1000
+		clients, silent, pods = 3, 3, 1000
 	}
 	mapping, err := flow.ParseMapping("SrcAddr=Src,DstAddr=Dst")
 	if err != nil {
@@ -47,12 +53,16 @@ func TestManyHubbleClients(t *testing.T) {
 			Labels: strings.Repeat(fmt.Sprintf("value-%d\n", i/4), len(hubble.GroupingLabels)-1),
 		}))
 	}
-	stage, r, kept := store.Stage(0, nowhere{}), flowtest.Reference(), uint64(0)
+	var stages []*recent.Stage
+	for w := range workers {
+		stages = append(stages, store.Stage(w, nowhere{}))
+	}
+	r, kept := flowtest.Reference(), uint64(0)
 	keep := func(n int) {
 		for range n {
 			r.Msg.TimeReceivedNs += 1e6
 			r.Ends[0].Object, r.Ends[1].Object = objects[kept%uint64(pods)], objects[(kept+kept/uint64(pods)+1)%uint64(pods)]
-			stage.HandleFlow(r)
+			stages[kept%workers].HandleFlow(r)
 			kept++
 		}
 	}
@@ -92,6 +102,19 @@ func TestManyHubbleClients(t *testing.T) {
 		}
 		if !errors.Is(err, io.EOF) {
 			t.Error(err)
+		}
+	}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}} // an address has a share of the places
+	for i := range silent {
+		c := hubbleClient(t, s.Addr(), grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", addr)
+		}))
+		stream, err := c.GetFlows(ctx, &observerpb.GetFlowsRequest{Follow: i%2 == 0, Since: timestamppb.New(time.Unix(1, 0))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil { // one message, and nothing after it
+			t.Fatal(err)
 		}
 	}
 	for i := range clients {

@@ -19,9 +19,9 @@ import (
 const ovnSnapshot = ovnDir + "/snapshot.yaml"
 
 // hubbleClient is Cilium's client of the program.
-func hubbleClient(t *testing.T, addr string) observerpb.ObserverClient {
+func hubbleClient(t *testing.T, addr string, opts ...grpc.DialOption) observerpb.ObserverClient {
 	t.Helper()
-	conn, err := grpc.NewClient(addr, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(addr, append(opts, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,6 +39,10 @@ type Query struct {
 	// Match reports whether a record is wanted; nil for all. Only Follow asks it, which may skip
 	// records if very many are wanted.
 	Match func(*flow.Record) bool
+	// Waits, if not nil, may be called before records come, with a function that f may call before
+	// it waits for a client: the source needs little memory until f returns. The record is not
+	// valid after that. A later call has the function that is to be used from then on.
+	Waits func(release func())
 }
 
 // Stats tells how much a [Source] has.

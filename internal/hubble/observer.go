@@ -129,6 +129,7 @@ type stream struct {
 	sent uint64
 	turn turn
 
+	release func() // of the source, before a client is waited for
 	lost     flowpb.LostEvent // not yet sent
 	lostSent time.Time
 }
@@ -156,7 +157,7 @@ func (st *stream) run(ctx context.Context) error {
 		return st.follow(ctx, Query{Since: at.since})
 	}
 	var failed error
-	err = source.Each(ctx, Query{Since: at.since, Until: q.until}, func(r *flow.Record) bool {
+	err = source.Each(ctx, Query{Since: at.since, Until: q.until, Waits: st.waits}, func(r *flow.Record) bool {
 		if failed = st.turn.next(ctx); failed != nil {
 			return false
 		}
@@ -178,6 +179,7 @@ func (st *stream) follow(ctx context.Context, from Query) error {
 			return st.q.selection.wants(st.v) || st.q.isOver(r)
 		}
 	}
+	from.Waits = st.waits
 	return st.s.source.Follow(ctx, from, func(r *flow.Record, skipped uint64) error {
 		if err := st.tellLost(skipped); err != nil {
 			return err
@@ -237,10 +239,14 @@ func (st *stream) take(ctx context.Context, r *flow.Record) error {
 	return nil
 }
 
+// waits takes what is to be called before the client is waited for.
+func (st *stream) waits(release func()) { st.release = release }
+
 // flush sends what has been gathered.
 func (st *stream) flush(ctx context.Context) error {
 	reads := st.turn.taken
 	st.turn.end() // the client may be slow
+	st.release()
 	if err := st.out.send(); err != nil {
 		return err
 	}
@@ -283,7 +289,7 @@ func (s *Server) getFlows(ctx context.Context, req *observerpb.GetFlowsRequest, 
 	if err != nil {
 		return err
 	}
-	st := &stream{s: s, q: q, v: newView(&s.names), out: messages{w: w}, turn: turn{places: s.scans}}
+	st := &stream{s: s, q: q, v: newView(&s.names), out: messages{w: w}, turn: turn{places: s.scans}, release: func() {}}
 	err = st.run(ctx)
 	if endOf(ctx, err) == nil {
 		err = st.out.send()

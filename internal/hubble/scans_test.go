@@ -141,7 +141,7 @@ func TestReplayInTurns(t *testing.T) {
 				m.records = append(m.records, record(i, uint32(i)))
 			}
 			s := unserved(t, m)
-			st := &stream{s: s, v: newView(&s.names), out: messages{w: devNull{}}, turn: turn{places: make(chan struct{}, 1)}}
+			st := &stream{s: s, v: newView(&s.names), out: messages{w: devNull{}}, turn: turn{places: make(chan struct{}, 1)}, release: func() {}}
 			var err error
 			if st.q, err = newQuery(&observerpb.GetFlowsRequest{Since: timestamppb.New(time.Unix(1, 0)), Follow: true, Whitelist: filters}); err != nil {
 				t.Fatal(err)

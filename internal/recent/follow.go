@@ -128,6 +128,9 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 	}
 	m := w.s.newMerger(list, &w.q)
 	defer m.free()
+	if w.q.Waits != nil {
+		w.q.Waits(m.release)
+	}
 	if w.q.PerSecond > 0 && w.q.Match == nil && w.q.Since.IsZero() && w.q.Until.IsZero() {
 		m.most = int(w.room) + 1 // what comes after is not looked at
 	}

@@ -11,6 +11,7 @@ import (
 type cursor struct {
 	list []glance // that are still to be read, in the order in which they are
 	from int      // where to begin in the first one, in bytes
+	now  glance   // of the page
 
 	page    *page   // nil if there are no further records
 	offsets []int32 // of the records in the page that are still to be read
@@ -26,9 +27,14 @@ type merger struct {
 	cursors      []*cursor
 	outside      int // records that were left out, as they are not of the interval
 	most         int // records of each segment that are wanted at most, the first ones; 0 for all
+	released     bool
 	record       flow.Record
 	unpacker     unpacker
 }
+
+// pagesKept is how many pages those who wait may keep, all together: some 4 MiB. To copy what is in a
+// page once more takes as long as to make some of its flows.
+const pagesKept = 32
 
 // bounds returns an interval as times of records.
 func (q *Query) bounds() (since, until uint64) {
@@ -70,10 +76,44 @@ func (s *Store) newMerger(list []glance, q *Query) *merger {
 // free gives the pages back.
 func (m *merger) free() {
 	for _, c := range m.cursors {
-		if c.page != nil {
-			c.page.free()
-			c.page = nil
+		m.freePage(c)
+	}
+}
+
+func (m *merger) freePage(c *cursor) {
+	if c.page != nil {
+		c.page.free()
+		c.page = nil
+		m.s.pages.Add(-1)
+	}
+}
+
+func (m *merger) needPage(c *cursor) {
+	if c.page == nil {
+		c.page = pages.Get().(*page)
+		m.s.pages.Add(1)
+	}
+}
+
+// release gives the pages back while somebody waits for long, if many are in use.
+func (m *merger) release() {
+	if m.s.pages.Load() > pagesKept {
+		m.free()
+		m.released = true
+	}
+}
+
+// restore copies again what is still to be read. What has left since is lost.
+func (m *merger) restore() {
+	m.released = false
+	for _, c := range m.cursors {
+		if len(c.offsets) > 0 {
+			m.needPage(c)
+			if !c.now.copyTo(c.page, int(c.offsets[0])) {
+				c.offsets = c.offsets[:0]
+			}
 		}
+		m.load(c)
 	}
 }
 
@@ -81,15 +121,10 @@ func (m *merger) free() {
 func (m *merger) load(c *cursor) {
 	for len(c.offsets) == 0 {
 		if len(c.list) == 0 {
-			if c.page != nil {
-				c.page.free()
-				c.page = nil
-			}
+			m.freePage(c)
 			return
 		}
-		if c.page == nil {
-			c.page = pages.Get().(*page)
-		}
+		m.needPage(c)
 		l := c.list[0]
 		c.list = c.list[1:]
 		from := c.from
@@ -97,6 +132,7 @@ func (m *merger) load(c *cursor) {
 		if !l.copyTo(c.page, from) {
 			continue
 		}
+		c.now, c.now.most = l, 0
 		c.offsets = c.offsets[:0]
 		for at := from; at < l.used; at += c.page.lengthAt(at) {
 			if t := c.page.receivedAt(at); m.since <= t && t <= m.until {
@@ -146,6 +182,10 @@ func (m *merger) each(ctx context.Context, f func(*flow.Record) bool) error {
 		} else {
 			next.offsets = next.offsets[1:]
 		}
+		if m.released {
+			m.restore()
+			continue
+		}
 		if len(next.offsets) > 0 {
 			next.time = next.page.receivedAt(int(next.offsets[m.at(next)]))
 		} else {
@@ -156,10 +196,13 @@ func (m *merger) each(ctx context.Context, f func(*flow.Record) bool) error {
 
 // Each calls f with the records that were received in the interval of q and match it,
 // merged over the workers by the time of receipt, until f returns false. A record is
-// valid until f returns. Each fails only if ctx ends.
+// valid until f returns. Each fails only if ctx ends. What leaves while f waits is left out.
 func (s *Store) Each(ctx context.Context, q Query, f func(*flow.Record) bool) error {
 	m := s.newMerger(s.glances(), &q)
 	defer m.free()
+	if q.Waits != nil {
+		q.Waits(m.release)
+	}
 	return m.each(ctx, func(r *flow.Record) bool {
 		if q.Match != nil && !q.Match(r) {
 			return true

@@ -42,6 +42,7 @@ type Store struct {
 	sums   *sums
 	room   int64        // for segments and objects, in bytes
 	used   atomic.Int64 // by them
+	pages  atomic.Int64 // that readers have
 
 	mostObjects int // of a segment
 
@@ -209,4 +210,8 @@ type Query struct {
 	// PerSecond bounds how many records [Store.Follow] hands on, 0 for no bound. Those
 	// beyond it are skipped, and not looked at. Those that were there before are not bounded.
 	PerSecond int
+	// Waits, if not nil, is called before any record, and by [Store.Follow] before each batch, with
+	// a function that the reader's f may call before it waits for long. The record is not valid
+	// after that, and the reader takes hardly any memory until f returns.
+	Waits func(release func())
 }
