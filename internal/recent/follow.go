@@ -27,8 +27,8 @@ type follower struct {
 	room    float64       // records that may be handed on now, if there is a bound
 	replay  bool          // the batch with what there was already is still to come
 
-	list []glance     // of the last poll; its room is used again
-	seen map[int]bool // workers
+	list []glance       // of the last poll; its room is used again
+	ends map[int]uint64 // records of the workers up to the end of what is listed
 }
 
 // Follow calls f with each record that matches q from now on, or from q.Since on if that
@@ -59,7 +59,7 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 
 // newFollower returns a follower that has read nothing of what it is to hand on.
 func (s *Store) newFollower(q Query) *follower {
-	w := &follower{s: s, q: q, places: make(map[int]place), seen: make(map[int]bool), room: float64(q.PerSecond)}
+	w := &follower{s: s, q: q, places: make(map[int]place), ends: make(map[int]uint64), room: float64(q.PerSecond)}
 	w.q.Newest = false
 	list := s.glances()
 	if q.Since.IsZero() {
@@ -107,12 +107,17 @@ func (w *follower) news() []glance {
 		p := w.places[l.worker]
 		return l.first+uint64(l.count) > p.read && l.number >= p.number
 	})
-	clear(w.seen)
-	for _, l := range w.list {
-		if p := w.places[l.worker]; !w.seen[l.worker] && l.first > p.read {
-			w.skipped += l.first - p.read
+	clear(w.ends)
+	for i := range w.list {
+		l := &w.list[i]
+		before, ok := w.ends[l.worker]
+		if !ok {
+			before = w.places[l.worker].read
 		}
-		w.seen[l.worker] = true
+		if l.first > before { // an older segment may stay for longer, if somebody reads it
+			w.skipped += l.first - before
+		}
+		w.ends[l.worker] = l.first + uint64(l.count)
 	}
 	return w.list
 }
