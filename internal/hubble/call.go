@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
@@ -53,7 +54,7 @@ func (s *Server) serveFlows(w http.ResponseWriter, r *http.Request, body []byte)
 	end := status.Convert(s.callFlows(r, body, answer))
 	w.Header().Set(http.TrailerPrefix+"Grpc-Status", strconv.Itoa(int(end.Code())))
 	if text := end.Message(); text != "" {
-		w.Header().Set(http.TrailerPrefix+"Grpc-Message", encoded(text))
+		w.Header().Set(http.TrailerPrefix+"Grpc-Message", encoded(cut(text)))
 	}
 	answer.Flush()
 }
@@ -97,10 +98,26 @@ func parseTimeout(text string) (time.Duration, bool) {
 		return 0, false
 	}
 	const longest = 1 << 62
-	if uint64(unit)*n > longest { // more than a hundred years
+	if n > longest/uint64(unit) { // more than a hundred years
 		return longest, true
 	}
 	return time.Duration(n) * unit, true
+}
+
+// maxMessage bounds what is said of an error, in bytes: what a client sent may be in it, and
+// clients take only so much of headers.
+const maxMessage = 500
+
+// cut returns the beginning of a text, in whole characters.
+func cut(text string) string {
+	if len(text) <= maxMessage {
+		return text
+	}
+	n := maxMessage
+	for n > 0 && !utf8.RuneStart(text[n]) {
+		n--
+	}
+	return text[:n] + "..."
 }
 
 // encoded returns the text of a status as it is sent: bytes that headers cannot have are

@@ -4,19 +4,25 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
+	flowpb "github.com/cilium/cilium/api/v1/flow"
 	observerpb "github.com/cilium/cilium/api/v1/observer"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 // TestTimeouts: times are those of PROTOCOL-HTTP2.md: up to eight digits, and a unit.
 func TestTimeouts(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"1H": time.Hour, "2M": 2 * time.Minute, "10S": 10 * time.Second, "250m": 250 * time.Millisecond,
-		"7u": 7 * time.Microsecond, "99999999n": 99999999, "0S": 0, "99999999H": 1 << 62,
+		"7u": 7 * time.Microsecond, "99999999n": 99999999, "0S": 0, "99999999H": 1 << 62, "5124096H": 1 << 62, // 2^64 ns and some minutes
 	} {
 		if d, ok := parseTimeout(text); !ok || d != want {
 			t.Errorf("%s: %v, %v", text, d, ok)
@@ -25,6 +31,20 @@ func TestTimeouts(t *testing.T) {
 	for _, text := range []string{"", "S", "10", "1s", "-1S", "+1S", "1.5S", "123456789S", "1 S"} {
 		if d, ok := parseTimeout(text); ok {
 			t.Errorf("%q: %v", text, d)
+		}
+	}
+}
+
+// TestLongMessage: an error that has what the client sent in it does not end its connection, which
+// takes only so much of headers.
+func TestLongMessage(t *testing.T) {
+	s := serve(t, Config{}, newMemory(record(0, 1)))
+	c := observerpb.NewObserverClient(dial(t, s.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithMaxHeaderListSize(16<<10)))
+	for _, text := range []string{"\x00", "é"} {
+		filter := &flowpb.FlowFilter{SourceFqdn: []string{strings.Repeat(text, 30000)}}
+		_, err := getFlows(t, c, &observerpb.GetFlowsRequest{Whitelist: []*flowpb.FlowFilter{filter}})
+		if st := status.Convert(err); st.Code() != codes.InvalidArgument || len(st.Message()) > maxMessage+3 || !utf8.ValidString(st.Message()) {
+			t.Errorf("%v with a message of %d bytes", st.Code(), len(st.Message()))
 		}
 	}
 }

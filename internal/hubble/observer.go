@@ -129,7 +129,7 @@ type stream struct {
 	sent uint64
 	turn turn
 
-	release func() // of the source, before a client is waited for
+	release  func()           // of the source, before a client is waited for
 	lost     flowpb.LostEvent // not yet sent
 	lostSent time.Time
 }
