@@ -42,18 +42,21 @@ func (ids *identities) of(o *flow.Object) uint32 {
 	key := workloadOf(o)
 	ids.mu.RLock()
 	id, ok := ids.byKey[key]
+	full := len(ids.byKey) >= maxIdentities
 	ids.mu.RUnlock()
 	if ok {
 		return id
 	}
-	id = hashed(key.Value())
+	if id = hashed(key.Value()); full {
+		return id // two may have the same from here on
+	}
 	ids.mu.Lock()
 	defer ids.mu.Unlock()
 	if id, ok := ids.byKey[key]; ok {
 		return id
 	}
 	if len(ids.byKey) >= maxIdentities {
-		return id // two may have the same from here on
+		return id
 	}
 	for ids.taken[id] {
 		if id++; id > identityMax {
