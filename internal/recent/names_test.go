@@ -96,6 +96,26 @@ func TestFewWorkloads(t *testing.T) {
 	}
 }
 
+// TestNamesForgotten: workloads that are forgotten are not kept by the names.
+func TestNamesForgotten(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	for i := range uint64(1000) {
+		st.HandleFlow(numbered(i+1, object("a", fmt.Sprint("w-", i)), nil))
+	}
+	if n := len(s.About().Workloads); n != 1000 {
+		t.Errorf("%d workloads", n)
+	}
+	old := s.sums.workloads
+	s.sums.forgetSpare()
+	if s.sums.names.of == old {
+		t.Error("the names have a table that nobody else has")
+	}
+	if n := len(s.About().Workloads); n != 1000 {
+		t.Errorf("%d workloads", n)
+	}
+}
+
 // TestJSON: answers are rendered as encoding/json does it.
 func TestJSON(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 60_000, time.UTC)

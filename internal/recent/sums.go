@@ -339,7 +339,7 @@ func (t *sums) shrink() {
 func (t *sums) forgetSpare() {
 	t.spare = false
 	old := t.workloads
-	t.workloads = newWorkloads()
+	t.workloads, t.names = newWorkloads(), names{} // which would keep the old ones
 	numbers := make([]uint32, len(old.list)) // by the old ones, 0 for those that are not known yet
 	number := func(n uint32) uint32 {
 		if n != outsideNumber && numbers[n] == 0 {
