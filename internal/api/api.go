@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -145,6 +144,8 @@ func (s *Server) scanning(f answer) http.HandlerFunc {
 		}
 		switch {
 		case r.Context().Err() != nil: // the client has gone
+		case errors.As(err, new(fault)):
+			Fail(w, http.StatusInternalServerError, err)
 		case err != nil:
 			Fail(w, http.StatusBadRequest, err)
 		default:
@@ -152,6 +153,12 @@ func (s *Server) scanning(f answer) http.HandlerFunc {
 		}
 	}
 }
+
+// fault is an error that no client causes: an answer that cannot be made.
+type fault struct{ err error }
+
+// Error implements error.
+func (f fault) Error() string { return "the answer cannot be made: " + f.err.Error() }
 
 // scan appends the answer to a request to b.
 func (s *Server) scan(r *http.Request, f answer, b []byte) ([]byte, error) {
@@ -168,7 +175,7 @@ func (s *Server) scan(r *http.Request, f answer, b []byte) ([]byte, error) {
 	}
 	rendered, err := json.Marshal(body)
 	if err != nil {
-		return b, fmt.Errorf("answer: %w", err)
+		return b, fault{err}
 	}
 	return append(append(b, rendered...), '\n'), nil
 }

@@ -449,3 +449,14 @@ func TestBatch(t *testing.T) {
 		t.Error("many wait for the end")
 	}
 }
+
+// TestFault: what no client causes is no mistake of the client.
+func TestFault(t *testing.T) {
+	s := unserved(t, recent.MinRoom)
+	s.cfg.Ready = func() any { return func() {} } // nothing that JSON has
+	w := httptest.NewRecorder()
+	s.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/summary", nil))
+	if w.Code != http.StatusInternalServerError || !strings.Contains(w.Body.String(), "cannot be made") {
+		t.Errorf("%d: %s", w.Code, w.Body)
+	}
+}

@@ -58,7 +58,10 @@ func (s *Server) summary(_ context.Context, p *params) (any, error) {
 		Ring:      ring{a.Used, a.InMemory, a.Capacity},
 		Exporters: a.Exporters, Fields: s.cfg.Fields, Mapping: mapping, Ready: s.cfg.Ready(),
 	})
-	return parts{b, s.names.rendered(a.Workloads)}, err
+	if err != nil {
+		return nil, fault{err}
+	}
+	return parts{b, s.names.rendered(a.Workloads)}, nil
 }
 
 // parts are two objects of JSON, which make one answer.
