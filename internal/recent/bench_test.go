@@ -208,7 +208,7 @@ func BenchmarkFollow(b *testing.B) {
 				for range 5000 {
 					st.HandleFlow(t.next())
 				}
-				w.room = float64(perSecond) / 10
+				w.room = perSecond / 10
 				b.StartTimer()
 				if err := w.poll(context.Background(), func(r *flow.Record, _ uint64) error { handed++; return nil }); err != nil {
 					b.Fatal(err)

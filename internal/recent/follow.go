@@ -2,7 +2,6 @@ package recent
 
 import (
 	"context"
-	"math"
 	"time"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
@@ -10,6 +9,9 @@ import (
 
 // followEvery is how often those who follow look for new records.
 const followEvery = 100 * time.Millisecond
+
+// ticks is how often they do so in a second.
+const ticks = int(time.Second / followEvery)
 
 // place is how far somebody who follows has read the records of a worker.
 type place struct {
@@ -24,7 +26,10 @@ type follower struct {
 	q       Query
 	places  map[int]place // by worker
 	skipped uint64        // records that the next call tells of
-	room    float64       // records that may be handed on now, if there is a bound
+	room    int           // records that may be handed on now, if there is a bound
+	recent  [ticks]int    // records that were handed on at the last ticks
+	tick    int           // index in recent
+	full    bool          // there were more records than room
 	replay  bool          // the batch with what there was already is still to come
 
 	list []glance       // of the last poll; its room is used again
@@ -52,14 +57,28 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 			return ctx.Err()
 		case <-tick.C:
 		}
-		// Records come in bursts: what is for a second may be used at once.
-		w.room = min(w.room+float64(q.PerSecond)*followEvery.Seconds(), float64(q.PerSecond))
+		w.next()
 	}
+}
+
+// next makes room for the records of a tick. Records come in bursts: what is for a second may be
+// used at once. Where that was not enough at the tick before, it is spread over some.
+func (w *follower) next() {
+	w.tick = (w.tick + 1) % ticks
+	w.recent[w.tick] = 0
+	w.room = w.q.PerSecond
+	for _, n := range w.recent {
+		w.room -= n
+	}
+	if w.full {
+		w.room = min(w.room, max(2*w.q.PerSecond/ticks, 1))
+	}
+	w.full = false
 }
 
 // newFollower returns a follower that has read nothing of what it is to hand on.
 func (s *Store) newFollower(q Query) *follower {
-	w := &follower{s: s, q: q, places: make(map[int]place), ends: make(map[int]uint64), room: float64(q.PerSecond)}
+	w := &follower{s: s, q: q, places: make(map[int]place), ends: make(map[int]uint64), room: q.PerSecond}
 	w.q.Newest = false
 	list := s.glances()
 	if q.Since.IsZero() {
@@ -68,7 +87,7 @@ func (s *Store) newFollower(q Query) *follower {
 		}
 		return w
 	}
-	w.room, w.replay = math.Inf(1), true // what there is already was asked for
+	w.replay = true
 	// What has gone already was never promised.
 	for _, l := range list {
 		if _, ok := w.places[l.worker]; !ok {
@@ -137,7 +156,7 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 		w.q.Waits(m.release)
 	}
 	if w.q.PerSecond > 0 && w.q.Match == nil && w.q.Since.IsZero() && w.q.Until.IsZero() {
-		m.most = int(w.room) + 1 // what comes after is not looked at
+		m.most = w.room + 1 // what comes after is not looked at
 	}
 	for _, c := range m.cursors {
 		if p := w.places[c.list[0].worker]; p.number == c.list[0].number {
@@ -150,15 +169,19 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 	looked := 0
 	var failed error
 	err = m.each(ctx, func(r *flow.Record) bool {
-		if w.q.PerSecond > 0 && w.room < 1 {
+		if w.q.PerSecond > 0 && w.room < 1 && !w.replay {
+			w.full = true
 			return false
 		}
 		looked++
 		if w.q.Match != nil && !w.q.Match(r) {
 			return true
 		}
-		w.room--
 		handed++
+		if !w.replay { // what there is already was asked for
+			w.room--
+			w.recent[w.tick]++
+		}
 		skipped := w.skipped
 		w.skipped = 0
 		failed = f(r, skipped)

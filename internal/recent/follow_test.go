@@ -74,3 +74,55 @@ func TestFollowGaps(t *testing.T) {
 		t.Errorf("%d records and %d skipped of %d: %v", got, skipped, sent, err)
 	}
 }
+
+// TestFollowSeconds: no second has more records than there may be in one, however they come, and
+// a long time has as many.
+func TestFollowSeconds(t *testing.T) {
+	const perSecond = 50
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, MinRoom)
+		st := s.Stage(0, end{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var at []time.Time
+		go func() {
+			_ = s.Follow(ctx, Query{PerSecond: perSecond}, func(r *flow.Record, _ uint64) error {
+				if r != nil {
+					at = append(at, time.Now())
+				}
+				return nil
+			})
+		}()
+		sent := uint64(0)
+		time.Sleep(5 * time.Second) // what was not used then is not for later
+		for range 200 {
+			for range 30 {
+				sent++
+				st.HandleFlow(numbered(sent, nil, nil))
+			}
+			time.Sleep(followEvery)
+		}
+		synctest.Wait()
+		for i := range len(at) - perSecond {
+			if d := at[i+perSecond].Sub(at[i]); d < time.Second {
+				t.Fatalf("%d records in %v", perSecond+1, d)
+			}
+		}
+		if n := len(at); n < 19*perSecond || n > 21*perSecond {
+			t.Errorf("%d records in 20 s", n)
+		}
+		// Once it has become quiet, a burst of as many is handed on at once.
+		time.Sleep(2 * time.Second)
+		before := len(at)
+		for range perSecond {
+			sent++
+			st.HandleFlow(numbered(sent, nil, nil))
+		}
+		time.Sleep(followEvery)
+		synctest.Wait()
+		if n := len(at) - before; n != perSecond {
+			t.Errorf("%d records of a burst", n)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}

@@ -495,7 +495,7 @@ func TestFollowForHours(t *testing.T) {
 			t.Errorf("%d bytes more after another hour", grown)
 		}
 		synctest.Wait()
-		if got < 60_000 {
+		if got < 50_000 { // of 72,000: some seconds of records come nine ticks after those before
 			t.Errorf("%d records", got)
 		}
 		cancel()

@@ -340,7 +340,7 @@ func (t *sums) forgetSpare() {
 	t.spare = false
 	old := t.workloads
 	t.workloads, t.names = newWorkloads(), names{} // which would keep the old ones
-	numbers := make([]uint32, len(old.list)) // by the old ones, 0 for those that are not known yet
+	numbers := make([]uint32, len(old.list))       // by the old ones, 0 for those that are not known yet
 	number := func(n uint32) uint32 {
 		if n != outsideNumber && numbers[n] == 0 {
 			numbers[n] = t.workloads.number(old.list[n])
