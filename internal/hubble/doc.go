@@ -24,7 +24,7 @@ type Source interface {
 	// of receipt, until ctx ends or f returns an error, which Follow returns. Records come in
 	// batches: after each one, the record is nil. With q.Since, what there is already is the first
 	// one, even if nothing is. If f is slower than records arrive, some are skipped: the next call
-	// says how many.
+	// says how many, and a little more than a second after such a call there is another one.
 	Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error
 	// Stats returns how much there is.
 	Stats() Stats

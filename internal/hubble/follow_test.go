@@ -3,6 +3,7 @@ package hubble
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -129,6 +131,44 @@ func TestHour(t *testing.T) {
 			t.Errorf("%d flows, %d lost, %v counted", flows, lost, testutil.ToFloat64(s.skipped))
 		}
 	})
+}
+
+// lossy is a source that tells of skipped records twice in a second, as the store does it.
+type lossy struct {
+	memory
+	ends bool // with a record after all that are asked for
+}
+
+func (s *lossy) Follow(ctx context.Context, _ Query, f func(*flow.Record, uint64) error) error {
+	if err := errors.Join(f(record(0, 1), 5), f(nil, 7)); err != nil {
+		return err
+	}
+	if s.ends {
+		return f(record(100, 2), 0)
+	}
+	time.Sleep(lostInterval + lostInterval/2)
+	if err := f(nil, 0); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestLastLost: what was lost last is told too, after a second, or at the stream's end.
+func TestLastLost(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := unserved(t, &lossy{ends: ends})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			lost := uint64(0)
+			r := &reader{tb: t, each: func(m *observerpb.GetFlowsResponse) { lost += m.GetLostEvents().GetNumEventsLost() }}
+			until := timestamppb.New(time.Unix(0, int64(record(1, 1).Msg.TimeReceivedNs)))
+			if err := s.getFlows(ctx, &observerpb.GetFlowsRequest{Follow: true, Until: until}, r); ends != (err == nil) || lost != 12 {
+				t.Errorf("%d of 12 are told: %v", lost, err)
+			}
+		})
+	}
 }
 
 // BenchmarkFollow is what a record costs that is not wanted, and one whose flow is made.

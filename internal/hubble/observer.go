@@ -268,7 +268,15 @@ func (st *stream) tellLost(skipped uint64) error {
 		st.lost.NumEventsLost += skipped
 		st.lost.Last = timestamppb.New(now)
 	}
-	if st.lost.NumEventsLost == 0 || now.Sub(st.lostSent) < lostInterval {
+	if now.Sub(st.lostSent) < lostInterval {
+		return nil
+	}
+	return st.addLost(now)
+}
+
+// addLost adds how much was lost since this was sent the last time, if anything.
+func (st *stream) addLost(now time.Time) error {
+	if st.lost.NumEventsLost == 0 {
 		return nil
 	}
 	st.lostSent = now
@@ -292,7 +300,7 @@ func (s *Server) getFlows(ctx context.Context, req *observerpb.GetFlowsRequest, 
 	st := &stream{s: s, q: q, v: newView(&s.names), out: messages{w: w}, turn: turn{places: s.scans}, release: func() {}}
 	err = st.run(ctx)
 	if endOf(ctx, err) == nil {
-		err = st.out.send()
+		err = errors.Join(st.addLost(time.Now()), st.out.send())
 	}
 	return endOf(ctx, err)
 }

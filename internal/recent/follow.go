@@ -30,6 +30,7 @@ type follower struct {
 	recent  [ticks]int    // records that were handed on at the last ticks
 	tick    int           // index in recent
 	full    bool          // there were more records than room
+	later   int           // ticks until f is called once more, 0 if it is not
 	replay  bool          // the batch with what there was already is still to come
 
 	list []glance       // of the last poll; its room is used again
@@ -43,7 +44,8 @@ type follower struct {
 //
 // skipped is how many records were left out since the call before: those that were gone
 // before a slow f could see them, and those beyond q.PerSecond. They were not looked at,
-// so it is not known whether they match.
+// so it is not known whether they match. A little more than a second after such a call,
+// there is one more with a nil record: f may have kept something to say until then.
 func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error {
 	w := s.newFollower(q)
 	tick := time.NewTicker(followEvery)
@@ -60,6 +62,10 @@ func (s *Store) Follow(ctx context.Context, q Query, f func(r *flow.Record, skip
 		w.next()
 	}
 }
+
+// laterTicks is when f is called again after records were skipped: more than a second later, as
+// ticks do not come on time.
+const laterTicks = ticks + ticks/2
 
 // next makes room for the records of a tick. Records come in bursts: what is for a second may be
 // used at once. Where that was not enough at the tick before, it is spread over some.
@@ -111,12 +117,24 @@ func (w *follower) poll(ctx context.Context, f func(*flow.Record, uint64) error)
 			return err
 		}
 	}
-	if handed == 0 && w.skipped == 0 && !w.replay {
+	again := false
+	if w.later > 0 {
+		w.later--
+		again = w.later == 0
+	}
+	if handed == 0 && w.skipped == 0 && !w.replay && !again {
 		return nil
 	}
-	skipped := w.skipped
-	w.skipped, w.replay = 0, false
-	return f(nil, skipped)
+	w.replay = false
+	return f(nil, w.tell())
+}
+
+// tell returns how many records were skipped that f was not told of yet.
+func (w *follower) tell() (skipped uint64) {
+	if skipped = w.skipped; skipped > 0 {
+		w.skipped, w.later = 0, laterTicks
+	}
+	return skipped
 }
 
 // news returns the segments with records that were not read yet. It counts those that
@@ -182,9 +200,7 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 			w.room--
 			w.recent[w.tick]++
 		}
-		skipped := w.skipped
-		w.skipped = 0
-		failed = f(r, skipped)
+		failed = f(r, w.tell())
 		return failed == nil
 	})
 	if failed != nil {

@@ -126,3 +126,36 @@ func TestFollowSeconds(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// TestFollowLater: who was told of skipped records is called once more after a second.
+func TestFollowLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(t, MinRoom)
+		st := s.Stage(0, end{})
+		ctx, cancel := context.WithCancel(t.Context())
+		var told time.Time
+		calls := 0
+		go func() {
+			_ = s.Follow(ctx, Query{PerSecond: 1}, func(_ *flow.Record, skipped uint64) error {
+				if calls++; skipped > 0 {
+					told, calls = time.Now(), 0
+				} else if d := time.Since(told); d < time.Second || d > 2*time.Second {
+					t.Errorf("called %v later", d)
+				}
+				return nil
+			})
+		}()
+		synctest.Wait()
+		told = time.Now().Add(-time.Second) // the first record comes before it
+		for i := range uint64(5) {
+			st.HandleFlow(numbered(i+1, nil, nil))
+		}
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if calls != 1 {
+			t.Errorf("called %d times after that", calls)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
