@@ -82,43 +82,6 @@ type position struct {
 	skip  uint64
 }
 
-// start finds where to begin. Without a time and without first, that is so many wanted records
-// before the newest one.
-func (q *query) start(ctx context.Context, source Source, v *view) (position, error) {
-	switch {
-	case !q.since.IsZero():
-		return position{since: q.since}, nil
-	case q.first, q.number == 0, q.number >= source.Stats().Records:
-		return position{}, nil
-	}
-	var found, atOldest, beforeIt uint64 // beforeIt counts those of the same time that are too many
-	var oldest uint64
-	err := source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
-		at := r.Msg.TimeReceivedNs
-		if found >= q.number && at != oldest {
-			return false
-		}
-		v.set(r)
-		if !q.selection.wants(v) {
-			return true
-		}
-		if found >= q.number {
-			beforeIt++
-			return true
-		}
-		if at != oldest {
-			oldest, atOldest = at, 0
-		}
-		found++
-		atOldest++
-		return true
-	})
-	if err != nil || found < q.number {
-		return position{}, err
-	}
-	return position{since: time.Unix(0, int64(oldest)), skip: beforeIt}, nil
-}
-
 // stream answers one request. One goroutine uses it.
 type stream struct {
 	s    *Server
@@ -134,6 +97,48 @@ type stream struct {
 	lostSent time.Time
 }
 
+// start finds where to begin. Without a time and without first, that is so many wanted records
+// before the newest one.
+func (st *stream) start(ctx context.Context) (position, error) {
+	source, q := st.s.source, st.q
+	switch {
+	case !q.since.IsZero():
+		return position{since: q.since}, nil
+	case q.first, q.number == 0, q.number >= source.Stats().Records:
+		return position{}, nil
+	}
+	var found, atOldest, beforeIt uint64 // beforeIt counts those of the same time that are too many
+	var oldest uint64
+	var failed error
+	err := source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
+		if failed = st.turn.next(ctx); failed != nil {
+			return false
+		}
+		at := r.Msg.TimeReceivedNs
+		if found >= q.number && at != oldest {
+			return false
+		}
+		st.v.set(r)
+		if !q.selection.wants(st.v) {
+			return true
+		}
+		if found >= q.number {
+			beforeIt++
+			return true
+		}
+		if at != oldest {
+			oldest, atOldest = at, 0
+		}
+		found++
+		atOldest++
+		return true
+	})
+	if err = errors.Join(failed, err); err != nil || found < q.number {
+		return position{}, err
+	}
+	return position{since: time.Unix(0, int64(oldest)), skip: beforeIt}, nil
+}
+
 // run writes what was asked for. It returns nil once there is no more, or ctx ends. What is
 // written last may still be gathered then.
 func (st *stream) run(ctx context.Context) error {
@@ -145,7 +150,7 @@ func (st *stream) run(ctx context.Context) error {
 		return ctx.Err()
 	}
 	defer st.turn.end()
-	at, err := q.start(ctx, source, st.v)
+	at, err := st.start(ctx)
 	if err != nil {
 		return err
 	}

@@ -132,6 +132,40 @@ func TestReplays(t *testing.T) {
 	}
 }
 
+// TestStartInTurns: the look for the newest wanted records gives its place to others, too.
+func TestStartInTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMemory()
+		for i := range 4 * scanTurn {
+			m.records = append(m.records, record(i, uint32(i)))
+		}
+		s := unserved(t, m)
+		st := &stream{s: s, v: newView(&s.names), turn: turn{places: make(chan struct{}, 1)}}
+		var err error
+		if st.q, err = newQuery(&observerpb.GetFlowsRequest{Number: 1, Whitelist: []*flowpb.FlowFilter{{SourcePort: []string{"9"}}}}); err != nil {
+			t.Fatal(err)
+		}
+		st.turn.begin(t.Context())
+		other := turn{places: st.turn.places}
+		at := 0 // how far the look was when the other one had its turn
+		go func() {
+			if other.begin(t.Context()) {
+				at = st.turn.looked
+				other.end()
+			}
+		}()
+		synctest.Wait()
+		if _, err := st.start(t.Context()); err != nil {
+			t.Error(err)
+		}
+		st.turn.end()
+		synctest.Wait()
+		if at == 0 || at > scanTurn {
+			t.Errorf("the other one's turn came after %d records", at)
+		}
+	})
+}
+
 // TestReplayInTurns: a replay gives its place to others, whether or not its records are wanted.
 func TestReplayInTurns(t *testing.T) {
 	for _, filters := range [][]*flowpb.FlowFilter{nil, {{SourcePort: []string{"9"}}}} {

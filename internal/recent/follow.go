@@ -129,7 +129,7 @@ func (w *follower) poll(ctx context.Context, f func(*flow.Record, uint64) error)
 	return f(nil, w.tell())
 }
 
-// tell returns how many records were skipped that f was not told of yet.
+// tell returns how many records were skipped that f does not know of yet.
 func (w *follower) tell() (skipped uint64) {
 	if skipped = w.skipped; skipped > 0 {
 		w.skipped, w.later = 0, laterTicks
