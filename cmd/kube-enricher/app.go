@@ -236,6 +236,11 @@ func (a *app) build() (err error) {
 		return err
 	}
 	if cfg.KeepsRecent() {
+		// How many sockets there are may depend on the machine, so this is no wrong usage.
+		if least, sockets := cfg.LeastRecent(); cfg.Recent < least {
+			a.log.Warnf("-recent: %d bytes are too few for %d sockets (count in -listen): many records will be in sums only; give at least %dMiB",
+				cfg.Recent, sockets, least>>20)
+		}
 		if a.recent, err = recent.New(recent.Config{Room: cfg.Recent, Mapping: cfg.Mapping}, a.reg); err != nil {
 			return err
 		}

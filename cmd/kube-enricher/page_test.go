@@ -294,3 +294,18 @@ func comparePairs(t *testing.T, base string, records []map[string]any) {
 		t.Errorf("%v bytes are in no series", total)
 	}
 }
+
+// TestLittleRecent: too little room for the sockets is said at start and by -check, and stops
+// nothing: how many sockets there are may depend on the machine.
+func TestLittleRecent(t *testing.T) {
+	listen := "netflow://:2055?count=6,sflow://:6343?count=2"
+	for recent, want := range map[string]string{
+		"3MiB": "-recent: 3145728 bytes are too few for 8 sockets (count in -listen): many records will be in sums only; give at least 4MiB",
+		"4MiB": "",
+	} {
+		_, stderr, code := runProgram(t, "-check", "-kube.off", "-ui.addr", "127.0.0.1:8082", "-listen", listen, "-recent", recent)
+		if code != 0 || strings.Contains(stderr, "-recent") != (want != "") || !strings.Contains(stderr, want) {
+			t.Errorf("%s: exit %d: %s", recent, code, stderr)
+		}
+	}
+}

@@ -514,10 +514,6 @@ func TestParseErrors(t *testing.T) {
 		{"the page's address twice", []string{"-ui.addr", ":8080"}, nil, "", false, `-ui.addr: ":8080" is the address of -addr too; give another port`},
 		{"a page of standard input", []string{"-ui.addr", ":8082", "-"}, nil, "", false, `-ui.addr: there is no page of records from standard input; leave it out`},
 		{"little room for records", []string{"-recent", "1KiB"}, nil, "", false, `-recent: "1KiB" is not allowed; give a size from 1048576 to 68719476736 bytes, plain or such as 8MiB`},
-		{
-			"little room for sockets", []string{"-recent", "3MiB", "-ui.addr", ":8082", "-listen", "netflow://:2055?count=6,sflow://:6343?count=2"}, nil, "", false,
-			"-recent: 3145728 bytes are too few for 8 sockets (count in -listen); give at least 4MiB",
-		},
 		{"one address twice", []string{"-debug.addr", ":8080"}, nil, "", false, `-debug.addr: ":8080" is the address of -addr too; give another port`},
 		// Outputs.
 		{"format unknown in transport", []string{"-transport", "file:xml"}, nil, "", false, `-transport: "xml" is not allowed; give one of json, protobuf, text`},

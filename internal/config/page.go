@@ -14,17 +14,15 @@ import (
 // KeepsRecent reports whether somebody looks at the newest records.
 func (c *Config) KeepsRecent() bool { return c.UIAddr != "" || c.Hubble.Addr != "" }
 
-// checkRecent refuses less room for the newest records than the workers need.
-func (p *parser) checkRecent(c *Config) error {
-	workers := 0
-	for _, l := range c.Listen {
-		workers += l.Sockets
+// LeastRecent returns the least -recent with which no worker of -listen lacks room for the
+// newest records, in bytes, and how many workers these are.
+func (c *Config) LeastRecent() (bytes int64, workers int) {
+	if c.Mode == Collect {
+		for _, l := range c.Listen {
+			workers += l.Sockets
+		}
 	}
-	if least := recent.LeastRoom(workers); c.KeepsRecent() && c.Mode == Collect && c.Recent < least {
-		return Usagef("%s: %d bytes are too few for %d sockets (count in -listen); give at least %dMiB",
-			p.given["recent"].flag("recent"), c.Recent, workers, least>>20)
-	}
-	return nil
+	return recent.LeastRoom(workers), workers
 }
 
 // GivenMapping returns the entries of -mapping, without one that the program has added.

@@ -55,9 +55,6 @@ func (p *parser) finish(c *Config, stdinIsPipe bool) error {
 	if err := p.checkHubble(c); err != nil {
 		return err
 	}
-	if err := p.checkRecent(c); err != nil {
-		return err
-	}
 	for _, f := range p.inOrder([]flagValue{{"check.live", c.CheckLive}, {"check.ready", c.CheckReady != ""}}) {
 		if f.given && !c.CheckOnly {
 			return Usagef("%s: is part of -check; give -check, too", p.given[f.name].flag(f.name))
