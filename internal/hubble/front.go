@@ -183,9 +183,9 @@ func (t *turn) end() {
 	t.taken = false
 }
 
-// next comes before each record. It returns an error if ctx has ended.
+// next comes with each record. It returns an error if ctx has ended.
 func (t *turn) next(ctx context.Context) error {
-	if t.looked++; t.looked%scanTurn != 0 {
+	if !t.due() {
 		return nil
 	}
 	t.end()
@@ -193,4 +193,10 @@ func (t *turn) next(ctx context.Context) error {
 		return ctx.Err()
 	}
 	return nil
+}
+
+// due counts a record, and reports whether it is somebody else's turn.
+func (t *turn) due() bool {
+	t.looked++
+	return t.looked%scanTurn == 0
 }

@@ -109,11 +109,7 @@ func (st *stream) start(ctx context.Context) (position, error) {
 	}
 	var found, atOldest, beforeIt uint64 // beforeIt counts those of the same time that are too many
 	var oldest uint64
-	var failed error
-	err := source.Each(ctx, Query{Newest: true}, func(r *flow.Record) bool {
-		if failed = st.turn.next(ctx); failed != nil {
-			return false
-		}
+	look := func(r *flow.Record) bool {
 		at := r.Msg.TimeReceivedNs
 		if found >= q.number && at != oldest {
 			return false
@@ -132,6 +128,14 @@ func (st *stream) start(ctx context.Context) (position, error) {
 		found++
 		atOldest++
 		return true
+	}
+	var failed error
+	err := source.Each(ctx, Query{Newest: true, Waits: st.waits}, func(r *flow.Record) bool {
+		if !look(r) {
+			return false
+		}
+		failed = st.next(ctx)
+		return failed == nil
 	})
 	if err = errors.Join(failed, err); err != nil || found < q.number {
 		return position{}, err
@@ -163,10 +167,9 @@ func (st *stream) run(ctx context.Context) error {
 	}
 	var failed error
 	err = source.Each(ctx, Query{Since: at.since, Until: q.until, Waits: st.waits}, func(r *flow.Record) bool {
-		if failed = st.turn.next(ctx); failed != nil {
-			return false
+		if failed = st.take(ctx, r); failed == nil {
+			failed = st.next(ctx)
 		}
-		failed = st.take(ctx, r)
 		return failed == nil
 	})
 	return errors.Join(failed, err)
@@ -177,11 +180,12 @@ func (st *stream) run(ctx context.Context) error {
 func (st *stream) follow(ctx context.Context, from Query) error {
 	if !st.q.selection.all() {
 		from.Match = func(r *flow.Record) bool {
-			if st.replay(ctx) != nil {
-				return false
-			}
 			st.v.set(r)
-			return st.q.selection.wants(st.v) || st.q.isOver(r)
+			if st.q.selection.wants(st.v) || st.q.isOver(r) {
+				return true
+			}
+			_ = st.next(ctx) // if ctx has ended, Follow notices
+			return false
 		}
 	}
 	from.Waits = st.waits
@@ -193,22 +197,26 @@ func (st *stream) follow(ctx context.Context, from Query) error {
 			st.turn.end()
 			return st.out.send()
 		}
-		if from.Match == nil {
-			if err := st.replay(ctx); err != nil {
-				return err
-			}
+		if err := st.take(ctx, r); err != nil {
+			return err
 		}
-		return st.take(ctx, r)
+		return st.next(ctx)
 	})
 }
 
-// replay comes before each record of those who follow. It returns an error if ctx has ended while
-// it was another one's turn.
-func (st *stream) replay(ctx context.Context) error {
-	if !st.turn.taken {
+// next comes after each record, which is not there any more then. If it is another one's turn,
+// the stream waits for its next one, and keeps no pages of the source meanwhile. It returns an
+// error if ctx has ended.
+func (st *stream) next(ctx context.Context) error {
+	if !st.turn.taken || !st.turn.due() {
 		return nil
 	}
-	return st.turn.next(ctx)
+	st.turn.end()
+	st.release()
+	if !st.turn.begin(ctx) {
+		return ctx.Err()
+	}
+	return nil
 }
 
 // isOver reports whether a record came after all that was asked for.

@@ -140,7 +140,7 @@ func TestStartInTurns(t *testing.T) {
 			m.records = append(m.records, record(i, uint32(i)))
 		}
 		s := unserved(t, m)
-		st := &stream{s: s, v: newView(&s.names), turn: turn{places: make(chan struct{}, 1)}}
+		st := &stream{s: s, v: newView(&s.names), turn: turn{places: make(chan struct{}, 1)}, release: func() {}}
 		var err error
 		if st.q, err = newQuery(&observerpb.GetFlowsRequest{Number: 1, Whitelist: []*flowpb.FlowFilter{{SourcePort: []string{"9"}}}}); err != nil {
 			t.Fatal(err)
