@@ -188,7 +188,8 @@ e2e-outputs: ## send records to OpenTelemetry's collector, VictoriaLogs and Debi
 
 .PHONY: e2e-hubble
 e2e-hubble: ## Cilium's hubble command and filters against the program (2 min; the first time 15; ARGS='-run TestX -v')
-	$(GO) build -o test/hubble/bin/kube-enricher ./cmd/kube-enricher
+	@# The width of a column is that of the version.
+	$(GO) build -buildvcs=false -o test/hubble/bin/kube-enricher ./cmd/kube-enricher
 	$(GO) -C test/hubble build -o bin/ github.com/cilium/cilium/hubble
 	$(GO) -C test/hubble test -count=1 -timeout 30m $(ARGS) ./...
 
