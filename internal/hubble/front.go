@@ -164,9 +164,10 @@ func leave(places chan struct{}) { <-places }
 // turn is a place among the few who read records at a time. Whoever reads many gives it to
 // somebody else after [scanTurn] of them.
 type turn struct {
-	places chan struct{}
-	taken  bool
-	looked int
+	places  chan struct{}
+	taken   bool
+	looked  int
+	release func() // gives back what is kept to read, nil if nothing is
 }
 
 // begin waits for a place, unless one is taken. It reports false if ctx has ended before.
@@ -183,20 +184,23 @@ func (t *turn) end() {
 	t.taken = false
 }
 
-// next comes with each record. It returns an error if ctx has ended.
+// pause gives the place back while the reader waits for something else. What was read is gone.
+func (t *turn) pause() {
+	t.end()
+	if t.release != nil {
+		t.release()
+	}
+}
+
+// next comes with each record, or after it if there is a release. It returns an error if ctx has
+// ended.
 func (t *turn) next(ctx context.Context) error {
-	if !t.due() {
+	if t.looked++; t.looked%scanTurn != 0 {
 		return nil
 	}
-	t.end()
+	t.pause()
 	if !t.begin(ctx) {
 		return ctx.Err()
 	}
 	return nil
-}
-
-// due counts a record, and reports whether it is somebody else's turn.
-func (t *turn) due() bool {
-	t.looked++
-	return t.looked%scanTurn == 0
 }

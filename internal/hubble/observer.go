@@ -92,7 +92,6 @@ type stream struct {
 	sent uint64
 	turn turn
 
-	release  func()           // of the source, before a client is waited for
 	lost     flowpb.LostEvent // not yet sent
 	lostSent time.Time
 }
@@ -208,15 +207,10 @@ func (st *stream) follow(ctx context.Context, from Query) error {
 // the stream waits for its next one, and keeps no pages of the source meanwhile. It returns an
 // error if ctx has ended.
 func (st *stream) next(ctx context.Context) error {
-	if !st.turn.taken || !st.turn.due() {
+	if !st.turn.taken {
 		return nil
 	}
-	st.turn.end()
-	st.release()
-	if !st.turn.begin(ctx) {
-		return ctx.Err()
-	}
-	return nil
+	return st.turn.next(ctx)
 }
 
 // isOver reports whether a record came after all that was asked for.
@@ -253,13 +247,12 @@ func (st *stream) take(ctx context.Context, r *flow.Record) error {
 }
 
 // waits takes what is to be called before the client is waited for.
-func (st *stream) waits(release func()) { st.release = release }
+func (st *stream) waits(release func()) { st.turn.release = release }
 
 // flush sends what has been gathered.
 func (st *stream) flush(ctx context.Context) error {
 	reads := st.turn.taken
-	st.turn.end() // the client may be slow
-	st.release()
+	st.turn.pause() // the client may be slow
 	if err := st.out.send(); err != nil {
 		return err
 	}
@@ -310,7 +303,7 @@ func (s *Server) getFlows(ctx context.Context, req *observerpb.GetFlowsRequest, 
 	if err != nil {
 		return err
 	}
-	st := &stream{s: s, q: q, v: newView(&s.names), out: messages{w: w}, turn: turn{places: s.scans}, release: func() {}}
+	st := &stream{s: s, q: q, v: newView(&s.names), out: messages{w: w}, turn: turn{places: s.scans}}
 	err = st.run(ctx)
 	if endOf(ctx, err) == nil {
 		err = errors.Join(st.addLost(time.Now()), st.out.send())

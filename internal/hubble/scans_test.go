@@ -140,7 +140,7 @@ func TestStartInTurns(t *testing.T) {
 			m.records = append(m.records, record(i, uint32(i)))
 		}
 		s := unserved(t, m)
-		st := &stream{s: s, v: newView(&s.names), turn: turn{places: make(chan struct{}, 1)}, release: func() {}}
+		st := &stream{s: s, v: newView(&s.names), turn: turn{places: make(chan struct{}, 1)}}
 		var err error
 		if st.q, err = newQuery(&observerpb.GetFlowsRequest{Number: 1, Whitelist: []*flowpb.FlowFilter{{SourcePort: []string{"9"}}}}); err != nil {
 			t.Fatal(err)
@@ -175,7 +175,7 @@ func TestReplayInTurns(t *testing.T) {
 				m.records = append(m.records, record(i, uint32(i)))
 			}
 			s := unserved(t, m)
-			st := &stream{s: s, v: newView(&s.names), out: messages{w: devNull{}}, turn: turn{places: make(chan struct{}, 1)}, release: func() {}}
+			st := &stream{s: s, v: newView(&s.names), out: messages{w: devNull{}}, turn: turn{places: make(chan struct{}, 1)}}
 			var err error
 			if st.q, err = newQuery(&observerpb.GetFlowsRequest{Since: timestamppb.New(time.Unix(1, 0)), Follow: true, Whitelist: filters}); err != nil {
 				t.Fatal(err)
