@@ -39,16 +39,10 @@ func (s *Server) serveFlows(w http.ResponseWriter, r *http.Request, body []byte)
 		return
 	}
 	peer := peerOf(r.RemoteAddr)
-	if !s.streamsAt.enter(peer) {
-		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxStreamsAt)+" requests for flows from your address are answered already; try again later")
+	if !admit(w, peer, s.streamsAt, s.streams, "requests for flows") {
 		return
 	}
-	defer s.streamsAt.leave(peer)
-	if !tryEnter(s.streams) {
-		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxStreams)+" requests for flows are answered already; try again later")
-		return
-	}
-	defer leave(s.streams)
+	defer dismiss(peer, s.streamsAt, s.streams)
 	answer := newPatientWriter(w, s.cut)
 	w.Header().Set("Content-Type", "application/grpc")
 	end := status.Convert(s.callFlows(r, body, answer))

@@ -79,16 +79,10 @@ func (s *Server) newFront(config *tls.Config) *http.Server {
 // serveCall answers a call, if there is a place for it and its request comes in time.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request) {
 	peer := peerOf(r.RemoteAddr)
-	if !s.callsAt.enter(peer) {
-		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxCallsAt)+" calls from your address are answered already; try again later")
+	if !admit(w, peer, s.callsAt, s.calls, "calls") {
 		return
 	}
-	defer s.callsAt.leave(peer)
-	if !tryEnter(s.calls) {
-		refuse(w, codes.ResourceExhausted, strconv.Itoa(maxCalls)+" calls are answered already; try again later")
-		return
-	}
-	defer leave(s.calls)
+	defer dismiss(peer, s.callsAt, s.calls)
 	body, code, problem := readRequest(w, r)
 	if code != codes.OK {
 		refuse(w, code, problem)

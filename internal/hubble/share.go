@@ -1,8 +1,12 @@
 package hubble
 
 import (
+	"net/http"
 	"net/netip"
+	"strconv"
 	"sync"
+
+	"google.golang.org/grpc/codes"
 )
 
 // share bounds what one peer has of places that all peers share. Any number of goroutines may
@@ -33,6 +37,29 @@ func (s *share) leave(peer netip.Prefix) {
 	if s.of[peer]--; s.of[peer] == 0 {
 		delete(s.of, peer)
 	}
+}
+
+// admit takes one of some places for a call of a peer, and of the peer's share. If there is none, it
+// refuses the call. What is said of those that are taken is their number and what they are.
+func admit(w http.ResponseWriter, peer netip.Prefix, s *share, places chan struct{}, what string) bool {
+	var most string
+	switch {
+	case !s.enter(peer):
+		most = strconv.Itoa(s.most) + " " + what + " from your address"
+	case !tryEnter(places):
+		s.leave(peer)
+		most = strconv.Itoa(cap(places)) + " " + what
+	default:
+		return true
+	}
+	refuse(w, codes.ResourceExhausted, most+" are answered already; try again later")
+	return false
+}
+
+// dismiss gives back what admit took.
+func dismiss(peer netip.Prefix, s *share, places chan struct{}) {
+	leave(places)
+	s.leave(peer)
 }
 
 // peerBits is how much of an IPv6 address tells one peer from another: each may have all addresses
