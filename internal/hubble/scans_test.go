@@ -132,6 +132,23 @@ func TestReplays(t *testing.T) {
 	}
 }
 
+// rival takes one turn as soon as it can while held has the only place. It returns how far held was
+// then, which may be read once all wait (see [synctest.Wait]).
+func rival(t *testing.T, held *turn) (at *int) {
+	t.Helper()
+	held.begin(t.Context())
+	other := turn{places: held.places}
+	at = new(int)
+	go func() {
+		if other.begin(t.Context()) {
+			*at = held.looked
+			other.end()
+		}
+	}()
+	synctest.Wait()
+	return at
+}
+
 // TestStartInTurns: the look for the newest wanted records gives its place to others, too.
 func TestStartInTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -145,23 +162,14 @@ func TestStartInTurns(t *testing.T) {
 		if st.q, err = newQuery(&observerpb.GetFlowsRequest{Number: 1, Whitelist: []*flowpb.FlowFilter{{SourcePort: []string{"9"}}}}); err != nil {
 			t.Fatal(err)
 		}
-		st.turn.begin(t.Context())
-		other := turn{places: st.turn.places}
-		at := 0 // how far the look was when the other one had its turn
-		go func() {
-			if other.begin(t.Context()) {
-				at = st.turn.looked
-				other.end()
-			}
-		}()
-		synctest.Wait()
+		at := rival(t, &st.turn)
 		if _, err := st.start(t.Context()); err != nil {
 			t.Error(err)
 		}
 		st.turn.end()
 		synctest.Wait()
-		if at == 0 || at > scanTurn {
-			t.Errorf("the other one's turn came after %d records", at)
+		if *at == 0 || *at > scanTurn {
+			t.Errorf("the other one's turn came after %d records", *at)
 		}
 	})
 }
@@ -180,23 +188,14 @@ func TestReplayInTurns(t *testing.T) {
 			if st.q, err = newQuery(&observerpb.GetFlowsRequest{Since: timestamppb.New(time.Unix(1, 0)), Follow: true, Whitelist: filters}); err != nil {
 				t.Fatal(err)
 			}
-			st.turn.begin(t.Context())
-			other := turn{places: st.turn.places}
-			at := 0 // how far the replay was when the other one had its turn
-			go func() {
-				if other.begin(t.Context()) {
-					at = st.turn.looked
-					other.end()
-				}
-			}()
-			synctest.Wait()
+			at := rival(t, &st.turn)
 			ctx, cancel := context.WithCancel(t.Context())
 			done := make(chan error)
 			go func() { done <- st.run(ctx) }()
 			synctest.Wait()
 			cancel()
-			if err := <-done; at == 0 || at > scanTurn || !errors.Is(err, context.Canceled) {
-				t.Errorf("the other one's turn came after %d records: %v", at, err)
+			if err := <-done; *at == 0 || *at > scanTurn || !errors.Is(err, context.Canceled) {
+				t.Errorf("the other one's turn came after %d records: %v", *at, err)
 			}
 		})
 	}
