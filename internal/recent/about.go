@@ -58,18 +58,19 @@ func (s *Store) About() *About {
 		if l.sealed {
 			oldest = min(oldest, l.oldest)
 		}
-		if l.segment.folded.Load() || !l.copyTo(&u.page, 0) {
+		if l.segment.folded.Load() || !l.pin() {
 			continue
 		}
+		v := l.view()
 		var h head
-		for at := 0; at < u.page.used; at += u.page.lengthAt(at) {
-			h.read(&u.page.view, at, s.mapped)
+		for at := 0; at < v.used; at += v.lengthAt(at) {
+			h.read(v, at, s.mapped)
 			total.note(&h)
 			oldest = min(oldest, h.received)
 		}
-		further.addUnknown(u.workloads, u.page.objects)
+		further.addUnknown(u.workloads, v.objects)
+		l.segment.unpin()
 	}
-	u.page.clear()
 	u.names.update(u.workloads)
 	a.Workloads = u.names.with(further.list[outsideNumber+1:])
 	a.Newest, a.Oldest, a.Since = timeOf(total.newest), timeOf(oldest), timeOf(since)
@@ -114,15 +115,16 @@ func (s *Store) span() (oldest, newest uint64) {
 			oldest, newest = min(oldest, l.oldest), max(newest, l.newest)
 			continue
 		}
-		if !l.copyTo(&u.page, 0) {
+		if !l.pin() {
 			continue
 		}
-		for at := 0; at < u.page.used; at += u.page.lengthAt(at) {
-			t := u.page.receivedAt(at)
+		v := l.view()
+		for at := 0; at < v.used; at += v.lengthAt(at) {
+			t := v.receivedAt(at)
 			oldest, newest = min(oldest, t), max(newest, t)
 		}
+		l.segment.unpin()
 	}
-	u.page.clear()
 	if newest == 0 {
 		return 0, 0
 	}

@@ -105,11 +105,11 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor, rest oth
 	}
 	w := walk{since: since, until: until, mapped: s.mapped, table: t, visit: f}
 	for _, l := range s.glances() {
-		if !l.segment.folded.Load() && l.copyTo(&u.page, 0) {
-			w.all(&u.page.view)
+		if !l.segment.folded.Load() && l.pin() {
+			w.all(l.view())
+			l.segment.unpin()
 		}
 	}
-	u.page.clear()
 	return min(from, max(since, s.gone.Load()))
 }
 
@@ -117,19 +117,12 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor, rest oth
 func (s *Store) visitRecords(ctx context.Context, q *Query, list []glance, t *pairTable, f visitor) error {
 	since, until := q.bounds()
 	w := walk{since: since, until: until, mapped: s.mapped, table: t, visit: f, match: q.Match}
-	p := pages.Get().(*page)
-	defer p.free()
 	for i := range list {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if l := &list[i]; l.outside(since, until) || !l.copyTo(p, 0) {
-			continue
-		}
-		if q.Match == nil {
-			w.all(&p.view)
-		} else {
-			w.matching(&p.view)
+		if l := &list[i]; !l.outside(since, until) {
+			w.segment(l)
 		}
 	}
 	return nil
@@ -145,6 +138,20 @@ type walk struct {
 
 	record   flow.Record
 	unpacker unpacker
+}
+
+// segment visits the records of a segment in their place, since nothing waits meanwhile. To copy
+// them takes time, and pushes the table out of the processor's cache.
+func (w *walk) segment(l *glance) {
+	if !l.pin() {
+		return
+	}
+	defer l.segment.unpin()
+	if w.match == nil {
+		w.all(l.view())
+	} else {
+		w.matching(l.view())
+	}
 }
 
 // all visits all records of a segment.

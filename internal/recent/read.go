@@ -59,6 +59,22 @@ func (l *glance) outside(since, until uint64) bool {
 	return l.sealed && (l.newest < since || l.oldest > until)
 }
 
+// pin keeps the segment from being recycled until it is unpinned. It reports false if that has
+// happened since the glance.
+func (l *glance) pin() bool {
+	if !l.segment.pin() {
+		return false
+	}
+	if l.segment.number != l.number {
+		l.segment.unpin()
+		return false
+	}
+	return true
+}
+
+// view returns what the segment had at the glance, in its place. It must be pinned, and stay so.
+func (l *glance) view() *view { return l.segment.view(l.extent) }
+
 // view is what is read of a segment, in its place or in a copy.
 type view struct {
 	extent
@@ -92,14 +108,11 @@ func (p *page) free() {
 // false if the segment has been recycled since. If these are more than l.most, the glance is of
 // no more then.
 func (l *glance) copyTo(p *page, from int) bool {
+	if !l.pin() {
+		return false
+	}
 	g := l.segment
-	if !g.pin() {
-		return false
-	}
 	defer g.unpin()
-	if g.number != l.number {
-		return false
-	}
 	if l.most > 0 {
 		l.cut(from)
 	}

@@ -77,7 +77,6 @@ type sums struct {
 	waiting []waiting
 	numbers [segmentObjects + 1]uint32 // of the workloads of the segment that is counted
 	batch   batch
-	page    page
 }
 
 // added says which segment was added to the sums, and the indexes of its objects.
