@@ -58,6 +58,9 @@ func (s *Store) visit(ctx context.Context, q *Query, t *pairTable, f visitor, re
 		return s.visitSums(since, until, t, f, rest), nil
 	}
 	list := s.glances()
+	s.sums.mu.Lock()
+	t.take(s.sums.workloads)
+	s.sums.mu.Unlock()
 	from = since
 	if gone > 0 {
 		from = max(from, gone)
@@ -89,7 +92,7 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor, rest oth
 	defer u.mu.Unlock()
 	s.fold()
 	from = math.MaxUint64
-	t.workloads.take(u.workloads)
+	t.take(u.workloads)
 	for _, b := range u.buckets {
 		if b.start+b.step <= since || b.start > until {
 			continue
@@ -106,6 +109,7 @@ func (s *Store) visitSums(since, until uint64, t *pairTable, f visitor, rest oth
 	w := walk{since: since, until: until, mapped: s.mapped, table: t, visit: f}
 	for _, l := range s.glances() {
 		if !l.segment.folded.Load() && l.pin() {
+			u.numbersFor(t, &l)
 			w.all(l.view())
 			l.segment.unpin()
 		}
@@ -122,7 +126,7 @@ func (s *Store) visitRecords(ctx context.Context, q *Query, list []glance, t *pa
 			return err
 		}
 		if l := &list[i]; !l.outside(since, until) {
-			w.segment(l)
+			w.segment(s.sums, l)
 		}
 	}
 	return nil
@@ -142,8 +146,14 @@ type walk struct {
 
 // segment visits the records of a segment in their place, since nothing waits meanwhile. To copy
 // them takes time, and pushes the table out of the processor's cache.
-func (w *walk) segment(l *glance) {
-	if !l.pin() {
+func (w *walk) segment(u *sums, l *glance) {
+	u.mu.Lock()
+	pinned := l.pin()
+	if pinned {
+		u.numbersFor(w.table, l)
+	}
+	u.mu.Unlock()
+	if !pinned {
 		return
 	}
 	defer l.segment.unpin()
@@ -156,20 +166,21 @@ func (w *walk) segment(l *glance) {
 
 // all visits all records of a segment.
 func (w *walk) all(v *view) {
+	numbers := &w.table.numbers
 	var h head
 	for at := 0; at < v.used; at += v.lengthAt(at) {
 		if at := v.receivedAt(at); at < w.since || at > w.until {
 			continue
 		}
 		if h.read(v, at, w.mapped); h.counts() {
-			w.visit(pair{w.number(v, h.src), w.number(v, h.dst)}, h.received, h.Counts, h.received, h.verdict)
+			w.visit(pair{numbers[h.src], numbers[h.dst]}, h.received, h.Counts, h.received, h.verdict)
 		}
 	}
 }
 
 // matching visits the records of a segment that match.
 func (w *walk) matching(v *view) {
-	r := &w.record
+	r, numbers := &w.record, &w.table.numbers
 	for at := 0; at < v.used; at += v.lengthAt(at) {
 		if at := v.receivedAt(at); at < w.since || at > w.until {
 			continue
@@ -183,18 +194,9 @@ func (w *walk) matching(v *view) {
 			continue
 		}
 		b := v.bytes[at:]
-		src := w.number(v, placeOf(b, w.mapped.src, w.mapped.n))
-		dst := w.number(v, placeOf(b, w.mapped.dst, w.mapped.n))
-		w.visit(pair{src, dst}, r.Msg.TimeReceivedNs, c, r.Msg.TimeReceivedNs, verdict)
+		src, dst := placeOf(b, w.mapped.src, w.mapped.n), placeOf(b, w.mapped.dst, w.mapped.n)
+		w.visit(pair{numbers[src], numbers[dst]}, r.Msg.TimeReceivedNs, c, r.Msg.TimeReceivedNs, verdict)
 	}
-}
-
-// number returns the number of the workload of the object in a place.
-func (w *walk) number(v *view, place uint16) uint32 {
-	if place == 0 {
-		return outsideNumber
-	}
-	return w.table.id(v.objects[place-1])
 }
 
 // Pairs answers who talks to whom. Of the pairs with most bytes it shows limit.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -206,6 +207,56 @@ func TestOutsideTheTime(t *testing.T) {
 		line, err := s.Series(context.Background(), Query{Since: time.Unix(1e6+60, 0), Match: match}, ByNamespace, 10, 10)
 		if err != nil || len(line.Series) != 1 || line.Series[0].Label != "late" || line.Series[0].total() != 40*100 {
 			t.Errorf("%+v, %v", line, err)
+		}
+	}
+}
+
+// TestNumbersOfSums: an answer takes the numbers of workloads from the sums, whatever happens to
+// these meanwhile: segments that they do not have yet, workloads that are new to them, and others
+// that they number anew, since some have left.
+func TestNumbersOfSums(t *testing.T) {
+	const second = uint64(1e9)
+	for _, folded := range []bool{true, false} {
+		s := newStore(t, 4*MinRoom)
+		st := s.Stage(0, end{})
+		want := make(map[string]uint64)
+		i := uint64(1000)
+		send := func(n int, time func() uint64) {
+			for range n {
+				i++
+				name := fmt.Sprint("w-", i%97+i/1000) // others than before after some time
+				want[name]++
+				st.HandleFlow(numbered(time(), object("a", name), nil))
+			}
+		}
+		// What comes first has later times, so to number workloads by their buckets changes all.
+		send(4000, func() uint64 { return second * (1e6 - i) })
+		if folded {
+			s.About() // adds what is full to the sums, and the rest is in the open segment
+		}
+		asked := maps.Clone(want)
+		seen := 0
+		p, err := s.Pairs(context.Background(), Query{Match: func(*flow.Record) bool {
+			if seen++; seen%700 == 1 {
+				send(500, func() uint64 { return second * 2e6 })
+				s.About()
+				if seen > 2000 {
+					s.sums.mu.Lock()
+					s.sums.forgetSpare()
+					s.sums.mu.Unlock()
+				}
+			}
+			return true
+		}}, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]uint64)
+		for _, d := range p.Pairs {
+			got[d.Src.Name] += d.Flows
+		}
+		if !maps.Equal(got, asked) {
+			t.Errorf("folded %t: %v, want %v", folded, got, asked)
 		}
 	}
 }

@@ -319,21 +319,22 @@ type pairTable struct {
 	pairs
 	workloads *workloads
 	batch     batch
-	// cache has the numbers of the workloads of the objects that were looked for last.
-	cache [objectSlots]struct {
-		object *flow.Object
-		id     uint32
-	}
+	numbers   numbers // of the segment that is read
+	// The first shared workloads have the same numbers in of, which are the sums'.
+	of     *workloads
+	shared uint32
 }
 
-const (
-	objectBits  = 12
-	objectSlots = 1 << objectBits
-)
+// numbers are those of the workloads of a segment's objects, by their places from 1 on. The first
+// one is nobody's.
+type numbers [segmentObjects + 1]uint32
+
+// somePairs is how many pairs a table has room for before it grows.
+const somePairs = 4 << 10
 
 // pairTables has those that nobody uses. A large one is several MiB, and the page asks often.
 var pairTables = sync.Pool{New: func() any {
-	return &pairTable{pairs: newPairs(0, objectSlots), workloads: newWorkloads()}
+	return &pairTable{pairs: newPairs(0, somePairs), workloads: newWorkloads()}
 }}
 
 // newPairTable returns an empty table for some pairs at most, which is to be freed.
@@ -343,22 +344,27 @@ func newPairTable(most int) *pairTable {
 	return t
 }
 
-// free gives the table back, without the objects and workloads.
+// free gives the table back, without the workloads.
 func (t *pairTable) free() {
 	t.list = t.list[:0]
 	clear(t.slots)
-	clear(t.cache[:])
 	t.workloads.reset()
+	t.of, t.shared = nil, 0
 	pairTables.Put(t)
 }
 
-// id returns the number of the workload of an object.
-func (t *pairTable) id(o *flow.Object) uint32 {
-	c := &t.cache[addressOf(o)*golden>>(64-objectBits)]
-	if c.object != o || o == nil {
-		c.object, c.id = o, t.workloads.of(o)
+// take takes over the workloads of sums, and their numbers. The table is empty.
+func (t *pairTable) take(of *workloads) {
+	t.workloads.take(of)
+	t.of, t.shared = of, uint32(len(of.list))
+}
+
+// sharedWith returns how many workloads have the same numbers in a table of the sums.
+func (t *pairTable) sharedWith(of *workloads) uint32 {
+	if of != t.of { // the sums have forgotten some since
+		return 0
 	}
-	return c.id
+	return t.shared
 }
 
 // placeOfObject returns whose the traffic of an end is that nobody in the cluster has, and

@@ -75,7 +75,7 @@ type sums struct {
 	names     names
 
 	waiting []waiting
-	numbers [segmentObjects + 1]uint32 // of the workloads of the segment that is counted
+	numbers numbers // of the segment that is counted
 	batch   batch
 }
 
@@ -228,6 +228,26 @@ func (t *sums) holdObjects(w *waiting) []uint32 {
 	t.numbers[0] = outsideNumber
 	t.objects.hold(w.objects[:n], w.hints[:n], t.workloads, a.objects, t.numbers[1:])
 	return t.numbers[:n+1]
+}
+
+// numbersFor finds the numbers that the workloads of a segment's objects have in the table of an
+// answer. Sums that have the segment know them without a look at the objects. It must be pinned.
+func (t *sums) numbersFor(answer *pairTable, l *glance) {
+	list := answer.numbers[1 : 1+l.objects]
+	if !l.segment.folded.Load() {
+		for i := range list {
+			list[i] = answer.workloads.of(l.segment.objects[i])
+		}
+		return
+	}
+	shared := answer.sharedWith(t.workloads)
+	for i, at := range t.added[l.number%uint64(len(t.added))].objects[:len(list)] {
+		n := t.objects.list[at].workload
+		if n >= shared {
+			n = answer.workloads.number(t.workloads.list[n])
+		}
+		list[i] = n
+	}
 }
 
 // count adds the records of a segment, whose objects' workloads have the numbers.
