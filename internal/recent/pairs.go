@@ -229,11 +229,10 @@ func (t *pairs) find(p pair, hash uint64) int32 {
 // batch gathers pairs to look for. A table is not in the processor's cache, most often: to
 // look for many, one right after another, means to wait for several at once.
 type batch struct {
-	used    int
-	found   [128]pairSum
-	hashes  [128]uint64
-	slots   [128]uint32
-	numbers [128]int32
+	used   int
+	found  [128]pairSum
+	hashes [128]uint64
+	slots  [128]uint32
 }
 
 // next returns the place of a further pair. There must be one.
@@ -244,11 +243,9 @@ func (b *batch) next() *pairSum {
 
 func (b *batch) full() bool { return b.used == len(b.found) }
 
-// take returns all pairs with their numbers, and empties the batch. They are valid until
-// the next one.
-func (b *batch) take(t *pairs) ([]pairSum, []int32) {
-	found, numbers := b.found[:b.used], b.numbers[:b.used]
-	hashes, slots := b.hashes[:b.used], b.slots[:b.used]
+// addAll adds what a batch has, and empties it. What there is no room for goes to other.
+func (t *pairs) addAll(b *batch, other *Counts) {
+	found, hashes, slots := b.found[:b.used], b.hashes[:b.used], b.slots[:b.used]
 	b.used = 0
 	mask := uint64(len(t.slots) - 1)
 	for i := range found {
@@ -257,22 +254,10 @@ func (b *batch) take(t *pairs) ([]pairSum, []int32) {
 	}
 	full := len(t.list) >= t.most
 	for i, slot := range slots {
-		switch p := found[i].pair; {
-		case slot == 0 && full:
-			numbers[i] = -1
-		case slot != 0 && slot&^numberMask == tagOf(hashes[i]) && t.list[slot&numberMask-1].pair == p:
-			numbers[i] = int32(slot&numberMask) - 1
-		default:
-			numbers[i] = t.find(p, hashes[i])
+		n := int32(slot&numberMask) - 1
+		if p := found[i].pair; slot == 0 && !full || slot != 0 && (slot&^numberMask != tagOf(hashes[i]) || t.list[n].pair != p) {
+			n = t.find(p, hashes[i])
 		}
-	}
-	return found, numbers
-}
-
-// addAll adds what a batch has, and empties it. What there is no room for goes to other.
-func (t *pairs) addAll(b *batch, other *Counts) {
-	found, numbers := b.take(t)
-	for i, n := range numbers {
 		if n < 0 {
 			other.add(found[i].Counts)
 		} else {
