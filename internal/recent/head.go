@@ -79,6 +79,12 @@ func (v *view) word(b []byte, mask uint64, i int) uint32 {
 // counters returns bytes and packets, whose words are the first ones.
 func (v *view) counters(b []byte, mask uint64) (bytes, packets uint64) {
 	var w [4]uint32
+	if len(b) < len(w)*wordSize { // a short last record, of which there may be less than a word
+		for i := range w {
+			w[i] = v.word(b, mask, i)
+		}
+		return uint64(w[wordBytes]) | uint64(w[wordBytes+1])<<32, uint64(w[wordPackets]) | uint64(w[wordPackets+1])<<32
+	}
 	for i := range w {
 		differs := uint32(mask >> i & 1)
 		w[i] = v.base[i] ^ binary.LittleEndian.Uint32(b)&-differs

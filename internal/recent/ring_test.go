@@ -77,6 +77,21 @@ func TestEach(t *testing.T) {
 	}
 }
 
+// TestShortRecord: a record that ends before its counters could is counted.
+func TestShortRecord(t *testing.T) {
+	s := newStore(t, 8<<20)
+	r := new(flow.Record)
+	r.Msg.SrcAddr, r.Msg.Bytes, r.Msg.Packets = []byte{1}, 7, 1<<32|3
+	s.Stage(0, end{}).HandleFlow(r)
+	answer, err := s.Pairs(context.Background(), Query{}, 1)
+	if err != nil || len(answer.Pairs) != 1 {
+		t.Fatal(answer, err)
+	}
+	if got := answer.Pairs[0].Counts; got != (Counts{Bytes: 7, Packets: 1<<32 | 3, Flows: 1}) {
+		t.Error(got)
+	}
+}
+
 // TestOldestLeave: a ring that is full has the newest records without a gap, and what has
 // left is in the sums.
 func TestOldestLeave(t *testing.T) {
