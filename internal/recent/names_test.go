@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
@@ -78,6 +79,17 @@ func TestNames(t *testing.T) {
 	n.update(table("d", "b"))
 	check(n.list, "b", "d")
 	check(first, "a", "c")
+	w = table("d", "b", "a", "c")
+	n.update(w)
+	w.of(object("a", "e")) // which was not seen
+	n.forget(table("e", "c", "d"))
+	check(n.list, "c", "d", "e")
+	w = table("c")
+	n.forget(w)
+	w.of(object("a", "b"))
+	n.update(w)
+	check(n.list, "b", "c")
+	check(first, "a", "c")
 }
 
 // TestFewWorkloads: of more workloads than are listed, the first are.
@@ -93,6 +105,34 @@ func TestFewWorkloads(t *testing.T) {
 	}
 	list := s.About().Workloads
 	if len(list) != maxWorkloads || list[0].Name != "w-00000" || list[maxWorkloads-1].Name != fmt.Sprintf("w-%05d", maxWorkloads-1) {
+		t.Errorf("%d workloads, from %s to %s", len(list), list[0].Name, list[len(list)-1].Name)
+	}
+}
+
+// TestNamesRoom: what the names take counts as the sums' does, and those that were not listed are
+// when others are forgotten.
+func TestNamesRoom(t *testing.T) {
+	const n = maxWorkloads + 1000
+	s := newStore(t, 64*MinRoom)
+	u := s.sums
+	var left []*flow.Object
+	for i := range n {
+		o := object("a", fmt.Sprintf("w-%05d", i))
+		u.workloads.of(o)
+		if i >= 2000 {
+			left = append(left, o)
+		}
+	}
+	before := u.size()
+	s.About()
+	if took := u.size() - before; took < maxWorkloads*int64(unsafe.Sizeof(End{}))+n*int64(unsafe.Sizeof(handle{})) {
+		t.Errorf("names of %d workloads take %d bytes", n, took)
+	}
+	// Those that objects have stay.
+	u.objects.hold(left, make([]uint32, len(left)), u.workloads, make([]int32, len(left)), make([]uint32, len(left)))
+	u.forgetSpare()
+	list := s.About().Workloads
+	if len(list) != n-2000 || list[0].Name != "w-02000" || list[len(list)-1].Name != fmt.Sprintf("w-%05d", n-1) {
 		t.Errorf("%d workloads, from %s to %s", len(list), list[0].Name, list[len(list)-1].Name)
 	}
 }

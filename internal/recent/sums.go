@@ -327,7 +327,7 @@ func (t *sums) bucketAt(at uint64) *bucket {
 
 // size is what the sums take in memory, in bytes.
 func (t *sums) size() int64 {
-	n := t.workloads.size()
+	n := t.workloads.size() + t.names.size()
 	for _, b := range t.buckets {
 		n += b.size()
 	}
@@ -358,8 +358,8 @@ func (t *sums) shrink() {
 func (t *sums) forgetSpare() {
 	t.spare = false
 	old := t.workloads
-	t.workloads, t.names = newWorkloads(), names{} // which would keep the old ones
-	numbers := make([]uint32, len(old.list))       // by the old ones, 0 for those that are not known yet
+	t.workloads = newWorkloads()
+	numbers := make([]uint32, len(old.list)) // by the old ones, 0 for those that are not known yet
 	number := func(n uint32) uint32 {
 		if n != outsideNumber && numbers[n] == 0 {
 			numbers[n] = t.workloads.number(old.list[n])
@@ -380,6 +380,7 @@ func (t *sums) forgetSpare() {
 		}
 	}
 	t.kept = t.workloads.bytes
+	t.names.forget(t.workloads)
 }
 
 // mergeOldest merges the oldest of the shortest buckets that can be merged. It reports
