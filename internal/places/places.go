@@ -59,6 +59,7 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // tables are the content of all files. Nothing changes them.
 type tables struct {
+	number    uint64    // tells them from those of before and after; never 0
 	networks  *networks // nil without a file
 	databases []*database
 }
@@ -116,7 +117,7 @@ func New(cfg Config, log logrus.FieldLogger, reg prometheus.Registerer) (*Lookup
 	if err := reg.Register(l.reloads); err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
 	}
-	t := new(tables)
+	t := &tables{number: 1}
 	for _, f := range l.files {
 		f.read = f.stamp()
 		if err := t.load(f); err != nil {
@@ -232,7 +233,7 @@ func (l *Lookup) Run(ctx context.Context) error {
 // once it has stayed the same from one look to the next: who writes it may not be done.
 func (l *Lookup) renew(all bool) {
 	old := l.tables.Load()
-	t := &tables{old.networks, slices.Clone(old.databases)}
+	t := &tables{old.number + 1, old.networks, slices.Clone(old.databases)}
 	changed := false
 	database := -1
 	for _, f := range l.files {

@@ -31,10 +31,14 @@ type combination struct {
 // Stage names the ends of a worker's records that nobody in the cluster has. It is a
 // [flow.Handler], used by one goroutine at a time.
 type Stage struct {
-	l    *Lookup
-	next flow.Handler
+	l       *Lookup
+	next    flow.Handler
+	mapping []flow.MapEntry
+	alone   bool // no stage before has filled in the Ends
 
-	tables *tables // that the rest was made from; nil before the first record
+	// made is the number of the tables that the rest was made from; 0 before the first record.
+	// The tables themselves are not kept: a worker may be idle for days, and a database is large.
+	made uint64
 	// v4 and v6 have an index of places for each address that was looked up lately.
 	v4     cache[uint32]
 	v6     cache[[2]uint64] // the upper half first
@@ -46,30 +50,35 @@ type Stage struct {
 }
 
 // NewStage makes a worker's stage that passes its records on to next.
-func (l *Lookup) NewStage(next flow.Handler) *Stage { return &Stage{l: l, next: next} }
+func (l *Lookup) NewStage(next flow.Handler) *Stage {
+	return &Stage{l: l, next: next, mapping: l.cfg.Mapping, alone: l.cfg.Alone}
+}
 
 // Idle implements [flow.Handler].
 func (s *Stage) Idle() (pending bool) { return s.next.Idle() }
 
 // HandleFlow implements [flow.Handler]. It does not keep r.
 func (s *Stage) HandleFlow(r *flow.Record) {
-	if t := s.l.tables.Load(); t != s.tables {
-		s.tables = t
+	t := s.l.tables.Load()
+	if t.number != s.made {
+		s.made = t.number
 		s.forget()
 	}
-	for i, m := range s.l.cfg.Mapping {
+	for i := range s.mapping {
 		end := &r.Ends[i]
-		if s.l.cfg.Alone {
+		if s.alone {
 			*end = flow.End{}
 		} else if end.Object != nil {
 			continue
 		}
-		p := &s.places[s.find(r.Bytes(m.Field))]
+		field := s.mapping[i].Field
+		n := s.find(t, r.Bytes(field))
+		p := &s.places[n]
 		end.Object = p.object
 		switch {
-		case m.Field == flow.FieldSrcAddr && r.Msg.SrcAs == 0:
+		case field == flow.FieldSrcAddr && r.Msg.SrcAs == 0:
 			r.Msg.SrcAs = p.as
-		case m.Field == flow.FieldDstAddr && r.Msg.DstAs == 0:
+		case field == flow.FieldDstAddr && r.Msg.DstAs == 0:
 			r.Msg.DstAs = p.as
 		}
 	}
@@ -84,14 +93,14 @@ func (s *Stage) forget() {
 }
 
 // find returns the index of the place of an address.
-func (s *Stage) find(addr []byte) uint32 {
+func (s *Stage) find(t *tables, addr []byte) uint32 {
 	switch len(addr) {
 	case 4:
 		key := binary.BigEndian.Uint32(addr)
 		hash := hash4(key)
 		i, ok := s.v4.find(hash, key)
 		if !ok {
-			i = s.look(netip.AddrFrom4([4]byte(addr)))
+			i = s.look(t, netip.AddrFrom4([4]byte(addr)))
 			s.v4.add(hash, key, i)
 		}
 		return i
@@ -100,7 +109,7 @@ func (s *Stage) find(addr []byte) uint32 {
 		hash := hash6(key)
 		i, ok := s.v6.find(hash, key)
 		if !ok {
-			i = s.look(netip.AddrFrom16([16]byte(addr)).Unmap())
+			i = s.look(t, netip.AddrFrom16([16]byte(addr)).Unmap())
 			s.v6.add(hash, key, i)
 		}
 		return i
@@ -109,8 +118,7 @@ func (s *Stage) find(addr []byte) uint32 {
 }
 
 // look finds an address in the tables, and returns the index of its place.
-func (s *Stage) look(a netip.Addr) uint32 {
-	t := s.tables
+func (s *Stage) look(t *tables, a netip.Addr) uint32 {
 	key := combination{label: -1}
 	known := false
 	if t.networks != nil {

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strconv"
 	"testing"
+	"weak"
 
 	"github.com/maxmind/mmdbwriter/mmdbtype"
 
@@ -62,6 +63,26 @@ func TestManyRecords(t *testing.T) {
 		if n := testing.AllocsPerRun(1, round); n > want+100 && !race.Enabled {
 			t.Errorf("%s: %v allocations for %d records that were there before", name, n-want, addresses)
 		}
+	}
+}
+
+// A worker without records does not keep tables in memory that were replaced.
+func TestIdleStage(t *testing.T) {
+	name := put(t, filepath.Join(t.TempDir(), "n"), []byte("10.0.0.0/8: office\n"))
+	l, _ := newLookup(t, Config{Networks: name})
+	s := l.NewStage(new(sink))
+	if got := describe(s, "10.0.0.1"); got != "office|||0|none" {
+		t.Error(got)
+	}
+	old := weak.Make(l.tables.Load())
+	put(t, name, []byte("10.0.0.0/8: lab\n"))
+	l.renew(true)
+	runtime.GC()
+	if old.Value() != nil {
+		t.Error("the old tables are still there")
+	}
+	if got := describe(s, "10.0.0.1"); got != "lab|||0|none" {
+		t.Error(got)
 	}
 }
 
