@@ -125,14 +125,30 @@ func (e *End) Attr(a Attr) string {
 }
 
 // Has reports whether [End.Attr] may give more than "". Of an object that [NewObject] has
-// made it reads one cache line, and costs no call. The encoders of JSON and protobuf ask it
-// before they call Attr, which may still give "": of labels, and of other objects.
-func (e *End) Has(a Attr) bool {
-	o := e.Object
-	if o == nil || a == AttrStatus {
-		return a == AttrStatus
+// made it reads one cache line, and costs no call. The encoder of protobuf asks it before it
+// calls Attr, which may still give "": of labels, and of other objects.
+func (e *End) Has(a Attr) bool { return e.Present()&a.Bit() != 0 }
+
+// Bit is the attribute's bit in [End.Present]. All labels share one.
+func (a Attr) Bit() uint32 {
+	const labels = 31
+	if a >= AttrLabel {
+		a = labels
 	}
-	return o.present>>a&1 != 0 || a >= AttrLabel || o.kind == unknownKind
+	return 1 << a
+}
+
+// Present returns the bits of all attributes for which [End.Has] is true: an encoder with many
+// attributes asks an end once.
+func (e *End) Present() uint32 {
+	switch o := e.Object; {
+	case o == nil:
+		return 1 << AttrStatus
+	case o.kind == unknownKind:
+		return ^uint32(0)
+	default:
+		return o.present
+	}
 }
 
 func (e *End) attr(a Attr) string {

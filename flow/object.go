@@ -31,7 +31,7 @@ type Object struct {
 	state uint32
 	// hint is for atomic access, see [Object.Hint].
 	hint uint32
-	// present has a bit for each attribute with a value but the labels, see [End.Has].
+	// present is what [End.Present] returns.
 	present uint32
 	plain   bool       // no attribute needs escaping in JSON
 	kind    objectKind // what Kind is; unknownKind if [NewObject] has not made the object
@@ -144,11 +144,14 @@ func NewObject(o Object) *Object {
 			o.plain = false
 		}
 	}
-	o.present = 0
+	o.present = AttrStatus.Bit()
+	if o.Labels != "" {
+		o.present |= AttrLabel.Bit()
+	}
 	for a := range AttrNetworkName + 1 {
 		v := o.Attr(a)
 		if v != "" {
-			o.present |= 1 << a
+			o.present |= a.Bit()
 		}
 		if a < numAttrs && !plain(v) {
 			o.plain = false

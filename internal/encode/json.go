@@ -46,6 +46,7 @@ type JSON struct {
 	layout
 	elements []flow.ExtraElement
 	fields   flow.FieldSet
+	ends     int // the generated fields are of the first so many ends
 	// room is an upper bound for all keys and values of bounded length.
 	room int
 	// pascal and snake have the generated fields that lines of either style get.
@@ -80,6 +81,9 @@ func NewJSON(cfg JSONConfig) (*JSON, error) {
 	}
 	for _, c := range cols {
 		e.room += e.add(d, c, c.key)
+		if c.kind == generated {
+			e.ends = max(e.ends, c.end+1)
+		}
 	}
 	// Fields that are added to lines are sorted by name in all schemas.
 	cols = slices.DeleteFunc(cols, func(c column) bool {
@@ -118,19 +122,27 @@ func (e *JSON) appendFields(dst []byte, r *flow.Record) []byte {
 	n++
 	var v [numberSlots]uint64
 	numbers(&v, r)
+	// Most attributes are empty in most records. What an end has is found out once.
+	var present [flow.MaxEnds]uint32
+	for i := range e.ends {
+		present[i%flow.MaxEnds] = r.Ends[i%flow.MaxEnds].Present()
+	}
 	// Each field ends with a comma; the last one becomes the closing brace.
 	for i := range e.steps {
 		s := &e.steps[i]
-		if s.op != opNumber {
-			if s.op != opAttr || r.Ends[s.end%flow.MaxEnds].Has(s.attr) {
-				b, n = e.putOther(b, n, i, r)
+		switch s.op {
+		case opNumber:
+			*(*[maxKey]byte)(b[n:]) = s.key
+			n = putUint(b, n+int(s.keyLen), v[s.field%numberSlots])
+			b[n] = ','
+			n++
+		case opAttr:
+			if present[s.end%flow.MaxEnds]>>(s.bit%32)&1 != 0 {
+				b, n = e.putAttr(b, n, i, s, &r.Ends[s.end%flow.MaxEnds])
 			}
-			continue
+		default:
+			b, n = e.putOther(b, n, i, s, r)
 		}
-		*(*[maxKey]byte)(b[n:]) = s.key
-		n = putUint(b, n+int(s.keyLen), v[s.field%numberSlots])
-		b[n] = ','
-		n++
 	}
 	if b[n-1] == ',' {
 		n--
@@ -142,21 +154,12 @@ func (e *JSON) appendFields(dst []byte, r *flow.Record) []byte {
 // Fields returns the fields of the flow that the encoder writes.
 func (e *JSON) Fields() flow.FieldSet { return e.fields }
 
-// putOther writes a field that [numbers] does not gather.
-func (e *JSON) putOther(b []byte, n, i int, r *flow.Record) ([]byte, int) {
-	s := &e.steps[i]
+// putOther writes a field of the flow that [numbers] does not gather.
+func (e *JSON) putOther(b []byte, n, i int, s *step, r *flow.Record) ([]byte, int) {
 	if s.op == opElement {
 		return e.putElement(b, n, i, r)
 	}
-	if s.op == opAttr {
-		end := &r.Ends[s.end%flow.MaxEnds]
-		v := end.Attr(s.attr)
-		if v == "" { // Has is true of labels in any case
-			return b, n
-		}
-		return e.putAttr(b, n, i, end.Object, v)
-	}
-	n = e.putKey(b, n, i)
+	n = e.putKey(b, n, i, s)
 	if s.op == opBool || s.op == opNotBool {
 		n = len(strconv.AppendBool(b[:n], r.Bool(s.field) == (s.op == opBool)))
 		b[n] = ','
@@ -250,12 +253,15 @@ func upstreamEtype(etype uint32) string {
 	return ""
 }
 
-// putAttr writes a generated field with the value v. The object is nil if nobody
-// is known to own the address.
-func (e *JSON) putAttr(b []byte, n, i int, o *flow.Object, v string) ([]byte, int) {
+// putAttr writes a generated field of an end, if it has one.
+func (e *JSON) putAttr(b []byte, n, i int, s *step, end *flow.End) ([]byte, int) {
+	v := end.Attr(s.attr)
+	if v == "" { // of labels, and of objects that nobody has made
+		return b, n
+	}
 	b = reserve(b, n, len(v)+e.room)
-	n = e.putKey(b, n, i)
-	if o == nil || o.Plain() {
+	n = e.putKey(b, n, i, s)
+	if o := end.Object; o == nil || o.Plain() {
 		n += copy(b[n:], v)
 	} else {
 		b = appendQuoted(b[:n], v)

@@ -2,6 +2,7 @@ package encode
 
 import (
 	"math"
+	"math/bits"
 
 	upstreampb "github.com/netsampler/goflow2/v2/pb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -28,6 +29,7 @@ type step struct {
 	field  flow.FieldID
 	end    uint8 // of a generated field; of an element, its index in the user's list
 	attr   flow.Attr
+	bit    uint8 // of a generated field: the number of its bit in [flow.End.Present]
 }
 
 const maxKey = 32
@@ -124,7 +126,10 @@ func upstreamOrder(c column) int {
 // add appends the step of a column. It returns an upper bound for what the step
 // writes, in bytes; values of unbounded length make room for themselves.
 func (l *layout) add(d dialect, c column, name string) int {
-	s := step{field: c.field, end: uint8(c.end), attr: c.attr}
+	s := step{
+		field: c.field, end: uint8(c.end), attr: c.attr,
+		bit: uint8(bits.TrailingZeros32(c.attr.Bit())),
+	}
 	switch {
 	case c.kind == element:
 		s.op, s.end = opElement, uint8(c.element)
@@ -168,8 +173,7 @@ func (l *layout) appendKey(b []byte, i int) []byte {
 	return append(b, l.texts[i]...)
 }
 
-func (l *layout) putKey(b []byte, n, i int) int {
-	s := &l.steps[i]
+func (l *layout) putKey(b []byte, n, i int, s *step) int {
 	if s.keyLen > 0 {
 		*(*[maxKey]byte)(b[n:]) = s.key
 		return n + int(s.keyLen)
