@@ -22,6 +22,7 @@ func sender(s *sink, transport string, pods int, more ...string) *program {
 	p.settled = s.settled
 	args := p.args
 	p.args = func(b *bench, udp, http, output string) ([]string, error) {
+		s.records.Store(0) // an earlier run may have lost some
 		list, err := args(b, udp, http, output)
 		if err != nil {
 			return nil, err

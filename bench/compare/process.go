@@ -44,6 +44,8 @@ type program struct {
 	written func(p *process) (uint64, error)
 	// ready reports whether it receives.
 	ready func(p *process) bool
+	// started, if it is set, is called when it is ready.
+	started func(p *process) error
 	// settled, if it is set, waits until nothing is written any more.
 	settled func(context.Context) error
 }
@@ -94,6 +96,13 @@ func (b *bench) start(ctx context.Context, p *program, output string) (*process,
 		default:
 		}
 		if bound(udp) > 0 && (p.ready == nil || p.ready(run)) {
+			if p.started != nil {
+				err = p.started(run)
+			}
+			if err != nil {
+				run.stop()
+				return nil, fmt.Errorf("%s: %w", p.name, err)
+			}
 			return run, nil
 		}
 		if time.Now().After(deadline) {
