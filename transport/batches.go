@@ -139,8 +139,12 @@ func (o *batchOutput) step(finishing bool) (progress, error) {
 // fill moves chunks from the buffer to the queue until that has a whole batch, and
 // reports whether it has.
 func (o *batchOutput) fill() bool {
-	for o.queue.size < o.batchBytes.get() {
-		c := o.buf.next()
+	for limit := o.batchBytes.get(); o.queue.size < limit; {
+		wanted := 0
+		if o.buf.lazy { // else each chunk is due
+			wanted = limit - o.queue.size
+		}
+		c := o.buf.next(wanted)
 		if c == nil {
 			return false
 		}

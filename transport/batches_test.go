@@ -87,3 +87,45 @@ func (b *batchBench) counted() {
 	b.t.Helper()
 	until(b.t, "all records are counted", func() bool { return b.scrape()["records_held output"] == 0 })
 }
+
+// TestWakePerBatch has a goroutine that wants a whole batch. It is woken up once there is one, or
+// when the room is half full, and not by each chunk.
+func TestWakePerBatch(t *testing.T) {
+	const room = 16 * minChunk
+	queue := func(b *buffer, bytes int) (woken bool) {
+		c := b.get(false)
+		if c == nil {
+			t.Fatal("no room")
+		}
+		c.buf = append(c.buf, make([]byte, bytes)...)
+		b.enqueue(c)
+		select {
+		case <-b.wake:
+			return true
+		default:
+			return false
+		}
+	}
+	for name, test := range map[string]struct{ wanted, bytes, chunks int }{ // chunks until it is woken up
+		"each":      {0, 1000, 1},
+		"batch":     {3000, 1000, 3},
+		"more":      {2500, 1000, 3},
+		"half full": {room, 1000, 9},
+	} {
+		b := newBuffer(nil, room, false)
+		if b.next(test.wanted) != nil {
+			t.Fatal("a chunk from nowhere")
+		}
+		for i := 1; i <= test.chunks; i++ {
+			if woken := queue(b, test.bytes); woken != (i == test.chunks) {
+				t.Errorf("%s: woken up by chunk %d: %t", name, i, woken)
+			}
+		}
+		for range test.chunks {
+			b.release(b.next(test.wanted))
+		}
+		if b.next(test.wanted) != nil || queue(b, test.bytes) != (test.chunks == 1) {
+			t.Errorf("%s: it is not counted anew", name)
+		}
+	}
+}

@@ -91,6 +91,7 @@ type buffer struct {
 	numFree    int
 	head, tail *chunk // full chunks, oldest first
 	busy       bool   // next returned a chunk and was not called again
+	wanted     int    // bytes that are to be queued before the goroutine that writes is woken up
 	allocated  int    // bytes of all chunks
 	queued     int    // bytes in chunks that were queued and are not released yet
 	writers    []*writer
@@ -275,7 +276,10 @@ func (b *buffer) enqueueLocked(c *chunk) {
 		b.tail.next = c
 	}
 	b.tail = c
-	b.wakeLocked()
+	// Room that fills up is no time to wait for more.
+	if b.wanted -= len(c.buf); b.wanted <= 0 || b.halfFullLocked() {
+		b.wakeLocked()
+	}
 }
 
 // account updates the totals when a worker gives a chunk away.
@@ -331,12 +335,13 @@ func (b *buffer) putBack(c *chunk) {
 
 // next returns the oldest chunk of the queue, or nil if there is none. The chunk
 // belongs to the caller, who returns it by release. The caller may have several at
-// a time.
-func (b *buffer) next() *chunk {
+// a time. If there is none, wake gets a value when the chunks that are queued from then on have
+// wanted bytes, or when more than half of the room is in use.
+func (b *buffer) next(wanted int) *chunk {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.head
-	b.busy = c != nil
+	b.busy, b.wanted = c != nil, wanted
 	if c == nil {
 		return nil
 	}
@@ -396,6 +401,10 @@ func (b *buffer) shrink(c *chunk) *chunk {
 func (b *buffer) halfFull() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	return b.halfFullLocked()
+}
+
+func (b *buffer) halfFullLocked() bool {
 	return b.allocated-b.numFree*b.chunkLen > b.limit/2
 }
 

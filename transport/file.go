@@ -203,7 +203,7 @@ func (f *File) step(finishing bool) (progress, error) {
 	if !f.partialChunk && f.reopen.Swap(false) {
 		f.openAgain()
 	}
-	c := f.buf.next()
+	c := f.buf.next(0)
 	switch {
 	case c != nil:
 		f.partialChunk = false

@@ -92,7 +92,7 @@ func (b *bench) hand(w Writer, seq, bytes int) {
 func (b *bench) writeNow(w Writer) {
 	b.t.Helper()
 	w.Idle()
-	for c := b.buf.next(); c != nil; c = b.buf.next() {
+	for c := b.buf.next(0); c != nil; c = b.buf.next(0) {
 		b.noError(b.write(c))
 		b.buf.release(c)
 	}

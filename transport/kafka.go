@@ -169,7 +169,7 @@ func (k *Kafka) handOver(now bool) (queued bool) {
 		return true
 	}
 	for k.inClient.Load() < k.window {
-		c := k.buf.next()
+		c := k.buf.next(0)
 		if c == nil {
 			if (now || k.bytesInClient.Load() >= int64(k.cfg.FlushBytes) || k.buf.halfFull()) && k.inClient.Load() > 0 {
 				k.send(cl)

@@ -710,7 +710,7 @@ func TestKafkaAllocs(t *testing.T) {
 	w, r := b.NewWriter(), flowtest.Reference()
 	n := testing.AllocsPerRun(1000, func() {
 		w.HandleFlow(r)
-		if c := b.buf.next(); c != nil {
+		if c := b.buf.next(0); c != nil {
 			b.buf.release(c)
 		}
 	})

@@ -49,7 +49,7 @@ func newPostOutput(t *testing.T, block bool, send func(context.Context, []byte) 
 func (p *postOutput) Run(ctx context.Context) error { return p.run(ctx, p) }
 
 func (p *postOutput) step(bool) (progress, error) {
-	c := p.buf.next()
+	c := p.buf.next(0)
 	if c == nil {
 		return progressIdle, nil
 	}
