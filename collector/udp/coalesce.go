@@ -15,7 +15,7 @@ const (
 	coalesceBatch = 256
 	// minWait and maxWait bound a wait. Shorter ones cost as much as they save.
 	minWait = 500 * time.Microsecond
-	maxWait = 5 * time.Millisecond
+	maxWait = 10 * time.Millisecond
 	// rateWindow is over how long the rate is averaged.
 	rateWindow = 20 * time.Millisecond
 	// burstFactor is how much faster than now datagrams may come during a wait
