@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
-	"github.com/chromedp/cdproto/performance"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/tracing"
 	"github.com/chromedp/chromedp"
 )
 
@@ -28,6 +28,8 @@ type view struct {
 	mu       sync.Mutex
 	problems []string // of the console, scripts and requests
 	refusals int      // answers with 400, which the browser calls errors
+
+	trace trace
 }
 
 const wide, narrow = 1280, 400
@@ -44,7 +46,7 @@ func open(t *testing.T, base, fragment string, width int) *view {
 // blank makes a tab without a page. When the test ends, the tab must have had no problem.
 func blank(t *testing.T, base string, width int, scheme string) *view {
 	t.Helper()
-	v := &view{t: t, ctx: newTab(t), base: base}
+	v := &view{t: t, ctx: newTab(t), base: base, trace: trace{done: make(chan struct{}, 1)}}
 	v.do(chromedp.EmulateViewport(int64(width), 900))
 	_, err := chromedp.Call(v.ctx, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "UTC"})
 	v.must(err)
@@ -57,8 +59,6 @@ func blank(t *testing.T, base string, width int, scheme string) *view {
 		v.must(err)
 	}
 	_, err = chromedp.Call(v.ctx, network.Enable, network.EnableParams{})
-	v.must(err)
-	_, err = chromedp.Call(v.ctx, performance.Enable, performance.EnableParams{TimeDomain: performance.EnableTimeDomainThreadTicks})
 	v.must(err)
 	v.must(chromedp.Listen(v.ctx, v.event))
 	t.Cleanup(v.check)
@@ -87,6 +87,10 @@ func (v *view) event(ev any) {
 	case *network.EventRequestWillBeSent:
 		if url := e.Request.URL; !strings.HasPrefix(url, v.base+"/") && !strings.HasPrefix(url, "data:") {
 			v.problems = append(v.problems, "request to another host: "+url)
+		}
+	case *tracing.EventDataCollected, *tracing.EventTracingComplete:
+		if err := v.trace.event(e); err != nil {
+			v.problems = append(v.problems, err.Error())
 		}
 	}
 }
