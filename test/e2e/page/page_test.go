@@ -154,6 +154,7 @@ func TestLink(t *testing.T) {
 	p := read(t, demoSnapshot, demoCapture)
 	v := open(t, p.base, "#open=none", wide)
 	v.click(`[data-action=toggle][data-id="ns:shop"]`)
+	v.wait("workloads of the group", `document.querySelector('[data-id="Deployment/shop/frontend"]') !== null`)
 	v.click(`[data-action=select][data-id="Deployment/shop/frontend"]`)
 	v.wait("panel", `!document.getElementById("panel").hidden`)
 	eval[any](v, `[...document.querySelectorAll("#panel button")].find(b => b.textContent === "Only this").click()`)

@@ -1,6 +1,6 @@
 // The page: asks the API for what the view needs, and hands the answers to its parts.
 
-import { $, el, setText } from "./dom.js";
+import { $, el, nextFrame, setText } from "./dom.js";
 import { bytes, count, many, moment, room, setDay, span } from "./format.js";
 import { get, Refused } from "./api.js";
 import { state, load, change, onChange, query } from "./state.js";
@@ -39,7 +39,11 @@ async function refresh() {
     if (mine !== asking) return;
     panel.announce("");
     filter.fine();
-    show(summary, pairs, series);
+    for (const part of parts(summary, pairs, series)) {
+      await nextFrame();
+      if (asking && mine !== asking) return; // whoever pauses sees what has come, as a whole
+      part();
+    }
     if (summary.mode === "capture" && summary.records > 0) again = slowest;
   } catch (error) {
     if (mine !== asking || error.name === "AbortError") return;
@@ -77,27 +81,28 @@ function failed(error) {
   return quickest;
 }
 
-function show(summary, pairs, series) {
+// parts are the steps in which answers are shown, each in a frame of its own.
+const parts = (summary, pairs, series) => [() => {
   filter.setVocabulary(summary);
   setDay(summary.records ? summary.newest : "");
   stats(summary);
   setText($("version"), summary.version === "unknown" ? "" : `· ${summary.version}`);
-  map.update(pairs.pairs || [], pairs.other);
-  table.update(pairs.pairs || [], pairs.other);
+  empty(summary, pairs.pairs || []);
   chart.update({ series: [], ...series });
+}, () => map.update(pairs.pairs || [], pairs.other), () => table.update(pairs.pairs || [], pairs.other), () => {
   if (setMapping(summary.mapping)) live.restart();
   else live.ensure(summary.mode);
   if (summary.records > 0) {
-    doubt.ask(() => {
-      if (live.isPaused()) return;
-      map.draw();
-      table.render();
+    doubt.ask(async () => {
+      for (const draw of [map.draw, table.render]) {
+        if (!live.isPaused()) draw();
+        await nextFrame();
+      }
     });
   }
-  empty(summary, pairs.pairs || []);
   if (!restored && state.at) panel.select({ id: state.at });
   restored = true;
-}
+}];
 
 function stats(s) {
   const age = s.records ? (Date.parse(s.newest) - Date.parse(s.oldest)) / 1000 : 0;

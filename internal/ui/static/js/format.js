@@ -35,6 +35,7 @@ export function setDay(newest) {
 // clock is the time of day, for lists: with the day before it where that is not the newest
 // record's. moment, where it stands alone, has the day unless that is today.
 export const clock = time => at(time, usual || today());
+export const isDated = time => clock(time).length > 8; // with the day
 export const moment = time => at(time, today());
 
 function at(time, known) {

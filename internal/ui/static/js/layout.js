@@ -45,8 +45,8 @@ export function layout(view, width) {
   }
   const weights = new Map();
   for (const l of view.links) {
-    const a = owner.get(l.from), b = owner.get(l.to);
-    if (a !== b) weights.set(pairKey(a, b), (weights.get(pairKey(a, b)) || 0) + l.bytes + 1);
+    const a = owner.get(l.from), b = owner.get(l.to), key = pairKey(a, b);
+    if (a !== b) weights.set(key, (weights.get(key) || 0) + l.bytes + 1);
   }
   const columns = columnsOf(width);
   const depth = depths(view.cards, weights);

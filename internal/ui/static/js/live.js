@@ -1,7 +1,7 @@
 // The list of records as they come.
 
-import { $, el, setText } from "./dom.js";
-import { bytes, clock, count, many } from "./format.js";
+import { $, el, finish, inFrames, ownWidth, setText } from "./dom.js";
+import { bytes, clock, count, isDated, many } from "./format.js";
 import { destination, further, prefixOf, source } from "./names.js";
 import { query } from "./state.js";
 import { follow, get } from "./api.js";
@@ -22,6 +22,7 @@ let running = 0; // counts calls of restart, so that late answers are known as s
 export function start(onSelect, onRecords) {
   select = onSelect;
   arrived = onRecords;
+  ownWidth($("live-table"));
   $("live-table").tHead.rows[0].append(...columns.map((title, i) => el("th", { scope: "col", class: i === 4 || i === 5 ? "number" : "", text: title })));
   $("pause").addEventListener("click", () => pause(!paused));
   $("live-table").tBodies[0].addEventListener("click", e => {
@@ -49,6 +50,7 @@ export function pause(on) {
   setText(b, on ? "Resume" : "Pause");
   if (on) {
     close();
+    finish($("live-table"));
     say(`paused, with ${many($("live-table").tBodies[0].rows.length, "record")}`);
   } else restart();
   dispatchEvent(new Event("pause"));
@@ -71,7 +73,9 @@ export async function restart() {
   try {
     const { flows = [] } = await get("flows", { ...parameters, limit: 100 });
     if (turn !== running || paused) return;
-    $("live-table").tBodies[0].replaceChildren(...ordered(flows).map(row));
+    const body = $("live-table").tBodies[0];
+    while (body.rows.length > flows.length) body.deleteRow(-1);
+    inFrames($("live-table"), ordered(flows), 3, (r, i) => (body.rows[i] ? body.rows[i].replaceWith(row(r)) : body.append(row(r))));
     say(flows.length === 0 ? "no record matches yet" : "");
   } catch {
     failed = turn === running; // the page says what is wrong where it asks for pairs
@@ -93,12 +97,15 @@ export async function restart() {
 const received = r => Number(r.TimeReceivedNs || 0) || Number(r.TimeReceived || 0) * 1e9;
 const ordered = list => [...list].sort((a, b) => received(b) - received(a));
 
+// flush lists what has come, some records a frame.
 function flush() {
-  if (waiting.length === 0 || paused) return;
-  const fresh = waiting.splice(0).slice(-kept).reverse();
+  if (waiting.length === 0 || paused || $("live-table").ariaBusy) return;
+  const fresh = waiting.splice(0).slice(-kept);
   const body = $("live-table").tBodies[0];
-  body.prepend(...fresh.map(row));
-  while (body.rows.length > kept) body.deleteRow(-1);
+  inFrames($("live-table"), fresh, 5, r => {
+    body.prepend(row(r));
+    if (body.rows.length > kept) body.deleteRow(-1);
+  });
   say(skipped ? `live; ${many(skipped, "record")} came too fast to be listed` : "live");
   arrived();
 }
@@ -108,15 +115,17 @@ const say = text => setText($("live-state"), text);
 function row(r) {
   const time = new Date(received(r) / 1e6);
   const verdict = r.Verdict || "";
+  if (verdict) $("live-table").classList.add("judged");
+  if (isDated(time)) $("live-table").classList.add("dated");
   const cells = [
     el("td", { class: "time", text: clock(time) }),
-    el("td", {}, end(r, "Src", source(), time)),
-    el("td", {}, end(r, "Dst", destination(), time)),
+    el("td", { class: "who" }, end(r, "Src", source(), time)),
+    el("td", { class: "who" }, end(r, "Dst", destination(), time)),
     el("td", { text: r.ProtoName || r.EtypeName || (r.Proto ? String(r.Proto) : "–") }),
     el("td", { class: "number", text: bytes(r.Bytes || 0) }),
     el("td", { class: "number", text: count(r.Packets || 0) }),
     el("td", { text: direction(r) }),
-    el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}` }, el("span", { text: verdict }), " ", el("span", { class: "by", text: policy(r) })),
+    el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}` }, ...(verdict ? [`${verdict} `, el("span", { class: "by", text: policy(r) })] : [])),
     el("td", { class: "via", text: r[`${prefixOf("SamplerAddress")}Workload`] || r.SamplerAddress || "" }, ...further().flatMap(m => also(r, m))),
   ];
   [source(), destination()].forEach((p, i) => cells[i + 1].append(...doubtful(r[`${p}Warn`])));
@@ -152,7 +161,7 @@ function end(r, side, prefix, time) {
   const label = name || of("SubnetLabel") || of("Country") || address || r[`${side}Mac`] || "–";
   const port = r.Proto === 6 || r.Proto === 17 || r.Proto === 132 ? `:${r[`${side}Port`] || 0}` : "";
   const css = !name ? "outside" : of("WorkloadKind") === "Service" ? "service" : /^(Node|EgressIP)$/.test(of("WorkloadKind")) ? "node" : "workload";
-  const parts = [el("span", { class: "ns", text: of("Namespace") ? `${of("Namespace")}/` : "" }), el("span", { class: "name", text: label }), el("span", { class: "port", text: port })];
+  const parts = [["ns", of("Namespace") && `${of("Namespace")}/`], ["name", label], ["port", port]].filter(p => p[1]).map(([css, text]) => el("span", { class: css, text }));
   if (!address) return el("span", { class: `end ${css}` }, ...parts);
   const title = [of("Pod") && `pod ${of("Pod")}`, address, "why this name?"].filter(Boolean).join(", ");
   return el("button", { type: "button", class: `end ${css}`, title, data: { address, time: time.toISOString() } }, ...parts);

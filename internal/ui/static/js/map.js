@@ -1,6 +1,6 @@
 // The map: cards of namespaces with rows of workloads, and links as wide as their bytes.
 
-import { $, el, inFrames, svg, setText } from "./dom.js";
+import { $, el, inFrames, onWidth, svg, setText } from "./dom.js";
 import { bytes, count, many } from "./format.js";
 import { inEnd } from "./doubt.js";
 import { change, state } from "./state.js";
@@ -20,6 +20,8 @@ let selected = "";
 let select = () => {};
 const more = new Map();
 const paths = new Map(); // of links, by key
+const drawn = new Map(); // elements of cards, by the id of their group
+let again = null; // the button that had the focus before the cards were drawn anew
 
 export const current = () => model;
 
@@ -39,13 +41,7 @@ export function start(onSelect) {
   const linkAt = e => shown?.links.find(l => l.key === e.target.dataset.key);
   links.addEventListener("click", e => linkAt(e) && select({ link: linkAt(e) }));
   links.addEventListener("pointerover", e => linkAt(e) && describe(e.target, linkAt(e)));
-  let width = 0;
-  new ResizeObserver(([entry]) => {
-    if (Math.abs(entry.contentRect.width - width) < 2) return;
-    width = entry.contentRect.width;
-    structure = "";
-    draw();
-  }).observe($("canvas"));
+  onWidth($("canvas"), draw);
 }
 
 export function update(pairs, rest) {
@@ -95,22 +91,26 @@ export function draw() {
     placed = layout(shown, width);
     drawCards();
   }
-  refreshCards();
-  drawLinks();
+  const unsure = new Set([...model.ends.values()].filter(e => inEnd(e.id)).flatMap(e => [e.id, e.group]));
+  inFrames($("canvas"), shown.cards, 3, c => refreshCard(c, unsure), () => {
+    again = null;
+    drawLinks();
+  });
   note();
 }
 
+// drawCards draws cards with their heads. Their rows come when they are refreshed.
 function drawCards() {
   const focused = document.activeElement?.closest?.("#cards button");
-  const again = focused && [focused.dataset.id, focused.dataset.action];
-  const canvas = $("canvas");
-  canvas.style.height = `${placed.height}px`;
+  again = focused ? { ...focused.dataset } : null;
+  $("canvas").style.height = `${placed.height}px`;
   const top = id => placed.boxes.get(id);
-  const cards = [...shown.cards].sort((a, b) => top(a.id).x - top(b.id).x || top(a.id).y - top(b.id).y);
-  $("cards").replaceChildren(...cards.map(card));
+  const order = [...shown.cards].sort((a, b) => top(a.id).x - top(b.id).x || top(a.id).y - top(b.id).y);
+  drawn.clear();
+  $("cards").replaceChildren(...order.map(card));
   $("links").replaceChildren();
   paths.clear();
-  if (again) for (const b of $("cards").querySelectorAll("button")) if (b.dataset.id === again[0] && b.dataset.action === again[1]) b.focus();
+  focusAgain($("cards"));
 }
 
 function card(c) {
@@ -124,26 +124,39 @@ function card(c) {
   }
   head.append(el("button", { class: "box-title", type: "button", title: c.title, data: { id: c.id, action: "select" } }, el("span", { class: "name", text: c.title }), el("span", { class: "sum", data: { sum: c.id } })));
   e.append(head);
-  for (const r of c.rows) {
-    e.append(el("button", { class: `row ${r.css}`, type: "button", title: `${r.kind === "none" ? "outside" : r.kind} ${r.name}`, data: { id: r.id, action: "select" } },
-      el("span", { class: "name", text: r.name }), el("span", { class: "sum", data: { sum: r.id } })));
-  }
-  if (c.open && c.hidden > 0) e.append(el("button", { class: "row rest", type: "button", data: { id: c.id, action: "more" } }, el("span", { class: "name", data: { rest: c.id } })));
+  drawn.set(c.id, e);
   return e;
 }
 
-function refreshCards() {
-  const cards = new Map(shown.cards.map(c => [c.id, c]));
-  const unsure = new Set([...model.ends.values()].filter(e => inEnd(e.id)).flatMap(e => [e.id, e.group]));
-  for (const e of $("cards").querySelectorAll("[data-sum]")) {
-    e.classList.toggle("doubtful", unsure.has(e.dataset.sum));
-    const c = cards.get(e.dataset.sum), end = model.ends.get(e.dataset.sum);
-    const size = c ? c.bytes : end ? end.sent + end.received : 0;
-    if (c) setText(e, c.open || c.id === others ? "" : `${placed.narrow ? "" : `${count(c.count)} · `}${volume(size)}`);
-    else if (end) setText(e, volume(size));
-    e.title = unsure.has(e.dataset.sum) ? "The name is doubtful in some flows" : c && !c.open ? `${many(c.count, "end")}, ${bytes(size)} sent and received` : "";
+function rowsOf(c) {
+  const rows = c.rows.map(r => el("button", { class: `row ${r.css}`, type: "button", title: `${r.kind === "none" ? "outside" : r.kind} ${r.name}`, data: { id: r.id, action: "select" } },
+    el("span", { class: "name", text: r.name }), el("span", { class: "sum", data: { sum: r.id } })));
+  if (c.open && c.hidden > 0) rows.push(el("button", { class: "row rest", type: "button", data: { id: c.id, action: "more" } }, el("span", { class: "name" })));
+  return rows;
+}
+
+function refreshCard(c, unsure) {
+  const e = drawn.get(c.id);
+  if (e.childElementCount === 1) e.append(...rowsOf(c));
+  for (const sum of e.querySelectorAll(".sum")) {
+    const id = sum.dataset.sum, end = model.ends.get(id);
+    sum.classList.toggle("doubtful", unsure.has(id));
+    if (id === c.id) setText(sum, c.open || c.id === others ? "" : `${placed.narrow ? "" : `${count(c.count)} · `}${volume(c.bytes)}`);
+    else setText(sum, volume(end.sent + end.received));
+    sum.title = unsure.has(id) ? "The name is doubtful in some flows" : id === c.id && !c.open ? `${many(c.count, "end")}, ${bytes(c.bytes)} sent and received` : "";
   }
-  for (const e of $("cards").querySelectorAll("[data-rest]")) setText(e, `${count(cards.get(e.dataset.rest)?.hidden || 0)} more…`);
+  const rest = e.querySelector(".rest .name");
+  if (rest) setText(rest, `${count(c.hidden)} more…`);
+  focusAgain(e);
+}
+
+// focusAgain gives the focus back to the button that had it, if that is drawn again.
+function focusAgain(e) {
+  if (!again) return;
+  const button = [...e.querySelectorAll("button")].find(b => b.dataset.id === again.id && b.dataset.action === again.action);
+  if (!button) return;
+  button.focus();
+  again = null;
 }
 
 // volume is empty where all packets are counted elsewhere.

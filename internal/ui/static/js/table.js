@@ -1,7 +1,7 @@
 // The table of pairs.
 
-import { $, el, inFrames, setText } from "./dom.js";
-import { bytes, clock, count, endName, many } from "./format.js";
+import { $, el, inFrames, ownWidth, setText } from "./dom.js";
+import { bytes, clock, count, endName, isDated, many } from "./format.js";
 import { change, state } from "./state.js";
 import { inPair } from "./doubt.js";
 import { endId, kindClass } from "./model.js";
@@ -23,6 +23,7 @@ const columns = [
 
 export function start(onSelect) {
   select = onSelect;
+  ownWidth($("pairs-table"));
   $("pairs-table").tHead.rows[0].append(...columns.map(c => el("th", { scope: "col", class: c.number ? "number" : "", data: { column: c.id } },
     el("button", { type: "button", text: c.title, click: () => sortBy(c) }))));
   $("pairs-more").addEventListener("click", () => {
@@ -58,18 +59,35 @@ function sorted() {
     if (th.dataset.column === c.id) th.setAttribute("aria-sort", sign < 0 ? "descending" : "ascending");
     else th.removeAttribute("aria-sort");
   }
-  const keyed = rows.map(p => [c.key(p), p]);
-  keyed.sort((a, b) => (a[0] < b[0] ? -sign : a[0] > b[0] ? sign : b[1].bytes - a[1].bytes));
-  return keyed.map(k => k[1]);
+  const before = (a, b) => (a[0] < b[0] ? sign > 0 : a[0] > b[0] ? sign < 0 : b[1].bytes < a[1].bytes);
+  return first(rows.map(p => [c.key(p), p]), shown, before).map(k => k[1]);
+}
+
+// first returns the first ones of a list in an order, without putting all of it in order.
+function first(list, most, before) {
+  const top = [];
+  for (const x of list) {
+    if (top.length === most && !before(x, top[most - 1])) continue;
+    let low = 0, high = top.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (before(x, top[middle])) high = middle;
+      else low = middle + 1;
+    }
+    top.splice(low, 0, x);
+    if (top.length > most) top.pop();
+  }
+  return top;
 }
 
 export function render() {
-  const list = sorted().slice(0, shown);
+  const list = sorted();
   const most = Math.max(1, ...list.map(p => p.bytes));
-  const body = $("pairs-table").tBodies[0];
-  $("pairs-table").classList.toggle("plain", !rows.some(p => p.verdict));
+  const table = $("pairs-table"), body = table.tBodies[0];
+  table.classList.toggle("plain", !rows.some(p => p.verdict));
+  table.classList.toggle("dated", list.some(p => isDated(p.last_seen)));
   while (body.rows.length > list.length) body.deleteRow(-1);
-  inFrames($("pairs-table"), list, 10, (p, i) => fill(body.rows[i] || body.appendChild(blank()), p, most));
+  inFrames(table, list, 10, (p, i) => fill(body.rows[i] || body.appendChild(blank()), p, most));
   setText($("pairs-count"), rows.length ? many(rows.length, "pair") : "");
   const left = rows.length - list.length;
   $("pairs-more").hidden = left <= 0;
@@ -80,7 +98,7 @@ export function render() {
 function blank() {
   const tr = el("tr");
   for (const c of columns) {
-    const td = el("td", { class: c.number ? "number" : "", data: { title: c.title } });
+    const td = el("td", { class: c.number ? "number" : "who", data: { title: c.title } });
     if (c.id === "src" || c.id === "dst") td.append(el("button", { type: "button", class: "end" }, el("span", { class: "ns" }), el("span", { class: "name" })));
     tr.append(td);
   }

@@ -59,6 +59,10 @@
   }
   for (const e of document.querySelectorAll("[tabindex]")) if (e.tabIndex > 0) bad.push(`tabindex ${e.tabIndex}`);
   for (const e of document.querySelectorAll("th")) if (!e.scope) bad.push("a heading of a table has no scope");
+  // Not all browsers take what is laid out otherwise for a part of a table without being told.
+  for (const e of document.querySelectorAll("table, thead, tbody, tr, th, td")) {
+    if (!e.role && !getComputedStyle(e).display.startsWith("table")) bad.push(`a ${e.tagName} has neither a role nor the layout of one`);
+  }
   for (const e of document.querySelectorAll("img")) if (e.getAttribute("alt") === null) bad.push("an image has no alt");
   for (const e of document.querySelectorAll("[onclick], div[tabindex]:not([role]), span[tabindex]")) bad.push(`${e.tagName} acts like a button`);
   if (!document.documentElement.lang) bad.push("the page has no language");
