@@ -82,6 +82,9 @@ func TestMapping(t *testing.T) {
 			t.Errorf("cell %d is %q, want %q", i, got, want)
 		}
 	}
+	if got, want := eval[string](v, row+`[1].querySelector("button").title`), "team/one:40000, pod one, 10.200.0.1, why this name?"; got != want {
+		t.Errorf("what is cut off is told as %q, want %q", got, want)
+	}
 	if got := eval[string](v, row+`[8].textContent`); !strings.HasSuffix(got, " NextHop: nowhere") {
 		t.Errorf("the last cell is %q", got)
 	}

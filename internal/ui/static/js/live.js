@@ -125,7 +125,7 @@ function row(r) {
     el("td", { class: "number", text: bytes(r.Bytes || 0) }),
     el("td", { class: "number", text: count(r.Packets || 0) }),
     el("td", { text: direction(r) }),
-    el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}` }, ...(verdict ? [`${verdict} `, el("span", { class: "by", text: policy(r) })] : [])),
+    el("td", { class: `verdict ${verdict === "dropped" ? "dropped" : verdict ? "allowed" : ""}`, title: policy(r) || null }, ...(verdict ? [`${verdict} `, el("span", { class: "by", text: policy(r) })] : [])),
     el("td", { class: "via", text: r[`${prefixOf("SamplerAddress")}Workload`] || r.SamplerAddress || "" }, ...further().flatMap(m => also(r, m))),
   ];
   [source(), destination()].forEach((p, i) => cells[i + 1].append(...doubtful(r[`${p}Warn`])));
@@ -163,6 +163,6 @@ function end(r, side, prefix, time) {
   const css = !name ? "outside" : of("WorkloadKind") === "Service" ? "service" : /^(Node|EgressIP)$/.test(of("WorkloadKind")) ? "node" : "workload";
   const parts = [["ns", of("Namespace") && `${of("Namespace")}/`], ["name", label], ["port", port]].filter(p => p[1]).map(([css, text]) => el("span", { class: css, text }));
   if (!address) return el("span", { class: `end ${css}` }, ...parts);
-  const title = [of("Pod") && `pod ${of("Pod")}`, address, "why this name?"].filter(Boolean).join(", ");
+  const title = [parts.map(p => p.textContent).join(""), of("Pod") && `pod ${of("Pod")}`, label !== address && address, "why this name?"].filter(Boolean).join(", ");
   return el("button", { type: "button", class: `end ${css}`, title, data: { address, time: time.toISOString() } }, ...parts);
 }
