@@ -385,6 +385,10 @@ func TestVerdicts(t *testing.T) {
 			}
 		}
 		v.wait("policy in the list", `document.getElementById("live-table").innerText.includes("dropped NetworkPolicy shop Ingress")`)
+		v.click("#cards .row")
+		if got := v.text("#panel"); !strings.Contains(got, "–") || strings.Contains(got, "0 B") {
+			t.Errorf("%d wide: nothing counts, and the panel says %q", width, got)
+		}
 		v.accessible("verdicts")
 	}
 }

@@ -12,6 +12,9 @@ export function bytes(n) {
   return `${unit === 0 || n >= 99.95 ? Math.round(n) : n.toFixed(1)} ${units[unit]}`;
 }
 
+// volume is a dash where all packets are counted elsewhere.
+export const volume = n => (n > 0 ? bytes(n) : "–");
+
 // room is a size of memory as flags have it.
 export const room = n => (n >= 1 << 20 ? `${+(n / (1 << 20)).toFixed(1)} MiB` : `${Math.round(n / 1024)} KiB`);
 

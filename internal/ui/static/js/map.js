@@ -1,7 +1,7 @@
 // The map: cards of namespaces with rows of workloads, and links as wide as their bytes.
 
 import { $, el, inFrames, onWidth, svg, setText } from "./dom.js";
-import { bytes, count, many } from "./format.js";
+import { bytes, count, many, volume } from "./format.js";
 import { inEnd } from "./doubt.js";
 import { change, state } from "./state.js";
 import { build, opened, view, others } from "./model.js";
@@ -158,9 +158,6 @@ function focusAgain(e) {
   button.focus();
   again = null;
 }
-
-// volume is empty where all packets are counted elsewhere.
-const volume = size => (size > 0 ? bytes(size) : "–");
 
 function drawLinks() {
   const links = shown.links.slice(0, linksShown);

@@ -1,7 +1,7 @@
 // The panel beside the page: what is known of an end, a group, a link or an address.
 
 import { $, el, setText } from "./dom.js";
-import { bytes, count, many, moment, quote } from "./format.js";
+import { bytes, count, many, moment, quote, volume } from "./format.js";
 import { get } from "./api.js";
 import { change, query } from "./state.js";
 import { inEnd } from "./doubt.js";
@@ -51,7 +51,7 @@ const fact = (name, value) => el("div", { class: "fact" }, el("dt", { text: name
 
 function linkParts(l) {
   const side = id => el("button", { type: "button", text: title(id), click: () => select({ id: id.replace(/^more:/, "") }) });
-  return [el("dl", {}, fact("Bytes", bytes(l.bytes)), fact("Packets", count(l.packets)), fact("Flows", count(l.flows)), fact("Pairs", count(l.pairs)),
+  return [el("dl", {}, fact("Bytes", volume(l.bytes)), fact("Packets", count(l.packets)), fact("Flows", count(l.flows)), fact("Pairs", count(l.pairs)),
     ...(l.fate ? [fact("Verdict", l.fate)] : [])),
     el("p", { class: "actions" }, side(l.from), ...(l.from === l.to ? [] : [side(l.to)]))];
 }
@@ -72,7 +72,8 @@ export function condition(end) {
 
 function sums(list) {
   const sent = list.reduce((n, e) => n + e.sent, 0), received = list.reduce((n, e) => n + e.received, 0);
-  return [fact("Sent", bytes(sent)), fact("Received", bytes(received))];
+  const size = sent + received > 0 ? bytes : volume;
+  return [fact("Sent", size(sent)), fact("Received", size(received))];
 }
 
 function groupParts(group) {
@@ -113,7 +114,7 @@ function peers(wanted, other, heading) {
 const list = ends => el("ul", { class: "peers" }, ...ends.map(p => el("li", {},
   el("button", { type: "button", class: `end ${p.end.css}`, click: () => select({ id: p.end.id }) },
     el("span", { class: "ns", text: p.end.namespace ? `${p.end.namespace}/` : "" }), el("span", { class: "name", text: p.end.name })),
-  el("span", { class: p.dropped ? "number dropped" : "number", text: bytes(p.bytes) }))));
+  el("span", { class: p.dropped ? "number dropped" : "number", text: volume(p.bytes) }))));
 
 // explainEnd finds addresses of an end in its newest records, and explains the first one.
 async function explainEnd(end, into) {
