@@ -1,6 +1,6 @@
 // The panel beside the page: what is known of an end, a group, a link or an address.
 
-import { $, el, setText } from "./dom.js";
+import { $, el, nextFrame } from "./dom.js";
 import { bytes, count, many, moment, quote, volume } from "./format.js";
 import { get } from "./api.js";
 import { change, query } from "./state.js";
@@ -15,7 +15,7 @@ let turn = 0;
 
 export function close() {
   if ($("panel").hidden) return;
-  $("panel").hidden = true;
+  shown(false);
   mark("");
   change({ at: "" });
   turn++;
@@ -36,13 +36,19 @@ export function select(what) {
   change({ at: end || group ? what.id : "" });
 }
 
+// shown shows or hides the panel. The page makes room in the frame after, since that moves much.
+function shown(on) {
+  $("panel").hidden = !on;
+  nextFrame().then(() => document.body.classList.toggle("aside", !$("panel").hidden));
+}
+
 function open(heading, parts, id) {
   turn++;
   mark(id);
   const panel = $("panel");
   panel.replaceChildren(el("div", { class: "head" }, el("h2", { id: "panel-title", text: heading }),
     el("button", { type: "button", class: "icon", "aria-label": "Close", text: "×", click: close })), ...parts);
-  panel.hidden = false;
+  shown(true);
   panel.scrollTop = 0;
   panel.focus({ preventScroll: true });
 }
