@@ -164,7 +164,10 @@ func (v *view) frames(what, script string) {
 			if (on) requestAnimationFrame(tick);
 		});
 		await (`+script+`);
-		do await frame(); while (document.querySelector("[aria-busy]"));
+		for (let idle = 0; idle < 5; idle++) { // what begins a frame or two later is part of it, too
+			await frame();
+			if (document.querySelector("[aria-busy]")) idle = 0;
+		}
 		on = false;
 	})()`)
 	_, err = chromedp.Call(v.ctx, tracing.End, cdp.Empty{})
