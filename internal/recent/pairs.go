@@ -161,7 +161,7 @@ const _ = -(unsafe.Sizeof(handle{}) - unsafe.Sizeof(uintptr(0))) // a handle is 
 
 // sizeOf returns what a workload takes in memory, in bytes, if no object has it any more.
 func sizeOf(h handle) int64 {
-	const shared = 184 // the entry in Go's table of unique values, and what allocations are rounded up by
+	const shared = 232 // the entry in Go's table of unique values, its share of the nodes, and what is rounded up
 	w := h.Value()
 	return int64(unsafe.Sizeof(w)) + int64(len(w.Namespace)+len(w.Name)+len(w.Kind)+len(w.Zone)) + shared
 }
