@@ -62,7 +62,10 @@ func TestManyHubbleClients(t *testing.T) {
 		for range n {
 			r.Msg.TimeReceivedNs += 1e6
 			r.Ends[0].Object, r.Ends[1].Object = objects[kept%uint64(pods)], objects[(kept+kept/uint64(pods)+1)%uint64(pods)]
+			waited := kept / workers % 2 * 20e9 // half of the records, for a template
+			r.Msg.TimeReceivedNs -= waited
 			stages[kept%workers].HandleFlow(r)
+			r.Msg.TimeReceivedNs += waited
 			kept++
 		}
 	}

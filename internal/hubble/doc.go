@@ -17,14 +17,16 @@ import (
 
 // Source is where records are read from. Its methods may be called by any number of goroutines.
 type Source interface {
-	// Each calls f with the records that q asks for, until f returns false or ctx ends. A record
-	// is valid until f returns.
+	// Each calls f with the records that q asks for, in the order of their times of receipt, until f
+	// returns false or ctx ends. Those of the same time come in one order, and in the opposite one
+	// if the newest come first. A record is valid until f returns.
 	Each(ctx context.Context, q Query, f func(*flow.Record) bool) error
-	// Follow calls f with each record that is received from now on, or from q.Since, in the order
-	// of receipt, until ctx ends or f returns an error, which Follow returns. Records come in
-	// batches: after each one, the record is nil. With q.Since, what there is already is the first
-	// one, even if nothing is. If f is slower than records arrive, some are skipped: the next call
-	// says how many, and a little more than a second after such a call there is another one.
+	// Follow calls f with each record that arrives from now on, or was received from q.Since on,
+	// until ctx ends or f returns an error, which Follow returns. Records come in batches: after
+	// each one, the record is nil. With q.Since, what there is already is the first one, even if
+	// nothing is, in the order of the times. The others come as they arrive. If f is slower than
+	// that, some are skipped: the next call says how many, and a little more than a second after
+	// such a call there is another one.
 	Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error
 	// Stats returns how much there is.
 	Stats() Stats

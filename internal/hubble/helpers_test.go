@@ -1,6 +1,7 @@
 package hubble
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"net/netip"
@@ -55,12 +56,16 @@ func (q *Query) within(r *flow.Record) bool {
 	return !at.Before(q.Since) && (q.Until.IsZero() || !at.After(q.Until))
 }
 
+// byTime compares records by their times of receipt.
+func byTime(a, b *flow.Record) int { return cmp.Compare(a.Msg.TimeReceivedNs, b.Msg.TimeReceivedNs) }
+
 func (m *memory) Each(ctx context.Context, q Query, f func(*flow.Record) bool) error {
 	list, _ := m.now()
 	m.mu.Lock()
 	m.scans++
 	m.mu.Unlock()
 	list = slices.Clone(list)
+	slices.SortStableFunc(list, byTime)
 	if q.Newest {
 		slices.Reverse(list)
 	}
@@ -80,6 +85,8 @@ func (m *memory) Follow(ctx context.Context, q Query, f func(*flow.Record, uint6
 	at, first := len(list), !q.Since.IsZero()
 	if first {
 		at = 0
+		list = slices.Clone(list)
+		slices.SortStableFunc(list, byTime)
 	}
 	for {
 		for _, r := range list[at:] {

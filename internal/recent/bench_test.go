@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -228,5 +230,44 @@ func BenchmarkFollow(b *testing.B) {
 			}
 			b.ReportMetric(float64(handed)/float64(b.N), "records/op")
 		})
+	}
+}
+
+// BenchmarkLate is what it takes to read a full ring, and the newest records of it, if some are not
+// in the order of their times: 1 in 20 waited for 2 s, the second half is the older one, or all are
+// in any order.
+func BenchmarkLate(b *testing.B) {
+	for _, kind := range []string{"none", "waited", "wrong order", "any"} {
+		s := newStore(b, 64<<20)
+		st, t := s.Stage(0, end{}), newTraffic()
+		rnd := rand.New(rand.NewPCG(1, 2))
+		for i := uint64(0); s.gone.Load() == 0; i++ {
+			r := t.next()
+			at := r.Msg.TimeReceivedNs
+			switch {
+			case kind == "waited" && i%20 == 0:
+				r.Msg.TimeReceivedNs -= 2e9
+			case kind == "wrong order" && i > 175_000:
+				r.Msg.TimeReceivedNs -= 10e9
+			case kind == "any":
+				r.Msg.TimeReceivedNs -= rnd.Uint64N(10e9)
+			}
+			st.HandleFlow(r)
+			r.Msg.TimeReceivedNs = at
+		}
+		for name, most := range map[string]int{"all": math.MaxInt, "newest": 100} {
+			b.Run(kind+"/"+name, func(b *testing.B) {
+				records := 0
+				began := cpuTime(b)
+				for b.Loop() {
+					n := 0
+					if err := s.Each(context.Background(), Query{Newest: most == 100}, func(*flow.Record) bool { n++; return n < most }); err != nil {
+						b.Fatal(err)
+					}
+					records += n
+				}
+				b.ReportMetric(float64(cpuTime(b)-began)/float64(records), "cpu-ns/record")
+			})
+		}
 	}
 }

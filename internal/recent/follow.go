@@ -38,9 +38,11 @@ type follower struct {
 }
 
 // Follow calls f with each record that matches q from now on, or from q.Since on if that
-// is set, by the time of receipt, until ctx ends or f fails. It returns f's error, or
-// that of ctx. Records come in batches, every [followEvery] at most: after each one, the
-// record is nil. With q.Since, what there is already is the first one, even if nothing is.
+// is set, until ctx ends or f fails. It returns f's error, or that of ctx. Records come in
+// batches, every [followEvery] at most: after each one, the record is nil. With q.Since, what
+// there is already is the first one, even if nothing is, in the order of the times of receipt.
+// Then records come as they arrive, also those that were received before others but had to wait
+// for a template or a pod. Those of several workers are merged by the times in each batch.
 //
 // skipped is how many records were left out since the call before: those that were gone
 // before a slow f could see them, and those beyond q.PerSecond. They were not looked at,
@@ -168,7 +170,7 @@ func (w *follower) handOn(ctx context.Context, list []glance, f func(*flow.Recor
 		l.unread = int(l.first + uint64(l.count) - max(w.places[l.worker].read, l.first))
 		total += l.unread
 	}
-	m := w.s.newMerger(list, &w.q)
+	m := w.s.newMerger(list, &w.q, !w.replay)
 	defer m.free()
 	if w.q.Waits != nil {
 		w.q.Waits(m.release)

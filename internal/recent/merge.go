@@ -1,30 +1,36 @@
 package recent
 
 import (
+	"cmp"
 	"context"
 	"math"
+	"slices"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 )
 
 // cursor is where a reader is among the segments of one worker.
 type cursor struct {
-	list []glance // that are still to be read, in the order in which they are
-	from int      // where to begin in the first one, in bytes
-	now  glance   // of the page
+	list []*glance // that are still to be read, in the order in which they are
+	from int       // where to begin in the first one, in bytes
+	now  glance    // of the page
 
 	page    *page   // nil if there are no further records
 	offsets []int32 // of the records in the page that are still to be read
-	time    uint64  // of receipt, of the first of them
+	time    uint64  // of receipt, of the first of them, as the merger orders them
 }
 
-// merger reads records of all workers, by the time of receipt. The records of one worker
-// stay in the order in which they came.
+// merger reads records of all workers, by the time of receipt. Those of one worker that have the
+// same time stay in the order in which they came.
 type merger struct {
 	s            *Store
+	list         []glance
 	since, until uint64
-	newest       bool
+	arrived      bool   // all records of a worker stay in this order
+	newest       bool   // the newest records come first, all in the opposite order
+	flip         uint64 // what times are read with, so that the least is the next: all bits, if newest
 	cursors      []*cursor
+	late         lates
 	outside      int // records that were left out, as they are not of the interval
 	most         int // records of each segment that are wanted at most, the first ones; 0 for all
 	released     bool
@@ -48,16 +54,20 @@ func (q *Query) bounds() (since, until uint64) {
 	return since, until
 }
 
-// newMerger returns a merger of what the segments had at a glance.
-func (s *Store) newMerger(list []glance, q *Query) *merger {
-	m := &merger{s: s, newest: q.Newest}
+// newMerger returns a merger of what the segments had at a glance. arrived is whether the records
+// of a worker stay in the order in which they came.
+func (s *Store) newMerger(list []glance, q *Query, arrived bool) *merger {
+	m := &merger{s: s, list: list, arrived: arrived, newest: q.Newest}
 	m.since, m.until = q.bounds()
+	if m.newest {
+		m.flip = math.MaxUint64
+	}
 	of := make(map[int]*cursor)
 	for i := range list {
-		l := list[i]
-		if q.Newest {
-			l = list[len(list)-1-i]
+		if m.newest {
+			i = len(list) - 1 - i
 		}
+		l := &list[i]
 		if l.outside(m.since, m.until) {
 			m.outside += l.unread
 			continue
@@ -69,7 +79,15 @@ func (s *Store) newMerger(list []glance, q *Query) *merger {
 			m.cursors = append(m.cursors, c)
 		}
 		c.list = append(c.list, l)
+		if l.late && !arrived {
+			m.late.in = append(m.late.in, i)
+		}
 	}
+	// The same order both ways: of records of the same time, the first worker's are the older ones.
+	slices.SortFunc(m.cursors, func(a, b *cursor) int {
+		return cmp.Compare(uint64(a.list[0].worker)^m.flip, uint64(b.list[0].worker)^m.flip)
+	})
+	m.beginLate()
 	return m
 }
 
@@ -99,6 +117,7 @@ func (m *merger) needPage(c *cursor) {
 func (m *merger) release() {
 	if m.s.pages.Load() > pagesKept {
 		m.free()
+		m.late.free()
 		m.released = true
 	}
 }
@@ -125,7 +144,7 @@ func (m *merger) load(c *cursor) {
 			return
 		}
 		m.needPage(c)
-		l := c.list[0]
+		l := *c.list[0]
 		c.list = c.list[1:]
 		from := c.from
 		c.from, l.most = 0, m.most
@@ -134,15 +153,25 @@ func (m *merger) load(c *cursor) {
 		}
 		c.now, c.now.most = l, 0
 		c.offsets = c.offsets[:0]
+		newest := l.before
 		for at := from; at < l.used; at += c.page.lengthAt(at) {
-			if t := c.page.receivedAt(at); m.since <= t && t <= m.until {
-				c.offsets = append(c.offsets, int32(at))
-			} else {
+			t := c.page.receivedAt(at)
+			isLate := t < newest
+			newest = max(newest, t)
+			switch {
+			case t < m.since || t > m.until:
 				m.outside++
+			case !isLate || m.arrived:
+				c.offsets = append(c.offsets, int32(at))
 			}
 		}
 	}
-	c.time = c.page.receivedAt(int(c.offsets[m.at(c)]))
+	m.time(c)
+}
+
+// time notes when the next record of a cursor was received.
+func (m *merger) time(c *cursor) {
+	c.time = c.page.receivedAt(int(c.offsets[m.at(c)])) ^ m.flip
 }
 
 // at returns the index of the next record in the offsets of a cursor.
@@ -165,40 +194,48 @@ func (m *merger) each(ctx context.Context, f func(*flow.Record) bool) error {
 		}
 		var next *cursor
 		for _, c := range m.cursors {
-			if c.page != nil && (next == nil || m.newest && c.time > next.time || !m.newest && c.time < next.time) {
+			if c.page != nil && (next == nil || c.time < next.time) {
 				next = c
 			}
 		}
-		if next == nil {
+		switch {
+		case m.lateFirst(next):
+			if !m.unpackLate() {
+				continue
+			}
+			next = nil
+		case next == nil:
 			return nil
+		default:
+			i := m.at(next)
+			m.unpacker.unpack(&next.page.view, &m.record, int(next.offsets[i]), m.s.mapped.n)
+			if m.newest {
+				next.offsets = next.offsets[:i]
+			} else {
+				next.offsets = next.offsets[1:]
+			}
 		}
-		i := m.at(next)
-		m.unpacker.unpack(&next.page.view, &m.record, int(next.offsets[i]), m.s.mapped.n)
 		if !f(&m.record) {
 			return nil
 		}
-		if m.newest {
-			next.offsets = next.offsets[:i]
-		} else {
-			next.offsets = next.offsets[1:]
-		}
-		if m.released {
+		switch {
+		case m.released:
 			m.restore()
-			continue
-		}
-		if len(next.offsets) > 0 {
-			next.time = next.page.receivedAt(int(next.offsets[m.at(next)]))
-		} else {
+		case next == nil: // the record was late
+		case len(next.offsets) > 0:
+			m.time(next)
+		default:
 			m.load(next)
 		}
 	}
 }
 
-// Each calls f with the records that were received in the interval of q and match it,
-// merged over the workers by the time of receipt, until f returns false. A record is
-// valid until f returns. Each fails only if ctx ends. What leaves while f waits is left out.
+// Each calls f with the records that were received in the interval of q and match it, in the
+// order of the times of receipt, until f returns false. Those of a worker that have the same time
+// stay in the order in which they came. A record is valid until f returns. Each fails only if ctx
+// ends. What leaves while f waits is left out.
 func (s *Store) Each(ctx context.Context, q Query, f func(*flow.Record) bool) error {
-	m := s.newMerger(s.glances(), &q)
+	m := s.newMerger(s.glances(), &q, false)
 	defer m.free()
 	if q.Waits != nil {
 		q.Waits(m.release)

@@ -3,6 +3,7 @@ package recent
 import (
 	"cmp"
 	"encoding/binary"
+	"math"
 	"math/bits"
 	"slices"
 	"sync"
@@ -18,7 +19,9 @@ type glance struct {
 	first   uint64
 	sealed  bool
 	extent
-	oldest, newest uint64 // valid if sealed
+	before         uint64
+	oldest, newest uint64 // bounds of the times of receipt
+	late           bool   // there may be late records
 	unread         int    // records that somebody who follows has not read
 	most           int    // records that are copied; 0 for all
 }
@@ -37,9 +40,9 @@ func (s *Store) glancesOf(list []glance, wanted func(*glance) bool) []glance {
 		if g == nil || !g.pin() {
 			continue
 		}
-		l := glance{segment: g, number: g.number, worker: g.worker, first: g.first}
+		l := glance{segment: g, number: g.number, worker: g.worker, first: g.first, before: g.before, newest: math.MaxUint64, late: true}
 		if l.sealed = g.sealed.Load(); l.sealed {
-			l.oldest, l.newest = g.oldest, g.newest
+			l.oldest, l.newest, l.late = g.oldest, g.newest, g.late
 		}
 		l.extent = extentOf(g.published.Load())
 		g.unpin()
@@ -56,7 +59,7 @@ func (s *Store) glancesOf(list []glance, wanted func(*glance) bool) []glance {
 
 // outside reports whether no record of the segment can be in an interval.
 func (l *glance) outside(since, until uint64) bool {
-	return l.sealed && (l.newest < since || l.oldest > until)
+	return l.newest < since || l.oldest > until
 }
 
 // pin keeps the segment from being recycled until it is unpinned. It reports false if that has

@@ -173,10 +173,11 @@ type Stage struct {
 	worker int
 	next   flow.Handler
 
-	open  *segment // nil before the first record
-	has   extent   // of open
-	total uint64   // records before those
-	ids   [idSlots]knownObject
+	open   *segment // nil before the first record
+	has    extent   // of open
+	total  uint64   // records before those
+	newest uint64   // time of receipt of the newest of all
+	ids    [idSlots]knownObject
 
 	_ [64]byte // keeps the workers' stages out of each other's cache lines
 }
@@ -204,7 +205,7 @@ func (st *Stage) Idle() (pending bool) { return st.next.Idle() }
 type Query struct {
 	// Since and Until bound the time of receipt, both inclusive; zero for no bound.
 	Since, Until time.Time
-	// Newest asks for the newest records first.
+	// Newest asks for the newest records first. [Store.Follow] does not know it.
 	Newest bool
 	// Match reports whether a record is wanted; nil for all. One goroutine calls it. It does
 	// not wait for anything: a worker may have to do without the segment meanwhile.

@@ -36,9 +36,11 @@ type segment struct {
 	number uint64 // in the order in which segments were begun
 	worker int
 	first  uint64 // how many records the worker had before
+	before uint64 // time of receipt of the newest of those, Unix nanoseconds
 
 	// These are valid once the segment is sealed.
 	oldest, newest uint64 // times of receipt, Unix nanoseconds
+	late           bool   // some records are
 
 	base    [numWords]uint32 // the numbers of the first record; valid once that is published
 	objects [segmentObjects]*flow.Object
@@ -131,6 +133,11 @@ func (st *Stage) keep(r *flow.Record) {
 	}
 	binary.LittleEndian.PutUint32(b, uint32(at))
 	g.oldest, g.newest = min(g.oldest, r.Msg.TimeReceivedNs), max(g.newest, r.Msg.TimeReceivedNs)
+	if r.Msg.TimeReceivedNs < st.newest {
+		g.late = true
+	} else {
+		st.newest = r.Msg.TimeReceivedNs
+	}
 	st.has.used += at
 	st.has.count++
 	g.published.Store(st.has.pack())
@@ -190,7 +197,7 @@ func (st *Stage) rotate() *segment {
 	if g == nil {
 		return nil
 	}
-	g.recycle(number, st.worker, st.total)
+	g.recycle(number, st)
 	st.open = g
 	// Objects may take more than they did. What those of segments that leave took is known
 	// later, so it is no more than a few segments at a time.
@@ -279,13 +286,13 @@ func (v *view) counts(e ends) (sum Counts) {
 }
 
 // recycle makes a segment empty, and pins it for its worker.
-func (g *segment) recycle(number uint64, worker int, first uint64) {
+func (g *segment) recycle(number uint64, st *Stage) {
 	clear(g.objects[:]) // what nobody else knows of them goes
 	g.published.Store(0)
 	g.sealed.Store(false)
 	g.folded.Store(false)
-	g.number, g.worker, g.first = number, worker, first
-	g.oldest, g.newest = ^uint64(0), 0
+	g.number, g.worker, g.first, g.before = number, st.worker, st.total, st.newest
+	g.oldest, g.newest, g.late = ^uint64(0), 0, false
 	g.pins.Store(1)
 }
 
