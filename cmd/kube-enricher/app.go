@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	stdlog "log"
 	"os"
 	"slices"
 	"strings"
@@ -25,6 +26,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/internal/hubble"
 	"github.com/netobserv/goflow2-kube-enricher/internal/places"
 	"github.com/netobserv/goflow2-kube-enricher/internal/policy"
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 	"github.com/netobserv/goflow2-kube-enricher/internal/recent"
 	"github.com/netobserv/goflow2-kube-enricher/internal/summary"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
@@ -57,6 +59,7 @@ func run(args, env []string, stdin, stdout, stderr *os.File) int {
 		return exitDone
 	}
 	log := newLogger(cfg, stderr)
+	routeLibraries(log)
 	limitMemory(log)
 	cfg.Color = cfg.Color && isTerminal(stdout)
 	if width, _, err := term.GetSize(int(stdout.Fd())); err == nil && cfg.TextToStdout {
@@ -99,6 +102,13 @@ func newLogger(cfg *config.Config, w io.Writer) *logrus.Logger {
 		log.SetFormatter(&logrus.JSONFormatter{})
 	}
 	return log
+}
+
+// routeLibraries keeps package log, and with it net/http, from writing to standard error past log:
+// what servers have sent, and no JSON. It changes a setting of the whole process.
+func routeLibraries(log logrus.FieldLogger) {
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(ratelog.Standard(log))
 }
 
 // isPipe reports whether f is a pipe or FIFO: no terminal, no file, no /dev/null.
