@@ -264,26 +264,30 @@ const maxAnswer = 64 << 10
 func (c *httpClient) answer(ctx context.Context, resp *http.Response, hidden secrets) attempt {
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	code := resp.StatusCode
+	good := code >= 200 && code < 300
 	switch {
-	case code >= 200 && code < 300 && c.accepted != nil:
-		if err != nil {
-			// Whether it has rejected records will never be known. It has answered that
-			// it has the request.
-			text = nil
-		}
-		return c.accepted(text, hidden)
-	case code >= 200 && code < 300:
+	case good && c.accepted == nil:
 		return attempt{verdict: sentAll}
+	case good && err == nil:
+		return c.accepted(text, hidden)
+	case good:
+		text = nil // a message in binary
 	}
 	a := attempt{verdict: refused, err: errors.New("the server answers " + answerText(resp, hidden.redact(string(text))))}
 	switch {
+	case good: // what is missing may say that records were rejected
+		a.verdict = sentNone
 	case code == http.StatusRequestEntityTooLarge:
 		a.verdict = tooLarge
 	case c.again(code):
 		a.verdict, a.wait = sentNone, retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	}
-	if ctx.Err() != nil && err != nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
 		a.err = fmt.Errorf("%w, and no end of the answer within %v", a.err, c.cfg.Timeout)
+	case good:
+		a.err = fmt.Errorf("%w, and has closed the connection within the answer", a.err)
 	}
 	return a
 }

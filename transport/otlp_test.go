@@ -317,6 +317,56 @@ func TestOTLPAnswers(t *testing.T) {
 	}
 }
 
+// TestOTLPCutAnswers has receivers that begin to say that all is well. What is missing may say that
+// records were rejected, so the batch is sent again.
+func TestOTLPCutAnswers(t *testing.T) {
+	for _, test := range []struct{ answer, problem string }{
+		{"Content-Length: 11\r\n\r\nabcd", "200 OK, and has closed the connection within the answer"},
+		{"Transfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n", "200 OK, and has closed the connection within the answer"},
+		{"Content-Length: 11\r\n\r\nabcd", "200 OK, and no end of the answer within 1s"},
+	} {
+		s := newReceiver()
+		cut := make(chan bool)
+		late := strings.Contains(test.problem, "within 1s")
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if _, first := <-cut; !first {
+				s.ServeHTTP(w, r)
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			conn, rw := hijack(w)
+			_, _ = rw.WriteString("HTTP/1.1 200 OK\r\n" + test.answer)
+			_ = rw.Flush()
+			if late {
+				_, _ = io.Copy(io.Discard, conn) // until the client has had enough
+			}
+			_ = conn.Close()
+		}))
+		t.Cleanup(server.Close)
+		u, err := ParseURL(server.URL + "/v1/logs")
+		noError(t, err)
+		cfg := OTLPConfig{Protocol: OTLPHTTP, URL: u}
+		if late {
+			cfg.Timeout = time.Second
+		}
+		b := newOTLP(t, cfg)
+		b.start()
+		b.hand(b.NewWriter(), 0, 10, 10)
+		cut <- false
+		until(t, "it says what is wrong", func() bool {
+			err := b.Problem()
+			return err != nil && strings.Contains(err.Error(), test.problem)
+		})
+		close(cut)
+		b.counted()
+		b.expect(10, 0, 0, 0, 0)
+		if !late { // a slow machine may be late again
+			s.once(t, 10)
+		}
+		noError(t, b.stop())
+	}
+}
+
 // TestOTLPTooLarge has a receiver that takes small requests only.
 func TestOTLPTooLarge(t *testing.T) {
 	s := newReceiver()
