@@ -553,6 +553,7 @@ func TestParseErrors(t *testing.T) {
 		{"OTLP's URL", []string{"-transport", "otlp", "-transport.otlp.protocol", "http", "-transport.otlp.endpoint", "ftp://c"}, nil, "", false, "-transport.otlp.endpoint: the URL does not begin with http:// or https://"},
 		{"OTLP's protocol", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_PROTOCOL=http/json"}, "", false, `environment variable OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" is not allowed; give grpc or http/protobuf`},
 		{"OTLP's timeout", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_TIMEOUT=10s"}, "", false, `environment variable OTEL_EXPORTER_OTLP_TIMEOUT: "10s" is not allowed; give milliseconds, such as 10000`},
+		{"OTLP's TLS", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=true", "OTEL_EXPORTER_OTLP_LOGS_INSECURE=1"}, "", false, `environment variable OTEL_EXPORTER_OTLP_LOGS_INSECURE: "1" is not allowed; give true or false`},
 		{"OTLP's endpoint, variable", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=hunter2"}, "", false, "environment variable OTEL_EXPORTER_OTLP_LOGS_ENDPOINT: this is no address for gRPC; give HOST:PORT such as collector:4317"},
 		{"OTLP's CA without TLS", []string{"-transport", "otlp", "-transport.otlp.tls.ca", "x"}, nil, "", false, "-transport.otlp.tls.ca: connections have no TLS; give -transport.otlp.tls or an endpoint that begins with https://, or leave it out"},
 		{"OTLP's TLS without TLS", []string{"-transport", "otlp", "-transport.otlp.protocol", "http", "-transport.otlp.endpoint", "http://c", "-transport.otlp.tls"}, nil, "", false, "-transport.otlp.tls: the endpoint begins with http://; give one that begins with https://"},
@@ -898,6 +899,17 @@ func TestOpenTelemetryVariables(t *testing.T) {
 		}},
 		"flags come first": {[]string{"-transport.otlp.endpoint=f:1", "-transport.otlp.timeout=2s"}, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1", "OTEL_EXPORTER_OTLP_TIMEOUT=5"}, func(o *otlpOutput) bool {
 			return o.Address == "f:1" && o.Timeout == 2*time.Second
+		}},
+		"insecure":             {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=c:1", "OTEL_EXPORTER_OTLP_INSECURE=True"}, func(o *otlpOutput) bool { return !o.UseTLS }},
+		"not insecure":         {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=c:1", "OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool { return o.UseTLS }},
+		"not insecure, flag":   {[]string{"-transport.otlp.endpoint=c:1"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool { return o.UseTLS }},
+		"not insecure, logs":   {nil, []string{"OTEL_EXPORTER_OTLP_INSECURE=true", "OTEL_EXPORTER_OTLP_LOGS_INSECURE=FALSE"}, func(o *otlpOutput) bool { return o.UseTLS }},
+		"not insecure, no TLS": {[]string{"-transport.otlp.tls=false"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool { return !o.UseTLS }},
+		"insecure, TLS":        {[]string{"-transport.otlp.tls"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=true"}, func(o *otlpOutput) bool { return o.UseTLS }},
+		"insecure, https":      {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=https://c:1", "OTEL_EXPORTER_OTLP_INSECURE=true"}, func(o *otlpOutput) bool { return o.UseTLS }},
+		"not insecure, http":   {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://c:1", "OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool { return !o.UseTLS }},
+		"not insecure, HTTP": {[]string{"-transport.otlp.protocol=http", "-transport.otlp.endpoint=c:1"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool {
+			return o.URL.Scheme == "http"
 		}},
 		"resource": {[]string{"-cluster=east"}, []string{"OTEL_RESOURCE_ATTRIBUTES=service.name=x, deployment.environment.name=a%2Cb", "OTEL_SERVICE_NAME=flows"}, func(o *otlpOutput) bool {
 			return fmt.Sprint(o.Resource) == "[[service.name flows] [deployment.environment.name a,b] [k8s.cluster.name east]]"

@@ -134,6 +134,24 @@ func (o *otlpOutput) readVariables(p *parser, c *Config) error {
 	return nil
 }
 
+// readInsecure has OpenTelemetry's variable decide about TLS where the specification has it decide:
+// by gRPC, if the endpoint has no scheme.
+func (o *otlpOutput) readInsecure(p *parser, endpoint string) error {
+	v, found := p.otelVariable("INSECURE")
+	if found == "" {
+		return nil
+	}
+	secure := strings.EqualFold(v, "false")
+	if !secure && !strings.EqualFold(v, "true") {
+		return Usagef("environment variable %s: %s is not allowed; give true or false", found, Quote(v))
+	}
+	_, given := p.given[otlpFlags+"tls"]
+	if !given && o.Protocol != transport.OTLPHTTP && !strings.Contains(endpoint, "://") {
+		o.UseTLS = secure
+	}
+	return nil
+}
+
 func (o *otlpOutput) finish(p *parser, c *Config, chosen bool) error {
 	if !chosen {
 		return p.unused(otlpFlags, "a receiver of OTLP", o.name())
@@ -151,6 +169,9 @@ func (o *otlpOutput) finish(p *parser, c *Config, chosen bool) error {
 				endpoint = strings.TrimSuffix(endpoint, "/") + "/v1/logs"
 			}
 		}
+	}
+	if err := o.readInsecure(p, endpoint); err != nil {
+		return err
 	}
 	if err := o.setEndpoint(endpoint); err != nil {
 		return Usagef("%s: %v", where, err)
