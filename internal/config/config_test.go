@@ -897,6 +897,24 @@ func TestOpenTelemetryVariables(t *testing.T) {
 		"the general endpoint gets a path": {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1/base/", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}, func(o *otlpOutput) bool {
 			return o.URL.String() == "http://a:1/base/v1/logs"
 		}},
+		"the general endpoint with a query": {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1?x=y", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1/v1/logs?x=y"
+		}},
+		"the endpoint for logs is as it is": {nil, []string{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=http://a:1", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1"
+		}},
+		"an address for logs": {nil, []string{"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT=a:1", "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf"}, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1/v1/logs"
+		}},
+		"a URL without a path": {[]string{"-transport.otlp.protocol=http", "-transport.otlp.endpoint=http://a:1"}, nil, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1/v1/logs"
+		}},
+		"an address for HTTP": {[]string{"-transport.otlp.protocol=http", "-transport.otlp.endpoint=a:1"}, nil, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1/v1/logs"
+		}},
+		"a URL with a path": {[]string{"-transport.otlp.protocol=http", "-transport.otlp.endpoint=http://a:1/"}, nil, func(o *otlpOutput) bool {
+			return o.URL.String() == "http://a:1/"
+		}},
 		"flags come first": {[]string{"-transport.otlp.endpoint=f:1", "-transport.otlp.timeout=2s"}, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://a:1", "OTEL_EXPORTER_OTLP_TIMEOUT=5"}, func(o *otlpOutput) bool {
 			return o.Address == "f:1" && o.Timeout == 2*time.Second
 		}},

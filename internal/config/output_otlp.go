@@ -33,7 +33,7 @@ func (o *otlpOutput) options() []option {
 	return inGroup("OTLP", append([]option{
 		{
 			name: otlpFlags + "endpoint", arg: "ADDRESS",
-			usage: "where the receiver is: HOST:PORT for gRPC, a URL for HTTP. If it is not given: `OTEL_EXPORTER_OTLP_ENDPOINT`, else `" + transport.DefaultOTLPEndpoint + "`, or `" + transport.DefaultOTLPHTTPEndpoint + "` with HTTP. " +
+			usage: "where the receiver is: HOST:PORT for gRPC, a URL for HTTP, which gets `/v1/logs` if it has no path. If it is not given: `OTEL_EXPORTER_OTLP_ENDPOINT`, else `" + transport.DefaultOTLPEndpoint + "`, or `" + transport.DefaultOTLPHTTPEndpoint + "` with HTTP. " +
 				"The other variables `OTEL_EXPORTER_OTLP_...` of OpenTelemetry stand for flags that are not given, too, and those for logs, `OTEL_EXPORTER_OTLP_LOGS_...`, come first. docs/outputs.md lists them",
 			set: func(_ *Config, v string) error { o.endpoint = v; return nil }, // read by finish, with the protocol
 		},
@@ -160,20 +160,21 @@ func (o *otlpOutput) finish(p *parser, c *Config, chosen bool) error {
 		return err
 	}
 	where := p.given[otlpFlags+"endpoint"].flag(otlpFlags + "endpoint")
-	endpoint := o.endpoint
+	endpoint, path := o.endpoint, pathIfNone
 	if endpoint == "" {
 		v, found := p.otelVariable("ENDPOINT")
 		if endpoint = v; found != "" {
 			where = "environment variable " + found
-			if o.Protocol == transport.OTLPHTTP && !strings.Contains(found, "LOGS") {
-				endpoint = strings.TrimSuffix(endpoint, "/") + "/v1/logs"
+			path = pathAdded
+			if strings.Contains(found, "LOGS") {
+				path = pathAsItIs
 			}
 		}
 	}
 	if err := o.readInsecure(p, endpoint); err != nil {
 		return err
 	}
-	if err := o.setEndpoint(endpoint); err != nil {
+	if err := o.setEndpoint(endpoint, path); err != nil {
 		return Usagef("%s: %v", where, err)
 	}
 	if _, given := p.given[otlpFlags+"tls"]; o.Protocol == transport.OTLPHTTP && given && o.UseTLS && o.URL.Scheme == "http" {
@@ -195,8 +196,17 @@ func (o *otlpOutput) finish(p *parser, c *Config, chosen bool) error {
 	return o.tls().finish(p, on, "give -"+otlpFlags+"tls or an endpoint that begins with https://")
 }
 
+// logsPath says when the URL of an endpoint gets the path of logs.
+type logsPath int
+
+const (
+	pathIfNone logsPath = iota // if it has no path: that of the flag
+	pathAdded                  // always: OpenTelemetry's variable for all signals
+	pathAsItIs                 // if it is no URL: its variable for logs
+)
+
 // setEndpoint reads the endpoint, for the protocol.
-func (o *otlpOutput) setEndpoint(v string) error {
+func (o *otlpOutput) setEndpoint(v string, path logsPath) error {
 	scheme, _, hasScheme := strings.Cut(v, "://")
 	if o.Protocol == transport.OTLPHTTP {
 		switch {
@@ -211,8 +221,8 @@ func (o *otlpOutput) setEndpoint(v string) error {
 		if o.URL, err = transport.ParseURL(v); err != nil {
 			return err
 		}
-		if !hasScheme && o.URL.Path == "" {
-			o.URL.Path = "/v1/logs"
+		if path == pathAdded || o.URL.Path == "" && (path == pathIfNone || !hasScheme) {
+			o.URL = o.URL.JoinPath("v1", "logs")
 		}
 		return nil
 	}
