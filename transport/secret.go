@@ -57,6 +57,9 @@ func ParseHeaders(list string, variable func(name string) (string, bool)) ([]Hea
 		case "Content-Length", "Transfer-Encoding", "Host", "Connection", "Content-Encoding":
 			return nil, fmt.Errorf("header %s is not allowed; the program sets it", h.Name)
 		}
+		if slices.ContainsFunc(headers, func(o Header) bool { return o.Name == h.Name }) {
+			return nil, fmt.Errorf("header %s is given twice; give it once", h.Name)
+		}
 		var err error
 		if h.value, err = parseValue(strings.TrimSpace(item[i+1:]), variable); err != nil {
 			return nil, fmt.Errorf("header %s: %w", h.Name, err)
