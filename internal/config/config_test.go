@@ -535,6 +535,9 @@ func TestParseErrors(t *testing.T) {
 		{"header", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.headers", "hunter2"}, nil, "", false, "-transport.http.headers: header 1 is not NAME=VALUE; a comma within a value is %2C"},
 		{"header twice", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.headers", "a=hunter2, X-B=1,A: hunter3"}, nil, "", false, "-transport.http.headers: header A is given twice; give it once"},
 		{"OTLP's header twice", []string{"-transport", "otlp", "-transport.otlp.headers", "a=x,a=y"}, nil, "", false, "-transport.otlp.headers: header A is given twice; give it once"},
+		{"OTLP's header, variable", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_HEADERS=hunter2"}, "", false, "environment variable OTEL_EXPORTER_OTLP_HEADERS: header 1 is not NAME=VALUE; a comma within a value is %2C"},
+		{"OTLP's key alone", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY=k"}, "", false, "environment variable OTEL_EXPORTER_OTLP_LOGS_CLIENT_KEY: the certificate is missing; give -transport.otlp.tls.cert, too"},
+		{"OTLP's certificate alone", []string{"-transport", "otlp"}, []string{"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE=c"}, "", false, "environment variable OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: the key is missing; give -transport.otlp.tls.key, too"},
 		{"header's variable", []string{"-transport", "http", "-transport.http.url", "http://h/"}, []string{"KUBE_ENRICHER_TRANSPORT_HTTP_HEADERS=A=${NONE}"}, "", false, "-transport.http.headers (from environment variable KUBE_ENRICHER_TRANSPORT_HTTP_HEADERS): header A: there is no environment variable NONE"},
 		{"HTTP's compression", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.compression", "lz4"}, nil, "", false, `-transport.http.compression: "lz4" is not allowed; give one of none, gzip, zstd`},
 		{"HTTP's timeout", []string{"-transport", "http", "-transport.http.url", "http://h/", "-transport.http.timeout", "0s"}, nil, "", false, `-transport.http.timeout: "0s" is not allowed; give a duration of more than 0, such as 10s`},
@@ -940,6 +943,28 @@ func TestOpenTelemetryVariables(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		} else if o := otlpOf(c); !tt.got(o) {
 			t.Errorf("%s: %+v", name, o.OTLPConfig)
+		}
+	}
+	// So do their files.
+	there := write(t, "cert.pem", "x")
+	for _, tt := range []struct{ name, value, want string }{
+		{"CERTIFICATE", "/none", "open /none: no such file or directory"},
+		{"LOGS_CERTIFICATE", "/none", "open /none: no such file or directory"},
+		{"CLIENT_KEY", "/none", "certificate " + there + " with key /none: open /none: no such file or directory"},
+		{"HEADERS", "a=${file:/none}", "header A: open /none: no such file or directory"},
+	} {
+		env := []string{"OTEL_EXPORTER_OTLP_" + tt.name + "=" + tt.value}
+		args := []string{"-transport", "otlp", "-transport.otlp.tls"}
+		if tt.name == "CLIENT_KEY" {
+			args = append(args, "-transport.otlp.tls.cert", there)
+		}
+		c, err := Parse(args, env, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "environment variable OTEL_EXPORTER_OTLP_" + tt.name + ": " + tt.want
+		if _, err = c.NewOutput(c.Outputs[0], OutputDeps{Log: logrus.New(), Reg: prometheus.NewRegistry()}); err == nil || err.Error() != want {
+			t.Errorf("\ngot  %v\nwant %s", err, want)
 		}
 	}
 	// Without -transport otlp they are somebody else's.

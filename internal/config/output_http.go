@@ -21,7 +21,9 @@ const httpFlags = "transport.http."
 
 func (h *httpOutput) name() string { return "http" }
 
-func (h *httpOutput) tls() tlsFlags { return tlsFlags{httpFlags, "tls.cert", oneServer, &h.TLS} }
+func (h *httpOutput) tls() tlsFlags {
+	return tlsFlags{flags: httpFlags, cert: "tls.cert", peer: oneServer, files: &h.TLS}
+}
 
 func (h *httpOutput) options() []option {
 	return inGroup("HTTP", slices.Concat([]option{

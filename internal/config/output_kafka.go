@@ -25,7 +25,9 @@ const kafkaFlags = "transport.kafka."
 
 func (k *kafkaOutput) name() string { return "kafka" }
 
-func (k *kafkaOutput) tls() tlsFlags { return tlsFlags{kafkaFlags, "tls.client", someBrokers, &k.TLS} }
+func (k *kafkaOutput) tls() tlsFlags {
+	return tlsFlags{flags: kafkaFlags, cert: "tls.client", peer: someBrokers, files: &k.TLS}
+}
 
 func (k *kafkaOutput) options() []option {
 	return inGroup("Kafka", slices.Concat(k.topicOptions(), k.batchOptions(), k.connectionOptions()))

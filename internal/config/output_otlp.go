@@ -20,6 +20,8 @@ type otlpOutput struct {
 	transport.OTLPConfig
 	endpoint, headers string // as they were given
 	buffer            int64
+	// found has the variables that stand for options, by the names of these without otlpFlags.
+	found map[string]string
 }
 
 // otlpFlags begins the names of its options.
@@ -27,7 +29,9 @@ const otlpFlags = "transport.otlp."
 
 func (o *otlpOutput) name() string { return "otlp" }
 
-func (o *otlpOutput) tls() tlsFlags { return tlsFlags{otlpFlags, "tls.cert", oneServer, &o.TLS} }
+func (o *otlpOutput) tls() tlsFlags {
+	return tlsFlags{flags: otlpFlags, cert: "tls.cert", peer: oneServer, files: &o.TLS, variables: o.found}
+}
 
 func (o *otlpOutput) options() []option {
 	return inGroup("OTLP", append([]option{
@@ -115,6 +119,7 @@ func (p *parser) otelVariable(name string) (value, found string) {
 
 // readVariables sets the options that are not given by OpenTelemetry's variables.
 func (o *otlpOutput) readVariables(p *parser, c *Config) error {
+	o.found = make(map[string]string)
 	for _, from := range otelVariables {
 		if _, given := p.given[otlpFlags+from.option]; given {
 			continue
@@ -130,6 +135,7 @@ func (o *otlpOutput) readVariables(p *parser, c *Config) error {
 		if err != nil {
 			return Usagef("environment variable %s: %v", found, err)
 		}
+		o.found[from.option] = found
 	}
 	return nil
 }
@@ -180,13 +186,12 @@ func (o *otlpOutput) finish(p *parser, c *Config, chosen bool) error {
 	if _, given := p.given[otlpFlags+"tls"]; o.Protocol == transport.OTLPHTTP && given && o.UseTLS && o.URL.Scheme == "http" {
 		return Usagef("%s: the endpoint begins with http://; give one that begins with https://", p.given[otlpFlags+"tls"].flag(otlpFlags+"tls"))
 	}
-	flag := p.given[otlpFlags+"headers"].flag(otlpFlags + "headers")
 	var err error
 	if o.Headers, err = transport.ParseHeaders(o.headers, p.variable); err == nil && o.Protocol != transport.OTLPHTTP {
 		err = transport.CheckMetadata(o.Headers)
 	}
 	if err != nil {
-		return Usagef("%s: %v", flag, err)
+		return Usagef("%s: %v", o.tls().where("headers", p.given[otlpFlags+"headers"]), err)
 	}
 	o.BufferBytes = int(o.buffer)
 	if err := o.setResource(p, c); err != nil {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"io/fs"
 
 	"github.com/netobserv/goflow2-kube-enricher/transport"
 )
@@ -12,6 +13,8 @@ type tlsFlags struct {
 	cert  string // ends the name of the option for the client's certificate
 	peer  tlsPeer
 	files *transport.TLSFiles // what the options set
+	// variables are those of the environment that stand for options, by the ends of their names.
+	variables map[string]string
 }
 
 // tlsPeer is what descriptions call the other side, and its certificate.
@@ -51,10 +54,18 @@ func (f tlsFlags) options() []option {
 	}
 }
 
+// where names an option in an error: by the variable that stands for it, if there is one.
+func (f tlsFlags) where(name string, s setting) string {
+	if v, ok := f.variables[name]; ok {
+		return "environment variable " + v
+	}
+	return s.flag(f.flags + name)
+}
+
 // finish refuses contradictions. on reports whether connections have TLS, and advice says
 // how to have it.
 func (f tlsFlags) finish(p *parser, on bool, advice string) error {
-	flag := func(name string) string { return p.given[f.flags+name].flag(f.flags + name) }
+	flag := func(name string) string { return f.where(name, p.given[f.flags+name]) }
 	for _, name := range []string{"tls.ca", f.cert, "tls.key", "tls.insecure"} {
 		if s, ok := p.given[f.flags+name]; ok && !on && s.value != "" && (name != "tls.insecure" || f.files.Insecure) {
 			return Usagef("%s: connections have no TLS; %s, or leave it out", flag(name), advice)
@@ -76,12 +87,18 @@ func (f tlsFlags) usage(err error) error {
 	if !ok {
 		return err
 	}
+	name := file.Name
+	if path, ok := errors.AsType[*fs.PathError](err); ok && path.Path == f.files.Key {
+		name = path.Path // the error of a certificate may be that of its key
+	}
 	flag := "headers"
-	switch file.Name {
+	switch name {
 	case f.files.CA:
 		flag = "tls.ca"
-	case f.files.Cert, f.files.Key:
+	case f.files.Cert:
 		flag = f.cert
+	case f.files.Key:
+		flag = "tls.key"
 	}
-	return Usagef("-%s%s: %v", f.flags, flag, err)
+	return Usagef("%s: %v", f.where(flag, setting{}), err)
 }
