@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
 const (
@@ -46,6 +48,8 @@ type attempt struct {
 	// rejected is how many records of an acknowledged batch the destination did not
 	// take.
 	rejected int
+	// warning is what else there is to say of an acknowledged batch, for the log.
+	warning string
 }
 
 // sender sends batches to one kind of destination. Any number of goroutines may
@@ -82,7 +86,8 @@ type batchOutput struct {
 	ctx        context.Context // ends when what is under way is given up
 	cancel     context.CancelFunc
 
-	retry retryState
+	retry    retryState
+	warnings ratelog.Limiter
 }
 
 var (
@@ -232,6 +237,11 @@ func (o *batchOutput) acknowledged(b *batch, a attempt, took time.Duration) {
 		o.fail(a.err)
 	} else if o.problem.Load() != nil {
 		o.problem.Store(nil)
+	}
+	if a.warning != "" {
+		if log := o.warnings.Logger(o.log, time.Now().UnixNano()); log != nil {
+			log.Warn(o.name + ": " + a.warning)
+		}
 	}
 	o.complete(b, b.records-rejected, dropOutputError)
 }

@@ -209,7 +209,8 @@ func (e *envelope) before(b *batch) []byte {
 func partialSuccess(response []byte, hidden secrets) attempt {
 	a := attempt{verdict: sentAll}
 	partial := bytesField(response, fieldPartialSuccess)
-	message := string(bytesField(partial, fieldErrorMessage))
+	message := quoteAnswer(hidden.redact(string(bytesField(partial, fieldErrorMessage))))
+	var rejected int64
 	for len(partial) > 0 {
 		number, typ, n := protowire.ConsumeTag(partial)
 		if n < 0 {
@@ -218,15 +219,21 @@ func partialSuccess(response []byte, hidden secrets) attempt {
 		partial = partial[n:]
 		if number == fieldRejected && typ == protowire.VarintType {
 			v, _ := protowire.ConsumeVarint(partial)
-			a.rejected = int(min(v, 1<<31)) // a negative number would be more than any batch has
+			rejected = int64(v)
 		}
 		if n = protowire.ConsumeFieldValue(number, typ, partial); n < 0 {
 			break
 		}
 		partial = partial[n:]
 	}
-	if a.rejected > 0 {
-		a.err = errors.New("the receiver has rejected records of a batch" + quoteAnswer(hidden.redact(message)))
+	switch {
+	case rejected > 0:
+		a.rejected = int(min(rejected, 1<<31)) // more than any batch has
+		a.err = errors.New("the receiver has rejected records of a batch" + message)
+	case rejected < 0:
+		a.warning = fmt.Sprintf("the receiver has rejected %d records of a batch, which counts as none%s", rejected, message)
+	case message != "":
+		a.warning = "the receiver has taken a batch with a warning" + message
 	}
 	return a
 }

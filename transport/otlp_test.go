@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -258,7 +259,7 @@ func TestOTLPAnswers(t *testing.T) {
 			"partial success":                  {partial(3), 7, 3, 1, "rejected records of a batch: too old"},
 			"partial success of none":          {partial(0), 10, 0, 1, ""},
 			"partial success of more":          {partial(1 << 40), 0, 10, 1, "rejected"},
-			"partial success of less than 0":   {partial(-1), 0, 10, 1, "rejected"},
+			"partial success of less than 0":   {partial(-1), 10, 0, 1, ""},
 		},
 		OTLPHTTP: {
 			"200":                        {nil, 10, 0, 1, ""},
@@ -308,6 +309,12 @@ func TestOTLPAnswers(t *testing.T) {
 					if line, _ := e.String(); strings.Contains(line, "hunter2") {
 						t.Errorf("the log has a secret: %s", line)
 					}
+				}
+				warned := slices.ContainsFunc(b.log.AllEntries(), func(e *logrus.Entry) bool {
+					return e.Level == logrus.WarnLevel && strings.HasSuffix(e.Message, ": too old")
+				})
+				if warned != (strings.HasPrefix(name, "partial") && test.failed == 0) {
+					t.Errorf("whether the receiver's warning is logged: %t", warned)
 				}
 				if problem != nil && strings.Contains(problem.Error(), "hunter2") {
 					t.Errorf("the problem has a secret: %v", problem)
@@ -524,6 +531,16 @@ func TestPartialSuccess(t *testing.T) {
 	}
 	if a := partialSuccess(good, nil); a.rejected != 5 || !strings.HasSuffix(a.err.Error(), ": why") {
 		t.Errorf("%+v", a)
+	}
+	for rejected, want := range map[int64]string{
+		-3: "the receiver has rejected -3 records of a batch, which counts as none: ...",
+		0:  "the receiver has taken a batch with a warning: ...",
+	} {
+		answer, err := proto.Marshal(&collogspb.ExportLogsServiceResponse{PartialSuccess: &collogspb.ExportLogsPartialSuccess{RejectedLogRecords: rejected, ErrorMessage: "why"}})
+		noError(t, err)
+		if a := partialSuccess(answer, secrets{"why"}); a.rejected != 0 || a.err != nil || a.warning != want {
+			t.Errorf("%d rejected: %+v", rejected, a)
+		}
 	}
 	if a := partialSuccess(good, secrets{"why"}); !strings.HasSuffix(a.err.Error(), ": ...") {
 		t.Errorf("a secret is repeated: %v", a.err)
