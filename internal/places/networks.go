@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -55,7 +56,7 @@ func parseNetworks(name string, data []byte) (*networks, error) {
 		return nil, err
 	}
 	if len(list) == 0 {
-		return nil, errors.New("there is no network in it; give CIDR: LABEL")
+		return nil, &lineError{1, "there is no network in it; give CIDR: LABEL"}
 	}
 	n := &networks{table: new(bart.Table[int32])}
 	lines := make(map[netip.Prefix]int, len(list))
@@ -88,13 +89,13 @@ func readYAML(data []byte) ([]network, error) {
 	var doc, next yaml.Node
 	d := yaml.NewDecoder(bytes.NewReader(data))
 	if err := d.Decode(&doc); err != nil && err != io.EOF {
-		return nil, fmt.Errorf("no YAML: %w", err)
+		return nil, yamlError(err)
 	}
 	switch err := d.Decode(&next); {
 	case err == nil:
 		return nil, &lineError{max(next.Line, 1), "a second document begins here; put all into one"}
 	case err != io.EOF:
-		return nil, fmt.Errorf("no YAML: %w", err)
+		return nil, yamlError(err)
 	}
 	if len(doc.Content) == 0 {
 		return nil, nil
@@ -112,6 +113,17 @@ func readYAML(data []byte) ([]network, error) {
 		list = append(list, network{k.Line, k.Value, v.Value})
 	}
 	return list, nil
+}
+
+// yamlError returns an error of YAML's parser as one of its line, where that is known.
+func yamlError(err error) error {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	if at, rest, ok := strings.Cut(text, ": "); ok {
+		if line, err := strconv.Atoi(strings.TrimPrefix(at, "line ")); err == nil {
+			return &lineError{line, "no YAML: " + rest}
+		}
+	}
+	return errors.New("no YAML: " + text)
 }
 
 // readCSV reads lines of CIDR,LABEL. A first line of names is passed over.

@@ -173,11 +173,13 @@ func TestNewErrors(t *testing.T) {
 	dir := t.TempDir()
 	good := makeDatabase(t, "Country", map[string]mmdbtype.Map{"10.0.0.0/8": country("DE")})
 	for want, cfg := range map[string]Config{
-		"no such file":                         {Networks: filepath.Join(dir, "none")},
-		"is no regular file":                   {Networks: dir},
-		"there is no network":                  {Networks: put(t, filepath.Join(dir, "empty"), nil)},
-		"1: this is no mapping of CIDR: LABEL": {Networks: put(t, filepath.Join(dir, "list"), []byte("- 10.0.0.0/8\n"))},
-		`2: "10.0.0.0/33" is no network`:       {Networks: put(t, filepath.Join(dir, "bits"), []byte("10.0.0.0/8: a\n10.0.0.0/33: b\n"))},
+		"no such file":                                              {Networks: filepath.Join(dir, "none")},
+		"is no regular file":                                        {Networks: dir},
+		"empty:1: there is no network":                              {Networks: put(t, filepath.Join(dir, "empty"), nil)},
+		"empty.csv:1: there is no network":                          {Networks: put(t, filepath.Join(dir, "empty.csv"), []byte("cidr,label\n"))},
+		"3: no YAML: mapping values":                                {Networks: put(t, filepath.Join(dir, "nested"), []byte("\n10.0.0.0/8: a\n  b: c\n"))},
+		"1: this is no mapping of CIDR: LABEL":                      {Networks: put(t, filepath.Join(dir, "list"), []byte("- 10.0.0.0/8\n"))},
+		`2: "10.0.0.0/33" is no network`:                            {Networks: put(t, filepath.Join(dir, "bits"), []byte("10.0.0.0/8: a\n10.0.0.0/33: b\n"))},
 		`2: 10.0.0.1/8 has bits beyond its length; give 10.0.0.0/8`: {Networks: put(t, filepath.Join(dir, "host"), []byte("\n10.0.0.1/8: a\n"))},
 		"3: 10.0.0.0/8 is in line 1, too":                           {Networks: put(t, filepath.Join(dir, "twice"), []byte("10.0.0.0/8: a\n10.0.0.0/16: b\n10.0.0.0/8: c\n"))},
 		"2: ::/0 is in line 1, too":                                 {Networks: put(t, filepath.Join(dir, "twice6"), []byte("::/0: a\n0::/0: b\n"))},
