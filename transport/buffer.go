@@ -89,6 +89,7 @@ type buffer struct {
 	freed      sync.Cond // with block: a chunk is free, or the buffer is closed
 	free       *chunk    // last in, first out: that one is most likely in the CPU's cache
 	numFree    int
+	freeBytes  int    // the part of allocated that is for free chunks, some of which have grown
 	head, tail *chunk // full chunks, oldest first
 	busy       bool   // next returned a chunk and was not called again
 	wanted     int    // bytes that are to be queued before the goroutine that writes is woken up
@@ -231,6 +232,7 @@ func (b *buffer) get(wait bool) *chunk {
 		if c := b.free; c != nil {
 			b.free, c.next = c.next, nil
 			b.numFree--
+			b.freeBytes -= c.accounted
 			return c
 		}
 		if b.allocated+b.chunkLen <= b.limit {
@@ -371,6 +373,7 @@ func (b *buffer) freeLocked(c *chunk) {
 		c.writtenBytes, c.writtenRecords = 0, 0
 		c.next, b.free = b.free, c
 		b.numFree++
+		b.freeBytes += c.accounted
 	}
 	b.freed.Signal()
 }
@@ -405,7 +408,7 @@ func (b *buffer) halfFull() bool {
 }
 
 func (b *buffer) halfFullLocked() bool {
-	return b.allocated-b.numFree*b.chunkLen > b.limit/2
+	return b.allocated-b.freeBytes > b.limit/2
 }
 
 // full reports whether a writer that needs a chunk would get none.
@@ -419,7 +422,7 @@ func (b *buffer) full() bool {
 func (b *buffer) fill() float64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return min(float64(b.allocated-b.numFree*b.chunkLen)/float64(b.limit), 1)
+	return min(float64(b.allocated-b.freeBytes)/float64(b.limit), 1)
 }
 
 // park reports whether no writer has a chunk and none is queued or under way. If
@@ -428,7 +431,7 @@ func (b *buffer) fill() float64 {
 func (b *buffer) park() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.parked = b.head == nil && !b.busy && b.numFree <= keepFree && b.allocated == b.numFree*b.chunkLen
+	b.parked = b.head == nil && !b.busy && b.numFree <= keepFree && b.allocated == b.freeBytes
 	return b.parked
 }
 
@@ -439,6 +442,7 @@ func (b *buffer) trim() {
 	if c := b.free; b.numFree > keepFree {
 		b.free = c.next
 		b.numFree--
+		b.freeBytes -= c.accounted
 		b.allocated -= c.accounted
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -904,6 +905,40 @@ func TestBufferTrim(t *testing.T) {
 	}
 	if b.numFree != keepFree || b.allocated != keepFree*maxChunk {
 		t.Errorf("%d chunks of %d bytes are kept", b.numFree, b.allocated)
+	}
+}
+
+// roomyEncoder asks for more room than a record takes, as that of OTLP does.
+type roomyEncoder struct{ lineEncoder }
+
+func (e roomyEncoder) AppendRecord(dst []byte, r *flow.Record) []byte {
+	return e.lineEncoder.AppendRecord(slices.Grow(dst, 2*chunkSlack), r)
+}
+
+// TestBufferGrown has chunks that have grown: when they are free, no room is taken.
+func TestBufferGrown(t *testing.T) {
+	b := newBuffer(roomyEncoder{}, 64*maxChunk, false)
+	w := b.newWriter()
+	r := new(flow.Record)
+	r.Msg.Bytes = 100
+	for range 3000 {
+		w.HandleFlow(r)
+	}
+	b.sweep(true)
+	if taken := b.fill(); taken < 4./64 || taken > 10./64 {
+		t.Errorf("%v of the room are taken by 300 kB", taken)
+	}
+	var cs []*chunk
+	grown := false
+	for c := b.next(0); c != nil; c = b.next(0) {
+		grown = grown || cap(c.buf) > maxChunk
+		cs = append(cs, c)
+	}
+	for _, c := range cs {
+		b.release(c)
+	}
+	if taken := b.fill(); taken != 0 || !grown || !b.park() {
+		t.Errorf("%v of the room are taken by nothing, grown: %t", taken, grown)
 	}
 }
 
