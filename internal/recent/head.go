@@ -17,6 +17,7 @@ type head struct {
 	src, dst uint16
 	verdict  verdicts
 	address  bool // the record has one
+	named    bool // somebody in the cluster is known to have had one
 	// kind and exporter are the fields Type and SamplerAddress.
 	kind     flowpb.FlowMessage_FlowType
 	exporter []byte
@@ -32,7 +33,8 @@ func (h *head) counts() bool { return h.Flows != 0 || h.verdict != 0 }
 func (h *head) read(v *view, at int, e ends) {
 	b := v.bytes[at:]
 	h.received = binary.LittleEndian.Uint64(b[offReceived:])
-	h.src, h.dst = placeOf(b, e.src, e.n), placeOf(b, e.dst, e.n)
+	src, dst := statusOf(b, e.src, e.n), statusOf(b, e.dst, e.n)
+	h.src, h.dst, h.named = placeOf(b, e.src, e.n), placeOf(b, e.dst, e.n), src|dst != flow.StatusNone
 	n := offEnds + endSize*e.n
 	mask := binary.LittleEndian.Uint64(b[n:])
 	words := binary.LittleEndian.Uint64(b[n+maskSize:])
@@ -99,6 +101,15 @@ func placeOf(b []byte, i, n int) uint16 {
 		return 0
 	}
 	return binary.LittleEndian.Uint16(b[offEnds+endSize*i+1:])
+}
+
+// statusOf returns how one of the ends of a packed record was found. The object of an end without
+// a name, if it has one, is only a place.
+func statusOf(b []byte, i, n int) flow.Status {
+	if i >= n {
+		return flow.StatusNone
+	}
+	return flow.Status(b[offEnds+endSize*i])
 }
 
 // verdicts has what was decided about packets, several of it for a sum.

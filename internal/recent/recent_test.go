@@ -106,3 +106,29 @@ func TestLossless(t *testing.T) {
 		t.Errorf("%d records, %v; want %d", i, err, len(want))
 	}
 }
+
+// TestNamedPercent: a label or a country is no name, whether sums have the records or not. A record
+// without an address does not count.
+func TestNamedPercent(t *testing.T) {
+	s := newStore(t, MinRoom)
+	st := s.Stage(0, end{})
+	place := flow.End{Object: flow.NewPlace(flow.Place{SubnetLabel: "internet", Country: "DE"})}
+	pod := flow.End{Object: object("a", "x"), Status: flow.StatusLive}
+	for i, ends := range [][2]flow.End{{place, place}, {place, {}}, {}, {pod, place}, {place, pod}} {
+		r := numbered(uint64(i+1), nil, nil)
+		r.Ends[0], r.Ends[1] = ends[0], ends[1]
+		st.HandleFlow(r)
+	}
+	r := numbered(6, nil, nil)
+	r.Msg.SrcAddr, r.Msg.DstAddr = nil, nil
+	st.HandleFlow(r)
+	for range 2 {
+		if p := s.About().NamedPercent; p != 40 {
+			t.Errorf("%v %% of the records have a name, want 2 of 5", p)
+		}
+		st.rotate()
+	}
+	if n := s.sums.total.addressed; n != 5 {
+		t.Errorf("the sums have %d records with an address", n)
+	}
+}

@@ -288,7 +288,7 @@ func (t *totals) note(h *head) {
 	t.newest = max(t.newest, h.received)
 	if h.address {
 		t.addressed++
-		if h.src|h.dst != 0 {
+		if h.named {
 			t.named++
 		}
 	}

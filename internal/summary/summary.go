@@ -26,10 +26,15 @@ const (
 	shown = 10
 )
 
-// end is a workload, or an address whose owner is not known.
+// end is a workload or the label of a network, or an address of which neither is known.
 type end struct {
 	workload unique.Handle[flow.Workload]
 	addr     netip.Addr
+}
+
+// named reports whether somebody in the cluster is known to have had the address.
+func (e end) named() bool {
+	return e.workload != (unique.Handle[flow.Workload]{}) && e.workload.Value().Kind != flow.KindNone
 }
 
 type pair struct{ src, dst end }
@@ -94,7 +99,7 @@ func (s *Stage) count(r *flow.Record) {
 	p := pair{endOf(r, s.src, r.Msg.SrcAddr), endOf(r, s.dst, r.Msg.DstAddr)}
 	n := 0
 	for _, e := range []end{p.src, p.dst} {
-		if e.workload != (unique.Handle[flow.Workload]{}) {
+		if e.named() {
 			n++
 		}
 	}
@@ -125,7 +130,9 @@ func endOf(r *flow.Record, index int, addr []byte) end {
 			return end{workload: unique.Make(w)}
 		}
 		if o := r.Ends[index].Object; o != nil {
-			return end{workload: o.WorkloadID()}
+			if w := o.WorkloadID(); w != (unique.Handle[flow.Workload]{}) { // that of a country is
+				return end{workload: w}
+			}
 		}
 	}
 	a, _ := netip.AddrFromSlice(addr)

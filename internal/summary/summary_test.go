@@ -99,6 +99,29 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// TestPlaces: a label of a network takes the place of its addresses, and is no name. A country
+// alone does not.
+func TestPlaces(t *testing.T) {
+	s := NewStage(mapping, false, new(count))
+	for i, p := range []flow.Place{{SubnetLabel: "office", Country: "DE"}, {Country: "FR"}} {
+		r := &flow.Record{}
+		r.Msg.SrcAddr, r.Msg.DstAddr = []byte{10, 0, 0, 1}, []byte{198, 51, 100, 7}
+		r.Msg.Bytes, r.Msg.Packets = uint64(100-i), 1
+		r.Ends[0].Object = flow.NewObject(flow.Object{Kind: "Pod", Namespace: "shop", Workload: "cart", WorkloadKind: "Deployment"})
+		r.Ends[1].Object = flow.NewPlace(p)
+		s.HandleFlow(r)
+	}
+	var b strings.Builder
+	if err := s.Write(&b, ""); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"both ends 0.0 %, one end 100.0 %", "100 B            1 packets  shop/cart → office\n", "99 B            1 packets  shop/cart → 198.51.100.7\n"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in %s", want, b.String())
+		}
+	}
+}
+
 func TestHostileNames(t *testing.T) {
 	s := NewStage(mapping, false, new(count))
 	r := &flow.Record{}
