@@ -137,6 +137,28 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// TestOtherRecords: the summary of what other records have, too, says so: repeated records and samples
+// of OVN. Records without an address do not count either, but no other one has their packets.
+func TestOtherRecords(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		set  func(r *flow.Record)
+		want string
+	}{
+		{"counts", func(*flow.Record) {}, "UDP; 1 packet, 0 bytes"},
+		{"repeated", func(r *flow.Record) { r.Extra.Duplicate = true }, "UDP; 1 packet, 0 bytes, also in another record"},
+		{"sampled by OVN", func(r *flow.Record) { r.Extra.Sampled = true }, "UDP; 1 packet, 0 bytes, also in another record"},
+		{"no address", func(r *flow.Record) { r.Msg.SrcAddr, r.Msg.DstAddr = nil, nil }, "UDP; 1 packet, 0 bytes"},
+	} {
+		r := record(0, 1)
+		tt.set(r)
+		r.Msg.Proto, r.Msg.Packets, r.Msg.Bytes = protoUDP, 1, 0
+		if got := flowOf(t, r).GetSummary(); got != tt.want { //nolint:staticcheck // it is what clients show
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 // TestReplies has what tells answers from questions.
 func TestReplies(t *testing.T) {
 	tcp := func(flags uint32, packets uint64) func(*flow.Record) {

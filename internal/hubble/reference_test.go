@@ -218,7 +218,7 @@ func (v reference) summary() string {
 			b = append(b, " and scaled"...)
 		}
 	}
-	if v.r.Extra.Duplicate {
+	if v.r.Extra.Duplicate || v.r.Extra.Sampled {
 		b = append(b, ", also in another record"...)
 	}
 	if rule := v.r.Extra.PolicyRule; len(rule) > 0 {

@@ -31,7 +31,7 @@ func (v *view) appendSummary(b []byte) []byte {
 			b = append(b, " and scaled"...)
 		}
 	}
-	if v.r.Extra.Duplicate {
+	if v.r.Extra.Duplicate || v.r.Extra.Sampled {
 		b = append(b, ", also in another record"...)
 	}
 	if rule := v.r.Extra.PolicyRule; len(rule) > 0 {
