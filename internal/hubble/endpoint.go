@@ -67,7 +67,7 @@ type endpoint struct {
 	reserved               string       // the entity that Cilium reserves an identity for; empty for none
 	namespace, pod         string
 	service                string // name of the Service that the address belongs to
-	place                  string // name of an end outside of the cluster: the label of its network
+	place                  string // name of an end that nobody in the cluster has: the label of its network
 	workload, workloadKind string
 
 	identity uint32 // see identityOf
@@ -81,13 +81,15 @@ type endpoint struct {
 func (ep *endpoint) fill(o *flow.Object, local, routed bool) {
 	*ep = endpoint{object: o, labels: ep.labels[:0]}
 	switch {
-	case o == nil && routed:
-		ep.reserve(identityWorld, "world")
-	case o == nil:
-		ep.reserve(identityUnknown, "unknown")
-	case o.Place != nil:
-		ep.reserve(identityWorld, "world")
-		ep.place = valid(o.Place.SubnetLabel)
+	case o == nil || o.Place != nil:
+		if o != nil {
+			ep.place = valid(o.Place.SubnetLabel)
+		}
+		if routed {
+			ep.reserve(identityWorld, "world")
+		} else {
+			ep.reserve(identityUnknown, "unknown")
+		}
 	case o.Kind == kindNode && local:
 		ep.reserve(identityHost, "host")
 	case o.Kind == kindNode:

@@ -2,6 +2,7 @@ package hubble
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -37,6 +38,10 @@ func TestReservedEnds(t *testing.T) {
 		{"exporter's Node", node("n1"), []byte{10, 0, 0, 1}, 1, []string{"reserved:host"}, nil},
 		{"other Node", node("n2"), []byte{10, 0, 0, 2}, 6, []string{"reserved:remote-node"}, nil},
 		{"single link", nil, []byte{169, 254, 0, 1}, 0, []string{"reserved:unknown"}, nil},
+		{
+			"single link with a label", place(flow.Place{SubnetLabel: "all"}), netip.MustParseAddr("fe80::1").AsSlice(), 0,
+			[]string{"gen:subnet.label=all", "reserved:unknown"}, []string{"all"},
+		},
 		{"no address", nil, nil, 0, []string{"reserved:unknown"}, nil},
 	} {
 		r := record(0, 1)
