@@ -21,6 +21,7 @@ import (
 
 	"github.com/netobserv/goflow2-kube-enricher/internal/api"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
+	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
 	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
@@ -74,6 +75,7 @@ func (a *app) listenHTTP() (*httpServers, error) {
 		server := newServer(s.handler, s.connections, a.log)
 		if s.flag == "-ui.addr" {
 			server.RegisterOnShutdown(pageAPI.Stop)
+			server.MaxHeaderBytes = maxPageHeader
 		}
 		h.servers = append(h.servers, httpServer{server, s.flag, l})
 	}
@@ -92,6 +94,13 @@ func listenTCP(flag, addr string) (net.Listener, error) {
 	return l, nil
 }
 
+const (
+	// maxHeader bounds a request without its body, in bytes; Go adds 4 KiB.
+	maxHeader = 16 << 10
+	// maxPageHeader is the same for the page. Each byte of a filter may take three there.
+	maxPageHeader = 3*filter.MaxLength + maxHeader
+)
+
 // newServer returns a server whose clients can hang without holding up others.
 func newServer(handler http.Handler, c *connections, log logrus.FieldLogger) *http.Server {
 	return &http.Server{
@@ -100,7 +109,7 @@ func newServer(handler http.Handler, c *connections, log logrus.FieldLogger) *ht
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    1 << 14,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          ratelog.Panics(log),
 		ConnState:         c.note,
 		ConnContext:       withConn,

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -240,6 +241,26 @@ func TestPageWithoutReader(t *testing.T) {
 	p.signal(syscall.SIGTERM)
 	if code := p.wait(); code != exitDone {
 		t.Errorf("exit code %d: %s", code, p.stderr())
+	}
+}
+
+// TestLongFilters: a filter as long as it may be is taken, however its characters are written. One
+// that is too long is refused by what reads filters, or by HTTP.
+func TestLongFilters(t *testing.T) {
+	p := startProgram(t, "-kube.off", "-ui.addr", "127.0.0.1:0", "-logfmt", "json", "-transport.file", os.DevNull, "../../testdata/captures/ovs-sflow.pcap")
+	p.eventually("the page stays", func() bool { return strings.Contains(p.stderr(), "all captures are read") })
+	base := fmt.Sprint("http://", started(t, p.stderr())["ui"], "/api/v1/pairs?filter=")
+	for _, tt := range []struct {
+		length, status int
+		want           string
+	}{
+		{32<<10 - 1, http.StatusOK, `"pairs"`}, {32<<10 + 1, http.StatusBadRequest, `"position"`}, {64 << 10, http.StatusRequestHeaderFieldsTooLarge, "431"},
+	} {
+		const head = `InIfName!="`
+		filter := head + strings.Repeat("ÿ", (tt.length-len(head))/2) + `"`
+		if body, status := get(t, base+url.QueryEscape(filter)); status != tt.status || !strings.Contains(body, tt.want) {
+			t.Errorf("a filter of %d bytes: status %d, %.200s", tt.length, status, body)
+		}
 	}
 }
 

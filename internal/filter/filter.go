@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// maxLength bounds an expression, in bytes, and so how deep the parser recurses.
-	maxLength = 32 << 10
+	// MaxLength bounds an expression, in bytes, and so how deep the parser recurses.
+	MaxLength = 32 << 10
 	// maxNodes bounds the names, values and operators of an expression.
 	maxNodes = 10000
 )
@@ -105,8 +105,8 @@ func Compile(expression string, cfg Config) (*Filter, error) {
 
 // compile sets c.result.
 func (c *compiler) compile(expression string) *Error {
-	if len(expression) > maxLength {
-		return &Error{Line: 1, Column: 1, Text: fmt.Sprintf("the expression has %d bytes; at most %d are possible", len(expression), maxLength)}
+	if len(expression) > MaxLength {
+		return &Error{Line: 1, Column: 1, Text: fmt.Sprintf("the expression has %d bytes; at most %d are possible", len(expression), MaxLength)}
 	}
 	if !utf8.ValidString(expression) {
 		return &Error{Line: 1, Column: 1, Text: "the expression is not in UTF-8"}

@@ -309,7 +309,7 @@ func TestMistakes(t *testing.T) {
 		{``, 1, 1, "is empty"},
 		{" \n", 1, 1, "is empty"},
 		{"\xff", 1, 1, "UTF-8"},
-		{strings.Repeat("!", maxLength) + "true", 1, 1, "at most 32768"},
+		{strings.Repeat("!", MaxLength) + "true", 1, 1, "at most 32768"},
 		{strings.Repeat("!", maxNodes+1) + "true", 1, 10005, "maximum allowed nodes"},
 	} {
 		f, err := Compile(test.expression, config(t))
@@ -337,7 +337,7 @@ func TestMistakes(t *testing.T) {
 // TestDeep checks that what is nested as deep as it can be is read, or refused
 // in words.
 func TestDeep(t *testing.T) {
-	n := maxLength/2 - 10
+	n := MaxLength/2 - 10
 	compile(t, strings.Repeat("(", n)+"true"+strings.Repeat(")", n), Config{})
 	long := "true" + strings.Repeat("&&true", 4000)
 	s := new(sink)
@@ -346,7 +346,7 @@ func TestDeep(t *testing.T) {
 		t.Error("not true")
 	}
 	for _, open := range []string{"[", "{", "if true {", "true?", "cidr(", "-(", "1<("} {
-		if _, err := Compile(strings.Repeat(open, maxLength/len(open)), Config{}); err == nil {
+		if _, err := Compile(strings.Repeat(open, MaxLength/len(open)), Config{}); err == nil {
 			t.Errorf("%s is closed by itself", open)
 		}
 	}
