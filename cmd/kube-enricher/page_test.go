@@ -244,9 +244,10 @@ func TestPageWithoutReader(t *testing.T) {
 	}
 }
 
-// TestLongFilters: a filter as long as it may be is taken, however its characters are written. One
-// that is too long is refused by what reads filters, or by HTTP.
-func TestLongFilters(t *testing.T) {
+// TestPageFilters: a filter as long as it may be is taken, however its characters are written. One
+// that is too long is refused by what reads filters, or by HTTP. docs/api.md quotes what is said of a
+// wrong one.
+func TestPageFilters(t *testing.T) {
 	p := startProgram(t, "-kube.off", "-ui.addr", "127.0.0.1:0", "-logfmt", "json", "-transport.file", os.DevNull, "../../testdata/captures/ovs-sflow.pcap")
 	p.eventually("the page stays", func() bool { return strings.Contains(p.stderr(), "all captures are read") })
 	base := fmt.Sprint("http://", started(t, p.stderr())["ui"], "/api/v1/pairs?filter=")
@@ -261,6 +262,13 @@ func TestLongFilters(t *testing.T) {
 		if body, status := get(t, base+url.QueryEscape(filter)); status != tt.status || !strings.Contains(body, tt.want) {
 			t.Errorf("a filter of %d bytes: status %d, %.200s", tt.length, status, body)
 		}
+	}
+	page, err := os.ReadFile("../../docs/api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := get(t, base+url.QueryEscape(`SrcNamespac == "shop"`)); !strings.Contains(string(page), "\n"+body) {
+		t.Errorf("docs/api.md does not have %s", body)
 	}
 }
 

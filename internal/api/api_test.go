@@ -243,7 +243,7 @@ func TestAnswers(t *testing.T) {
 }
 
 // TestExamples: each path of the API has an example in docs/api.md, and all examples get an
-// answer.
+// answer. Protocols are written as the API does.
 func TestExamples(t *testing.T) {
 	page, err := os.ReadFile("../../docs/api.md")
 	if err != nil {
@@ -262,6 +262,9 @@ func TestExamples(t *testing.T) {
 		if status, body := f.get(t, target); status != http.StatusOK {
 			t.Errorf("%s: status %d, %s", m[0], status, body)
 		}
+	}
+	if want := fmt.Sprintf(`"protocol": %q`, f.cfg.Store.About().Exporters[0].Protocol); !strings.Contains(string(page), want) {
+		t.Errorf("docs/api.md does not have %s", want)
 	}
 	paths, _ := at(spec(t), "paths").(map[string]any)
 	for path := range paths {

@@ -84,6 +84,9 @@ func (s *Server) stream(w http.ResponseWriter, r *http.Request) {
 	p := s.parse(r)
 	q := p.query()
 	q.PerSecond = p.number("limit", 100, 1000)
+	if !q.Until.IsZero() {
+		p.failf("until: a stream has no end; ask for JSON to have the records of an interval")
+	}
 	if err := p.end(); err != nil {
 		Fail(w, http.StatusBadRequest, err)
 		return

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -108,6 +109,23 @@ func TestParameters(t *testing.T) {
 		slices.Sort(taken)
 		if !slices.Equal(described, taken) {
 			t.Errorf("%s takes %v, docs/openapi.yaml has %v", path, taken, described)
+		}
+	}
+}
+
+// TestStreamUntil: a stream that would have no record, since it is to end before it begins, is
+// refused. One of what has been may have an end.
+func TestStreamUntil(t *testing.T) {
+	f := newFixture(t)
+	f.Stop() // which ends a stream that is not refused
+	h := f.Handler()
+	for accept, want := range map[string]int{"text/event-stream": http.StatusBadRequest, "application/json": http.StatusOK} {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/api/v1/flows?since=5m&until=1m", nil)
+		r.Header.Set("Accept", accept)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != want || want != http.StatusOK && !strings.Contains(w.Body.String(), `"until: `) {
+			t.Errorf("%s: status %d, %s", accept, w.Code, w.Body)
 		}
 	}
 }
