@@ -24,9 +24,9 @@ type Source interface {
 	// Follow calls f with each record that arrives from now on, or was received from q.Since on,
 	// until ctx ends or f returns an error, which Follow returns. Records come in batches: after
 	// each one, the record is nil. With q.Since, what there is already is the first one, even if
-	// nothing is, in the order of the times. The others come as they arrive. If f is slower than
-	// that, some are skipped: the next call says how many, and a little more than a second after
-	// such a call there is another one.
+	// nothing is, in the order of the times. The others come as they arrive, also those that were
+	// received before q.Since. If f is slower than that, some are skipped: the next call says how
+	// many, and a little more than a second after such a call there is another one.
 	Follow(ctx context.Context, q Query, f func(r *flow.Record, skipped uint64) error) error
 	// Stats returns how much there is.
 	Stats() Stats

@@ -90,7 +90,7 @@ func (m *memory) Follow(ctx context.Context, q Query, f func(*flow.Record, uint6
 	}
 	for {
 		for _, r := range list[at:] {
-			if !q.within(r) || q.Match != nil && !q.Match(r) {
+			if first && !q.within(r) || q.Match != nil && !q.Match(r) {
 				continue
 			}
 			m.mu.Lock()

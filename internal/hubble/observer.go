@@ -106,8 +106,7 @@ func (st *stream) start(ctx context.Context) (position, error) {
 	case q.first, q.number == 0, q.number >= source.Stats().Records:
 		return position{}, nil
 	}
-	var found, atOldest, beforeIt uint64 // beforeIt counts those of the same time that are too many
-	var oldest uint64
+	var found, oldest, beforeIt uint64 // beforeIt counts those of the same time that are too many
 	look := func(r *flow.Record) bool {
 		at := r.Msg.TimeReceivedNs
 		if found >= q.number && at != oldest {
@@ -121,11 +120,8 @@ func (st *stream) start(ctx context.Context) (position, error) {
 			beforeIt++
 			return true
 		}
-		if at != oldest {
-			oldest, atOldest = at, 0
-		}
+		oldest = at
 		found++
-		atOldest++
 		return true
 	}
 	var failed error
@@ -223,6 +219,9 @@ func (st *stream) take(ctx context.Context, r *flow.Record) error {
 	q := st.q
 	if q.isOver(r) {
 		return errEnough
+	}
+	if !q.since.IsZero() && int64(r.Msg.TimeReceivedNs) < q.since.UnixNano() { // it came late
+		return nil
 	}
 	st.v.set(r)
 	if !q.selection.wants(st.v) {

@@ -157,6 +157,34 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// TestFollowLate: who follows from the last flows gets those that come late, too, and who follows
+// from a time only if they are of that time.
+func TestFollowLate(t *testing.T) {
+	for want, req := range map[string]*observerpb.GetFlowsRequest{
+		"3 4 9 10": {Follow: true, Number: 2},
+		"3 4 10":   {Follow: true, Since: after(2)},
+	} {
+		m := newMemory(record(0, 1), record(1, 2), record(2, 3), record(3, 4))
+		stream, err := client(t, serve(t, Config{}, m)).GetFlows(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var list []*observerpb.GetFlowsResponse
+		for len(list) < len(strings.Fields(want)) {
+			resp, err := stream.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if list = append(list, resp); len(list) == 2 {
+				m.add(record(1, 9), record(4, 10))
+			}
+		}
+		if got := sources(list); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 // waitFor waits until something is true.
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()

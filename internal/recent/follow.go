@@ -41,8 +41,9 @@ type follower struct {
 // is set, until ctx ends or f fails. It returns f's error, or that of ctx. Records come in
 // batches, every [followEvery] at most: after each one, the record is nil. With q.Since, what
 // there is already is the first one, even if nothing is, in the order of the times of receipt.
-// Then records come as they arrive, also those that were received before others but had to wait
-// for a template or a pod. Those of several workers are merged by the times in each batch.
+// Then records come as they arrive, also those that were received before others, or before
+// q.Since, but had to wait for a template or a pod. Those of several workers are merged by the
+// times in each batch.
 //
 // skipped is how many records were left out since the call before: those that were gone
 // before a slow f could see them, and those beyond q.PerSecond. They were not looked at,
@@ -127,7 +128,7 @@ func (w *follower) poll(ctx context.Context, f func(*flow.Record, uint64) error)
 	if handed == 0 && w.skipped == 0 && !w.replay && !again {
 		return nil
 	}
-	w.replay = false
+	w.replay, w.q.Since = false, time.Time{} // what comes late may be older
 	return f(nil, w.tell())
 }
 

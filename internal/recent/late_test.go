@@ -230,12 +230,12 @@ func TestFollowLate(t *testing.T) {
 			})
 		}()
 		synctest.Wait()
-		for _, at := range []uint64{12, 4, 11, 6} {
+		for _, at := range []uint64{12, 4, 1, 11, 6} {
 			f.add(0, at)
 		}
 		time.Sleep(followEvery)
 		synctest.Wait()
-		if want := []uint64{3, 5, 7, 8, 9, 9, 12, 4, 11, 6}; !slices.Equal(got, want) {
+		if want := []uint64{3, 5, 7, 8, 9, 9, 12, 4, 1, 11, 6}; !slices.Equal(got, want) {
 			t.Errorf("%v, want %v", got, want)
 		}
 		cancel()
