@@ -941,7 +941,7 @@ func TestOpenTelemetryVariables(t *testing.T) {
 		c, err := Parse(append([]string{"-transport", "otlp"}, tt.args...), tt.env, false)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
-		} else if o := otlpOf(c); !tt.got(o) {
+		} else if o := otlpOf(c); !tt.got(o) || o.URL != nil && !strings.HasPrefix(o.URL.RequestURI(), "/") {
 			t.Errorf("%s: %+v", name, o.OTLPConfig)
 		}
 	}

@@ -227,6 +227,9 @@ func (o *otlpOutput) setEndpoint(v string, path logsPath) error {
 			return err
 		}
 		if path == pathAdded || o.URL.Path == "" && (path == pathIfNone || !hasScheme) {
+			if o.URL.Path == "" {
+				o.URL.Path = "/" // else the request would not begin with it
+			}
 			o.URL = o.URL.JoinPath("v1", "logs")
 		}
 		return nil
