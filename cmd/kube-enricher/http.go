@@ -19,9 +19,12 @@ import (
 
 	"github.com/sirupsen/logrus"
 
+	"github.com/netobserv/goflow2-kube-enricher/enrich"
+	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/api"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 	"github.com/netobserv/goflow2-kube-enricher/internal/filter"
+	"github.com/netobserv/goflow2-kube-enricher/internal/places"
 	"github.com/netobserv/goflow2-kube-enricher/internal/ratelog"
 )
 
@@ -274,16 +277,36 @@ func (h *httpServers) explain(w http.ResponseWriter, r *http.Request) {
 	_ = e.Encode(explanation)
 }
 
+// reasons is the answer of /explain.
+type reasons struct {
+	enrich.Explanation
+	// Place is what -networks and -geoip say of an address that nobody in the cluster has.
+	Place *places.Explanation `json:"place,omitempty"`
+}
+
 // explanation returns what the query of /explain asks for.
-func (h *httpServers) explanation(query string) (any, error) {
+func (h *httpServers) explanation(query string) (*reasons, error) {
 	q, err := parseQuestion(query)
-	if err == nil && h.a.enricher == nil {
+	if err == nil && h.a.enricher == nil && h.a.places == nil {
 		err = errors.New("the program runs without names (-kube.off)")
 	}
 	if err != nil {
 		return nil, err
 	}
-	return h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at), nil
+	x := &reasons{}
+	if h.a.enricher != nil {
+		x.Explanation = h.a.enricher.ExplainPort(q.addr, q.protocol, q.port, q.at)
+	} else {
+		none := flow.StatusNone.String()
+		x.Explanation = enrich.Explanation{
+			Addr: q.addr.Unmap().WithZone("").String(), Time: q.at.UTC(), Status: none, Rule: none,
+			Why: "the program does not ask a cluster who owns addresses (-kube.off)", Owners: []enrich.Claimant{},
+		}
+	}
+	if x.Chosen == nil {
+		x.Place = h.a.places.Explain(q.addr)
+	}
+	return x, nil
 }
 
 // question is what /explain is asked. Port and protocol are 0 if they are not given.

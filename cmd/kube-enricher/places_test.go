@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
+	"sigs.k8s.io/yaml"
 )
 
 // placesFiles makes a list of networks, and a database of autonomous systems and countries.
@@ -90,6 +92,57 @@ func TestPlaces(t *testing.T) {
 	text := outputOf(t, "-kube.off", "-networks", networks, "-format", "text", kafkaCapture)
 	if !strings.Contains(text, "inside:") && !strings.Contains(text, "internet:") {
 		t.Errorf("text has no labels: %.300s", text)
+	}
+}
+
+// TestExplainPlaces: who asks why an address has a label or a country is told which file says so, also
+// without a cluster. docs/openapi.yaml has what the answers have.
+func TestExplainPlaces(t *testing.T) {
+	networks, geoip := placesFiles(t)
+	b, err := os.ReadFile("../../docs/openapi.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type schema struct {
+		Properties map[string]struct{ Properties map[string]any }
+	}
+	var spec struct {
+		Components struct{ Schemas map[string]schema }
+	}
+	if err := yaml.Unmarshal(b, &spec); err != nil {
+		t.Fatal(err)
+	}
+	described := spec.Components.Schemas["Explanation"].Properties
+	geo := `,"country":"DE","as_number":64500,"as_name":"Example"}`
+	for _, names := range [][]string{{"-kube.off"}, {"-kube.snapshot", demoSnapshot}} {
+		p := startProgram(t, append(names, "-ui.addr", "127.0.0.1:0", "-logfmt", "json", "-transport.file", os.DevNull, "-networks", networks, "-geoip", geoip, kafkaCapture)...)
+		p.eventually("the page stays", func() bool { return strings.Contains(p.stderr(), "all captures are read") })
+		base := fmt.Sprint("http://", started(t, p.stderr())["ui"], "/api/v1/explain?addr=")
+		for addr, want := range map[string]string{
+			"::ffff:10.250.0.1": `{"label":"inside","network":"10.0.0.0/8"` + geo,
+			"fe80::1%25eth0":    `{"label":"internet","network":"::/0"` + geo,
+			"10.244.0.5":        map[bool]string{true: `{"label":"inside","network":"10.0.0.0/8"` + geo}[names[0] == "-kube.off"],
+		} {
+			var answer map[string]json.RawMessage
+			getJSON(t, base+addr, &answer)
+			if got := string(answer["place"]); got != want || (want == "") != (string(answer["chosen"]) != "null") {
+				t.Errorf("%v: %s has the place %s, want %s: %s", names, addr, got, want, answer["chosen"])
+			}
+			for name, value := range answer {
+				if _, ok := described[name]; !ok {
+					t.Errorf("docs/openapi.yaml does not have %s", name)
+				}
+				var object map[string]any
+				if json.Unmarshal(value, &object) != nil {
+					continue
+				}
+				for key := range object {
+					if _, ok := described[name].Properties[key]; !ok {
+						t.Errorf("docs/openapi.yaml does not have %s of %s", key, name)
+					}
+				}
+			}
+		}
 	}
 }
 

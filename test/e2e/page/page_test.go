@@ -5,7 +5,9 @@ import (
 	"maps"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -219,6 +221,22 @@ func TestWhy(t *testing.T) {
 		if got := v.text("#panel code"); got != address {
 			t.Errorf("%d wide: the panel explains %s, %s was pressed", width, got, address)
 		}
+	}
+}
+
+// TestWhyPlace opens why an end outside of the cluster has its label.
+func TestWhyPlace(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "networks.yaml")
+	if err := os.WriteFile(file, []byte("0.0.0.0/0: internet\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := read(t, demoSnapshot, demoCapture, "-networks", file)
+	v := open(t, p.base, "#open=all", wide)
+	v.click(`[data-action=select][data-id="none//internet"]`)
+	eval[any](v, `[...document.querySelectorAll("#panel button")].find(b => b.textContent === "Why this name?").click()`)
+	v.wait("reason", `document.querySelector("#panel .because") !== null`)
+	if text := v.text("#panel"); !strings.Contains(text, "-networks: internet, the label of 0.0.0.0/0.") {
+		t.Errorf("the panel says %s", text)
 	}
 }
 

@@ -159,11 +159,20 @@ function reasons(address, time) {
   return box;
 }
 
+// placeText says which files name an address that nobody in the cluster has.
+function placeText(p) {
+  const label = p.label && `-networks: ${p.label}, the label of ${p.network}`;
+  const system = [p.as_number && `AS ${p.as_number}`, p.as_name].filter(Boolean).join(" ");
+  const origin = [p.country && `country ${p.country}`, system].filter(Boolean).join(", ");
+  return `${[label, origin && `-geoip: ${origin}`].filter(Boolean).join("; ")}.`;
+}
+
 function answerParts(a) {
   const chosen = a.chosen;
   const name = chosen ? [chosen.namespace, chosen.name].filter(Boolean).join("/") : "nobody";
   const parts = [el("p", {}, el("code", { text: a.addr }), el("span", { text: ` at ${moment(a.time)} is ` }), el("strong", { text: name }), el("span", { text: chosen ? ` (${chosen.kind})` : "" })),
     el("p", { class: "because", text: `Rule “${a.rule}”: ${a.why}.` })];
+  if (a.place) parts.push(el("p", { text: placeText(a.place) }));
   if (chosen?.workload && chosen.workload !== chosen.name) parts.push(el("p", { text: `Its workload is ${chosen.workload_kind} ${chosen.workload}${chosen.node ? `, on node ${chosen.node}` : ""}.` }));
   if (chosen?.warn) parts.push(el("p", { class: "warn", text: `Doubtful: ${chosen.warn}` }));
   if (a.owners?.length) {
