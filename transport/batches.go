@@ -107,7 +107,7 @@ func (o *batchOutput) initBatches(s sender, batchBytes int, flush time.Duration)
 // tickOf returns how often the loop of an output runs whose records may wait for
 // flush.
 func tickOf(flush time.Duration) time.Duration {
-	return min(max(flush/2, flushEvery), lookEvery)
+	return min(max(flush/4, flushEvery), lookEvery)
 }
 
 // Run implements [Output]. It returns nil after a clean end, and [ErrDrain] if the
@@ -161,8 +161,9 @@ func (o *batchOutput) fill() bool {
 // due reports whether the queue's records are to be sent though they are no whole
 // batch.
 func (o *batchOutput) due() bool {
-	// The oldest waited in their worker's chunk for up to a tick before.
-	return o.queue.age(o.now()) >= o.flushAfter-o.flushEvery-time.Millisecond || o.buf.halfFull()
+	// The oldest waited in their worker's chunk for up to a tick before. Ticks are not exact, and
+	// the one after this would be too late.
+	return o.queue.age(o.now()) >= o.flushAfter-o.flushEvery*3/2 || o.buf.halfFull()
 }
 
 // start sends a batch on a goroutine of its own.

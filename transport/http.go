@@ -260,11 +260,19 @@ func (c *httpClient) send(ctx context.Context, b *batch) attempt {
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 64 << 10
 
+// maxAccepted bounds what is read of an answer that may say which records were rejected, and why.
+// It is what gRPC takes of one.
+const maxAccepted = 4 << 20
+
 // answer judges a batch by the server's answer.
 func (c *httpClient) answer(ctx context.Context, resp *http.Response, hidden secrets) attempt {
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	code := resp.StatusCode
 	good := code >= 200 && code < 300
+	most := int64(maxAnswer)
+	if good && c.accepted != nil {
+		most = maxAccepted
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, most))
 	switch {
 	case good && c.accepted == nil:
 		return attempt{verdict: sentAll}

@@ -275,6 +275,11 @@ func TestOTLPAnswers(t *testing.T) {
 			"307":                        {twice(code("307 no")), 0, 10, 1, "redirects are not followed"},
 			"partial success":            {partial(3), 7, 3, 1, "rejected records of a batch: too old"},
 			"partial success of nothing": {partial(0), 10, 0, 1, ""},
+			"rejected, all of them named": {func(attempt int) (*collogspb.ExportLogsServiceResponse, error) {
+				resp, err := partial(3)(attempt)
+				resp.PartialSuccess.ErrorMessage = strings.Repeat("a record is too old; ", 10_000)
+				return resp, err
+			}, 7, 3, 1, "rejected"},
 		},
 	} {
 		for name, test := range tests {

@@ -928,6 +928,7 @@ func TestOpenTelemetryVariables(t *testing.T) {
 		"not insecure, flag":   {[]string{"-transport.otlp.endpoint=c:1"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool { return o.UseTLS }},
 		"not insecure, logs":   {nil, []string{"OTEL_EXPORTER_OTLP_INSECURE=true", "OTEL_EXPORTER_OTLP_LOGS_INSECURE=FALSE"}, func(o *otlpOutput) bool { return o.UseTLS }},
 		"not insecure, no TLS": {[]string{"-transport.otlp.tls=false"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool { return !o.UseTLS }},
+		"insecure, of no use":  {[]string{"-transport.otlp.tls"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=1"}, func(o *otlpOutput) bool { return o.UseTLS }},
 		"insecure, TLS":        {[]string{"-transport.otlp.tls"}, []string{"OTEL_EXPORTER_OTLP_INSECURE=true"}, func(o *otlpOutput) bool { return o.UseTLS }},
 		"insecure, https":      {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=https://c:1", "OTEL_EXPORTER_OTLP_INSECURE=true"}, func(o *otlpOutput) bool { return o.UseTLS }},
 		"not insecure, http":   {nil, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://c:1", "OTEL_EXPORTER_OTLP_INSECURE=false"}, func(o *otlpOutput) bool { return !o.UseTLS }},

@@ -144,16 +144,13 @@ func (o *otlpOutput) readVariables(p *parser, c *Config) error {
 // by gRPC, if the endpoint has no scheme.
 func (o *otlpOutput) readInsecure(p *parser, endpoint string) error {
 	v, found := p.otelVariable("INSECURE")
-	if found == "" {
+	_, given := p.given[otlpFlags+"tls"]
+	if found == "" || given || o.Protocol == transport.OTLPHTTP || strings.Contains(endpoint, "://") {
 		return nil
 	}
-	secure := strings.EqualFold(v, "false")
-	if !secure && !strings.EqualFold(v, "true") {
+	o.UseTLS = strings.EqualFold(v, "false")
+	if !o.UseTLS && !strings.EqualFold(v, "true") {
 		return Usagef("environment variable %s: %s is not allowed; give true or false", found, Quote(v))
-	}
-	_, given := p.given[otlpFlags+"tls"]
-	if !given && o.Protocol != transport.OTLPHTTP && !strings.Contains(endpoint, "://") {
-		o.UseTLS = secure
 	}
 	return nil
 }

@@ -4,8 +4,8 @@
 // Each worker packs its records into segments (segment.go), one after another. A ring has
 // room for a number of segments. When it is full, the oldest that nobody reads is written
 // anew. Readers that may wait copy a segment before they unpack its records. What only counts
-// reads them in their place, less than a tenth of a millisecond a segment. So a worker never
-// waits for a reader, and seldom goes on to the next segment for one.
+// reads them in their place: that takes less than a millisecond a segment, but for a long filter.
+// So a worker never waits for a reader, and seldom goes on to the next segment for one.
 package recent
 
 import (
@@ -100,10 +100,11 @@ func (s *Store) Skipped(client string) prometheus.Counter {
 }
 
 // LeastRoom returns how many bytes so many workers need at least, in whole MiB: each fills a
-// segment of its own, and there must be as many that are full, which others can read.
+// segment of its own, and there must be as many that are full, which others can read. Two are for
+// answers of what is counted, which read a segment in its place; the API makes two at once.
 func LeastRoom(workers int) int64 {
-	const mebibyte = 1 << 20
-	segments := int64(2*workers+1) * segmentSize
+	const mebibyte, counting = 1 << 20, 2
+	segments := int64(2*workers+1+counting) * segmentSize
 	bytes := segments * sumsShare / (sumsShare - 1)
 	return max(MinRoom, (bytes+mebibyte-1)/mebibyte*mebibyte)
 }
