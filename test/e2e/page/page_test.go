@@ -432,6 +432,30 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// TestFocus draws the map anew while a row at its end has the focus, twice at once: the row has it
+// again, but not if it has been moved meanwhile.
+func TestFocus(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	v := open(t, p.base, "#open=all", wide)
+	for _, c := range []struct{ what, meanwhile, want string }{
+		{"the focus is nowhere", ``, `document.activeElement.dataset.id === id`},
+		{"it is moved", `document.dispatchEvent(new KeyboardEvent("keydown", { key: "/", bubbles: true }))`, `document.activeElement.id === "filter"`},
+	} {
+		ok := eval[bool](v, `(async () => {
+			`+still+`
+			const row = [...document.querySelectorAll("#cards .row")].at(-1), id = row.dataset.id;
+			row.focus();
+			for (let i = 0; i < 2; i++) document.querySelector("#cards .toggle").click();
+			`+c.meanwhile+`;
+			`+still+`
+			return `+c.want+`;
+		})()`)
+		if !ok {
+			t.Errorf("%s while the map is drawn, and then at %s", c.what, eval[string](v, `document.activeElement.outerHTML.slice(0, 200)`))
+		}
+	}
+}
+
 // TestWrongWindow shows what is wrong with a link that somebody has edited.
 func TestWrongWindow(t *testing.T) {
 	p := read(t, demoSnapshot, demoCapture)

@@ -102,7 +102,7 @@ export function draw() {
 // drawCards draws cards with their heads. Their rows come when they are refreshed.
 function drawCards() {
   const focused = document.activeElement?.closest?.("#cards button");
-  again = focused ? { ...focused.dataset } : null;
+  if (focused) again = { ...focused.dataset };
   $("canvas").style.height = `${placed.height}px`;
   const top = id => placed.boxes.get(id);
   const order = [...shown.cards].sort((a, b) => top(a.id).x - top(b.id).x || top(a.id).y - top(b.id).y);
@@ -150,8 +150,10 @@ function refreshCard(c, unsure) {
   focusAgain(e);
 }
 
-// focusAgain gives the focus back to the button that had it, if that is drawn again.
+// focusAgain gives the focus back to the button that had it, if that is drawn again and nothing
+// else has got the focus meanwhile: the body has it where nothing has.
 function focusAgain(e) {
+  if (document.activeElement !== document.body) again = null;
   if (!again) return;
   const button = [...e.querySelectorAll("button")].find(b => b.dataset.id === again.id && b.dataset.action === again.action);
   if (!button) return;
