@@ -456,6 +456,37 @@ func TestFocus(t *testing.T) {
 	}
 }
 
+// TestHidden: a map that is hidden while its cards are still being drawn stops that, since what is
+// to be drawn may be gone. Where drawing fails, nothing stays busy.
+func TestHidden(t *testing.T) {
+	p := read(t, demoSnapshot, demoCapture)
+	v := open(t, p.base, "#open=none", wide)
+	busy := eval[bool](v, `(async () => {
+		`+still+`
+		const map = await import("/js/map.js");
+		document.getElementById("open-all").click();
+		document.body.classList.add("none");
+		map.update([], null);
+		for (let frames = 0; frames < 20; frames++) await new Promise(done => requestAnimationFrame(() => setTimeout(done)));
+		return document.getElementById("canvas").hasAttribute("aria-busy");
+	})()`)
+	if busy {
+		t.Error("the map is hidden, and still being drawn")
+	}
+	busy = eval[bool](v, `(async () => {
+		const { inFrames, finish } = await import("/js/dom.js");
+		const box = document.createElement("div");
+		inFrames(box, [1, 2], 1, () => { throw new Error("cannot be drawn"); });
+		try {
+			finish(box);
+		} catch {}
+		return box.hasAttribute("aria-busy");
+	})()`)
+	if busy {
+		t.Error("drawing has failed, and is said to go on")
+	}
+}
+
 // TestWrongWindow shows what is wrong with a link that somebody has edited.
 func TestWrongWindow(t *testing.T) {
 	p := read(t, demoSnapshot, demoCapture)

@@ -44,11 +44,19 @@ export function inFrames(e, list, most, f, done = () => {}) {
   cancelAnimationFrame(steps.get(e)?.frame);
   e.setAttribute("aria-busy", "true");
   let i = 0;
-  const work = { go: n => {
-    for (const end = Math.min(i + n, list.length); i < end; i++) f(list[i], i);
-    if (i < list.length) return later();
+  const end = () => {
     steps.delete(e);
     e.removeAttribute("aria-busy");
+  };
+  const work = { go: n => {
+    try {
+      for (const next = Math.min(i + n, list.length); i < next; i++) f(list[i], i);
+    } catch (error) {
+      end();
+      throw error;
+    }
+    if (i < list.length) return later();
+    end();
     done();
   } };
   const later = () => (work.frame = requestAnimationFrame(() => work.go(most)));

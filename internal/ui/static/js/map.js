@@ -83,7 +83,7 @@ function move(e) {
 
 export function draw() {
   const width = $("canvas").clientWidth;
-  if (width === 0) return;
+  if (width === 0) return inFrames($("canvas"), [], 1, () => {}); // what is left to draw is of another model
   shown = view(model, opened(model, state.open), more);
   const next = `${width}|` + shown.cards.map(c => `${c.id}:${c.open}:${c.hidden > 0}:${c.rows.map(r => r.id).sort()}`).sort().join("|");
   if (next !== structure || !placed) {
