@@ -100,24 +100,28 @@ func TestFleet(t *testing.T) {
 	v.frames("scroll 250 pairs", `each(60, () => document.querySelector("#pairs .scroll").scrollBy(0, 60))`)
 	v.frames("sort 250 pairs", `document.querySelector("#pairs-table th:nth-child(4) button").click()`)
 	v.accessible("300 workloads")
-	v.frames("go on, with new sums", `(async () => {
-		const asked = performance.getEntriesByType("resource").length;
-		document.getElementById("pause").click();
-		while (performance.getEntriesByType("resource").length < asked + 4) await frame(); // sums and records
-		await each(10, () => {});
-	})()`)
+	// While the page pauses, no filter begins the live list anew, were this one applied unfinished.
 	v.frames("type in the filter", `each(26, i => {
 		const box = document.getElementById("filter");
 		box.value = 'SrcWorkload == "workload-04'.slice(0, i + 1);
 		box.dispatchEvent(new Event("input"));
 	})`)
 	v.click("#filter-clear")
+	v.wait("all pairs again", `document.getElementById("pairs-count").textContent === "3,000 pairs" && !document.querySelector("[aria-busy]")`)
+	v.frames("go on, with new sums", `(async () => {
+		const asked = performance.getEntriesByType("resource").length;
+		document.getElementById("pause").click();
+		await until("sums and records", () => performance.getEntriesByType("resource").length >= asked + 4);
+		await each(10, () => {});
+	})()`)
+	v.wait("stream of records", `/^(waiting for records|live)/.test(document.getElementById("live-state").textContent)`)
 	eval[any](v, `document.getElementById("live").scrollIntoView()`)
 	v.wait("end of drawing", `!document.querySelector("[aria-busy]")`)
-	p.send(t, e, 0, 150)
-	v.frames("150 records come", `(async () => {
-		while (document.querySelectorAll("#live-table tbody tr").length < 150) await frame(); // the API leaves out what comes too fast
-	})()`)
+	v.framesWhile("150 records come", `(async () => {
+		const all = () => document.querySelectorAll("#live-table tbody tr").length >= 150; // the API leaves out what comes too fast
+		if (all()) throw new Error("they are there before they come");
+		await until("150 records", all);
+	})()`, func() { p.send(t, e, 0, 150) })
 	v.navigate("#filter=SrcWorkload+%3D%3D+%22workload-042%22")
 	v.wait("pairs of one workload", `document.getElementById("pairs-count").textContent === "10 pairs"`)
 	v.bounded("filtered", 11)
@@ -146,12 +150,18 @@ func (v *view) bounded(state string, groups int) {
 // it, in that thread's own processor time. Other threads paint the pixels meanwhile.
 func (v *view) frames(what, script string) {
 	v.t.Helper()
+	v.framesWhile(what, script, func() {})
+}
+
+// framesWhile is frames of a script that waits for what do does, which is called once it runs.
+func (v *view) framesWhile(what, script string, do func()) {
+	v.t.Helper()
 	v.trace.reset()
 	_, err := chromedp.Call(v.ctx, tracing.Start, tracing.StartParams{TraceConfig: &tracing.TraceConfig{
 		IncludedCategories: []string{"devtools.timeline", "disabled-by-default-devtools.timeline"},
 	}})
 	v.must(err)
-	eval[any](v, `(async () => {
+	eval[any](v, `void (window.step = (async () => {
 		const frame = () => new Promise(done => requestAnimationFrame(() => setTimeout(done)));
 		const each = async (n, f) => {
 			for (let i = 0; i < n; i++) {
@@ -159,17 +169,25 @@ func (v *view) frames(what, script string) {
 				await frame();
 			}
 		};
+		const until = async (what, is) => {
+			for (const began = performance.now(); !is(); await frame()) {
+				if (performance.now() - began > `+fmt.Sprint(soon.Milliseconds())+`) throw new Error("no " + what);
+			}
+		};
 		let on = true;
 		requestAnimationFrame(function tick() {
 			if (on) requestAnimationFrame(tick);
 		});
-		await (`+script+`);
-		for (let idle = 0; idle < 5; idle++) { // what begins a frame or two later is part of it, too
-			await frame();
-			if (document.querySelector("[aria-busy]")) idle = 0;
+		try {
+			await (`+script+`);
+			let idle = 0; // what begins a frame or two later is part of it, too
+			await until("end of drawing", () => (document.querySelector("[aria-busy]") ? (idle = 0) : idle++) === 5);
+		} finally {
+			on = false;
 		}
-		on = false;
-	})()`)
+	})())`)
+	do()
+	eval[any](v, `window.step`)
 	_, err = chromedp.Call(v.ctx, tracing.End, cdp.Empty{})
 	v.must(err)
 	select {
