@@ -36,11 +36,11 @@ export function start(onSelect) {
   });
 }
 
-// A second press turns the order around: "bytes" is largest first, "-bytes" smallest.
+// A second press turns the order around: "bytes" is largest first, "-bytes" smallest. The list is
+// short again then. The change renders it.
 function sortBy(column) {
-  change({ sort: state.sort === column.id ? `-${column.id}` : column.id });
   shown = page;
-  render();
+  change({ sort: state.sort === column.id ? `-${column.id}` : column.id });
 }
 
 export function update(pairs, other) {
