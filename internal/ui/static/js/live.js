@@ -99,7 +99,7 @@ const ordered = list => [...list].sort((a, b) => received(b) - received(a));
 
 // flush lists what has come, some records a frame.
 function flush() {
-  if (waiting.length === 0 || paused || $("live-table").ariaBusy) return;
+  if (waiting.length === 0 || paused || $("live-table").hasAttribute("aria-busy")) return;
   const fresh = waiting.splice(0).slice(-kept);
   const body = $("live-table").tBodies[0];
   inFrames($("live-table"), fresh, 5, r => {
