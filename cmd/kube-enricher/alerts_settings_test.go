@@ -8,12 +8,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
-	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
 // quietSettings are documented settings with which all is well, by the job that stands for them.
@@ -56,16 +53,7 @@ func TestQuietSettings(t *testing.T) {
 // a minute.
 func writeMinutes(t *testing.T, w io.Writer, job string, args []string, began time.Time, minutes int) {
 	t.Helper()
-	cfg, err := config.Parse(append([]string{"-listen", "netflow://127.0.0.1:0", "-transport.file", os.DevNull}, args...), nil, false)
-	if err != nil {
-		t.Fatalf("%s: %v", job, err)
-	}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	a := &app{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
-	if err := a.build(); err != nil {
-		t.Fatalf("%s: %v", job, err)
-	}
+	a := inert(t, append([]string{"-listen", "netflow://127.0.0.1:0", "-transport.file", os.DevNull}, args...)...)
 	if a.enricher != nil {
 		names := start(a.enricher.Run)
 		defer names.stop() //nolint:errcheck // Run has no errors

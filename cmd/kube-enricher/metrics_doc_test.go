@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"slices"
@@ -10,13 +9,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/collector"
 	"github.com/netobserv/goflow2-kube-enricher/collector/pipe"
-	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
 const metricsDocHead = `<!-- Generated from the metrics that the program exports; "make docs" writes it anew. -->
@@ -60,7 +56,7 @@ func TestMetricsDoc(t *testing.T) {
 func exportedMetrics(t *testing.T) []*dto.MetricFamily {
 	t.Helper()
 	networks, geoip := placesFiles(t)
-	a := inert(t, "-transport", "file,kafka,otlp,http", "-transport.http.url", "http://127.0.0.1/", "-ui.addr", "127.0.0.1:0", "-hubble.addr", "127.0.0.1:0",
+	a := inert(t, "-kube.snapshot", demoSnapshot, "-transport", "file,kafka,otlp,http", "-transport.http.url", "http://127.0.0.1/", "-ui.addr", "127.0.0.1:0", "-hubble.addr", "127.0.0.1:0",
 		"-ovn.nb", nbSamples, "-ovn.sb", "unix:/nobody", "-networks", networks, "-geoip", geoip)
 	names := start(a.enricher.Run)
 	defer names.stop() //nolint:errcheck // Run has no errors
@@ -77,7 +73,7 @@ func exportedMetrics(t *testing.T) []*dto.MetricFamily {
 		t.Fatal(err)
 	}
 	// So has a northbound database that is no file.
-	others, err := inert(t, "-ovn.nb", "unix:/nobody", "-ovn.sb", "unix:/nobody").reg.Gather()
+	others, err := inert(t, "-kube.snapshot", demoSnapshot, "-ovn.nb", "unix:/nobody", "-ovn.sb", "unix:/nobody").reg.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,22 +83,6 @@ func exportedMetrics(t *testing.T) []*dto.MetricFamily {
 		}
 	}
 	return families
-}
-
-// inert returns a program that is built and not started.
-func inert(t *testing.T, args ...string) *app {
-	t.Helper()
-	cfg, err := config.Parse(append(args, "-kube.snapshot", demoSnapshot), nil, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	a := &app{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
-	if err := a.build(); err != nil {
-		t.Fatal(err)
-	}
-	return a
 }
 
 // metricsTable has a row for each metric.

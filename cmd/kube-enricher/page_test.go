@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,7 +14,6 @@ import (
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sirupsen/logrus"
 
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/config"
@@ -94,22 +92,13 @@ func recordsOf(t *testing.T, file string) (*app, *recorder) {
 	if strings.HasPrefix(file, ovnDir) {
 		snapshot = filepath.Join(ovnDir, "snapshot.yaml")
 	}
-	cfg, err := config.Parse([]string{"-kube.snapshot", snapshot, "-ui.addr", "127.0.0.1:0", "-kube.labels", "app=App", "-recent", "16MiB", file}, nil, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := logrus.New()
-	log.SetOutput(io.Discard)
-	a := &app{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
-	if err := a.build(); err != nil {
-		t.Fatal(err)
-	}
+	a := inert(t, "-kube.snapshot", snapshot, "-ui.addr", "127.0.0.1:0", "-kube.labels", "app=App", "-recent", "16MiB", file)
 	names := start(a.enricher.Run)
 	t.Cleanup(func() { _ = names.stop() })
 	if err := a.enricher.WaitSynced(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	end := &recorder{encoders: allEncoders(t, cfg)}
+	end := &recorder{encoders: allEncoders(t, a.cfg)}
 	c := a.enricher.NewStage(a.recent.Stage(0, end))
 	_ = a.collector.ReadCapture(t.Context(), file, c) // some captures are damaged
 	c.Drain()

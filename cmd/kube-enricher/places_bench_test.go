@@ -7,9 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/maxmind/mmdbwriter"
 	"github.com/maxmind/mmdbwriter/mmdbtype"
@@ -20,6 +18,7 @@ import (
 	"github.com/netobserv/goflow2-kube-enricher/enrich"
 	"github.com/netobserv/goflow2-kube-enricher/flow"
 	"github.com/netobserv/goflow2-kube-enricher/internal/encode"
+	"github.com/netobserv/goflow2-kube-enricher/internal/flowtest"
 	"github.com/netobserv/goflow2-kube-enricher/internal/hugepages"
 	"github.com/netobserv/goflow2-kube-enricher/internal/places"
 	"github.com/netobserv/goflow2-kube-enricher/internal/traffic"
@@ -107,9 +106,9 @@ func BenchmarkPlaces(b *testing.B) {
 				var took [2][]float64 // nanoseconds a record
 				for b.Loop() {
 					for i, p := range pipelines {
-						before, records := cpuTime(b), p.records
+						before, records := flowtest.CPUTime(b), p.records
 						turn(p)
-						took[i] = append(took[i], float64(cpuTime(b)-before)/float64(p.records-records))
+						took[i] = append(took[i], float64(flowtest.CPUTime(b)-before)/float64(p.records-records))
 					}
 				}
 				without, with := middle(took[0]), middle(took[1])
@@ -187,14 +186,4 @@ func outsideDatagrams(every int) (datagrams [][]byte) {
 		datagrams = append(datagrams, d)
 	}
 	return datagrams
-}
-
-// cpuTime returns the CPU time that the process has taken.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -23,6 +23,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sirupsen/logrus"
+
+	"github.com/netobserv/goflow2-kube-enricher/internal/config"
 )
 
 // The tests below run the program itself as a child process: the test binary,
@@ -65,6 +70,22 @@ func command(t *testing.T, args ...string) *exec.Cmd {
 	// second when it ends.
 	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0", "HOME="+t.TempDir(), "KUBECONFIG="+os.Getenv("TEST_KUBECONFIG"), "KUBERNETES_SERVICE_HOST=")
 	return cmd
+}
+
+// inert returns a program that is built and not started.
+func inert(t *testing.T, args ...string) *app {
+	t.Helper()
+	cfg, err := config.Parse(args, nil, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logrus.New()
+	log.SetOutput(io.Discard)
+	a := &app{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
+	if err := a.build(); err != nil {
+		t.Fatal(err)
+	}
+	return a
 }
 
 // start starts the program with standard input closed.

@@ -227,16 +227,7 @@ func TestTrafficOff(t *testing.T) {
 		"standard input":   {"-addr", ":0", "-kube.snapshot", demoSnapshot, "-"},
 		"metrics and pods": {"-kube.snapshot", demoSnapshot},
 	} {
-		cfg, err := config.Parse(args, nil, false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		log := logrus.New()
-		log.SetOutput(io.Discard)
-		a := &app{cfg: cfg, log: log, reg: prometheus.NewRegistry()}
-		if err := a.build(); err != nil {
-			t.Fatal(err)
-		}
+		a := inert(t, args...)
 		if on := a.traffic != nil; on != (name == "metrics and pods") {
 			t.Errorf("%s: traffic is counted: %v", name, on)
 		}

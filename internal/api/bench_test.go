@@ -3,7 +3,6 @@ package api
 import (
 	"net/http"
 	"net/http/httptest"
-	"syscall"
 	"testing"
 	"time"
 
@@ -37,13 +36,6 @@ func BenchmarkPage(b *testing.B) {
 			f.cfg.Store.Newest() // adds records to the sums
 		}
 	}
-	cpu := func() time.Duration {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			b.Fatal(err)
-		}
-		return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-	}
 	send(200)
 	h := f.Handler()
 	took := make(map[string]time.Duration)
@@ -56,9 +48,9 @@ func BenchmarkPage(b *testing.B) {
 			"summary": "summary", "pairs": "pairs?since=5m&limit=3000", "series": "series?since=5m&by=namespace&buckets=120&limit=12",
 		} {
 			w := &nobody{header: make(http.Header)}
-			began := cpu()
+			began := flowtest.CPUTime(b)
 			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/"+target, nil))
-			took[name] += cpu() - began
+			took[name] += flowtest.CPUTime(b) - began
 			bytes += w.n
 		}
 	}

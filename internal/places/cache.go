@@ -51,6 +51,7 @@ func (c *cache[K]) find(hash uint64, key K) (number uint32, ok bool) {
 	s := &c.sets[hash*golden>>(64-cacheBits)]
 	// All are compared, since which one it is cannot be foreseen. It is no loop, which takes longer
 	// among the other work on a record: see BenchmarkPlaces of the command.
+	const _ = uint(8 - cacheWays) // there are no further ones
 	var n uint32
 	if s.keys[7] == key {
 		n = s.numbers[7]

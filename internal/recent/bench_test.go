@@ -74,11 +74,11 @@ func BenchmarkKeep(b *testing.B) {
 		st.HandleFlow(t.next())
 	}
 	b.ReportAllocs()
-	began := cpuTime(b)
+	began := flowtest.CPUTime(b)
 	for b.Loop() {
 		st.keep(t.next())
 	}
-	b.ReportMetric(float64(cpuTime(b)-began)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(flowtest.CPUTime(b)-began)/float64(b.N), "cpu-ns/op")
 }
 
 // BenchmarkRing is what a record costs in all: to keep it, and to add it to the sums, as often as
@@ -94,7 +94,7 @@ func BenchmarkRing(b *testing.B) {
 		s.sums.mu.Unlock()
 	}
 	run := func(kept bool) time.Duration {
-		began := cpuTime(b)
+		began := flowtest.CPUTime(b)
 		for range each {
 			r := c.Next()
 			// An encoder waits for these lines of memory, whether the record is kept or not.
@@ -109,7 +109,7 @@ func BenchmarkRing(b *testing.B) {
 		if kept {
 			fold()
 		}
-		return cpuTime(b) - began
+		return flowtest.CPUTime(b) - began
 	}
 	for range 160 { // 40 s of it, and the ring is full
 		run(true)
@@ -128,18 +128,18 @@ func BenchmarkRing(b *testing.B) {
 
 func BenchmarkTraffic(b *testing.B) {
 	t := newTraffic()
-	began := cpuTime(b)
+	began := flowtest.CPUTime(b)
 	for b.Loop() {
 		t.next()
 	}
-	b.ReportMetric(float64(cpuTime(b)-began)/float64(b.N), "cpu-ns/op")
+	b.ReportMetric(float64(flowtest.CPUTime(b)-began)/float64(b.N), "cpu-ns/op")
 }
 
 func BenchmarkFold(b *testing.B) {
 	s, _ := full(b)
 	list := s.glances()
 	records, i := 0, 0
-	began := cpuTime(b)
+	began := flowtest.CPUTime(b)
 	for b.Loop() {
 		g := list[i%len(list)].segment
 		w := waiting{segment: g, slot: i % len(list)}
@@ -148,7 +148,7 @@ func BenchmarkFold(b *testing.B) {
 		records += list[i%len(list)].count
 		i++
 	}
-	b.ReportMetric(float64(cpuTime(b)-began)/float64(records), "cpu-ns/record")
+	b.ReportMetric(float64(flowtest.CPUTime(b)-began)/float64(records), "cpu-ns/record")
 }
 
 // BenchmarkQuery compares queries over a full ring with reading the ring once.
@@ -162,11 +162,11 @@ func BenchmarkQuery(b *testing.B) {
 		return s.Each(context.Background(), Query{}, func(*flow.Record) bool { return true })
 	}
 	timed := func(b *testing.B, f func() error) time.Duration {
-		began := cpuTime(b)
+		began := flowtest.CPUTime(b)
 		if err := f(); err != nil {
 			b.Fatal(err)
 		}
-		return cpuTime(b) - began
+		return flowtest.CPUTime(b) - began
 	}
 	// By turns, since the machine may be faster at one time than at another.
 	run := func(name string, f func() error) {
@@ -258,7 +258,7 @@ func BenchmarkLate(b *testing.B) {
 		for name, most := range map[string]int{"all": math.MaxInt, "newest": 100} {
 			b.Run(kind+"/"+name, func(b *testing.B) {
 				records := 0
-				began := cpuTime(b)
+				began := flowtest.CPUTime(b)
 				for b.Loop() {
 					n := 0
 					if err := s.Each(context.Background(), Query{Newest: most == 100}, func(*flow.Record) bool { n++; return n < most }); err != nil {
@@ -266,7 +266,7 @@ func BenchmarkLate(b *testing.B) {
 					}
 					records += n
 				}
-				b.ReportMetric(float64(cpuTime(b)-began)/float64(records), "cpu-ns/record")
+				b.ReportMetric(float64(flowtest.CPUTime(b)-began)/float64(records), "cpu-ns/record")
 			})
 		}
 	}

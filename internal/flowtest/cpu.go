@@ -1,4 +1,4 @@
-package recent
+package flowtest
 
 import (
 	"syscall"
@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// cpuTime returns the CPU time that the process has taken. Unlike the time of a clock it does not
+// CPUTime returns the CPU time that the process has taken. Unlike the time of a clock it does not
 // depend on what else runs on the machine.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
+func CPUTime(tb testing.TB) time.Duration {
+	tb.Helper()
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
