@@ -1,9 +1,14 @@
 package transport
 
 import (
+	"bytes"
 	"context"
+	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	logtest "github.com/sirupsen/logrus/hooks/test"
@@ -127,5 +132,72 @@ func TestWakePerBatch(t *testing.T) {
 		if b.next(test.wanted) != nil || queue(b, test.bytes) != (test.chunks == 1) {
 			t.Errorf("%s: it is not counted anew", name)
 		}
+	}
+}
+
+// arrivals is a destination that notes when each record comes.
+type arrivals struct {
+	mu       sync.Mutex
+	came     map[uint32]time.Time // by number
+	requests int
+}
+
+func (a *arrivals) send(_ context.Context, b *batch) attempt {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.requests++
+	for _, p := range b.parts {
+		for line := range bytes.Lines(p.bytes()) {
+			n, err := strconv.ParseUint(string(bytes.TrimRight(line, "x\n")), 10, 32)
+			if err != nil {
+				return attempt{verdict: refused, err: err}
+			}
+			a.came[uint32(n)] = time.Now()
+		}
+	}
+	return attempt{verdict: sentAll}
+}
+
+func (a *arrivals) probe(context.Context) error { return nil }
+func (a *arrivals) close()                      {}
+
+// TestBatchesLeaveInTime: no record waits longer for its batch than flush says, whatever the
+// records before it were, and however many chunks they fill without making a batch.
+func TestBatchesLeaveInTime(t *testing.T) {
+	for name, test := range map[string]struct {
+		every time.Duration
+		bytes int
+	}{
+		"many chunks": {500 * time.Microsecond, 300},
+		"few":         {3 * time.Millisecond, 600},
+		"one":         {47 * time.Millisecond, 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newHTTP(t, HTTPConfig{Flush: time.Second}, "http://192.0.2.1/")
+				a := &arrivals{came: make(map[uint32]time.Time)}
+				b.sender = a
+				b.start()
+				w := b.NewWriter()
+				handed := make(map[uint32]time.Time)
+				for n := 1; time.Duration(n)*test.every < 5*time.Second; n++ {
+					time.Sleep(test.every)
+					handed[uint32(n)] = time.Now()
+					b.hand(w, n, 1, test.bytes)
+				}
+				w.Idle()
+				noError(t, b.done())
+				longest := time.Duration(0)
+				for n, at := range handed {
+					longest = max(longest, a.came[n].Sub(at))
+				}
+				if len(a.came) != len(handed) || longest > time.Second {
+					t.Errorf("%d of %d records, after %v at most", len(a.came), len(handed), longest)
+				}
+				if a.requests > 8 {
+					t.Errorf("%d requests in five seconds", a.requests)
+				}
+			})
+		})
 	}
 }
